@@ -1,0 +1,96 @@
+//! The command line.
+
+use clap::{Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Compares Durable Streams servers under identical load.
+#[derive(Parser)]
+#[command(version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Install the servers, run every load on each, write the report.
+    Compare(CompareArgs),
+    /// Aim one load at a server that is already running.
+    Load(LoadArgs),
+    /// The trivial responder the client's own speed is measured against.
+    #[command(hide = true)]
+    Respond { addr: SocketAddr },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct CompareArgs {
+    /// Shorter windows, smaller sizes and fewer rows.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Loads whose names begin with one of these; a name in full runs even with --quick.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// ours, electric, thesampaton, node, caddy, bare, epoll, nginx; all if absent.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) servers: Vec<String>,
+    /// Where the report goes [default: target/bench/report].
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+    /// Where the servers' data goes; must be a real disk [default: target/bench/data].
+    #[arg(long)]
+    pub(crate) data: Option<PathBuf>,
+    /// Runs per load and server.
+    #[arg(long)]
+    pub(crate) rounds: Option<usize>,
+    /// Measured milliseconds per run.
+    #[arg(long)]
+    pub(crate) window_ms: Option<u64>,
+    /// Leave client and server to the scheduler instead of a core each.
+    #[arg(long)]
+    pub(crate) unpinned: bool,
+}
+
+/// The loads of `load`.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LoadKind {
+    Append,
+    JsonOne,
+    JsonArray,
+    Producers,
+    Create,
+    Get,
+    Head,
+    Replay,
+    Sse,
+    LongPoll,
+    Saturate,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct LoadArgs {
+    pub(crate) load: LoadKind,
+    /// The path streams lie under, such as http://127.0.0.1:4437/v1/stream.
+    #[arg(long)]
+    pub(crate) url: String,
+    /// Connections; subscribers for sse, long-poll and saturate.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) connections: usize,
+    /// Streams appends go round.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) streams: usize,
+    /// Stream length for get and replay, in bytes.
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) bytes: usize,
+    #[arg(long, default_value_t = 5.0)]
+    pub(crate) seconds: f64,
+    /// Requests per second: open loop (appends per second for sse and long-poll).
+    #[arg(long)]
+    pub(crate) rate: Option<f64>,
+    /// The server's process, to charge it for its processor time.
+    #[arg(long)]
+    pub(crate) pid: Option<u32>,
+    /// Bind the client to this core.
+    #[arg(long)]
+    pub(crate) core: Option<usize>,
+}

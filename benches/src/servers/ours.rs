@@ -1,0 +1,41 @@
+//! This repository's server.
+
+use super::{Installed, Launch, Mode, ServerKind, build, run_quietly, workspace};
+use anyhow::Result;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+pub(crate) struct Ours;
+
+impl ServerKind for Ours {
+    fn key(&self) -> &'static str {
+        "ours"
+    }
+
+    fn title(&self) -> &'static str {
+        "durable-streams-server (this one)"
+    }
+
+    fn install(&self, _cache: &Path) -> Result<Installed> {
+        let program = build("durable-streams-server", "durable-streams-server")?;
+        let mut git = Command::new("git");
+        git.current_dir(workspace()).args(["describe", "--always", "--dirty"]);
+        let commit = run_quietly(&mut git).unwrap_or_else(|_| "unknown".into());
+        Ok(Installed { program, version: format!("commit {commit}") })
+    }
+
+    fn command(&self, installed: &Installed, launch: &Launch<'_>) -> Result<Command> {
+        let mut yaml = format!("listen: \"127.0.0.1:{}\"\n", launch.port);
+        if launch.mode == Mode::Durable {
+            let _ = writeln!(yaml, "data_dir: {:?}", launch.data);
+        }
+        let _ = writeln!(yaml, "threads: {}\nlog:\n  level: warn", launch.cores);
+        let path = launch.config.join("streams.yaml");
+        fs::write(&path, yaml)?;
+        let mut command = Command::new(&installed.program);
+        command.arg("run").arg("--config").arg(path);
+        Ok(command)
+    }
+}

@@ -1,0 +1,132 @@
+//! One running instance in a fresh directory.
+
+use super::{Abilities, Installed, Launch, Mode, ServerKind};
+use crate::client::Target;
+use crate::process::Guarded;
+use anyhow::{Context as _, Result, bail};
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// How long a server may take from its start to its first accepted connection.
+const START_BOUND: Duration = Duration::from_secs(180);
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// Where and with what servers run.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    /// Holds one directory per instance while it runs.
+    pub(crate) data_root: PathBuf,
+    /// The core of the server; `None` leaves it to the scheduler.
+    pub(crate) server_core: Option<usize>,
+    pub(crate) cores: usize,
+}
+
+/// A started server. Its directory goes with it.
+pub(crate) struct Running<'a> {
+    kind: &'a dyn ServerKind,
+    installed: &'a Installed,
+    host: &'a Host,
+    pub(crate) mode: Mode,
+    pub(crate) target: Target,
+    dir: PathBuf,
+    guard: Option<Guarded>,
+}
+
+impl<'a> Running<'a> {
+    pub(crate) fn start(
+        kind: &'a dyn ServerKind,
+        installed: &'a Installed,
+        host: &'a Host,
+        mode: Mode,
+    ) -> Result<Self> {
+        let port = free_port()?;
+        let dir = host.data_root.join(format!("{}-{port}", kind.key()));
+        fs::create_dir_all(dir.join("data"))?;
+        fs::create_dir_all(dir.join("config"))?;
+        let target = Target {
+            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            base: kind.base().into(),
+        };
+        let mut running = Self { kind, installed, host, mode, target, dir, guard: None };
+        running.launch()?;
+        Ok(running)
+    }
+
+    pub(crate) fn abilities(&self) -> Abilities {
+        self.kind.abilities()
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    pub(crate) fn pid(&self) -> Result<u32> {
+        Ok(self.guard.as_ref().context("the server is not running")?.pid())
+    }
+
+    /// Stops the server and leaves its data.
+    pub(crate) fn stop(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            guard.stop(STOP_GRACE);
+        }
+    }
+
+    /// Starts the server over the data it has, and waits until it accepts connections.
+    pub(crate) fn launch(&mut self) -> Result<()> {
+        let launch = Launch {
+            port: self.target.addr.port(),
+            mode: self.mode,
+            data: &self.data(),
+            config: &self.dir.join("config"),
+            cores: self.host.cores,
+        };
+        let mut command = self.kind.command(self.installed, &launch)?;
+        let log = File::create(self.log())?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let guard = self.guard.insert(Guarded::spawn(command, self.host.server_core)?);
+        let deadline = Instant::now() + START_BOUND;
+        while TcpStream::connect_timeout(&self.target.addr, Duration::from_secs(1)).is_err() {
+            if let Some(status) = guard.ended() {
+                bail!("ended at its start ({status}): {}", self.last_words());
+            }
+            if Instant::now() > deadline {
+                bail!("did not listen within {START_BOUND:?}: {}", self.last_words());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    /// The exit status, if the server ended by itself.
+    pub(crate) fn ended(&mut self) -> Option<String> {
+        self.guard.as_mut()?.ended()
+    }
+
+    /// The last line the server wrote.
+    pub(crate) fn last_words(&self) -> String {
+        let text = fs::read(self.log()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let line = text.trim_end().lines().next_back().unwrap_or("it wrote nothing");
+        line.chars().take(200).collect()
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.guard = None;
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("finding a free port")?;
+    Ok(listener.local_addr()?.port())
+}

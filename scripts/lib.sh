@@ -1,0 +1,40 @@
+# shellcheck shell=sh
+# What the scripts beside this file share. Sourced, never run; expects `set -eu` and the repository as working directory.
+#
+# DS_TOOLS  where tools that this repository needs, and only it, are kept
+#           (default: ~/.cache/durable-streams-server). Safe to delete.
+
+# shellcheck disable=SC2034 # used by the scripts that source this file
+BINARY_NAME=durable-streams-server
+TOOLS=${DS_TOOLS:-${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/durable-streams-server}
+
+# Pinned here and nowhere else.
+CARGO_DENY_VERSION=0.20.2
+ACTIONLINT_VERSION=1.7.12
+NODE_MAJOR=22 # installed when the system offers none; anything from NODE_LEAST on is accepted
+NODE_LEAST=20
+NPM_MAJOR=10
+
+PATH="$TOOLS/node/node_modules/.bin:$TOOLS/cargo-deny-$CARGO_DENY_VERSION/bin:$TOOLS/actionlint-$ACTIONLINT_VERSION/bin:$PATH"
+# rustup's default place, for shells opened before it was installed.
+command -v cargo >/dev/null 2>&1 || PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
+export PATH
+
+say() { printf '%s\n' "$*"; }
+die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# node_major: the major version of the Node.js in PATH, 0 without one.
+node_major() {
+  have node || { echo 0; return; }
+  node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0
+}
+
+# target_dir: where cargo puts what it builds.
+target_dir() {
+  cargo metadata --no-deps --format-version 1 --offline 2>/dev/null |
+    sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
+}
+
+# package_version: the version in Cargo.toml.
+package_version() { sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1; }

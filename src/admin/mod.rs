@@ -1,0 +1,151 @@
+//! The admin listener's answers: is the process up, may it be given work, what does it do.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/` | what there is |
+//! | `/healthz` | 200 while the process answers at all: restart it when it does not |
+//! | `/readyz` | 200 while the store accepts writes and no stop has begun, else 503 with the reason |
+//! | `/metrics` | Prometheus' text format |
+//!
+//! Served beside the streams, on an address of its own and without their limits, so that it answers when
+//! they are at their limits, and while they stop.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use pingora::{apps::http_app::ServeHttp, protocols::http::ServerSession, server::ShutdownWatch};
+
+use crate::{
+    edge::EdgeControl,
+    engine::Engine,
+    protocol::problem_body,
+    telemetry::{self, Exposition, build, metrics, process},
+};
+
+const HELP: &str = "\
+durable-streams-server, admin listener
+
+/healthz   200 while the process is up
+/readyz    200 while it accepts writes, else 503 with the reason
+/metrics   metrics in Prometheus' text format
+";
+
+/// See the module.
+pub struct Admin {
+    engine: Arc<Engine>,
+    edge: EdgeControl,
+    stopping: ShutdownWatch,
+}
+
+impl Admin {
+    /// Answers about these; `stopping` turns `true` when a stop begins.
+    pub fn new(engine: Arc<Engine>, edge: EdgeControl, stopping: ShutdownWatch) -> Self {
+        Admin { engine, edge, stopping }
+    }
+
+    fn answer(&self, method: &Method, path: &str) -> Response<Vec<u8>> {
+        let known = matches!(path, "/" | "/healthz" | "/readyz" | "/metrics");
+        if known && method != Method::GET && method != Method::HEAD {
+            let detail = "only GET and HEAD are answered here";
+            let mut refusal = problem(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail);
+            refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return refusal;
+        }
+        match path {
+            "/" => text(HELP.into()),
+            "/healthz" => text("ok\n".into()),
+            "/readyz" => match self.not_ready() {
+                None => text("ok\n".into()),
+                Some(reason) => problem(StatusCode::SERVICE_UNAVAILABLE, "not-ready", &reason),
+            },
+            "/metrics" => answer(StatusCode::OK, telemetry::MEDIA_TYPE, self.metrics().into()),
+            _ => problem(StatusCode::NOT_FOUND, "not-found", "see / for what there is"),
+        }
+    }
+
+    /// Why no work should be given to this server.
+    fn not_ready(&self) -> Option<String> {
+        if *self.stopping.borrow() {
+            return Some("the server is stopping".to_owned());
+        }
+        self.engine.writable().err().map(|error| error.to_string())
+    }
+
+    fn metrics(&self) -> String {
+        let mut out = Exposition::default();
+        let built = [build::VERSION, build::COMMIT, build::TARGET, build::STORE_FORMAT];
+        out.number(metrics::BUILD_INFO, &built, 1.0);
+        out.number(metrics::READY, &[], f64::from(u8::from(self.not_ready().is_none())));
+        self.edge.write(&mut out);
+        self.engine_metrics(&mut out);
+        process::write(&mut out);
+        out.text()
+    }
+
+    fn engine_metrics(&self, out: &mut Exposition) {
+        let stats = self.engine.stats();
+        for (metric, value) in [
+            (metrics::STREAMS, stats.store.streams),
+            (metrics::STORED_BYTES, stats.store.bytes),
+            (metrics::CELLS, stats.cells as u64),
+            (metrics::INFLIGHT, stats.inflight_append_bytes as u64),
+            (metrics::EVICTED, stats.evicted),
+            (metrics::EXPIRED, stats.expired),
+        ] {
+            out.number(metric, &[], value as f64);
+        }
+        let Some(disk) = self.engine.store().disk_stats() else { return };
+        out.sizes(metrics::BATCH_EVENTS, &disk.batches);
+        out.durations(metrics::SYNC_DURATION, &disk.syncs);
+        let files = &disk.files;
+        for (metric, labels, value) in [
+            (metrics::LOG_WRITTEN, &[][..], files.wal_written_bytes),
+            (metrics::LOG_BYTES, &[], files.wal_reserved_bytes),
+            (metrics::DATABASE_BYTES, &[], files.index_bytes),
+            (metrics::CHECKPOINTS, &["ok"], files.checkpoints),
+            (metrics::CHECKPOINTS, &["failed"], files.checkpoint_failures),
+            (metrics::CHECKPOINT_LAG, &[], files.checkpoint_lag_events),
+            (metrics::CHECKPOINT_PENDING, &[], files.pending_bytes),
+        ] {
+            out.number(metric, labels, value as f64);
+        }
+        out.number(metrics::CHECKPOINT_SECONDS, &[], files.checkpoint_time.as_secs_f64());
+    }
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        // One request per connection: nothing here is worth the bookkeeping of idle ones.
+        session.set_keepalive(None);
+        let request = session.req_header();
+        let (head_only, path) = (request.method == Method::HEAD, request.uri.path());
+        let mut response = self.answer(&request.method, path);
+        if head_only {
+            response.body_mut().clear();
+        }
+        response
+    }
+}
+
+fn text(body: Vec<u8>) -> Response<Vec<u8>> {
+    answer(StatusCode::OK, "text/plain; charset=utf-8", body)
+}
+
+fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Vec<u8>> {
+    let body = problem_body(status, code, detail.to_owned());
+    answer(status, "application/problem+json", body.to_vec())
+}
+
+fn answer(status: StatusCode, media_type: &'static str, body: Vec<u8>) -> Response<Vec<u8>> {
+    let length = HeaderValue::from(body.len());
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::CONTENT_LENGTH, length);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

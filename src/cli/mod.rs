@@ -1,0 +1,139 @@
+//! The commands.
+//!
+//! Exit codes: 0 for success, 1 for a refused configuration or a server that failed or is not ready, 2 for a
+//! command line that cannot be understood.
+
+mod check;
+mod describe;
+mod dev;
+mod healthcheck;
+mod rotate_keys;
+mod run;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, ConfigError, LogFormat};
+use crate::server::ServerError;
+use crate::telemetry::build;
+use crate::telemetry::logging::{self, Format, LoggingError};
+
+pub use self::dev::banner;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CliError {
+    /// The configuration was refused; one line for each problem.
+    #[error("{0}\n{problems} in the configuration; nothing was started", problems = count(.0))]
+    Config(#[from] ConfigError),
+    /// The server did not start, or failed.
+    #[error("error: {0}")]
+    Server(#[from] ServerError),
+    /// Logging could not be set up.
+    #[error("error: {0}")]
+    Logging(#[from] LoggingError),
+    /// A server is not ready, or not there.
+    #[error("{url} is not ready: {why}")]
+    Unhealthy {
+        /// What was asked.
+        url: String,
+        /// The answer, or what kept it away.
+        why: String,
+    },
+    /// There is no key file.
+    #[error("error: without data_dir the keys live in memory only, and there is nothing to rotate")]
+    NoKeys,
+    /// The key file cannot be used.
+    #[error("error: {0}")]
+    Keys(#[from] crate::subscriptions::KeyError),
+    /// Standard output could not be written.
+    #[error("error: cannot write to standard output: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+/// What the program is called.
+const NAME: &str = "durable-streams-server";
+
+/// A Durable Streams server and reverse proxy in one binary.
+#[derive(Debug, Parser)]
+#[command(name = NAME, version = build::LONG, about, long_about = LONG_ABOUT)]
+#[command(arg_required_else_help = true, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const LONG_ABOUT: &str = "\
+A Durable Streams server and reverse proxy in one binary.
+
+Streams are append-only logs with a URL: create one with PUT, append with POST, read and follow
+with GET. They live under one route (/v1/stream); every other path goes to your own servers.";
+
+const EXAMPLES: &str = "\
+Examples:
+  durable-streams-server dev                          try it: in memory, on http://localhost:4437
+  durable-streams-server check --config streams.yaml  find every mistake in a configuration
+  durable-streams-server run --config streams.yaml    serve
+
+Settings come from flags, then DURABLE_STREAMS_* variables, then the file, then the defaults.
+Every key is described in docs/configuration.md and config/streams.yaml.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start at once, in memory, without configuration
+    Dev(dev::Dev),
+    /// Serve with a configuration
+    Run(run::Run),
+    /// Validate a configuration without starting
+    Check(check::Check),
+    /// Ask a running server whether it is ready; exit code 0 when it is
+    Healthcheck(healthcheck::Healthcheck),
+    /// Print a completion script for a shell
+    Completions(describe::Completions),
+    /// Print the man page
+    Man(describe::Man),
+    /// Make a new key for signing webhooks; works beside a running server
+    RotateKeys(rotate_keys::RotateKeys),
+}
+
+/// Parses the command line and runs the command. Prints help, version and usage errors itself and
+/// ends the process after those, as `clap` does.
+///
+/// # Errors
+/// What kept the command from its end; the message is complete and meant for people.
+pub fn run() -> Result<(), CliError> {
+    match Arguments::parse().command {
+        Command::Dev(dev) => dev.execute(),
+        Command::Run(run) => run.execute(),
+        Command::Check(check) => check.execute(),
+        Command::Healthcheck(healthcheck) => healthcheck.execute(),
+        Command::Completions(completions) => completions.execute(),
+        Command::Man(man) => man.execute(),
+        Command::RotateKeys(rotate) => rotate.execute(),
+    }
+}
+
+fn count(error: &ConfigError) -> String {
+    match error.count() {
+        1 => "1 problem".to_owned(),
+        many => format!("{many} problems"),
+    }
+}
+
+fn start_logging(config: &Config) -> Result<(), LoggingError> {
+    let format = match config.log.format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    logging::init(config.log.level.filter(), format)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+}

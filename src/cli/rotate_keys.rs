@@ -1,0 +1,33 @@
+//! `rotate-keys`: a new key for signing webhooks.
+
+use std::io::Write;
+
+use clap::Args;
+
+use super::{CliError, check::Settings};
+use crate::{
+    config::Config,
+    engine::Clock,
+    subscriptions::{KeyFile, REPLAY_WINDOW_MILLIS},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct RotateKeys {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl RotateKeys {
+    /// Works beside a running server, which notices the new key within seconds.
+    pub(super) fn execute(self) -> Result<(), CliError> {
+        let config = Config::load(&self.settings.sources())?;
+        let directory = config.data_dir.ok_or(CliError::NoKeys)?;
+        let (old, new) =
+            KeyFile::in_directory(&directory.join("keys")).rotate(Clock::System.now())?;
+        let minutes = REPLAY_WINDOW_MILLIS / 60_000;
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{new} signs webhooks from now on")?;
+        writeln!(out, "{old} is retired, and published for {minutes} minutes more")?;
+        Ok(())
+    }
+}

@@ -1,0 +1,141 @@
+//! What differs between the running configuration and a new one, and what of it waits for a restart.
+
+use std::collections::BTreeMap;
+
+use super::node::{Node, Value};
+use super::setting::Setting;
+use super::{Config, Limits, Log};
+
+/// One key whose value differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The key, as `limits.max_append`; a list counts as one.
+    pub key: String,
+    /// The running value.
+    pub from: String,
+    /// The new value.
+    pub to: String,
+    /// Whether it takes effect only after a restart.
+    pub needs_restart: bool,
+}
+
+impl Config {
+    /// What `new` changes in this running configuration, in the order of the keys.
+    pub fn changes(&self, new: &Self) -> Vec<Change> {
+        let (running, wanted) = (leaves(self), leaves(new));
+        let in_force = leaves(&new.clone().keeping_fixed(self));
+        let keys = running.keys().chain(wanted.keys().filter(|key| !running.contains_key(*key)));
+        let value = |of: &BTreeMap<String, String>, key: &String| {
+            of.get(key).cloned().unwrap_or_else(|| "none".to_owned())
+        };
+        let mut changes: Vec<Change> = keys
+            .filter(|key| running.get(*key) != wanted.get(*key))
+            .map(|key| Change {
+                key: key.clone(),
+                from: value(&running, key),
+                to: value(&wanted, key),
+                needs_restart: in_force.get(key) != wanted.get(key),
+            })
+            .collect();
+        changes.sort_by(|a, b| a.key.cmp(&b.key));
+        changes
+    }
+
+    /// This configuration with the values of `running` where they cannot change without a restart: what is
+    /// bound, opened or started once.
+    #[must_use]
+    pub fn keeping_fixed(self, running: &Self) -> Self {
+        let fixed = running.clone();
+        Self {
+            listen: fixed.listen,
+            route: fixed.route,
+            data_dir: fixed.data_dir,
+            durability: fixed.durability,
+            storage: fixed.storage,
+            shutdown_timeout: fixed.shutdown_timeout,
+            threads: fixed.threads,
+            admin: fixed.admin,
+            subscriptions: fixed.subscriptions,
+            log: Log { format: fixed.log.format, ..self.log },
+            limits: Limits { max_connections: fixed.limits.max_connections, ..self.limits },
+            ..self
+        }
+    }
+}
+
+/// Every value by its key; lists and what is in them are one value.
+fn leaves(config: &Config) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    collect(&config.write(), "", &mut found);
+    found
+}
+
+fn collect(node: &Node, path: &str, found: &mut BTreeMap<String, String>) {
+    match &node.value {
+        Value::Group(entries) => {
+            for entry in entries {
+                collect(&entry.node, &super::setting::join(path, &entry.key), found);
+            }
+        }
+        Value::Null => {}
+        Value::Text(_) | Value::List(_) => {
+            found.insert(path.to_owned(), shown(node));
+        }
+    }
+}
+
+/// On one line, as YAML could be written.
+fn shown(node: &Node) -> String {
+    match &node.value {
+        Value::Null => "none".to_owned(),
+        Value::Text(text) => text.clone(),
+        Value::List(items) => {
+            format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(", "))
+        }
+        Value::Group(entries) => {
+            let entry = |e: &super::node::Entry| format!("{}: {}", e.key, shown(&e.node));
+            format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Admin, ByteSize, LogLevel};
+
+    #[test]
+    fn each_difference_is_named_once_and_says_if_it_waits() {
+        let running = Config::default();
+        assert_eq!(running.changes(&running), []);
+        let mut new = Config { threads: running.threads + 1, ..running.clone() };
+        new.limits.max_append = ByteSize::mib(1);
+        new.limits.max_streams = Some(7);
+        new.log.level = LogLevel::Debug;
+        new.admin = Some(Admin::default());
+        let change = |key: &str, from: &str, to: &str, needs_restart| Change {
+            key: key.to_owned(),
+            from: from.to_owned(),
+            to: to.to_owned(),
+            needs_restart,
+        };
+        let threads = (running.threads.to_string(), new.threads.to_string());
+        assert_eq!(
+            running.changes(&new),
+            [
+                change("admin.listen", "none", "127.0.0.1:4438", true),
+                change("limits.max_append", "16MiB", "1MiB", false),
+                change("limits.max_streams", "none", "7", false),
+                change("log.level", "info", "debug", false),
+                change("threads", &threads.0, &threads.1, true),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_kept_is_no_change_any_more() {
+        let running = Config::default();
+        let new = Config { threads: running.threads + 1, ..running.clone() };
+        assert_eq!(running.changes(&new.keeping_fixed(&running)), []);
+    }
+}

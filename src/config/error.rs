@@ -1,0 +1,184 @@
+//! What is wrong with a configuration: all of it, each with its place, its rule and its fix.
+
+use std::fmt;
+
+use super::node::{Node, Source, Value, quoted};
+use super::setting::Invalid;
+
+/// Everything that is wrong with a configuration, one line each when displayed.
+#[derive(Debug, thiserror::Error)]
+pub struct ConfigError {
+    file: Option<String>,
+    problems: Vec<Problem>,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Problem {
+    source: Source,
+    /// The key, as `limits.max_append`; empty when the whole file is meant.
+    path: String,
+    value: Option<String>,
+    rule: String,
+    fix: String,
+}
+
+/// Gathers problems while a tree is read and checked.
+pub(crate) struct Problems<'a> {
+    root: &'a Node,
+    found: Vec<Problem>,
+}
+
+impl ConfigError {
+    pub(crate) fn at(file: &str, line: u64, column: u64, rule: &str, fix: &str) -> Self {
+        let problem = Problem {
+            source: Source::File { line, column },
+            path: String::new(),
+            value: None,
+            rule: rule.to_owned(),
+            fix: fix.to_owned(),
+        };
+        Self { file: Some(file.to_owned()), problems: vec![problem] }
+    }
+
+    /// How many problems there are; at least one.
+    pub fn count(&self) -> usize {
+        self.problems.len()
+    }
+}
+
+impl<'a> Problems<'a> {
+    /// An empty collection about the tree under `root`.
+    pub(crate) fn about(root: &'a Node) -> Self {
+        Self { root, found: Vec::new() }
+    }
+
+    /// A text that its type does not accept.
+    pub(crate) fn invalid(&mut self, node: &Node, path: &str, why: Invalid) {
+        self.found.push(Problem {
+            source: node.source.clone(),
+            path: path.to_owned(),
+            value: Some(node.shown()),
+            rule: why.rule,
+            fix: why.fix,
+        });
+    }
+
+    /// A group, list or text where another shape belongs.
+    pub(crate) fn wrong_shape(&mut self, node: &Node, path: &str, expected: &str) {
+        let rule = format!("must be {expected}, not {}", node.shown());
+        self.found.push(Problem {
+            source: node.source.clone(),
+            path: path.to_owned(),
+            value: None,
+            rule,
+            fix: String::new(),
+        });
+    }
+
+    /// A name that means nothing; `fix` names the nearest that does.
+    pub(crate) fn unknown(&mut self, source: &Source, path: &str, kind: &str, fix: String) {
+        self.found.push(Problem {
+            source: source.clone(),
+            path: path.to_owned(),
+            value: None,
+            rule: format!("is not a known {kind}"),
+            fix,
+        });
+    }
+
+    /// A value of the right type that breaks a rule. `values` are the keys that the rule is about
+    /// with their effective values, the one to blame first; the first one that was written gives
+    /// the place. Says nothing when one of them was already refused.
+    pub(crate) fn broken(&mut self, values: &[(&str, &str)], rule: String, fix: &str) {
+        let is_refused = |path: &str| {
+            self.found.iter().any(|p| {
+                p.path.strip_prefix(path).is_some_and(|rest| {
+                    rest.is_empty() || rest.starts_with('.') || rest.starts_with('[')
+                })
+            })
+        };
+        if values.iter().any(|(path, _)| is_refused(path)) {
+            return;
+        }
+        let written = values.iter().find_map(|(path, _)| self.root.at(path));
+        let Some((path, value)) = values.first() else { return };
+        // The spelling of the author where there is one: `90s`, not `1m30s`.
+        let spelled = self.root.at(path).filter(|node| matches!(node.value, Value::Text(_)));
+        let value = match spelled {
+            _ if value.is_empty() => None,
+            Some(node) => Some(node.shown()),
+            None => Some(quoted(value)),
+        };
+        self.found.push(Problem {
+            source: written.map(|node| node.source.clone()).unwrap_or_default(),
+            path: (*path).to_owned(),
+            value,
+            rule,
+            fix: fix.to_owned(),
+        });
+    }
+
+    /// True when the key at `path` was written anywhere, with a value.
+    pub(crate) fn is_written(&self, path: &str) -> bool {
+        self.root.at(path).is_some_and(|node| node.value != Value::Null)
+    }
+
+    /// The result: `value` when nothing was found.
+    pub(crate) fn into_result<T>(mut self, value: T, file: Option<&str>) -> Result<T, ConfigError> {
+        if self.found.is_empty() {
+            return Ok(value);
+        }
+        self.found.sort();
+        Err(ConfigError { file: file.map(str::to_owned), problems: self.found })
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            let file = self.file.as_deref().unwrap_or("configuration");
+            match &problem.source {
+                Source::File { line: 0, .. } => write!(f, "{file}: ")?,
+                source @ Source::File { .. } => write!(f, "{file}:{source}: ")?,
+                Source::Unwritten => f.write_str("configuration: ")?,
+                source @ (Source::Environment(_) | Source::Flag(_)) => {
+                    write!(f, "{}: ", printable(&source.to_string()))?;
+                }
+            }
+            problem.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.is_empty() {
+            write!(f, "{} ", printable(&self.path))?;
+        }
+        if let Some(value) = &self.value {
+            write!(f, "= {value} ")?;
+        }
+        f.write_str(&printable(&self.rule))?;
+        if !self.fix.is_empty() {
+            write!(f, "; {}", printable(&self.fix))?;
+        }
+        Ok(())
+    }
+}
+
+/// `text` as one line of bounded length without control characters: parts of it come from the
+/// file, and the line goes to a terminal.
+fn printable(text: &str) -> String {
+    const LONGEST: usize = 400;
+    let mut line: String =
+        text.chars().take(LONGEST).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        line.push('…');
+    }
+    line
+}

@@ -1,0 +1,195 @@
+//! The configuration: typed, closed, complete. One YAML file, the environment and the flags.
+//!
+//! Precedence: flags, then environment, then file, then the defaults that the types declare.
+//! [`Config::load`] reads all of them and reports every problem at once; [`Config::validate`]
+//! judges a configuration that code has put together.
+//!
+//! Invariants
+//! - A key exists in exactly one place, its `settings!` declaration, with type, default and bounds.
+//!   `docs/configuration.md` and `config/streams.yaml` are tested against those declarations.
+//! - Nothing below `server` sees these types; it maps them to the small options of each part.
+
+mod changes;
+mod error;
+mod limits;
+mod load;
+mod log;
+mod net;
+mod node;
+mod path;
+mod rules;
+mod scalar;
+mod setting;
+mod storage;
+mod subscriptions;
+mod telemetry;
+mod units;
+mod upstream;
+mod yaml;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use self::error::Problems;
+use self::node::{Node, Value};
+use self::setting::{Setting, settings};
+
+pub use self::changes::Change;
+pub use self::error::ConfigError;
+pub use self::limits::Limits;
+pub use self::load::{ENVIRONMENT_PREFIX, Flag, Sources};
+pub use self::log::{Log, LogFormat, LogLevel};
+pub use self::net::{CorsOrigin, HostPattern, PublicUrl, ServerUrl};
+pub use self::path::{CheckPath, PathPrefix, Route};
+pub use self::storage::{Durability, Storage};
+pub use self::subscriptions::Subscriptions;
+pub use self::telemetry::{Admin, Telemetry};
+pub use self::units::{ByteSize, HumanDuration};
+pub use self::upstream::{Balance, HealthCheck, HostHeader, Upstream, UpstreamTls};
+
+/// Port of the stream listener when none is named.
+pub const DEFAULT_PORT: u16 = 4437;
+
+/// Port of the admin listener when it is on and none is named.
+pub const ADMIN_PORT: u16 = 4438;
+
+settings! {
+    /// Everything that can be configured.
+    pub struct Config {
+        /// Addresses to accept connections on. Loopback by default: a server that is reachable
+        /// from outside is a decision.
+        listen: Vec<SocketAddr> = loopback(DEFAULT_PORT);
+        /// The path under which streams live.
+        route: Route = Route::default();
+        /// Directory of the durable store. Without it streams live in memory.
+        data_dir: Option<PathBuf> = None;
+        /// When an append counts as safe. Needs `data_dir`.
+        durability: Durability = Durability::Fsync;
+        /// Sizes and intervals of the durable store. Needs `data_dir`.
+        storage: Storage = Storage::default();
+        /// How long a long-poll waits for data before it answers 204.
+        long_poll_timeout: HumanDuration = HumanDuration::secs(30)
+            => HumanDuration::millis(10), HumanDuration::secs(3600);
+        /// How long an SSE connection lives before the client is made to reconnect, so that
+        /// caches and load balancers can regroup readers. Jitter is applied on top.
+        sse_reconnect_interval: HumanDuration = HumanDuration::secs(60)
+            => HumanDuration::millis(100), HumanDuration::secs(86_400);
+        /// How long an SSE connection may be idle before a comment is sent, so that nothing in
+        /// between takes it for dead.
+        sse_keep_alive: HumanDuration = HumanDuration::secs(15)
+            => HumanDuration::millis(100), HumanDuration::secs(3600);
+        /// How long a stopping server waits for requests in flight.
+        shutdown_timeout: HumanDuration = HumanDuration::secs(10)
+            => HumanDuration::millis(0), HumanDuration::secs(600);
+        /// Worker threads of each service. The default is the number of cores.
+        threads: usize = cores() => 1, 1024;
+        /// What is logged, and how.
+        log: Log = Log::default();
+        /// Which browser pages may use the streams.
+        cors: Cors = Cors::default();
+        /// Proxies whose `X-Forwarded-*` headers are believed.
+        trusted_proxies: Vec<IpNet> = Vec::new();
+        /// Every bound on what a client may ask for.
+        limits: Limits = Limits::default();
+        /// Servers that answer the routes that are not streams.
+        upstreams: Vec<Upstream> = Vec::new();
+        /// Health, readiness and metrics on an address of their own; off by default.
+        admin: Option<Admin> = None;
+        /// What clients are told about the server's work.
+        telemetry: Telemetry = Telemetry::default();
+        /// Webhooks and pull subscriptions.
+        subscriptions: Subscriptions = Subscriptions::default();
+    }
+}
+
+settings! {
+    /// Cross-origin access.
+    pub struct Cors {
+        /// Origins whose pages may use the streams. `*` stands for all.
+        origins: Vec<CorsOrigin> = vec![CorsOrigin::Any];
+    }
+}
+
+impl Config {
+    /// What `dev` runs with: the defaults, in memory, on `port` of both loopback addresses or of
+    /// `host`, with the admin listener beside it. Port 0 lets the system choose.
+    pub fn dev(host: Option<IpAddr>, port: u16) -> Self {
+        let listen = match host {
+            Some(ip) => vec![SocketAddr::new(ip, port)],
+            None => loopback(port),
+        };
+        let mut admin = Admin::default();
+        if port == 0 || port == ADMIN_PORT {
+            admin.listen.set_port(0);
+        }
+        Self { listen, admin: Some(admin), ..Self::default() }
+    }
+
+    /// Reads file, environment and flags, in rising precedence, and validates the result.
+    ///
+    /// # Errors
+    /// Every problem of all three sources, each with file and line, variable or flag. A file that
+    /// cannot be read, or is not YAML, is the only problem then.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        load::load(sources)
+    }
+
+    /// Judges a configuration that was put together by code.
+    ///
+    /// # Errors
+    /// Every bound that is exceeded and every pair of values that contradict each other.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let nothing_written = Node::default();
+        let mut problems = Problems::about(&nothing_written);
+        self.check_all(&mut problems);
+        problems.into_result((), None)
+    }
+
+    /// The effective configuration as YAML that [`Config::load`] reads back as the same value.
+    pub fn to_yaml(&self) -> String {
+        let mut tree = self.write();
+        if let (Value::Group(entries), None) = (&mut tree.value, &self.data_dir) {
+            // They say nothing about a server in memory, and are refused there.
+            entries.retain(|entry| !matches!(entry.key.as_str(), "durability" | "storage"));
+        }
+        yaml::write(&tree).unwrap_or_else(|error| format!("# cannot be written: {error}\n"))
+    }
+
+    /// What an operator should hear at start although nothing is wrong: no persistence.
+    pub fn notices(&self) -> Vec<String> {
+        let mut notices = Vec::new();
+        if self.data_dir.is_none() {
+            let text =
+                "streams are kept in memory: nothing survives a restart; set data_dir to keep them";
+            notices.push(text.to_owned());
+        }
+        notices
+    }
+
+    fn check_all(&self, problems: &mut Problems<'_>) {
+        self.check("", problems);
+        rules::check(self, problems);
+    }
+}
+
+/// Both loopback addresses.
+fn loopback(port: u16) -> Vec<SocketAddr> {
+    vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(1024)
+}
+
+/// The full path of the first key that has this last part: `limits.max_append` for `max_append`.
+fn path_of_key(name: &str) -> Option<String> {
+    let name = name.rsplit('.').next()?;
+    let mut keys = Vec::new();
+    Config::keys("", &mut keys);
+    keys.into_iter().find(|key| key.rsplit(['.', ']']).next() == Some(name))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! URL paths: the route of the streams, the prefixes of upstreams, the path of a health check.
+//!
+//! A path of ours starts with `/`, needs no percent-encoding and has no empty or dot segments, so
+//! that comparing it with a request's path cannot be fooled by a second spelling.
+
+use super::setting::{Invalid, Scalar};
+
+/// Where the streams live: `/v1/stream`. Never `/`, never with a trailing slash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route(String);
+
+/// The start of the paths that an upstream serves, by whole segments: `/api` covers `/api` and
+/// `/api/x`, not `/apix`. `/` covers everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathPrefix(String);
+
+/// The path, and query if any, that a health check asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckPath(String);
+
+/// Longest path in the configuration, in bytes.
+const LONGEST: usize = 256;
+
+impl Route {
+    /// The route as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self("/v1/stream".to_owned())
+    }
+}
+
+impl PathPrefix {
+    /// The prefix as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// True when every path of this prefix belongs to the streams under `route`.
+    pub(crate) fn lies_under(&self, route: &Route) -> bool {
+        self.0.strip_prefix(route.as_str()).is_some_and(|r| r.is_empty() || r.starts_with('/'))
+    }
+}
+
+impl Default for PathPrefix {
+    fn default() -> Self {
+        Self("/".to_owned())
+    }
+}
+
+impl CheckPath {
+    /// The path as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for CheckPath {
+    fn default() -> Self {
+        Self("/".to_owned())
+    }
+}
+
+impl Scalar for Route {
+    const WHAT: &'static str = "a path such as /v1/stream";
+
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        if text == "/" {
+            let fix = "name a path such as /v1/stream; the rest belongs to the upstreams";
+            return Err(Invalid::new("would cover everything", fix));
+        }
+        plain_path(text).map(Self)
+    }
+
+    fn text(&self) -> String {
+        self.0.clone()
+    }
+}
+
+impl Scalar for PathPrefix {
+    const WHAT: &'static str = "a path such as /api";
+
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        if text == "/" { Ok(Self::default()) } else { plain_path(text).map(Self) }
+    }
+
+    fn text(&self) -> String {
+        self.0.clone()
+    }
+}
+
+impl Scalar for CheckPath {
+    const WHAT: &'static str = "a path such as /healthz";
+
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        let printable = text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+        if text.starts_with('/') && printable && text.len() <= LONGEST {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Invalid::not_a(Self::WHAT).fix("start it with /, and percent-encode what is not ASCII"))
+    }
+
+    fn text(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// A path that is compared literally.
+fn plain_path(text: &str) -> Result<String, Invalid> {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
+    let problem = if text.is_empty() {
+        Some(("is empty", "write a path such as /v1/stream".to_owned()))
+    } else if !text.starts_with('/') {
+        Some(("does not start with a slash", format!("write {:?}", format!("/{text}"))))
+    } else if text.ends_with('/') {
+        Some(("ends with a slash", format!("write {:?}", text.trim_end_matches('/'))))
+    } else if text.split('/').skip(1).any(|s| matches!(s, "" | "." | "..")) {
+        Some(("has an empty or dot segment", "name every segment".to_owned()))
+    } else if !text.bytes().all(is_plain) {
+        let fix = "use letters, digits, and - . _ ~ only".to_owned();
+        Some(("has a character that would need encoding", fix))
+    } else if text.len() > LONGEST {
+        Some(("is too long", format!("use {LONGEST} bytes at most")))
+    } else {
+        None
+    };
+    match problem {
+        Some((rule, fix)) => Err(Invalid::new(rule, fix)),
+        None => Ok(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_has_exactly_one_spelling() {
+        for text in ["/v1/stream", "/s", "/a.b/c-d_e~f"] {
+            assert_eq!(Route::parse(text).unwrap().as_str(), text);
+        }
+        let long = format!("/{}", "x".repeat(LONGEST));
+        for text in
+            ["", "/", "v1", "/v1/", "/a//b", "/a/../b", "/a b", "/ä", "/a%20", "/a?b", &long]
+        {
+            assert!(Route::parse(text).is_err(), "{text:?} must be refused");
+        }
+        assert_eq!(PathPrefix::parse("/").unwrap(), PathPrefix::default());
+    }
+
+    #[test]
+    fn prefixes_compare_by_segment() {
+        let route = Route::default();
+        for (prefix, under) in
+            [("/v1/stream", true), ("/v1/stream/a", true), ("/v1/streams", false), ("/v1", false)]
+        {
+            assert_eq!(PathPrefix::parse(prefix).unwrap().lies_under(&route), under, "{prefix}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Rules between keys: what each key allows alone but not together with another.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use super::error::Problems;
+use super::setting::Scalar;
+use super::upstream::{Balance, Upstream};
+use super::{Config, Durability};
+
+/// Reports every contradiction.
+pub(super) fn check(config: &Config, problems: &mut Problems<'_>) {
+    listeners(config, problems);
+    storage(config, problems);
+    sizes(config, problems);
+    durations(config, problems);
+    origins(config, problems);
+    for (index, upstream) in config.upstreams.iter().enumerate() {
+        self::upstream(config, upstream, &format!("upstreams[{index}]"), problems);
+    }
+    upstream_paths(config, problems);
+}
+
+fn listeners(config: &Config, problems: &mut Problems<'_>) {
+    if config.listen.is_empty() {
+        let fix = "name an address, such as 127.0.0.1:4437";
+        problems.broken(&[("listen", "")], "names no address".to_owned(), fix);
+    }
+    for (index, address) in config.listen.iter().enumerate() {
+        let others = config.listen.iter().enumerate().filter(|(other, _)| *other != index);
+        let first = others.filter(|(_, other)| covers(other, address)).min();
+        if let Some((other, covering)) = first
+            // Of two equal ones the second is to blame.
+            && (covering != address || other < index)
+        {
+            let path = format!("listen[{index}]");
+            let rule = format!("is already covered by \"{covering}\"");
+            problems.broken(&[(&path, &address.text())], rule, "remove one of them");
+        }
+    }
+    if let Some(admin) = &config.admin
+        && let Some(covering) = config.listen.iter().find(|other| covers(other, &admin.listen))
+    {
+        let values = [("admin.listen", &*admin.listen.text()), ("listen", "")];
+        let rule = format!("is already covered by listen = \"{covering}\"");
+        problems.broken(&values, rule, "give it a port of its own");
+    }
+}
+
+/// True when both cannot be listened on: the same address, or all addresses and one of them.
+fn covers(covering: &SocketAddr, address: &SocketAddr) -> bool {
+    let same_place = covering.ip() == address.ip()
+        || (covering.ip().is_unspecified() && covering.is_ipv4() == address.is_ipv4());
+    covering.port() != 0 && covering.port() == address.port() && same_place
+}
+
+fn storage(config: &Config, problems: &mut Problems<'_>) {
+    let storage = &config.storage;
+    if config.data_dir.is_none() {
+        for key in ["durability", "storage"] {
+            if problems.is_written(key) {
+                let rule = "has no effect without data_dir: streams are kept in memory";
+                let fix = "set data_dir, or remove it";
+                problems.broken(&[(key, "")], rule.to_owned(), fix);
+            }
+        }
+        return;
+    }
+    at_most(
+        ("limits.max_append", config.limits.max_append),
+        ("storage.wal_segment", storage.wal_segment),
+        problems,
+    );
+    at_most(
+        ("storage.checkpoint_size", storage.checkpoint_size),
+        ("storage.map_size", storage.map_size),
+        problems,
+    );
+    if let Durability::Interval(interval) = config.durability {
+        at_most(
+            ("durability.interval", interval),
+            ("storage.checkpoint_interval", storage.checkpoint_interval),
+            problems,
+        );
+    }
+}
+
+fn sizes(config: &Config, problems: &mut Problems<'_>) {
+    let limits = &config.limits;
+    let append = ("limits.max_append", limits.max_append);
+    at_most(append, ("limits.max_inflight_append", limits.max_inflight_append), problems);
+    if let Some(total) = limits.max_total {
+        at_most(append, ("limits.max_total", total), problems);
+    }
+    if limits.max_streams == Some(0) {
+        let fix = "use 1 or more, or remove it for no limit";
+        problems.broken(&[("limits.max_streams", "0")], "allows no stream".to_owned(), fix);
+    }
+    let path = ("limits.max_path", limits.max_path);
+    if path.1 as u64 > limits.max_header_size.get() {
+        let values = [(path.0, &*path.1.text()), ("limits.max_header_size", "")];
+        let rule = format!("exceeds limits.max_header_size = \"{}\"", limits.max_header_size);
+        problems.broken(&values, rule, "change one of them");
+    }
+}
+
+fn durations(config: &Config, problems: &mut Problems<'_>) {
+    at_most(
+        ("sse_keep_alive", config.sse_keep_alive),
+        ("sse_reconnect_interval", config.sse_reconnect_interval),
+        problems,
+    );
+}
+
+fn origins(config: &Config, problems: &mut Problems<'_>) {
+    let origins = &config.cors.origins;
+    if origins.len() > 1 && origins.contains(&super::CorsOrigin::Any) {
+        let rule = "has \"*\" beside other origins".to_owned();
+        problems.broken(
+            &[("cors.origins", "")],
+            rule,
+            "\"*\" covers them all; keep one or the other",
+        );
+    }
+}
+
+fn upstream(config: &Config, upstream: &Upstream, path: &str, problems: &mut Problems<'_>) {
+    let key = |name: &str| format!("{path}.{name}");
+    if upstream.servers.is_empty() {
+        let fix = "add servers: [\"http://127.0.0.1:3000\"]";
+        problems.broken(&[(&key("servers"), ""), (path, "")], "names no server".to_owned(), fix);
+    }
+    for (index, server) in upstream.servers.iter().enumerate() {
+        let item = format!("{path}.servers[{index}]");
+        let value = server.text();
+        if upstream.servers.iter().take(index).any(|other| other == server) {
+            problems.broken(&[(&item, &value)], "is there twice".to_owned(), "remove one");
+        }
+        let is_ourselves =
+            |own: &SocketAddr| own.port() == server.port && own.ip().to_string() == server.host;
+        if config.listen.iter().any(is_ourselves) {
+            let fix = "name another server, or change listen";
+            problems.broken(&[(&item, &value)], "is this server itself".to_owned(), fix);
+        }
+    }
+    if let (Some(header), Balance::RoundRobin) = (&upstream.hash_header, upstream.balance) {
+        let rule = "has no effect with balance = \"round_robin\"".to_owned();
+        problems.broken(&[(&key("hash_header"), header.as_str())], rule, "write balance: hash");
+    }
+    if let Some(health) = &upstream.health_check {
+        at_most(
+            (&key("health_check.timeout"), health.timeout),
+            (&key("health_check.interval"), health.interval),
+            problems,
+        );
+    }
+    tls(upstream, path, problems);
+}
+
+fn tls(upstream: &Upstream, path: &str, problems: &mut Problems<'_>) {
+    let tls = &upstream.tls;
+    let key = |name: &str| format!("{path}.tls{name}");
+    if *tls != super::UpstreamTls::default() && !upstream.servers.iter().any(|server| server.tls) {
+        let rule = "has no effect: no server of this upstream uses https".to_owned();
+        let servers = format!("{path}.servers");
+        let fix = "write https:// in servers, or remove it";
+        problems.broken(&[(&key(""), ""), (&servers, "")], rule, fix);
+    }
+    if let Some(ca) = &tls.ca {
+        if !tls.verify {
+            let rule = "has no effect with verify = false".to_owned();
+            problems.broken(&[(&key(".ca"), &ca.text())], rule, "remove one of them");
+        } else if !ca.is_file() {
+            let rule = "is not a file that can be found".to_owned();
+            let fix = "a relative path starts where the server is started";
+            problems.broken(&[(&key(".ca"), &ca.text())], rule, fix);
+        }
+    }
+}
+
+fn upstream_paths(config: &Config, problems: &mut Problems<'_>) {
+    let mut seen = HashMap::new();
+    for (index, upstream) in config.upstreams.iter().enumerate() {
+        let path = format!("upstreams[{index}].path");
+        let group = format!("upstreams[{index}]");
+        let prefix = upstream.path.as_str();
+        if upstream.path.lies_under(&config.route) {
+            let rule =
+                format!("is never reached: streams own route = \"{}\"", config.route.as_str());
+            problems.broken(&[(&path, prefix), (&group, "")], rule, "choose another path");
+        }
+        if let Some(first) = seen.insert(prefix, index) {
+            let rule = format!("is also the path of upstreams[{first}]");
+            let fix = "put their servers into one upstream, or change one path";
+            problems.broken(&[(&path, prefix), (&group, "")], rule, fix);
+        }
+    }
+}
+
+/// The first value must not exceed the second.
+fn at_most<T: Scalar + PartialOrd>(low: (&str, T), high: (&str, T), problems: &mut Problems<'_>) {
+    if low.1 > high.1 {
+        let rule = format!("exceeds {} = \"{}\"", high.0, high.1.text());
+        problems.broken(&[(low.0, &low.1.text()), (high.0, "")], rule, "change one of them");
+    }
+}

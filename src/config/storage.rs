@@ -1,0 +1,87 @@
+//! The durable store: when an append is safe, and the sizes of log, index and cache.
+
+use super::error::Problems;
+use super::node::{Node, Value};
+use super::setting::{Invalid, Setting, check_range, join, not_a_choice, open_group, settings};
+use super::units::{ByteSize, HumanDuration};
+
+/// When an append counts as safe and is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// After the log is synced to the disk: survives power loss.
+    #[default]
+    Fsync,
+    /// After the log is handed to the operating system: survives a crash of the server.
+    Os,
+    /// Like `Os`, with a sync at this interval: bounds what power loss can take.
+    Interval(HumanDuration),
+}
+
+settings! {
+    /// Sizes and intervals of the durable store. The defaults suit most machines.
+    pub struct Storage {
+        /// Address space of the index: the most it can hold. Costs no memory or disk by itself.
+        map_size: ByteSize = ByteSize::tib(1) => ByteSize::mib(64), ByteSize::tib(64);
+        /// Longest time between two checkpoints of the log into the index.
+        checkpoint_interval: HumanDuration = HumanDuration::secs(10)
+            => HumanDuration::millis(100), HumanDuration::secs(3600);
+        /// Log bytes that start a checkpoint before its time.
+        checkpoint_size: ByteSize = ByteSize::mib(64) => ByteSize::mib(1), ByteSize::gib(64);
+        /// Size of one log file.
+        wal_segment: ByteSize = ByteSize::mib(64) => ByteSize::mib(1), ByteSize::gib(4);
+        /// Memory for recent data of streams that are read.
+        cache: ByteSize = ByteSize::mib(256) => ByteSize::bytes(0), ByteSize::tib(1);
+    }
+}
+
+const WHAT: &str = "fsync, os, or a group such as {interval: 50ms}";
+const INTERVAL: &str = "interval";
+
+impl Setting for Durability {
+    fn read(node: &Node, path: &str, problems: &mut Problems<'_>) -> Option<Self> {
+        let why = match &node.value {
+            Value::Text(text) => match text.as_str() {
+                "fsync" => return Some(Self::Fsync),
+                "os" => return Some(Self::Os),
+                "interval" => Invalid::new("has no duration", "write {interval: 50ms}"),
+                other => not_a_choice(other, WHAT, &["fsync", "os"]),
+            },
+            Value::Null => Invalid::new("is not a value", format!("write {WHAT}, or remove it")),
+            Value::List(_) => {
+                problems.wrong_shape(node, path, WHAT);
+                return None;
+            }
+            Value::Group(_) => {
+                open_group(node, path, &[INTERVAL], problems);
+                let Some(entry) = node.child(INTERVAL) else {
+                    problems.wrong_shape(node, path, WHAT);
+                    return None;
+                };
+                let read = HumanDuration::read(&entry.node, &join(path, INTERVAL), problems);
+                return read.map(Self::Interval);
+            }
+        };
+        problems.invalid(node, path, why);
+        None
+    }
+
+    fn write(&self) -> Node {
+        match self {
+            Self::Fsync => Node::text("fsync"),
+            Self::Os => Node::text("os"),
+            Self::Interval(interval) => Node::group(vec![(INTERVAL, interval.write())]),
+        }
+    }
+
+    fn check(&self, path: &str, problems: &mut Problems<'_>) {
+        if let Self::Interval(interval) = self {
+            let bounds = (HumanDuration::millis(1), HumanDuration::secs(60));
+            check_range(interval, bounds, &join(path, INTERVAL), problems);
+        }
+    }
+
+    fn keys(path: &str, keys: &mut Vec<String>) {
+        keys.push(path.to_owned());
+        keys.push(join(path, INTERVAL));
+    }
+}

@@ -1,0 +1,23 @@
+//! Webhooks and pull subscriptions.
+
+use super::net::{HostPattern, PublicUrl};
+use super::setting::settings;
+use super::units::HumanDuration;
+
+settings! {
+    /// Webhooks and pull subscriptions.
+    pub struct Subscriptions {
+        /// Whether a webhook may point at `http://localhost`; for development.
+        allow_http_localhost: bool = false;
+        /// Hosts that webhooks may point at; every public host when empty.
+        allowed_hosts: Vec<HostPattern> = Vec::new();
+        /// Longest time for a webhook to answer.
+        webhook_timeout: HumanDuration = HumanDuration::secs(10)
+            => HumanDuration::millis(100), HumanDuration::secs(600);
+        /// Most webhook calls in flight at once. A quarter of them is for receivers that failed or
+        /// were slow the last time, so that those never hold up the rest.
+        max_deliveries: usize = 256 => 1, 65_536;
+        /// The URL of this server as subscribers reach it, for the links that webhooks carry.
+        public_url: Option<PublicUrl> = None;
+    }
+}

@@ -1,0 +1,80 @@
+//! What every request passes before it is routed: its size, and the timeouts of its session.
+//!
+//! Pingora has already refused what is not HTTP (see `tests/proxy/hygiene.rs`); this adds our
+//! own, tighter bounds. Nothing here allocates for a request within bounds.
+
+use std::time::Duration;
+
+use http::{StatusCode, header};
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+
+use super::options::HttpLimits;
+use super::problem::Problem;
+
+/// How long the rest of an unread body is drained to keep a connection alive.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Applies the limits that belong to a session. Called once its head has been read.
+pub(crate) fn configure(session: &mut Session, limits: &HttpLimits, stopping: bool) {
+    session.set_read_timeout(Some(limits.body_timeout));
+    session.set_write_timeout(Some(limits.write_timeout));
+    session.set_min_send_rate(limits.min_send_rate);
+    session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
+    // Requests sent ahead on one connection are answered in order instead of being dropped.
+    session.set_pipelining_enabled(true);
+    // `None` stands: the client asked to close, or the framing made reuse unsafe.
+    if session.get_keepalive().is_some() {
+        let seconds = limits.keepalive_timeout.as_secs().max(1);
+        session.set_keepalive(if stopping { None } else { Some(seconds) });
+    }
+}
+
+/// Judges a request head.
+///
+/// # Errors
+/// 400 without a host, 414 for the URI, 431 for the fields.
+pub(crate) fn check(request: &RequestHeader, limits: &HttpLimits) -> Result<(), Problem> {
+    // RFC 9112 §3.2. HTTP/2 has its own field for it, HTTP/1.0 has none.
+    if request.version == http::Version::HTTP_11 && !request.headers.contains_key(header::HOST) {
+        let detail = "an HTTP/1.1 request needs a Host field";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "host-missing", detail));
+    }
+    let uri = request.raw_path().len();
+    if uri > limits.max_uri {
+        return Err(Problem::new(
+            StatusCode::URI_TOO_LONG,
+            "uri-too-long",
+            format!("the URI has {uri} bytes, the limit is {}", limits.max_uri),
+        ));
+    }
+    let fields = request.headers.len();
+    if fields > limits.max_headers {
+        return Err(Problem::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "too-many-headers",
+            format!("the request has {fields} header fields, the limit is {}", limits.max_headers),
+        ));
+    }
+    let bytes: usize = request.headers.iter().map(|(k, v)| k.as_str().len() + v.len()).sum();
+    if bytes > limits.max_header_bytes {
+        return Err(Problem::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "headers-too-large",
+            format!(
+                "the header fields have {bytes} bytes, the limit is {}",
+                limits.max_header_bytes
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Whether the client waits for `100 Continue` before it sends the body.
+pub(crate) fn expects_continue(request: &RequestHeader) -> bool {
+    request.version != http::Version::HTTP_10
+        && request
+            .headers
+            .get(header::EXPECT)
+            .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}

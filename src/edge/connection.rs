@@ -1,0 +1,391 @@
+//! One accepted connection, between the socket and Pingora.
+//!
+//! Pingora 0.9 bounds each *read* of a request head, not the head: a client that sends one byte a
+//! minute holds a connection for ever. It also waits for 24 bytes before it believes that a client
+//! is not HTTP/2, with no limit at all. This transport closes both gaps, and lingers on close.
+//!
+//! - From the accept, or the first byte of a later request, the whole head has `header_timeout`;
+//!   then 408, or just the end if not one byte came. A head far beyond its limit is 431.
+//! - The timer exists only while a head is incomplete: the usual request, whose head arrives in
+//!   one read, costs two atomic stores.
+//! - HTTP/2 by prior knowledge is recognised as soon as the bytes can be told apart.
+//! - Closing waits up to half a second for the client to have read the answer. Without that, an early
+//!   answer (413, 431) is lost to the reset that unread request bytes cause.
+//! - A proxied tunnel or event stream is cut when a stop begins (HTTP/1.1; on HTTP/2 it is cut by
+//!   `shutdown_timeout`).
+//! - Dropping it returns the connection's permit.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::StatusCode;
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    TimingDigest, UniqueID,
+};
+use pingora::proxy::Session;
+use pingora::server::ShutdownWatch;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep};
+
+use super::options::HttpLimits;
+use super::problem::Problem;
+
+/// What an HTTP/2 client sends first (RFC 9113 §3.4).
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// As much as Pingora reads at first, so that a small request still takes one read.
+const FIRST_READ: usize = 4096;
+
+/// How long a closing connection waits for the client to close too.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Writes up to this many bytes are held back until a flush or a larger one.
+const HOLD: usize = 4096;
+
+/// What an idle connection may keep of that memory, bytes.
+const KEEP: usize = 1024;
+
+/// Before the first byte of a head.
+const IDLE: u8 = 0;
+/// Inside a head.
+const HEAD: u8 = 1;
+/// Body, tunnel or HTTP/2: not ours to time.
+const OPEN: u8 = 2;
+/// A proxied tunnel or event stream: it has no end to wait for when the server stops.
+const ENDLESS: u8 = 3;
+
+type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+
+/// The transport handed to Pingora.
+pub struct Connection {
+    io: L4Stream,
+    phase: AtomicU8,
+    /// Bytes read while looking for the HTTP/2 preface.
+    peeked: Vec<u8>,
+    /// Small writes that wait for what follows them, such as a response's head for its body, or for
+    /// a flush: one system call for both, without copying a large body.
+    held: Vec<u8>,
+    head_bytes: usize,
+    head_cap: usize,
+    header_timeout: Duration,
+    /// The first head is timed from the accept, later ones from their first byte.
+    first: bool,
+    timer: Option<Pin<Box<Sleep>>>,
+    stop: ShutdownWatch,
+    /// Waits for `stop`; there only while the phase is `ENDLESS`.
+    cut: Option<BoxFuture>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("io", &self.io).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Wraps an accepted socket; `permit` is returned when the connection is gone.
+    pub fn new(
+        io: L4Stream,
+        limits: &HttpLimits,
+        stop: ShutdownWatch,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        Connection {
+            io,
+            phase: AtomicU8::new(IDLE),
+            peeked: Vec::new(),
+            held: Vec::new(),
+            head_bytes: 0,
+            // Pingora's buffer doubles as it reads, so a head within bounds, read together with
+            // the start of its body, stays below this.
+            head_cap: 2 * (limits.max_header_bytes + limits.max_uri) + 8192,
+            header_timeout: limits.header_timeout,
+            first: true,
+            timer: None,
+            stop,
+            cut: None,
+            _permit: permit,
+        }
+    }
+
+    /// Reads until the bytes differ from the HTTP/2 preface or are all of it. To be called once,
+    /// before Pingora gets the connection: its own look takes 24 bytes however long they take,
+    /// and does not end when the server stops.
+    ///
+    /// # Errors
+    /// The client left, or said nothing within the time for a head.
+    pub async fn sniff(&mut self) -> io::Result<()> {
+        let mut seen = Vec::with_capacity(FIRST_READ);
+        while seen.len() < H2_PREFACE.len() && H2_PREFACE.starts_with(&seen) {
+            match self.read_buf(&mut seen).await? {
+                0 if seen.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
+                0 => break,
+                _ => {}
+            }
+        }
+        self.first = false;
+        if seen.starts_with(H2_PREFACE) {
+            *self.phase.get_mut() = OPEN;
+            self.timer = None;
+        }
+        // They are counted again when they are read again.
+        self.head_bytes = 0;
+        self.peeked = seen;
+        Ok(())
+    }
+
+    /// Sends what was held back.
+    fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.held.is_empty() {
+            let n = ready!(Pin::new(&mut self.io).poll_write(cx, &self.held))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.held.drain(..n);
+        }
+        if self.held.capacity() > KEEP {
+            self.held = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// While nothing can be read: times a head, ends what is endless when the server stops.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let phase = *self.phase.get_mut();
+        if phase == ENDLESS {
+            let mut stop = self.stop.clone();
+            let cut = self.cut.get_or_insert_with(|| {
+                Box::pin(async move {
+                    let _ = stop.wait_for(|stopping| *stopping).await;
+                })
+            });
+            ready!(cut.as_mut().poll(cx));
+            let why = "the server stops";
+            return Poll::Ready(io::Error::new(io::ErrorKind::ConnectionAborted, why));
+        }
+        if phase == OPEN || (phase == IDLE && !self.first) {
+            self.timer = None;
+            return Poll::Pending;
+        }
+        let timeout = self.header_timeout;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + timeout)));
+        ready!(timer.as_mut().poll(cx));
+        if phase == HEAD {
+            let detail = "the request head did not arrive in time";
+            self.refuse(cx, &Problem::new(StatusCode::REQUEST_TIMEOUT, "header-timeout", detail));
+        }
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the request head took too long"))
+    }
+
+    /// Counts bytes of a head. `Err` when it is too long to be one.
+    fn count(&mut self, n: usize, cx: &mut Context<'_>) -> io::Result<()> {
+        match *self.phase.get_mut() {
+            OPEN | ENDLESS => return Ok(()),
+            IDLE => {
+                *self.phase.get_mut() = HEAD;
+                self.head_bytes = 0;
+                if !self.first {
+                    // Whatever is left of an earlier head's timer.
+                    self.timer = None;
+                }
+            }
+            _ => {}
+        }
+        self.head_bytes += n;
+        if self.head_bytes <= self.head_cap {
+            return Ok(());
+        }
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        let detail = "the request head is far longer than the limits on URI and header fields";
+        self.refuse(cx, &Problem::new(status, "headers-too-large", detail));
+        Err(io::Error::new(io::ErrorKind::InvalidData, "the request head is too long"))
+    }
+
+    /// Answers on the bare socket. Best effort: a full send buffer drops the answer.
+    fn refuse(&mut self, cx: &mut Context<'_>, problem: &Problem) {
+        let text = problem.http1_text();
+        let _ = Pin::new(&mut self.io).poll_write(cx, &text);
+        let _ = Pin::new(&mut self.io).poll_flush(cx);
+    }
+}
+
+/// What was held back when nobody flushed (an answer given just before a failure) goes out, as far as
+/// the socket takes it at once.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if !self.held.is_empty() {
+            let _ = self.poll_release(&mut Context::from_waker(Waker::noop()));
+        }
+    }
+}
+
+/// The head of the current request has been read: its clock stops.
+pub(crate) fn head_done(session: &Session) {
+    set_phase(session, OPEN);
+}
+
+/// The current request is answered: the next byte begins a new head.
+pub(crate) fn request_done(session: &Session) {
+    if !session.was_upgraded() {
+        set_phase(session, IDLE);
+    }
+}
+
+/// The response being passed on has no end of its own: a stop does not wait for it.
+pub(crate) fn endless(session: &Session) {
+    set_phase(session, ENDLESS);
+}
+
+fn set_phase(session: &Session, phase: u8) {
+    let Some(stream) = session.as_http1().map(|http1| http1.stream()) else { return };
+    // `**`: the transport in the box, not the box, which is `Any` as well.
+    if let Some(connection) = (**stream).as_any().downcast_ref::<Connection>() {
+        connection.phase.store(phase, Ordering::Relaxed);
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.peeked.is_empty() {
+            let n = this.peeked.len().min(buf.remaining());
+            buf.put_slice(&this.peeked[..n]);
+            this.peeked.drain(..n);
+            if this.peeked.is_empty() {
+                this.peeked = Vec::new();
+            }
+            return Poll::Ready(this.count(n, cx));
+        }
+        let before = buf.filled().len();
+        match Pin::new(&mut this.io).poll_read(cx, buf) {
+            Poll::Ready(Ok(())) => {
+                let n = buf.filled().len() - before;
+                if n == 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(this.count(n, cx))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => this.poll_deadline(cx).map(Err),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.held.len() + buf.len() <= HOLD {
+            this.held.extend_from_slice(buf);
+            return Poll::Ready(Ok(buf.len()));
+        }
+        while !this.held.is_empty() {
+            let both = [io::IoSlice::new(&this.held), io::IoSlice::new(buf)];
+            let n = ready!(Pin::new(&mut this.io).poll_write_vectored(cx, &both))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let held = this.held.len().min(n);
+            this.held.drain(..held);
+            if n > held {
+                return Poll::Ready(Ok(n - held));
+            }
+        }
+        Pin::new(&mut this.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_release(cx))?;
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_release(cx))?;
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_release(cx))?;
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl Peek for Connection {
+    /// What [`Connection::sniff`] has seen, zero-filled; Pingora compares it with the preface.
+    async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
+        buf.fill(0);
+        let n = self.peeked.len().min(buf.len());
+        buf[..n].copy_from_slice(&self.peeked[..n]);
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Connection {
+    async fn shutdown(&mut self) {
+        Shutdown::shutdown(&mut self.io).await;
+        let drain = async {
+            let mut sink = [0; 4096];
+            while self.io.read(&mut sink).await.is_ok_and(|n| n > 0) {}
+        };
+        let _ = tokio::time::timeout(LINGER, drain).await;
+    }
+}
+
+impl UniqueID for Connection {
+    fn id(&self) -> i32 {
+        self.io.id()
+    }
+}
+
+impl Ssl for Connection {
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.io.selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for Connection {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.io.get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for Connection {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.io.get_proxy_digest()
+    }
+}
+
+impl GetSocketDigest for Connection {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.io.get_socket_digest()
+    }
+}

@@ -1,0 +1,243 @@
+//! HTTP on Pingora: the stream routes, and a reverse proxy for everything else.
+//!
+//! This file is the table of contents: each [`ProxyHttp`] hook is one call into the file that
+//! does the work. What a request is, [`route::classify`] decides once, in `request_filter`:
+//! streams are answered there and never meet the hooks below it.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `connection` | one accepted connection: head timeout, size, HTTP/2 detection, lingering close |
+//! | `admission` | limits on a request, timeouts of its session |
+//! | `route` | stream, upstream or nowhere |
+//! | `live` | the settings in force, changed while the server runs |
+//! | `stream` | answers the stream routes |
+//! | `upstream` | the reverse proxy: peer choice, headers, retries, errors |
+//! | `forwarded` | `X-Forwarded-*`, in and out |
+//! | `problem` | errors as problem+json |
+//! | `access_log` | one event per request |
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::server::ShutdownWatch;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, Result};
+
+pub mod access_log;
+pub(crate) mod admission;
+pub mod connection;
+pub mod context;
+pub mod forwarded;
+pub(crate) mod live;
+pub mod options;
+pub(crate) mod problem;
+pub(crate) mod request_id;
+pub mod route;
+pub mod stream;
+pub mod upstream;
+
+pub use context::RequestContext;
+pub use live::EdgeControl;
+pub use options::{EdgeOptions, HttpLimits};
+pub use route::Route;
+pub use stream::{Cors, DurableStreams, StreamOptions, StreamsBackground};
+
+use live::Live;
+
+use crate::engine::Engine;
+use crate::telemetry::metrics::{Metrics, Traffic};
+
+/// The server's HTTP side, mounted in Pingora as a [`ProxyHttp`].
+pub struct Edge {
+    live: Arc<Live>,
+    pub(crate) streams: DurableStreams,
+    /// Turns `true` when a stop begins: live readers say goodbye, connections close after their
+    /// current response.
+    pub(crate) shutdown: ShutdownWatch,
+}
+
+impl Edge {
+    /// An edge that serves the streams of `engine` and watches `shutdown` for the start of a stop.
+    ///
+    /// # Errors
+    /// An upstream that cannot be used: no servers, an unreadable CA file.
+    pub fn new(
+        options: EdgeOptions,
+        engine: Arc<Engine>,
+        shutdown: ShutdownWatch,
+    ) -> Result<Self, upstream::UpstreamError> {
+        let streams = DurableStreams::new(engine, options.streams.clone(), shutdown.clone());
+        let live = Arc::new(Live::new(options)?);
+        Ok(Edge { live, streams, shutdown })
+    }
+
+    /// Changes the edge and looks into it while it serves.
+    pub fn control(&self) -> EdgeControl {
+        EdgeControl::new(self.live.clone(), &self.streams)
+    }
+
+    /// Answers with a problem; on the stream route with the headers that its clients rely on.
+    async fn refuse(
+        &self,
+        problem: problem::Problem,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Result<bool> {
+        if !self.streams.matches(session.req_header().uri.path()) {
+            return problem.refuse(session, ctx).await;
+        }
+        ctx.outcome.problem = Some(problem.code);
+        self.streams.refuse(session.as_downstream_mut(), &problem).await?;
+        Ok(true)
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        self.streams.metrics()
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Edge {
+    type CTX = RequestContext;
+
+    fn new_ctx(&self) -> RequestContext {
+        RequestContext::new(self.live.settings())
+    }
+
+    /// Pingora's default adds a compression module to every request; ours need none.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn early_request_filter(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        connection::head_done(session);
+        let options = &ctx.settings.options;
+        admission::configure(session, &options.limits, *self.shutdown.borrow());
+        let settings = ctx.settings.clone();
+        forwarded::note_peer(session, &settings.options.trusted_proxies, ctx);
+        Ok(())
+    }
+
+    async fn request_filter(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Result<bool> {
+        let request = session.req_header();
+        let settings = ctx.settings.clone();
+        if let Err(problem) = admission::check(request, &settings.options.limits) {
+            return self.refuse(problem, session, ctx).await;
+        }
+        ctx.route = route::classify(request.uri.path(), &ctx.settings.options);
+        match ctx.route {
+            Route::Stream => {
+                let answered = self.streams.handle(session.as_downstream_mut()).await?;
+                ctx.outcome.problem = answered.problem;
+                Ok(true)
+            }
+            Route::Upstream(_) => Ok(false),
+            Route::NotFound => self.refuse(route::nowhere(&settings.options), session, ctx).await,
+            Route::Ambiguous => self.refuse(route::ambiguous(), session, ctx).await,
+        }
+    }
+
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Result<Box<HttpPeer>> {
+        upstream::choose(session, ctx)
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        upstream_request: &mut RequestHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        upstream::headers::request(session, upstream_request, ctx)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        upstream_response: &mut ResponseHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        upstream::headers::response(session, upstream_response, ctx)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        peer: &HttpPeer,
+        ctx: &mut RequestContext,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        upstream::retry::after_connect(peer, ctx, error)
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut RequestContext,
+        reused: bool,
+    ) -> Box<Error> {
+        upstream::retry::after_send(peer, session, ctx, error, reused)
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut RequestContext,
+    ) -> FailToProxy {
+        upstream::failure::answer(session, error, ctx).await
+    }
+
+    async fn logging(
+        &self,
+        session: &mut Session,
+        error: Option<&Error>,
+        ctx: &mut RequestContext,
+    ) {
+        count(self.metrics(), session, ctx);
+        access_log::emit(session, error, ctx);
+        connection::request_done(session);
+    }
+
+    /// `upstream::retry` and the access log say it, in the server's own words.
+    fn suppress_error_log(&self, _: &Session, _: &RequestContext, _: &Error) -> bool {
+        true
+    }
+
+    /// As above, for attempts that are made again.
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &RequestContext,
+        _: &Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+/// Counts a finished request. Stream requests were counted by [`DurableStreams`].
+fn count(metrics: &Metrics, session: &Session, ctx: &RequestContext) {
+    let status = session.response_written().map(|response| response.status);
+    match (ctx.route, upstream::of(ctx)) {
+        (Route::Stream, _) => return,
+        (Route::Upstream(_), Ok(upstream)) => upstream.answered(status),
+        (Route::Upstream(_) | Route::NotFound | Route::Ambiguous, _) => metrics.unrouted(status),
+    }
+    metrics.bytes(Traffic::Proxy, session.body_bytes_read(), session.body_bytes_sent());
+}

@@ -1,0 +1,77 @@
+//! What the edge can be told, with its defaults, units and reasons.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::{stream::StreamOptions, upstream::UpstreamOptions};
+
+/// Everything [`Edge`](super::Edge) needs to know at start.
+#[derive(Debug, Clone, Default)]
+pub struct EdgeOptions {
+    /// How streams are served.
+    pub streams: StreamOptions,
+    /// Where everything else goes. Empty: 404 that says so.
+    pub upstreams: Vec<UpstreamOptions>,
+    /// Peers whose `X-Forwarded-*` and `X-Request-Id` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Bounds on what a client may send, and how slowly.
+    pub limits: HttpLimits,
+    /// Emit one `access` event per request.
+    pub access_log: bool,
+}
+
+/// Bounds per connection and per request.
+///
+/// Pingora's own ceilings stay in force above these: 1 MiB and 256 fields for an HTTP/1 request
+/// head (400), 8 KiB more or less for a URI that `http` refuses to parse.
+#[derive(Debug, Clone)]
+pub struct HttpLimits {
+    /// Connections open at once over all listeners; one more is answered 503. Default 16,384.
+    pub max_connections: usize,
+    /// Bytes of path and query; more is 414. Default 8 KiB.
+    pub max_uri: usize,
+    /// Header fields in one request; more is 431. Default 100.
+    pub max_headers: usize,
+    /// Bytes of all field names and values in one request; more is 431. Default 32 KiB.
+    pub max_header_bytes: usize,
+    /// From the first byte of a request (or the accept) to the end of its head; then 408.
+    /// Default 15 s.
+    pub header_timeout: Duration,
+    /// How long a kept-alive connection may stay silent between requests. Whole seconds, at
+    /// least 1 s. Default 75 s, longer than the usual 60 s of load balancers in front.
+    pub keepalive_timeout: Duration,
+    /// The longest silence inside a request body. Default 30 s.
+    pub body_timeout: Duration,
+    /// The longest a single write to the client may take. Default 30 s.
+    pub write_timeout: Duration,
+    /// Slowest acceptable reader in bytes per second (a whole write is judged, at least one
+    /// second). Takes the place of `write_timeout` when set. Default off.
+    pub min_send_rate: Option<usize>,
+    /// HTTP/2 streams a client may have open on one connection. Default 128.
+    pub h2_max_streams: u32,
+    /// HTTP/2 streams a client may open and reset before the server has dealt with them
+    /// ("rapid reset", CVE-2023-44487); one more ends the connection. Default 64.
+    pub h2_max_pending_resets: usize,
+    /// An HTTP/2 connection without a request for this long is closed. Default 5 min.
+    pub h2_idle_timeout: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        HttpLimits {
+            max_connections: 16_384,
+            max_uri: 8 * 1024,
+            max_headers: 100,
+            max_header_bytes: 32 * 1024,
+            header_timeout: Duration::from_secs(15),
+            keepalive_timeout: Duration::from_secs(75),
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            min_send_rate: None,
+            h2_max_streams: 128,
+            h2_max_pending_resets: 64,
+            h2_idle_timeout: Duration::from_secs(300),
+        }
+    }
+}

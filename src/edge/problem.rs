@@ -1,0 +1,120 @@
+//! Errors the edge answers itself, as `application/problem+json` (RFC 9457).
+//!
+//! The protocol's shape of error for what is not the protocol's: `type`, `title`, `status`, `detail` and a
+//! stable machine-readable `code`. `detail` says what to change and never repeats a client's bytes.
+
+use bytes::Bytes;
+use http::{StatusCode, header};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+
+use super::context::RequestContext;
+use crate::protocol::problem_body;
+
+/// The media type of every problem body.
+pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
+
+/// One error answer, before it is bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem {
+    pub(crate) status: StatusCode,
+    /// Stable, kebab case; clients may match on it.
+    pub(crate) code: &'static str,
+    pub(crate) detail: String,
+    /// Seconds for `Retry-After`, where waiting helps.
+    pub(crate) retry_after: Option<u32>,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Problem { status, code, detail: detail.into(), retry_after: None }
+    }
+
+    pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// The JSON body.
+    pub(crate) fn body(&self) -> Bytes {
+        problem_body(self.status, self.code, self.detail.clone())
+    }
+
+    /// The whole answer as HTTP/1.1 text, for refusals made before there is a [`Session`].
+    /// The connection closes after it.
+    pub(crate) fn http1_text(&self) -> Vec<u8> {
+        let body = self.body();
+        let retry = self.retry_after.map(|s| format!("retry-after: {s}\r\n")).unwrap_or_default();
+        let mut text = format!(
+            "HTTP/1.1 {} {}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {}\r\n\
+             cache-control: no-store\r\n{retry}connection: close\r\n\r\n",
+            self.status.as_u16(),
+            self.status.canonical_reason().unwrap_or("Error"),
+            body.len(),
+        )
+        .into_bytes();
+        text.extend_from_slice(&body);
+        text
+    }
+
+    /// Answers a request with this, in `request_filter`: `Ok(true)`, there is nothing more to do.
+    ///
+    /// # Errors
+    /// Only when the client can no longer be written to.
+    pub(crate) async fn refuse(
+        self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> pingora::Result<bool> {
+        ctx.outcome.problem = Some(self.code);
+        self.send(session).await?;
+        Ok(true)
+    }
+
+    /// Writes the answer and ends the response. A `HEAD` request gets the header only.
+    ///
+    /// # Errors
+    /// Only when the client can no longer be written to.
+    pub(crate) async fn send(&self, session: &mut Session) -> pingora::Result<()> {
+        let body = self.body();
+        let mut header = ResponseHeader::build(self.status, Some(8))?;
+        header.insert_header(header::CONTENT_TYPE, MEDIA_TYPE)?;
+        header.insert_header(header::CONTENT_LENGTH, body.len())?;
+        header.insert_header(header::CACHE_CONTROL, "no-store")?;
+        header.insert_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")?;
+        if let Some(seconds) = self.retry_after {
+            header.insert_header(header::RETRY_AFTER, seconds)?;
+        }
+        let head_only = session.req_header().method == http::Method::HEAD;
+        session.write_response_header(Box::new(header), head_only).await?;
+        if head_only {
+            return Ok(());
+        }
+        session.write_response_body(Some(body), true).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_carries_the_five_members_and_escapes_its_detail() {
+        let problem = Problem::new(StatusCode::NOT_FOUND, "no-upstream", "say \"what\"\nnow");
+        let value: serde_json::Value = serde_json::from_slice(&problem.body()).unwrap();
+        assert_eq!(value["status"], 404);
+        assert_eq!(value["title"], "Not Found");
+        assert_eq!(value["code"], "no-upstream");
+        assert_eq!(value["detail"], "say \"what\"\nnow");
+        assert_eq!(value["type"], "urn:durable-streams:problem:no-upstream");
+    }
+
+    #[test]
+    fn the_raw_text_declares_the_length_of_its_body() {
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "x", "y").retry_after(2);
+        let text = String::from_utf8(problem.http1_text()).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+        assert!(head.contains("retry-after: 2"), "{head}");
+    }
+}

@@ -1,0 +1,58 @@
+//! The control requests under the reserved segment (§6), handed to the subscriptions.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use pingora::protocols::http::ServerSession;
+
+use super::{DurableStreams, StreamOptions, body, forwarded};
+use crate::{
+    protocol::{Body, Outcome, PathError, Rejection, Response, StreamPath, render},
+    subscriptions::Subscriptions,
+};
+
+/// The path after the reserved segment, when there is one; told apart before any stream is looked for.
+pub(super) fn path(session: &ServerSession, route: &str) -> Option<String> {
+    let path = session.req_header().uri.path();
+    let rest = path.get(route.len() + 1..)?.strip_prefix(StreamPath::RESERVED)?;
+    (rest.is_empty() || rest.starts_with('/')).then(|| rest.to_owned())
+}
+
+impl DurableStreams {
+    /// Serves subscriptions too. Without them control paths are refused.
+    pub fn serve_subscriptions(&mut self, subscriptions: Subscriptions) {
+        self.subscriptions = Some(subscriptions);
+    }
+
+    pub(super) async fn control(
+        &self,
+        session: &mut ServerSession,
+        options: &StreamOptions,
+        path: &str,
+    ) -> Result<Response, Rejection> {
+        let Some(subscriptions) = &self.subscriptions else {
+            return Err(PathError::Reserved.into());
+        };
+        let received = body::receive(session, &self.engine, options.body_timeout).await?;
+        let method = session.req_header().method.clone();
+        if method == Method::OPTIONS {
+            return Ok(render(Outcome::Preflight));
+        }
+        let headers = session.req_header().headers.clone();
+        let (scheme, host) = forwarded::external_url(session, &options.trusted_proxies);
+        let base = match host {
+            Some(host) => format!("{scheme}://{host}{}", options.route),
+            None => options.route.clone(),
+        };
+        let (status, headers, bytes) =
+            subscriptions.handle(&method, path, &headers, received.bytes, &base).await;
+        Ok(response(status, headers, bytes))
+    }
+}
+
+fn response(status: StatusCode, headers: http::HeaderMap, bytes: Bytes) -> Response {
+    let mut list: Vec<(HeaderName, HeaderValue)> =
+        headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    list.push((header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")));
+    let body = if bytes.is_empty() { Body::Empty } else { Body::Full(vec![bytes]) };
+    Response { status, headers: list, body }
+}

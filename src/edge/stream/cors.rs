@@ -1,0 +1,118 @@
+//! Cross-origin access for browsers.
+//!
+//! A cached response may be served to any page, so every `GET` carries the headers; other methods carry
+//! them only when the request names an origin.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use pingora::{Result, http::ResponseHeader};
+
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS");
+
+const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
+    "Content-Type, Authorization, If-None-Match, Last-Event-ID, Stream-Seq, Stream-TTL, \
+     Stream-Expires-At, Stream-Closed, Producer-Id, Producer-Epoch, Producer-Seq, \
+     Stream-Forked-From, Stream-Fork-Offset, Stream-Fork-Sub-Offset",
+);
+
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, Stream-TTL, \
+     Stream-Expires-At, Stream-SSE-Data-Encoding, Producer-Epoch, Producer-Seq, \
+     Producer-Expected-Seq, Producer-Received-Seq, ETag, Location, Retry-After",
+);
+
+/// How long a browser may remember a preflight, seconds.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("86400");
+
+/// Whose pages may read the answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cors {
+    /// Everyone's.
+    #[default]
+    Any,
+    /// Pages of these origins, written like `https://app.example`. None: no page's.
+    Origins(Vec<String>),
+}
+
+impl Cors {
+    /// Adds the headers that the request calls for.
+    pub(super) fn apply(
+        &self,
+        method: &Method,
+        request: &HeaderMap,
+        response: &mut ResponseHeader,
+    ) -> Result<()> {
+        let origin = request.get(header::ORIGIN);
+        if origin.is_none() && *method != Method::GET && *method != Method::OPTIONS {
+            return Ok(());
+        }
+        let allowed = match self {
+            Cors::Any => HeaderValue::from_static("*"),
+            Cors::Origins(origins) => {
+                response.append_header(header::VARY, header::ORIGIN.as_str())?;
+                let listed = |origin: &&HeaderValue| {
+                    origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes())
+                };
+                match origin.filter(listed) {
+                    Some(origin) => origin.clone(),
+                    None => return Ok(()),
+                }
+            }
+        };
+        response.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed)?;
+        if *method == Method::OPTIONS {
+            response.insert_header(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS)?;
+            response.insert_header(header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS)?;
+            response.insert_header(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE)?;
+            // Pages on the internet may reach servers on a local network only when told so.
+            let private = HeaderName::from_static("access-control-request-private-network");
+            if request.contains_key(private) {
+                let allow = HeaderName::from_static("access-control-allow-private-network");
+                response.insert_header(allow, HeaderValue::from_static("true"))?;
+            }
+        } else {
+            response.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied(cors: &Cors, method: Method, origin: Option<&'static str>) -> ResponseHeader {
+        let mut request = HeaderMap::new();
+        if let Some(origin) = origin {
+            request.insert(header::ORIGIN, HeaderValue::from_static(origin));
+        }
+        let mut response = ResponseHeader::build_no_case(200, None).unwrap();
+        cors.apply(&method, &request, &mut response).unwrap();
+        response
+    }
+
+    fn allowed(response: &ResponseHeader) -> Option<&str> {
+        response.headers.get(header::ACCESS_CONTROL_ALLOW_ORIGIN)?.to_str().ok()
+    }
+
+    #[test]
+    fn anyone_or_the_listed() {
+        assert_eq!(allowed(&applied(&Cors::Any, Method::GET, None)), Some("*"));
+        assert_eq!(allowed(&applied(&Cors::Any, Method::POST, None)), None);
+        assert_eq!(
+            allowed(&applied(&Cors::Any, Method::POST, Some("https://a.example"))),
+            Some("*")
+        );
+        let listed = Cors::Origins(vec!["https://a.example".to_owned()]);
+        let response = applied(&listed, Method::GET, Some("https://a.example"));
+        assert_eq!(allowed(&response), Some("https://a.example"));
+        assert_eq!(response.headers.get(header::VARY).unwrap(), "origin");
+        assert_eq!(allowed(&applied(&listed, Method::GET, Some("https://b.example"))), None);
+    }
+
+    #[test]
+    fn a_preflight_allows_conditional_requests() {
+        let response = applied(&Cors::Any, Method::OPTIONS, Some("https://a.example"));
+        let headers = response.headers.get(header::ACCESS_CONTROL_ALLOW_HEADERS).unwrap();
+        assert!(headers.to_str().unwrap().contains("If-None-Match"));
+    }
+}

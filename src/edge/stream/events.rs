@@ -1,0 +1,185 @@
+//! SSE (§5.8): drives an [`SseRead`] against the tail, the timer, the client and the shutdown.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pingora::protocols::http::ServerSession;
+use tokio::time::Instant;
+
+use super::{Answer, DurableStreams, StreamOptions, later, millis, read::start, respond, until};
+use crate::{
+    engine::{LiveFrame, Slice, TailWatch, View},
+    protocol::{
+        Encoding, Offset, Outcome, Read, Rejection, SseRead, SseStep, SseTiming, StreamPath, Tail,
+        Timestamp, encode_control, encode_data, keep_alive, render, text_boundary,
+    },
+    telemetry::metrics::SseEvent,
+};
+
+/// Bytes read for one data event: what a stalled reader holds.
+const WINDOW: usize = 64 << 10;
+
+impl DurableStreams {
+    pub(super) async fn events(
+        &self,
+        session: &mut ServerSession,
+        options: &StreamOptions,
+        path: &StreamPath,
+        read: &Read,
+    ) -> Answer {
+        let place = match self.engine.live_permit() {
+            Ok(place) => place,
+            Err(rejection) => return Answer::Rejected(rejection),
+        };
+        // The watch begins before the tail is looked at, so no append slips in between.
+        let (view, watch) = match self.engine.open_live(path).await {
+            Ok(open) => open,
+            Err(rejection) => return Answer::Rejected(rejection),
+        };
+        let from = start(read.from, view.tail);
+        // Once the head is sent no status can be given, so the offset is judged before.
+        let first = self.engine.read(&view.core, from, view.tail.offset, 1).await;
+        if let Err(rejection) = first {
+            return Answer::Rejected(rejection);
+        }
+        let head = render(Outcome::Events(&view.core.content_type));
+        if let Err(gone) = respond::send(session, head, &options.cors).await {
+            return Answer::Done(Err(gone));
+        }
+        let _counted = self.metrics.sse();
+        let now = self.engine.now();
+        let timing = SseTiming {
+            recycle_at: later(now, options.sse_reconnect_interval.mul_f64(jitter())),
+            keep_alive_millis: millis(options.sse_keep_alive),
+        };
+        let sse = SseRead::new(from, read.cursor, timing, now, fastrand::u64(..));
+        let done = self.drive(session, &view, watch, sse).await;
+        drop(place);
+        Answer::Done(done)
+    }
+
+    async fn drive(
+        &self,
+        session: &mut ServerSession,
+        view: &View,
+        mut watch: TailWatch,
+        mut sse: SseRead,
+    ) -> pingora::Result<()> {
+        let mut shutdown = self.shutdown.clone();
+        let stop = async move {
+            let _ = shutdown.wait_for(|stopping| *stopping).await;
+        };
+        tokio::pin!(stop);
+        let timer = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(timer);
+        // When the timer fires, on the engine's clock. It may fire early, never late.
+        let mut fires = Timestamp::default();
+        loop {
+            let tail = watch.tail();
+            let now = self.engine.now();
+            let (kind, event) = match sse.poll(tail, now) {
+                SseStep::Read(from) => match self.data(view, &watch, &mut sse, from, tail).await {
+                    Ok(event) => (SseEvent::Data, event),
+                    // Deleted or damaged since; the client asks again and is told.
+                    Err(rejection) => {
+                        tracing::debug!(path = %view.core.path, %rejection, "live read ends early");
+                        break;
+                    }
+                },
+                SseStep::Control(control) => {
+                    let mut out = Vec::with_capacity(192);
+                    encode_control(&mut out, &control);
+                    (SseEvent::Control, out.into())
+                }
+                SseStep::KeepAlive => (SseEvent::KeepAlive, Bytes::from_static(keep_alive())),
+                SseStep::Finish => break,
+                SseStep::Wait(then) => {
+                    if fires <= now || fires > then {
+                        timer.as_mut().reset(Instant::now() + until(now, then));
+                        fires = then;
+                    }
+                    tokio::select! {
+                        () = watch.changed() => {}
+                        () = &mut timer => fires = Timestamp::default(),
+                        () = &mut stop, if !sse.is_stopping() => sse.on_shutdown(),
+                        gone = session.read_body_or_idle(true) => { gone?; }
+                    }
+                    continue;
+                }
+            };
+            let bytes = event.len();
+            session.write_response_body(event, false).await?;
+            self.metrics.sse_event(kind, bytes);
+        }
+        session.write_response_body(Bytes::new(), true).await
+    }
+
+    /// One data event with the control event that must follow it.
+    async fn data(
+        &self,
+        view: &View,
+        watch: &TailWatch,
+        sse: &mut SseRead,
+        from: Offset,
+        tail: Tail,
+    ) -> Result<Bytes, Rejection> {
+        let left = watch.frame(from, tail);
+        if let Some(frame) = &left {
+            let mut ahead = sse.clone();
+            if ahead.sent(frame.end, frame.held, tail, self.engine.now()) == frame.control {
+                *sse = ahead;
+                return Ok(frame.bytes.clone());
+            }
+        }
+        let encoding = Encoding::of(&view.core.content_type);
+        let mut slice = self.engine.read(&view.core, from, tail.offset, WINDOW).await?;
+        let held = match encoding {
+            Encoding::Text => hold_back(&mut slice, tail),
+            Encoding::Json | Encoding::Base64 => false,
+        };
+        let mut out = Vec::with_capacity(slice.len() + slice.len() / 2 + 256);
+        if !slice.is_empty() {
+            encode_data(&mut out, encoding, &slice.chunks);
+        }
+        let control = sse.sent(slice.end, held, tail, self.engine.now());
+        encode_control(&mut out, &control);
+        let bytes = Bytes::from(out);
+        // Only frames that reach the tail are of use to others; a reader that catches up is alone.
+        if control.up_to_date && left.is_none() {
+            watch.leave_frame(LiveFrame {
+                id: watch.id(),
+                from,
+                tail,
+                end: slice.end,
+                held,
+                control,
+                bytes: bytes.clone(),
+            });
+        }
+        Ok(bytes)
+    }
+}
+
+/// Leaves the beginning of a character for the next event. Says whether that is all that is left.
+fn hold_back(slice: &mut Slice, tail: Tail) -> bool {
+    let at_tail = slice.end == tail.offset;
+    if at_tail && tail.closed {
+        return false;
+    }
+    let mut last = [0; 3];
+    let mut have = 0;
+    for byte in slice.chunks.iter().rev().flat_map(|chunk| chunk.iter().rev()).take(3) {
+        have += 1;
+        if let Some(slot) = last.get_mut(3 - have) {
+            *slot = *byte;
+        }
+    }
+    let unfinished = text_boundary(last.get(3 - have..).unwrap_or(&[]));
+    slice.cut(unfinished);
+    unfinished > 0 && at_tail
+}
+
+/// From nine to eleven tenths.
+fn jitter() -> f64 {
+    0.9 + fastrand::f64() * 0.2
+}

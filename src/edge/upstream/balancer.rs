@@ -1,0 +1,257 @@
+//! The servers of one upstream: who they are, which are healthy, whose turn it is.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::Extensions;
+use pingora::lb::discovery::ServiceDiscovery;
+use pingora::lb::health_check::{HealthObserve, HttpHealthCheck, TcpHealthCheck};
+use pingora::lb::selection::{BackendIter, BackendSelection, Consistent, RoundRobin};
+use pingora::lb::{Backend, Backends, LoadBalancer};
+use pingora::services::background::BackgroundService;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
+
+use super::options::{HealthCheck, HealthProbe, UpstreamOptions, UpstreamServer};
+
+/// How often names are resolved again.
+const RESOLVE_EVERY: Duration = Duration::from_secs(30);
+
+/// Ketama looks at this many points of the ring before it gives up; far more than there are
+/// servers to skip.
+const MAX_LOOKS: usize = 256;
+
+/// A chosen server.
+pub(super) struct Server {
+    pub(super) addr: SocketAddr,
+    /// The host part of its configured address.
+    pub(super) name: String,
+}
+
+/// The load balancer of one upstream.
+pub(super) enum Pool {
+    InTurn(Arc<LoadBalancer<RoundRobin>>),
+    ByKey(Arc<LoadBalancer<Consistent>>),
+}
+
+/// The host part of a server's address, kept with its backend for SNI.
+#[derive(Clone)]
+struct HostName(String);
+
+impl Pool {
+    /// # Errors
+    /// No servers, or an address that is not `host:port`.
+    pub(super) fn build(options: &UpstreamOptions, template: &HttpPeer) -> Result<Self, String> {
+        if options.servers.is_empty() {
+            return Err("`servers` is empty; name at least one as host:port".to_owned());
+        }
+        for server in &options.servers {
+            split(server)?;
+        }
+        Ok(if options.balance.is_consistent() {
+            Pool::ByKey(Arc::new(balancer(options, template)))
+        } else {
+            Pool::InTurn(Arc::new(balancer(options, template)))
+        })
+    }
+
+    /// A healthy server that is not among `tried`.
+    pub(super) fn pick(&self, key: &[u8], tried: &[SocketAddr]) -> Option<Server> {
+        let accept = |backend: &Backend, healthy: bool| {
+            healthy && !backend.addr.as_inet().is_some_and(|addr| tried.contains(addr))
+        };
+        let backend = match self {
+            Pool::InTurn(balancer) => balancer.select_with(key, MAX_LOOKS, accept),
+            Pool::ByKey(balancer) => balancer.select_with(key, MAX_LOOKS, accept),
+        }?;
+        let name = backend.ext.get::<HostName>().map(|name| name.0.clone()).unwrap_or_default();
+        Some(Server { addr: *backend.addr.as_inet()?, name })
+    }
+
+    /// Every server that is known, and whether it gets requests.
+    pub(super) fn servers(&self) -> Vec<(SocketAddr, bool)> {
+        let backends = match self {
+            Pool::InTurn(balancer) => balancer.backends(),
+            Pool::ByKey(balancer) => balancer.backends(),
+        };
+        let known = backends.get_backend();
+        let server = |backend: &Backend| Some((*backend.addr.as_inet()?, backends.ready(backend)));
+        known.iter().filter_map(server).collect()
+    }
+
+    pub(super) fn background(&self) -> Arc<dyn BackgroundService + Send + Sync> {
+        match self {
+            Pool::InTurn(balancer) => balancer.clone(),
+            Pool::ByKey(balancer) => balancer.clone(),
+        }
+    }
+}
+
+fn balancer<S>(options: &UpstreamOptions, template: &HttpPeer) -> LoadBalancer<S>
+where
+    S: BackendSelection + 'static,
+    S::Iter: BackendIter,
+{
+    let (upstream, servers) = (options.name.clone(), options.servers.clone());
+    let names = Names { upstream, servers, started: AtomicBool::new(false) };
+    let fixed = options.servers.iter().all(|s| s.address.parse::<SocketAddr>().is_ok());
+    let mut backends = Backends::new(Box::new(names));
+    if let Some(health) = &options.health {
+        backends.set_health_check(probe(health, options, template));
+    }
+    let mut balancer = LoadBalancer::from_backends(backends);
+    balancer.update_frequency = (!fixed).then_some(RESOLVE_EVERY);
+    balancer.health_check_frequency = options.health.as_ref().map(|health| health.interval);
+    balancer.parallel_health_check = true;
+    if let Some(Err(error)) = futures_now(balancer.update()) {
+        tracing::warn!(upstream = options.name, %error, "no server yet, trying again");
+    }
+    balancer
+}
+
+/// Polls a future that is known not to wait: the first round of `Names`.
+fn futures_now<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match future.as_mut().poll(&mut context) {
+        std::task::Poll::Ready(output) => Some(output),
+        std::task::Poll::Pending => None,
+    }
+}
+
+/// Discovery by the system's resolver. The first look-up blocks, because nothing runs yet and the
+/// servers should be known before the first request; later ones do not.
+struct Names {
+    upstream: String,
+    servers: Vec<UpstreamServer>,
+    started: AtomicBool,
+}
+
+impl Names {
+    async fn resolve(&self, address: &str, first: bool) -> std::io::Result<Vec<SocketAddr>> {
+        if let Ok(address) = address.parse() {
+            return Ok(vec![address]);
+        }
+        if first {
+            return address.to_socket_addrs().map(Iterator::collect);
+        }
+        tokio::net::lookup_host(address).await.map(Iterator::collect)
+    }
+}
+
+#[async_trait]
+impl ServiceDiscovery for Names {
+    async fn discover(&self) -> Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
+        let first = !self.started.swap(true, Ordering::Relaxed);
+        let mut found = BTreeSet::new();
+        for server in &self.servers {
+            let (host, _) =
+                split(server).map_err(|e| Error::explain(ErrorType::InternalError, e))?;
+            match self.resolve(&server.address, first).await {
+                Ok(addrs) => found.extend(addrs.into_iter().map(|addr| {
+                    let mut ext = Extensions::new();
+                    ext.insert(HostName(host.to_owned()));
+                    Backend { addr: addr.into(), weight: server.weight.max(1), ext }
+                })),
+                Err(error) => {
+                    tracing::warn!(upstream = self.upstream, server = server.address, %error, "cannot resolve");
+                }
+            }
+        }
+        if found.is_empty() {
+            // Keep what was known rather than forget it for a DNS hiccup.
+            return Error::e_explain(ErrorType::InternalError, "no server address resolves");
+        }
+        Ok((found, HashMap::new()))
+    }
+}
+
+/// Splits `host:port`; the host comes back without the brackets of an IPv6 address.
+fn split(server: &UpstreamServer) -> Result<(&str, u16), String> {
+    let address = &server.address;
+    let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    match parts {
+        Some((host, port)) if !host.is_empty() => {
+            Ok((host.trim_start_matches('[').trim_end_matches(']'), port))
+        }
+        _ => Err(format!("server {address:?} is not host:port, for example \"127.0.0.1:8080\"")),
+    }
+}
+
+type Check = Box<dyn pingora::lb::health_check::HealthCheck + Send + Sync>;
+
+fn probe(health: &HealthCheck, options: &UpstreamOptions, template: &HttpPeer) -> Check {
+    let observer = Box::new(Announce(options.name.clone()));
+    let sni = if template.sni.is_empty() {
+        options.servers.first().and_then(|s| split(s).ok()).map_or("", |(host, _)| host)
+    } else {
+        &template.sni
+    };
+    match &health.probe {
+        HealthProbe::Tcp => {
+            let mut check = if template.is_tls() {
+                TcpHealthCheck::new_tls(sni)
+            } else {
+                TcpHealthCheck::new()
+            };
+            check.consecutive_failure = health.failures;
+            check.consecutive_success = health.successes;
+            check.peer_template.options = template.options.clone();
+            check.peer_template.options.connection_timeout = Some(health.timeout);
+            check.peer_template.options.total_connection_timeout = Some(health.timeout);
+            check.health_changed_callback = Some(observer);
+            check
+        }
+        HealthProbe::Http(path) => {
+            let host = match &options.host {
+                super::HostHeader::Rewrite(host) => host.as_str(),
+                super::HostHeader::Preserve => sni,
+            };
+            let mut check = HttpHealthCheck::new(host, template.is_tls());
+            check.consecutive_failure = health.failures;
+            check.consecutive_success = health.successes;
+            check.peer_template = template.clone();
+            check.peer_template.sni = sni.to_owned();
+            let peer = &mut check.peer_template.options;
+            peer.connection_timeout = Some(health.timeout);
+            peer.total_connection_timeout = Some(health.timeout);
+            peer.read_timeout = Some(health.timeout);
+            if check.req.set_raw_path(path.as_bytes()).is_err() {
+                tracing::warn!(
+                    upstream = options.name,
+                    path,
+                    "not a path, health checks ask for /"
+                );
+            }
+            check.validator = Some(Box::new(|response| {
+                if response.status.is_success() {
+                    return Ok(());
+                }
+                Error::e_explain(
+                    ErrorType::CustomCode("unhealthy", response.status.as_u16()),
+                    "the health check was not answered 2xx",
+                )
+            }));
+            check.health_changed_callback = Some(observer);
+            Box::new(check)
+        }
+    }
+}
+
+/// Tells the log when a server goes and comes back.
+struct Announce(String);
+
+#[async_trait]
+impl HealthObserve for Announce {
+    async fn observe(&self, server: &Backend, healthy: bool) {
+        if healthy {
+            tracing::info!(upstream = self.0, server = %server.addr, "server is healthy again");
+        } else {
+            tracing::warn!(upstream = self.0, server = %server.addr, "server is out of rotation");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Whether a failed attempt may be made again, on another server.
+//!
+//! - Nothing was sent (connecting failed): yes, whatever the method.
+//! - Something was sent: only an idempotent request (RFC 9110 §9.2.2) without a body, whose
+//!   response has not begun. Never after a timeout: the server is busy with the first one.
+//! - A pooled connection that the server had already closed counts as "something was sent".
+
+use pingora::proxy::Session;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType};
+
+use super::failure;
+use crate::edge::RequestContext;
+
+/// Connecting failed.
+pub(crate) fn after_connect(
+    peer: &HttpPeer,
+    ctx: &mut RequestContext,
+    error: Box<Error>,
+) -> Box<Error> {
+    let mut error = error;
+    let retry = has_attempts_left(ctx);
+    tracing::warn!(target: "upstream", server = %peer._address, %error, retry, "cannot connect");
+    ctx.attempt.failure = failure::problem(&error);
+    error.set_retry(retry);
+    error
+}
+
+/// The exchange failed.
+pub(crate) fn after_send(
+    peer: &HttpPeer,
+    session: &mut Session,
+    ctx: &mut RequestContext,
+    error: Box<Error>,
+    reused: bool,
+) -> Box<Error> {
+    let mut error = error;
+    let untouched = session.response_written().is_none()
+        && session.req_header().method.is_idempotent()
+        && session.is_body_empty();
+    let retry = untouched
+        && error.esource() == &ErrorSource::Upstream
+        && !matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout)
+        && has_attempts_left(ctx);
+    if retry && reused {
+        // The server hung up between two requests: it is not to blame and may be asked again.
+        ctx.attempt.forget_last();
+    }
+    ctx.attempt.failure = failure::problem(&error);
+    if error.esource() == &ErrorSource::Upstream && !(retry && reused) {
+        tracing::warn!(target: "upstream", server = %peer._address, %error, retry, "exchange failed");
+    }
+    error.set_retry(retry);
+    error
+}
+
+fn has_attempts_left(ctx: &RequestContext) -> bool {
+    super::of(ctx).is_ok_and(|upstream| ctx.attempt.count() <= upstream.options.retries)
+}

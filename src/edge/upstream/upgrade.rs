@@ -1,0 +1,121 @@
+//! The upstream connection of an upgrade (WebSocket), and what it works around.
+//!
+//! Pingora 0.9 tears a fresh tunnel down when the upstream's `101` is read before the end of the
+//! upgrade request's own, empty body has been taken from an internal queue (cloudflare/pingora
+//! issue 946): that end is then mistaken for the end of the tunnel. A quick upstream on the same
+//! machine hits this several times in a hundred.
+//!
+//! So upgrades get connections of their own, whose reader yields a few times after each write.
+//! The queue is looked at in the same poll as the socket: by the time the socket may be read, the
+//! end of the request body is through. Such a connection is never shared or kept.
+//! To be removed when Pingora has fixed it; `tests/proxy/websocket.rs` tells.
+
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::connectors::L4Connect;
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::protocols::l4::stream::Stream;
+use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
+use pingora::upstreams::peer::{ALPN, HttpPeer};
+use pingora::{Error, ErrorType, Result};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// How often a read yields after a write. One is enough unless the task has used up its turn.
+const YIELDS: u8 = 3;
+
+/// Upgrades that were refused leave a connection behind, which nobody will ask for again.
+const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Group keys of upgrades are above those of upstreams, and never the same twice.
+const FIRST_GROUP: u64 = 1 << 63;
+
+/// Prepares `peer` for an upgrade, which is a matter of HTTP/1.1.
+pub(super) fn prepare(peer: &mut HttpPeer, silence: Option<Duration>) {
+    static NEXT: AtomicU64 = AtomicU64::new(FIRST_GROUP);
+    peer.group_key = NEXT.fetch_add(1, Ordering::Relaxed);
+    peer.options.alpn = ALPN::H1;
+    peer.options.read_timeout = silence;
+    peer.options.idle_timeout = Some(LEFTOVER_TIMEOUT);
+    peer.options.custom_l4 = Some(Arc::new(Connector));
+}
+
+#[derive(Debug)]
+struct Connector;
+
+#[async_trait]
+impl L4Connect for Connector {
+    /// `total_connection_timeout` bounds it from outside.
+    async fn connect(&self, addr: &SocketAddr) -> Result<Stream> {
+        let Some(addr) = addr.as_inet() else {
+            return Error::e_explain(ErrorType::ConnectError, "upgrades go over TCP");
+        };
+        let socket = TcpStream::connect(addr).await.map_err(|error| {
+            let etype = match error.kind() {
+                ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
+                ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+                    ErrorType::ConnectNoRoute
+                }
+                _ => ErrorType::ConnectError,
+            };
+            Error::because(etype, "connecting for an upgrade", error)
+        })?;
+        Ok(VirtualSocketStream::new(Box::new(Yielding { socket, yields: 0 })).into())
+    }
+}
+
+/// A socket whose reader lets others go first after each write.
+#[derive(Debug)]
+struct Yielding {
+    socket: TcpStream,
+    yields: u8,
+}
+
+impl VirtualSocket for Yielding {
+    fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
+        match option {
+            VirtualSockOpt::NoDelay => self.socket.set_nodelay(true),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl AsyncRead for Yielding {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.yields > 0 {
+            self.yields -= 1;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.socket).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Yielding {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.yields = YIELDS;
+        Pin::new(&mut self.socket).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,97 @@
+//! Content types (§9): kept as given, compared by media type, sorted into the three kinds that matter.
+
+use std::{fmt, sync::Arc};
+
+/// A stream's content type. Cheap to clone.
+///
+/// Two content types match when their media types are equal without regard to case; parameters such as
+/// `charset` are kept and returned but not compared.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ContentType(Arc<str>);
+
+impl ContentType {
+    /// What a stream has when nobody says.
+    pub const DEFAULT: &'static str = "application/octet-stream";
+
+    /// Accepts a header value of the form `type/subtype[; parameters]`; `None` for anything else.
+    pub fn parse(value: &str) -> Option<Self> {
+        let (kind, subtype) = media_type(value).split_once('/')?;
+        let token = |part: &str| !part.is_empty() && part.bytes().all(is_token_byte);
+        let printable = value.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b));
+        (token(kind) && token(subtype) && printable && value.len() <= 256)
+            .then(|| ContentType(value.trim().into()))
+    }
+
+    /// The text as the creator gave it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Same media type, parameters and case aside.
+    pub fn matches(&self, other: &ContentType) -> bool {
+        media_type(&self.0).eq_ignore_ascii_case(media_type(&other.0))
+    }
+
+    /// JSON mode (§9.1): exactly `application/json`.
+    pub fn is_json(&self) -> bool {
+        media_type(&self.0).eq_ignore_ascii_case("application/json")
+    }
+
+    /// Sent as text over SSE (§5.8): `text/*` and JSON. Everything else is base64.
+    pub fn is_text(&self) -> bool {
+        let starts_text = self.0.get(..5).is_some_and(|head| head.eq_ignore_ascii_case("text/"));
+        starts_text || self.is_json()
+    }
+
+    /// Worth compressing: text, JSON, XML, JavaScript and their `+json`/`+xml` kin.
+    pub fn is_compressible(&self) -> bool {
+        let media = media_type(&self.0).to_ascii_lowercase();
+        self.is_text()
+            || ["json", "xml", "javascript", "x-www-form-urlencoded", "wasm"]
+                .iter()
+                .any(|tail| media.ends_with(tail))
+    }
+}
+
+impl Default for ContentType {
+    fn default() -> Self {
+        ContentType(Self::DEFAULT.into())
+    }
+}
+
+impl fmt::Debug for ContentType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+fn media_type(value: &str) -> &str {
+    value.split(';').next().unwrap_or("").trim()
+}
+
+fn is_token_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_types_compare_without_case_and_parameters() {
+        let a = ContentType::parse("Application/JSON; charset=utf-8").unwrap();
+        let b = ContentType::parse("application/json").unwrap();
+        assert!(a.matches(&b) && a.is_json() && a.is_text());
+        assert_eq!(a.as_str(), "Application/JSON; charset=utf-8");
+        assert!(!ContentType::parse("application/ndjson").unwrap().is_json());
+        assert!(ContentType::parse("TEXT/plain").unwrap().is_text());
+        assert!(!ContentType::default().is_text());
+    }
+
+    #[test]
+    fn malformed_types_are_refused() {
+        for bad in ["", "text", "/", "text/", "a b/c", "text/plain\r\nx: y", "te\u{301}xt/plain"] {
+            assert!(ContentType::parse(bad).is_none(), "{bad:?}");
+        }
+    }
+}

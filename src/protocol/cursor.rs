@@ -1,0 +1,68 @@
+//! Cursors (§10.1): the number of the current 20-second interval, always moving forward.
+
+use super::Timestamp;
+
+/// Interval length, seconds.
+const INTERVAL_SECS: u64 = 20;
+/// Interval zero starts on 9 October 2024, 00:00:00 UTC (seconds since 1970).
+const EPOCH_SECS: u64 = 1_728_432_000;
+/// The most jitter, seconds, that is added when a client is already in the current interval.
+const MAX_JITTER_SECS: u64 = 3600;
+
+/// The token of live responses that lets caches collapse requests. Not a position in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cursor(u64);
+
+impl Cursor {
+    /// Parses what a client echoes; `None` when it is not a cursor of ours, which is then ignored.
+    pub fn parse(text: &str) -> Option<Self> {
+        let plain =
+            !text.is_empty() && text.len() <= 16 && text.bytes().all(|b| b.is_ascii_digit());
+        if plain { text.parse().ok().map(Cursor) } else { None }
+    }
+
+    /// The cursor to send: the current interval, or past `client` when the client is already there.
+    ///
+    /// `random` is any number; it spreads clients over up to an hour of intervals so that they do not
+    /// collide in a cache again. The result is always greater than `client`.
+    pub fn next(client: Option<Cursor>, now: Timestamp, random: u64) -> Self {
+        let current = (now.millis() / 1000).saturating_sub(EPOCH_SECS) / INTERVAL_SECS;
+        match client {
+            Some(Cursor(theirs)) if theirs >= current => {
+                let jitter = 1 + random % MAX_JITTER_SECS;
+                Cursor(theirs + (jitter / INTERVAL_SECS).max(1))
+            }
+            _ => Cursor(current),
+        }
+    }
+
+    /// The interval number.
+    pub const fn value(self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn interval_is_counted_from_the_epoch() {
+        let at =
+            |secs: u64| Cursor::next(None, Timestamp::from_millis((EPOCH_SECS + secs) * 1000), 0);
+        assert_eq!(at(0).value(), 0);
+        assert_eq!(at(19).value(), 0);
+        assert_eq!(at(20_000).value(), 1000);
+    }
+
+    proptest! {
+        #[test]
+        fn never_goes_backwards(theirs in 0u64..=9_999_999_999_999_999, now: u32, random: u64) {
+            let client = Cursor::parse(&theirs.to_string());
+            prop_assert!(client.is_some());
+            let now = Timestamp::from_millis(u64::from(now) * 1000);
+            prop_assert!(Cursor::next(client, now, random) > client.unwrap());
+        }
+    }
+}

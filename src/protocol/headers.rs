@@ -1,0 +1,78 @@
+//! The names of the protocol's headers (§13.2) and typed access to a request's headers.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::Rejection;
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        $($(#[$doc])* pub const $name: HeaderName = HeaderName::from_static($text);)*
+    };
+}
+
+names! {
+    /// Sliding time-to-live, seconds.
+    STREAM_TTL = "stream-ttl";
+    /// Absolute expiry, RFC 3339.
+    STREAM_EXPIRES_AT = "stream-expires-at";
+    /// The application's own write sequence.
+    STREAM_SEQ = "stream-seq";
+    /// Cursor of live responses.
+    STREAM_CURSOR = "stream-cursor";
+    /// Where to read next.
+    STREAM_NEXT_OFFSET = "stream-next-offset";
+    /// The response reaches the tail.
+    STREAM_UP_TO_DATE = "stream-up-to-date";
+    /// The stream is, or is to be, closed.
+    STREAM_CLOSED = "stream-closed";
+    /// Source of a fork, a URL path.
+    STREAM_FORKED_FROM = "stream-forked-from";
+    /// Where a fork leaves its source.
+    STREAM_FORK_OFFSET = "stream-fork-offset";
+    /// Refinement of the fork offset.
+    STREAM_FORK_SUB_OFFSET = "stream-fork-sub-offset";
+    /// How SSE data events are encoded.
+    STREAM_SSE_DATA_ENCODING = "stream-sse-data-encoding";
+    /// Idempotent producer: who.
+    PRODUCER_ID = "producer-id";
+    /// Idempotent producer: which session.
+    PRODUCER_EPOCH = "producer-epoch";
+    /// Idempotent producer: which request.
+    PRODUCER_SEQ = "producer-seq";
+    /// The sequence number that would have been accepted.
+    PRODUCER_EXPECTED_SEQ = "producer-expected-seq";
+    /// The sequence number that was sent.
+    PRODUCER_RECEIVED_SEQ = "producer-received-seq";
+    /// The last SSE event id a browser saw.
+    LAST_EVENT_ID = "last-event-id";
+}
+
+/// The value `true`, as presence headers carry it.
+pub const TRUE: HeaderValue = HeaderValue::from_static("true");
+
+/// A header's only value as text; `None` when absent.
+///
+/// # Errors
+/// [`Rejection::InvalidHeader`] when it is repeated or not visible ASCII: a header that cannot be read is
+/// refused, never taken as absent.
+pub(super) fn text<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'h str>, Rejection> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Rejection::InvalidHeader { name: name.clone(), rule: "must be given once" });
+    }
+    value.to_str().map(Some).map_err(|_| Rejection::InvalidHeader {
+        name: name.clone(),
+        rule: "must be visible ASCII text",
+    })
+}
+
+/// A presence header: `true` without regard to case; every other value is as good as absent (§4.1), as are
+/// several that differ.
+pub(super) fn is_true(headers: &HeaderMap, name: &HeaderName) -> bool {
+    let mut values = headers.get_all(name).iter().peekable();
+    values.peek().is_some() && values.all(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
+}

@@ -1,0 +1,276 @@
+//! Parsing a request, once and completely, into types that cannot be wrong.
+
+use http::{HeaderMap, HeaderName, Method, header};
+
+use super::{
+    ContentType, Cursor, Expiry, IfNoneMatch, LiveMode, Offset, Producer, ProducerId, Read,
+    ReadFrom, Rejection, StreamPath, StreamSeq, Timestamp,
+    headers::{self, is_true, text},
+    producer::MAX_SAFE_INTEGER,
+};
+
+/// What a request to a stream's URL asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// `PUT` (§5.1).
+    Create(Create),
+    /// `POST` (§5.2, §5.3).
+    Append(Append),
+    /// `GET` (§5.6 to §5.8).
+    Read(Read),
+    /// `HEAD` (§5.5).
+    Head,
+    /// `DELETE` (§5.4).
+    Delete,
+    /// `OPTIONS`: a browser's preflight.
+    Preflight,
+}
+
+/// A `PUT`, its body apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Create {
+    /// `Content-Type`.
+    pub content_type: Option<ContentType>,
+    /// `Stream-TTL` or `Stream-Expires-At`.
+    pub expiry: Expiry,
+    /// `Stream-Closed: true`.
+    pub closed: bool,
+    /// The fork headers.
+    pub fork: Option<Fork>,
+}
+
+/// The fork headers of a `PUT` (§4.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fork {
+    /// `Stream-Forked-From`.
+    pub source: StreamPath,
+    /// `Stream-Fork-Offset`; `None` is the source's tail.
+    pub offset: Option<Offset>,
+    /// `Stream-Fork-Sub-Offset`; bytes, or messages in JSON mode.
+    pub sub_offset: u64,
+}
+
+/// A `POST`, its body apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Append {
+    /// `Content-Type`; `Err` when malformed, which matters only with a body.
+    pub content_type: Option<Result<ContentType, ()>>,
+    /// `Stream-Seq`.
+    pub stream_seq: Option<StreamSeq>,
+    /// The producer headers.
+    pub producer: Option<Producer>,
+    /// `Stream-Closed: true`.
+    pub close: bool,
+}
+
+impl Request {
+    /// Parses method, query and headers. `route` is the URL path under which streams live; it is cut off
+    /// `Stream-Forked-From`, which names its stream by URL path.
+    ///
+    /// # Errors
+    /// The first malformed part, as a 400 or 405.
+    pub fn parse(
+        method: &Method,
+        query: Option<&str>,
+        headers: &HeaderMap,
+        route: &str,
+    ) -> Result<Self, Rejection> {
+        match *method {
+            Method::POST => Append::parse(headers).map(Request::Append),
+            Method::GET => read(query.unwrap_or(""), headers).map(Request::Read),
+            Method::HEAD => Ok(Request::Head),
+            Method::PUT => Create::parse(headers, route).map(Request::Create),
+            Method::DELETE => Ok(Request::Delete),
+            Method::OPTIONS => Ok(Request::Preflight),
+            _ => Err(Rejection::MethodNotAllowed),
+        }
+    }
+}
+
+impl Create {
+    fn parse(headers: &HeaderMap, route: &str) -> Result<Self, Rejection> {
+        refuse_encoded_body(headers)?;
+        let content_type = match content_type(headers)? {
+            None => None,
+            Some(Ok(content_type)) => Some(content_type),
+            Some(Err(())) => return Err(Rejection::InvalidContentType),
+        };
+        Ok(Create {
+            content_type,
+            expiry: expiry(headers)?,
+            closed: is_true(headers, &headers::STREAM_CLOSED),
+            fork: fork(headers, route)?,
+        })
+    }
+}
+
+impl Append {
+    fn parse(headers: &HeaderMap) -> Result<Self, Rejection> {
+        refuse_encoded_body(headers)?;
+        let stream_seq = match text(headers, &headers::STREAM_SEQ)? {
+            None => None,
+            Some(seq) => Some(StreamSeq::new(seq).ok_or(Rejection::InvalidHeader {
+                name: headers::STREAM_SEQ,
+                rule: "must be 1 to 256 bytes",
+            })?),
+        };
+        Ok(Append {
+            // A close without a body must not be refused for its type (§5.2).
+            content_type: content_type(headers).unwrap_or(Some(Err(()))),
+            stream_seq,
+            producer: producer(headers)?,
+            close: is_true(headers, &headers::STREAM_CLOSED),
+        })
+    }
+}
+
+fn refuse_encoded_body(headers: &HeaderMap) -> Result<(), Rejection> {
+    match text(headers, &header::CONTENT_ENCODING)? {
+        None | Some("" | "identity") => Ok(()),
+        Some(_) => Err(Rejection::EncodedBody),
+    }
+}
+
+/// Absent, malformed or valid.
+fn content_type(headers: &HeaderMap) -> Result<Option<Result<ContentType, ()>>, Rejection> {
+    Ok(match text(headers, &header::CONTENT_TYPE)? {
+        None | Some("") => None,
+        Some(value) => Some(ContentType::parse(value).ok_or(())),
+    })
+}
+
+fn expiry(headers: &HeaderMap) -> Result<Expiry, Rejection> {
+    match (text(headers, &headers::STREAM_TTL)?, text(headers, &headers::STREAM_EXPIRES_AT)?) {
+        (None, None) => Ok(Expiry::Never),
+        (Some(_), Some(_)) => Err(Rejection::TwoExpiries),
+        (Some(ttl), None) => Expiry::parse_ttl(ttl).ok_or(Rejection::InvalidHeader {
+            name: headers::STREAM_TTL,
+            rule: "must be a whole number of seconds without sign or leading zeros",
+        }),
+        (None, Some(at)) => {
+            Timestamp::parse_rfc3339(at).map(Expiry::At).ok_or(Rejection::InvalidHeader {
+                name: headers::STREAM_EXPIRES_AT,
+                rule: "must be an RFC 3339 time, for example 2030-01-31T12:00:00Z",
+            })
+        }
+    }
+}
+
+fn fork(headers: &HeaderMap, route: &str) -> Result<Option<Fork>, Rejection> {
+    let offset = text(headers, &headers::STREAM_FORK_OFFSET)?;
+    let sub_offset = text(headers, &headers::STREAM_FORK_SUB_OFFSET)?;
+    let Some(source) = text(headers, &headers::STREAM_FORKED_FROM)? else {
+        let alone = offset.is_some() || sub_offset.is_some();
+        return if alone { Err(Rejection::ForkWithoutSource) } else { Ok(None) };
+    };
+    let relative = source.strip_prefix(route).and_then(|rest| rest.strip_prefix('/'));
+    let source = relative.and_then(|rest| StreamPath::from_url(rest).ok()).ok_or(
+        Rejection::InvalidHeader {
+            name: headers::STREAM_FORKED_FROM,
+            rule: "must be the URL path of a stream on this server",
+        },
+    )?;
+    let offset = match offset {
+        None => None,
+        Some(text) => match ReadFrom::parse(text) {
+            Some(ReadFrom::At(offset)) => Some(offset),
+            Some(ReadFrom::Start) => Some(Offset::ZERO),
+            Some(ReadFrom::Now) | None => {
+                return Err(Rejection::InvalidHeader {
+                    name: headers::STREAM_FORK_OFFSET,
+                    rule: "must be an offset that the server returned",
+                });
+            }
+        },
+    };
+    let sub_offset = match sub_offset {
+        None => 0,
+        Some(text) => whole_number(text).ok_or(Rejection::InvalidHeader {
+            name: headers::STREAM_FORK_SUB_OFFSET,
+            rule: "must be a whole number without sign or leading zeros",
+        })?,
+    };
+    Ok(Some(Fork { source, offset, sub_offset }))
+}
+
+fn producer(headers: &HeaderMap) -> Result<Option<Producer>, Rejection> {
+    let id = text(headers, &headers::PRODUCER_ID)?;
+    let epoch = text(headers, &headers::PRODUCER_EPOCH)?;
+    let seq = text(headers, &headers::PRODUCER_SEQ)?;
+    let (id, epoch, seq) = match (id, epoch, seq) {
+        (None, None, None) => return Ok(None),
+        (Some(id), Some(epoch), Some(seq)) => (id, epoch, seq),
+        _ => return Err(Rejection::PartialProducer),
+    };
+    let number = |name: HeaderName, text: &str| {
+        whole_number(text).ok_or(Rejection::InvalidHeader {
+            name,
+            rule: "must be a whole number from 0 to 9007199254740991",
+        })
+    };
+    Ok(Some(Producer {
+        id: ProducerId::new(id).ok_or(Rejection::InvalidHeader {
+            name: headers::PRODUCER_ID,
+            rule: "must be 1 to 256 bytes",
+        })?,
+        epoch: number(headers::PRODUCER_EPOCH, epoch)?,
+        seq: number(headers::PRODUCER_SEQ, seq)?,
+    }))
+}
+
+/// Decimal digits, no sign, no leading zeros, at most JavaScript's largest safe integer.
+fn whole_number(text: &str) -> Option<u64> {
+    let canonical = text == "0" || !text.starts_with('0');
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let value = if canonical && digits { text.parse().ok()? } else { return None };
+    (value <= MAX_SAFE_INTEGER).then_some(value)
+}
+
+fn read(query: &str, headers: &HeaderMap) -> Result<Read, Rejection> {
+    let offset = parameter(query, "offset")?;
+    let from = match offset.as_deref() {
+        None => ReadFrom::Start,
+        Some(text) => ReadFrom::parse(text).ok_or(Rejection::InvalidQuery {
+            name: "offset",
+            rule: "must be -1, now or an offset that the server returned",
+        })?,
+    };
+    let live = match parameter(query, "live")?.as_deref() {
+        None => LiveMode::CatchUp,
+        Some("long-poll") => LiveMode::LongPoll,
+        Some("sse") => LiveMode::Sse,
+        Some(_) => {
+            return Err(Rejection::InvalidQuery { name: "live", rule: "must be long-poll or sse" });
+        }
+    };
+    if live != LiveMode::CatchUp && offset.is_none() {
+        return Err(Rejection::InvalidQuery { name: "offset", rule: "is required for live reads" });
+    }
+    // A browser's EventSource reconnects to the same URL and says here how far it came.
+    let resumed = match live {
+        LiveMode::Sse => text(headers, &headers::LAST_EVENT_ID)?.and_then(Offset::parse),
+        LiveMode::CatchUp | LiveMode::LongPoll => None,
+    };
+    Ok(Read {
+        from: resumed.map_or(from, ReadFrom::At),
+        live,
+        cursor: parameter(query, "cursor")?.as_deref().and_then(Cursor::parse),
+        if_none_match: IfNoneMatch::parse(headers.get_all(header::IF_NONE_MATCH).iter()),
+    })
+}
+
+/// The decoded value of a query parameter that may be given once.
+fn parameter(query: &str, name: &'static str) -> Result<Option<String>, Rejection> {
+    let mut values = query.split('&').filter_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (key == name).then_some(value)
+    });
+    let Some(raw) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Rejection::InvalidQuery { name, rule: "must be given once" });
+    }
+    let value = percent_encoding::percent_decode_str(raw).decode_utf8();
+    value
+        .map(|value| Some(value.into_owned()))
+        .map_err(|_| Rejection::InvalidQuery { name, rule: "must be UTF-8" })
+}

@@ -1,0 +1,196 @@
+//! The bytes of server-sent events (§5.8).
+//!
+//! A data event is followed by its control event in the same buffer. CR, LF and CRLF in text each start
+//! a new `data:` line, so no payload can end an event or begin another. A space goes after the colon only
+//! when the line itself begins with one, because clients take one away. Each control event carries its
+//! offset as `id:`, so that a browser's `EventSource` resumes by itself.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+
+use super::{ContentType, Cursor, Offset, json_mode};
+
+/// How a stream's bytes travel in data events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// Text, line by line.
+    Text,
+    /// A JSON array.
+    Json,
+    /// Base64 (`stream-sse-data-encoding: base64`).
+    Base64,
+}
+
+impl Encoding {
+    /// The encoding that a content type calls for.
+    pub fn of(content_type: &ContentType) -> Self {
+        if content_type.is_json() {
+            Encoding::Json
+        } else if content_type.is_text() {
+            Encoding::Text
+        } else {
+            Encoding::Base64
+        }
+    }
+}
+
+/// A control event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Control {
+    /// `streamNextOffset`.
+    pub next_offset: Offset,
+    /// `streamCursor`; absent once the stream is closed.
+    pub cursor: Option<Cursor>,
+    /// `upToDate`.
+    pub up_to_date: bool,
+    /// `streamClosed`.
+    pub closed: bool,
+}
+
+/// Appends a data event with the stored bytes of `chunks`.
+pub fn encode_data(out: &mut Vec<u8>, encoding: Encoding, chunks: &[Bytes]) {
+    out.extend_from_slice(b"event: data\n");
+    match encoding {
+        Encoding::Text => match chunks {
+            [one] => put_lines(out, &String::from_utf8_lossy(one)),
+            many => put_lines(out, &String::from_utf8_lossy(&many.concat())),
+        },
+        Encoding::Json => put_lines(out, &String::from_utf8_lossy(&json_mode::frame_array(chunks))),
+        Encoding::Base64 => {
+            out.extend_from_slice(b"data:");
+            let text = match chunks {
+                [one] => STANDARD.encode(one),
+                many => STANDARD.encode(many.concat()),
+            };
+            out.extend_from_slice(text.as_bytes());
+            out.push(b'\n');
+        }
+    }
+    out.push(b'\n');
+}
+
+fn put_lines(out: &mut Vec<u8>, text: &str) {
+    let mut rest = text;
+    loop {
+        let end = memchr::memchr2(b'\n', b'\r', rest.as_bytes());
+        let (line, tail) = rest.split_at(end.unwrap_or(rest.len()));
+        out.extend_from_slice(if line.starts_with(' ') { b"data: " } else { b"data:" });
+        out.extend_from_slice(line.as_bytes());
+        out.push(b'\n');
+        if end.is_none() {
+            return;
+        }
+        rest = tail.strip_prefix("\r\n").or(tail.get(1..)).unwrap_or("");
+    }
+}
+
+/// Appends a control event.
+pub fn encode_control(out: &mut Vec<u8>, control: &Control) {
+    let offset = control.next_offset.text();
+    out.extend_from_slice(b"event: control\ndata:{\"streamNextOffset\":\"");
+    out.extend_from_slice(&offset);
+    out.push(b'"');
+    if let Some(cursor) = control.cursor {
+        out.extend_from_slice(b",\"streamCursor\":\"");
+        out.extend_from_slice(cursor.value().to_string().as_bytes());
+        out.push(b'"');
+    }
+    if control.up_to_date {
+        out.extend_from_slice(b",\"upToDate\":true");
+    }
+    if control.closed {
+        out.extend_from_slice(b",\"streamClosed\":true");
+    }
+    out.extend_from_slice(b"}\nid:");
+    out.extend_from_slice(&offset);
+    out.extend_from_slice(b"\n\n");
+}
+
+/// A comment, which clients ignore.
+pub const fn keep_alive() -> &'static [u8] {
+    b":\n\n"
+}
+
+/// How many bytes at the end of `text` are the beginning of a character whose rest is still to come.
+pub fn text_boundary(text: &[u8]) -> usize {
+    let start = text.len().saturating_sub(3);
+    (start..text.len())
+        .find(|&at| {
+            let tail = text.get(at..).unwrap_or(&[]);
+            let leads = tail.first().is_some_and(|byte| *byte >= 0xc0);
+            leads
+                && matches!(std::str::from_utf8(tail), Err(e) if e.error_len().is_none() && e.valid_up_to() == 0)
+        })
+        .map_or(0, |at| text.len() - at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn data(encoding: Encoding, chunks: &[&'static str]) -> String {
+        let chunks: Vec<Bytes> = chunks.iter().map(|c| Bytes::from_static(c.as_bytes())).collect();
+        let mut out = Vec::new();
+        encode_data(&mut out, encoding, &chunks);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn text_lines() {
+        assert_eq!(data(Encoding::Text, &["hello"]), "event: data\ndata:hello\n\n");
+        assert_eq!(
+            data(Encoding::Text, &["a\nb\r\nc\rd"]),
+            "event: data\ndata:a\ndata:b\ndata:c\ndata:d\n\n"
+        );
+        assert_eq!(data(Encoding::Text, &[" x\n"]), "event: data\ndata:  x\ndata:\n\n");
+        assert_eq!(data(Encoding::Text, &["a", "b"]), "event: data\ndata:ab\n\n");
+    }
+
+    #[test]
+    fn json_and_base64() {
+        assert_eq!(
+            data(Encoding::Json, &["1\u{1e}", "{\n}\u{1e}"]),
+            "event: data\ndata:[1,{\ndata:}]\n\n"
+        );
+        assert_eq!(data(Encoding::Base64, &["a", "bc"]), "event: data\ndata:YWJj\n\n");
+    }
+
+    #[test]
+    fn control_events() {
+        let mut out = Vec::new();
+        let control =
+            Control { next_offset: Offset::new(7), cursor: None, up_to_date: true, closed: true };
+        encode_control(&mut out, &control);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "event: control\ndata:{\"streamNextOffset\":\"0000000000000000_0000000000000007\",\
+             \"upToDate\":true,\"streamClosed\":true}\nid:0000000000000000_0000000000000007\n\n"
+        );
+    }
+
+    #[test]
+    fn unfinished_characters_are_found() {
+        assert_eq!(text_boundary("é".as_bytes()), 0);
+        assert_eq!(text_boundary(&"aé".as_bytes()[..2]), 1);
+        assert_eq!(text_boundary(&"😀".as_bytes()[..3]), 3);
+        assert_eq!(text_boundary(b"\xff\xff"), 0, "never valid, so nothing to wait for");
+        assert_eq!(text_boundary(b""), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn no_payload_breaks_framing(text in "\\PC*[\r\n:a]*\\PC*") {
+            let mut out = Vec::new();
+            encode_data(&mut out, Encoding::Text, &[Bytes::from(text.clone())]);
+            let event = String::from_utf8(out).unwrap();
+            let body = event.strip_prefix("event: data\n").unwrap().strip_suffix("\n\n").unwrap();
+            let lines: Vec<&str> = body
+                .split('\n')
+                .map(|line| line.strip_prefix("data:").unwrap())
+                .map(|line| line.strip_prefix(' ').unwrap_or(line))
+                .collect();
+            prop_assert_eq!(lines.join("\n"), text.replace("\r\n", "\n").replace('\r', "\n"));
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The state of one stream: what it is, and how an event changes it.
+//!
+//! `decide` functions (`create`, `append`) judge a command and change nothing; [`StreamState::apply`] folds
+//! in an event that was decided, live and in recovery alike.
+
+mod append;
+mod create;
+mod snapshot;
+
+use std::{collections::HashMap, sync::Arc};
+
+pub use append::AppendOutcome;
+pub use create::{CreateOutcome, ForkSource};
+
+use super::{
+    ContentType, Created, Expiry, ForkPoint, Offset, Producer, ProducerId, ProducerState,
+    StreamEvent, StreamPath, StreamSeq, Timestamp,
+};
+
+/// The internal, never reused name of a stream. A path that is created anew gets a new id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u64);
+
+/// What never changes after creation; shared by everyone who reads the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamCore {
+    /// Internal name.
+    pub id: StreamId,
+    /// Where it lives.
+    pub path: StreamPath,
+    /// Its type.
+    pub content_type: ContentType,
+    /// When it goes away by itself.
+    pub expiry: Expiry,
+    /// The expiry came from the source of a fork.
+    pub expiry_inherited: bool,
+    /// Its source, when it is a fork.
+    pub fork: Option<ForkPoint>,
+}
+
+/// Who closed a stream: the producer headers of the closing request, if it had any (§5.2.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closure {
+    /// The closing request's producer headers.
+    pub by: Option<Producer>,
+}
+
+/// Everything the protocol remembers about a stream, apart from its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamState {
+    /// The part that never changes.
+    pub core: Arc<StreamCore>,
+    /// The position after the last byte.
+    pub tail: Offset,
+    /// Set once, never unset.
+    pub closed: Option<Closure>,
+    /// The last accepted `Stream-Seq`.
+    pub stream_seq: Option<StreamSeq>,
+    /// The last read or write that pushed the expiry back.
+    pub touched: Timestamp,
+    /// Deleted, but forks still read its bytes (§4.2).
+    pub soft_deleted: bool,
+    /// The newest epoch and sequence number of each producer. Ids are chosen by clients, hence the
+    /// randomly keyed hash.
+    pub producers: HashMap<ProducerId, ProducerState>,
+}
+
+/// What becomes of a command: an event to commit first, or an answer that changes nothing.
+///
+/// Either way the answer may only be given once the state it was judged on is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision<T> {
+    /// Commit the event, then answer.
+    Commit(StreamEvent, T),
+    /// Answer.
+    Reply(T),
+}
+
+impl StreamState {
+    /// The state right after the creation of stream `id`.
+    pub fn created(id: StreamId, created: &Created) -> Self {
+        let start = created.fork.as_ref().map_or(Offset::ZERO, |fork| fork.position);
+        StreamState {
+            core: Arc::new(StreamCore {
+                id,
+                path: created.path.clone(),
+                content_type: created.content_type.clone(),
+                expiry: created.expiry,
+                expiry_inherited: created.expiry_inherited,
+                fork: created.fork.clone(),
+            }),
+            tail: start.advance(created.data.len() as u64),
+            closed: created.closed.then_some(Closure { by: None }),
+            stream_seq: None,
+            touched: created.at,
+            soft_deleted: false,
+            producers: HashMap::new(),
+        }
+    }
+
+    /// Folds in an event of this stream. `Created` and `Deleted` begin and end a state and change none.
+    pub fn apply(&mut self, event: &StreamEvent) {
+        match event {
+            StreamEvent::Created(_) | StreamEvent::Deleted { .. } => {}
+            StreamEvent::Appended(appended) => {
+                self.tail = self.tail.advance(appended.data.len() as u64);
+                self.touched = self.touched.max(appended.at);
+                if let Some(seq) = &appended.stream_seq {
+                    self.stream_seq = Some(seq.clone());
+                }
+                if let Some(producer) = &appended.producer {
+                    match self.producers.get_mut(&producer.id) {
+                        Some(known) => *known = producer.accepted(),
+                        None => {
+                            self.producers.insert(producer.id.clone(), producer.accepted());
+                        }
+                    }
+                }
+                if appended.close {
+                    self.closed = Some(Closure { by: appended.producer.clone() });
+                }
+            }
+            StreamEvent::Touched { at } => self.touched = self.touched.max(*at),
+            StreamEvent::SoftDeleted { .. } => self.soft_deleted = true,
+        }
+    }
+
+    /// The moment from which the stream is gone.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.core.expiry.deadline(self.touched)
+    }
+
+    /// Whether the stream is gone at `now` (§5.1).
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= now)
+    }
+}
+
+impl StreamCore {
+    /// Where this stream's own bytes begin; everything before is inherited.
+    pub fn own_start(&self) -> Offset {
+        self.fork.as_ref().map_or(Offset::ZERO, |fork| fork.position)
+    }
+
+    /// The stream that holds the byte at `from`, and the end of its stretch; `tail` is this stream's.
+    pub fn holder_of(&self, from: Offset, tail: Offset) -> (StreamId, Offset) {
+        self.fork
+            .iter()
+            .flat_map(|fork| &fork.ancestors)
+            .find(|(_, end)| from < *end)
+            .map_or((self.id, tail), |(id, end)| (*id, (*end).min(tail)))
+    }
+
+    /// The streams that a fork of this one at `position` inherits from, oldest first.
+    pub fn ancestors_up_to(&self, position: Offset) -> Vec<(StreamId, Offset)> {
+        let mut chain = Vec::new();
+        for (id, end) in self.fork.iter().flat_map(|fork| &fork.ancestors) {
+            if chain.last().is_some_and(|(_, end): &(StreamId, Offset)| *end >= position) {
+                return chain;
+            }
+            chain.push((*id, (*end).min(position)));
+        }
+        if position > self.own_start() {
+            chain.push((self.id, position));
+        }
+        chain
+    }
+}

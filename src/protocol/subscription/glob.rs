@@ -1,0 +1,336 @@
+//! Patterns over stream paths (§6.2): `*` is one segment, `**` any number of them, also none.
+//!
+//! A wildcard is a whole segment. A segment that is literally `*` is written `%2A`.
+
+use std::{collections::BTreeMap, fmt, ptr};
+
+use serde::{Deserialize, Serialize};
+
+/// The longest pattern, bytes.
+const MAX_PATTERN_BYTES: usize = 1024;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Segment {
+    Literal(Box<str>),
+    Star,
+    GlobStar,
+}
+
+/// A parsed pattern. Its text form is what it was parsed from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Glob {
+    text: String,
+    segments: Vec<Segment>,
+}
+
+impl Glob {
+    /// Parses a pattern.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the client.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text.len() > MAX_PATTERN_BYTES {
+            return Err(format!("pattern must have 1 to {MAX_PATTERN_BYTES} bytes"));
+        }
+        if text.chars().any(char::is_control) {
+            return Err("pattern has a control character".into());
+        }
+        let segments: Vec<Segment> = text.split('/').map(segment).collect::<Result<_, _>>()?;
+        Ok(Glob { text: text.into(), segments })
+    }
+
+    /// The text form.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Text that every matching path begins with.
+    pub fn literal_prefix(&self) -> String {
+        let literals = self.segments.iter().map_while(|segment| match segment {
+            Segment::Literal(name) => Some(&**name),
+            Segment::Star | Segment::GlobStar => None,
+        });
+        literals.collect::<Vec<_>>().join("/")
+    }
+
+    /// Whether the pattern matches the whole path. Time: at most segments of one times the other.
+    pub fn matches(&self, path: &str) -> bool {
+        let path: Vec<&str> = path.split('/').collect();
+        let (mut at, mut pattern_at) = (0, 0);
+        // Where to go on when a literal fails: only the last `**` can matter.
+        let mut back: Option<(usize, usize)> = None;
+        while at < path.len() || pattern_at < self.segments.len() {
+            match (self.segments.get(pattern_at), path.get(at)) {
+                (Some(Segment::GlobStar), _) => {
+                    back = Some((pattern_at, at));
+                    pattern_at += 1;
+                }
+                (Some(Segment::Star), Some(_)) => {
+                    at += 1;
+                    pattern_at += 1;
+                }
+                (Some(Segment::Literal(literal)), Some(name)) if **literal == **name => {
+                    at += 1;
+                    pattern_at += 1;
+                }
+                _ => match back {
+                    Some((star, from)) if from < path.len() => {
+                        back = Some((star, from + 1));
+                        at = from + 1;
+                        pattern_at = star + 1;
+                    }
+                    _ => return false,
+                },
+            }
+        }
+        true
+    }
+}
+
+fn segment(text: &str) -> Result<Segment, String> {
+    match text {
+        "*" => Ok(Segment::Star),
+        "**" => Ok(Segment::GlobStar),
+        _ if text.contains('*') => Err(format!(
+            "pattern segment {text:?} mixes '*' with other text; '*' and '**' stand for whole \
+             segments, and a literal '*' is written %2A"
+        )),
+        _ => Ok(Segment::Literal(text.replace("%2A", "*").replace("%2a", "*").into())),
+    }
+}
+
+impl fmt::Display for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl TryFrom<String> for Glob {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Glob::parse(&text)
+    }
+}
+
+impl From<Glob> for String {
+    fn from(glob: Glob) -> String {
+        glob.text
+    }
+}
+
+/// Many patterns, matched together: one walk over a path's segments, whatever the number of patterns that
+/// begin with other literals.
+#[derive(Debug)]
+pub struct GlobIndex<K> {
+    root: Node<K>,
+}
+
+#[derive(Debug)]
+struct Node<K> {
+    literals: BTreeMap<Box<str>, Node<K>>,
+    star: Option<Box<Node<K>>>,
+    globstar: Option<Box<Node<K>>>,
+    /// Reached by `**`: stays active over any segment.
+    stays: bool,
+    keys: Vec<K>,
+}
+
+impl<K> Node<K> {
+    fn new(stays: bool) -> Self {
+        Node { literals: BTreeMap::new(), star: None, globstar: None, stays, keys: Vec::new() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.literals.is_empty()
+            && self.star.is_none()
+            && self.globstar.is_none()
+            && self.keys.is_empty()
+    }
+}
+
+impl<K> Default for GlobIndex<K> {
+    fn default() -> Self {
+        GlobIndex { root: Node::new(false) }
+    }
+}
+
+impl<K: PartialEq + Clone> GlobIndex<K> {
+    /// Adds a pattern under a key.
+    pub fn insert(&mut self, glob: &Glob, key: K) {
+        let mut node = &mut self.root;
+        for segment in &glob.segments {
+            node = match segment {
+                Segment::Literal(name) => {
+                    node.literals.entry(name.clone()).or_insert_with(|| Node::new(false))
+                }
+                Segment::Star => node.star.get_or_insert_with(|| Box::new(Node::new(false))),
+                Segment::GlobStar => node.globstar.get_or_insert_with(|| Box::new(Node::new(true))),
+            };
+        }
+        node.keys.push(key);
+    }
+
+    /// Removes a pattern with its key.
+    pub fn remove(&mut self, glob: &Glob, key: &K) {
+        prune(&mut self.root, &glob.segments, key);
+    }
+
+    /// Whether there are no patterns.
+    pub fn is_empty(&self) -> bool {
+        self.root.is_empty()
+    }
+
+    /// Calls `found` for the key of every pattern that matches; never twice for one pattern.
+    pub fn matches(&self, path: &str, mut found: impl FnMut(&K)) {
+        if self.root.is_empty() {
+            return;
+        }
+        let mut active = Vec::new();
+        activate(&self.root, &mut active);
+        for name in path.split('/') {
+            let mut next = Vec::new();
+            for node in active {
+                if node.stays {
+                    activate(node, &mut next);
+                }
+                if let Some(child) = node.literals.get(name) {
+                    activate(child, &mut next);
+                }
+                if let Some(child) = &node.star {
+                    activate(child, &mut next);
+                }
+            }
+            active = next;
+            if active.is_empty() {
+                return;
+            }
+        }
+        active.iter().flat_map(|node| &node.keys).for_each(&mut found);
+    }
+}
+
+/// Makes a node active, and what `**` reaches from it over no segment.
+fn activate<'a, K>(node: &'a Node<K>, active: &mut Vec<&'a Node<K>>) {
+    if active.iter().any(|seen| ptr::eq(*seen, node)) {
+        return;
+    }
+    active.push(node);
+    if let Some(child) = &node.globstar {
+        activate(child, active);
+    }
+}
+
+fn prune<K: PartialEq>(node: &mut Node<K>, segments: &[Segment], key: &K) {
+    let Some((first, rest)) = segments.split_first() else {
+        if let Some(at) = node.keys.iter().position(|k| k == key) {
+            node.keys.swap_remove(at);
+        }
+        return;
+    };
+    match first {
+        Segment::Literal(name) => {
+            if let Some(child) = node.literals.get_mut(name) {
+                prune(child, rest, key);
+                if child.is_empty() {
+                    node.literals.remove(name);
+                }
+            }
+        }
+        Segment::Star => prune_wild(&mut node.star, rest, key),
+        Segment::GlobStar => prune_wild(&mut node.globstar, rest, key),
+    }
+}
+
+fn prune_wild<K: PartialEq>(slot: &mut Option<Box<Node<K>>>, rest: &[Segment], key: &K) {
+    if let Some(child) = slot {
+        prune(child, rest, key);
+        if child.is_empty() {
+            *slot = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn wildcards_stand_for_whole_segments() {
+        for (pattern, path, expected) in [
+            ("events/*", "events/a", true),
+            ("events/*", "events", false),
+            ("events/*", "events/a/b", false),
+            ("events/**", "events", true),
+            ("events/**", "events/a/b/c", true),
+            ("**", "anything/at/all", true),
+            ("**/end", "end", true),
+            ("**/end", "a/b/end", true),
+            ("**/end", "a/end/b", false),
+            ("a/**/m/*/z", "a/x/m/y/m/q/z", true),
+            ("a/%2A", "a/*", true),
+            ("a/%2A", "a/b", false),
+            ("*", "", true),
+        ] {
+            assert_eq!(Glob::parse(pattern).unwrap().matches(path), expected, "{pattern} {path}");
+        }
+        assert!(Glob::parse("events/a*").is_err(), "a part of a segment is not a wildcard");
+        assert!(Glob::parse("***").is_err());
+        assert!(Glob::parse("").is_err());
+    }
+
+    /// The definition, by trying everything.
+    fn naive(pattern: &[Segment], path: &[&str]) -> bool {
+        match (pattern.split_first(), path.split_first()) {
+            (None, None) => true,
+            (Some((Segment::GlobStar, rest)), _) => {
+                (0..=path.len()).any(|skip| naive(rest, &path[skip..]))
+            }
+            (Some((Segment::Star, rest)), Some((_, names))) => naive(rest, names),
+            (Some((Segment::Literal(l), rest)), Some((name, names))) => {
+                **l == **name && naive(rest, names)
+            }
+            _ => false,
+        }
+    }
+
+    fn joined(part: &'static str) -> impl Strategy<Value = String> {
+        proptest::collection::vec(part, 1..6).prop_map(|parts| parts.join("/"))
+    }
+
+    proptest! {
+        #[test]
+        fn matching_is_the_definition(pattern in joined(r"a|b|\*|\*\*"), path in joined("a|b|c")) {
+            let glob = Glob::parse(&pattern).unwrap();
+            let names: Vec<&str> = path.split('/').collect();
+            prop_assert_eq!(glob.matches(&path), naive(&glob.segments, &names));
+        }
+
+        #[test]
+        fn the_index_finds_what_each_pattern_finds(
+            patterns in proptest::collection::vec(joined(r"a|b|\*|\*\*"), 0..12),
+            path in joined("a|b|c"),
+            gone in any::<u16>(),
+        ) {
+            let globs: Vec<Glob> = patterns.iter().map(|p| Glob::parse(p).unwrap()).collect();
+            let mut index = GlobIndex::default();
+            globs.iter().enumerate().for_each(|(key, glob)| index.insert(glob, key));
+            let removed = |key: usize| gone & (1 << key) != 0;
+            for (key, glob) in globs.iter().enumerate().filter(|(key, _)| removed(*key)) {
+                index.remove(glob, &key);
+            }
+            let mut found = Vec::new();
+            index.matches(&path, |key| found.push(*key));
+            found.sort_unstable();
+            let expected: Vec<usize> =
+                (0..globs.len()).filter(|k| !removed(*k) && globs[*k].matches(&path)).collect();
+            prop_assert_eq!(found, expected);
+            for (key, glob) in globs.iter().enumerate() {
+                index.remove(glob, &key);
+            }
+            prop_assert!(index.is_empty(), "removal leaves nothing behind");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! From the configuration to the objects that serve it. The only place that knows both.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Weak},
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pingora::{server::ShutdownWatch, services::background::BackgroundService};
+
+use super::{
+    AdminOptions, ListenOptions, Server, ServerError, ServerOptions, Stopped, reload::Reloader,
+};
+use crate::{
+    config::{self, ByteSize, Config, CorsOrigin, Sources},
+    edge::{
+        Cors, EdgeOptions, HttpLimits, StreamOptions,
+        upstream::{self, UpstreamOptions},
+    },
+    engine::{Clock, Engine, Limits},
+    protocol::subscription::{HostRule, TargetRules},
+    store::{AnyStore, FileStore, FileStoreOptions, MemoryStore, file::Durability},
+    subscriptions::{self, Driver, KeySource, Subscriptions},
+    telemetry::process,
+};
+
+/// How the server was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// By `dev`: a newcomer is watching.
+    Dev,
+    /// By `run`.
+    Production,
+}
+
+/// Binds, tells `on_listening` the addresses of the streams and of the admin listener, and serves until a
+/// signal stops it. `sources`: where to read the configuration again when asked to.
+///
+/// # Errors
+/// See [`ServerError`].
+pub fn run(
+    config: &Config,
+    mode: Mode,
+    sources: Option<Sources>,
+    on_listening: impl FnOnce(&[SocketAddr], Option<SocketAddr>),
+) -> Result<Stopped, ServerError> {
+    process::started();
+    let engine = Arc::new(Engine::new(open_store(config)?, Clock::System, limits(config)));
+    let mut server = Server::bind(server_options(config, mode), engine.clone())?;
+    if let Some(sources) = sources {
+        let reloader = Reloader::new(sources, config.clone(), engine.clone(), server.edge());
+        server.on_reload(move || reloader.reload());
+    }
+    let admin = server.admin_address();
+    server.add_background(Arc::new(Housekeeping(Arc::downgrade(&engine))));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let options = subscription_options(config, mode);
+    let (subscriptions, driver) = runtime.block_on(Subscriptions::open(engine.clone(), options))?;
+    server.serve_subscriptions(subscriptions);
+    server.add_background(Arc::new(Wakes(Mutex::new(Some(driver)))));
+    let stopped = server.run(|addresses| {
+        if mode == Mode::Production {
+            let admin = admin.map(tracing::field::display);
+            tracing::info!(?addresses, admin, route = config.route.as_str(), "listening");
+        }
+        on_listening(addresses, admin);
+    })?;
+    // Requests are done; what they left in the store's queue is made durable now.
+    runtime.block_on(engine.close());
+    tracing::info!(?stopped, "stopped");
+    Ok(stopped)
+}
+
+fn open_store(config: &Config) -> Result<AnyStore, ServerError> {
+    let Some(dir) = &config.data_dir else {
+        return Ok(AnyStore::Memory(MemoryStore::default()));
+    };
+    let storage = &config.storage;
+    let store = FileStore::open(FileStoreOptions {
+        dir: dir.clone(),
+        durability: match config.durability {
+            config::Durability::Fsync => Durability::Fsync,
+            config::Durability::Os => Durability::Os,
+            config::Durability::Interval(interval) => Durability::Interval(interval.get()),
+        },
+        map_size: size(storage.map_size),
+        checkpoint_interval: storage.checkpoint_interval.get(),
+        checkpoint_size: size(storage.checkpoint_size),
+        wal_segment: storage.wal_segment.get(),
+        cache: size(storage.cache),
+    })?;
+    Ok(AnyStore::File(store))
+}
+
+pub(super) fn limits(config: &Config) -> Limits {
+    let limits = &config.limits;
+    Limits {
+        max_append: size(limits.max_append),
+        max_read: size(limits.max_read),
+        max_live_readers: limits.max_live_readers,
+        max_inflight_append: size(limits.max_inflight_append),
+        max_streams: limits.max_streams,
+        max_total: limits.max_total.map(ByteSize::get),
+    }
+}
+
+fn size(bytes: ByteSize) -> usize {
+    usize::try_from(bytes.get()).unwrap_or(usize::MAX)
+}
+
+fn server_options(config: &Config, mode: Mode) -> ServerOptions {
+    ServerOptions {
+        listen: ListenOptions { addresses: addresses(&config.listen) },
+        threads: config.threads,
+        shutdown_timeout: config.shutdown_timeout.get(),
+        admin: config
+            .admin
+            .as_ref()
+            .map(|admin| AdminOptions { address: admin.listen, optional: mode == Mode::Dev }),
+        edge: edge_options(config),
+        ..ServerOptions::default()
+    }
+}
+
+/// Both loopback addresses on one port are `localhost`, of which a machine may lack the IPv6 half.
+fn addresses(listen: &[SocketAddr]) -> Vec<String> {
+    if let [v4, v6] = listen
+        && v4.port() == v6.port()
+        && v4.ip().is_loopback()
+        && v6.ip().is_loopback()
+        && v4.is_ipv4() != v6.is_ipv4()
+    {
+        return vec![format!("localhost:{}", v4.port())];
+    }
+    listen.iter().map(SocketAddr::to_string).collect()
+}
+
+pub(super) fn edge_options(config: &Config) -> EdgeOptions {
+    let limits = &config.limits;
+    EdgeOptions {
+        streams: StreamOptions {
+            route: config.route.as_str().to_owned(),
+            max_path: limits.max_path,
+            long_poll_timeout: config.long_poll_timeout.get(),
+            sse_reconnect_interval: config.sse_reconnect_interval.get(),
+            sse_keep_alive: config.sse_keep_alive.get(),
+            body_timeout: limits.body_timeout.get(),
+            cors: cors(&config.cors.origins),
+            trusted_proxies: config.trusted_proxies.clone(),
+            server_timing: config.telemetry.server_timing,
+        },
+        upstreams: config.upstreams.iter().map(upstream_options).collect(),
+        trusted_proxies: config.trusted_proxies.clone(),
+        limits: HttpLimits {
+            max_connections: limits.max_connections,
+            max_headers: limits.max_headers,
+            max_header_bytes: size(limits.max_header_size),
+            header_timeout: limits.header_timeout.get(),
+            keepalive_timeout: limits.idle_timeout.get(),
+            body_timeout: limits.body_timeout.get(),
+            write_timeout: limits.write_timeout.get(),
+            ..HttpLimits::default()
+        },
+        access_log: config.log.access,
+    }
+}
+
+fn cors(origins: &[CorsOrigin]) -> Cors {
+    let mut exact = Vec::new();
+    for origin in origins {
+        match origin {
+            CorsOrigin::Any => return Cors::Any,
+            CorsOrigin::Exact(origin) => exact.push(origin.clone()),
+        }
+    }
+    Cors::Origins(exact)
+}
+
+fn upstream_options(configured: &config::Upstream) -> UpstreamOptions {
+    let authority = |server: &config::ServerUrl| match server.host.contains(':') {
+        true => format!("[{}]:{}", server.host, server.port),
+        false => format!("{}:{}", server.host, server.port),
+    };
+    let tls = configured.servers.iter().any(|server| server.tls);
+    UpstreamOptions {
+        name: configured.path.as_str().to_owned(),
+        prefix: configured.path.as_str().to_owned(),
+        strip_prefix: configured.strip_prefix,
+        servers: configured
+            .servers
+            .iter()
+            .map(|server| upstream::UpstreamServer::new(authority(server)))
+            .collect(),
+        balance: match (configured.balance, &configured.hash_header) {
+            (config::Balance::RoundRobin, _) => upstream::Balance::RoundRobin,
+            (config::Balance::Hash, None) => upstream::Balance::ClientAddress,
+            (config::Balance::Hash, Some(name)) => upstream::Balance::Header(name.clone()),
+        },
+        health: configured.health_check.as_ref().map(health_check),
+        tls: tls.then(|| upstream::UpstreamTls {
+            server_name: configured.tls.sni.clone(),
+            verify: configured.tls.verify,
+            ca: configured.tls.ca.clone(),
+        }),
+        http2: configured.http2,
+        host: match (configured.host, configured.servers.first()) {
+            (config::HostHeader::Upstream, Some(first)) => {
+                upstream::HostHeader::Rewrite(authority(first))
+            }
+            _ => upstream::HostHeader::Preserve,
+        },
+        connect_timeout: configured.connect_timeout.get(),
+        read_timeout: configured.read_timeout.get(),
+        write_timeout: configured.write_timeout.get(),
+        idle_timeout: configured.idle_timeout.get(),
+        retries: configured.retries as usize,
+        ..UpstreamOptions::default()
+    }
+}
+
+fn health_check(configured: &config::HealthCheck) -> upstream::HealthCheck {
+    upstream::HealthCheck {
+        probe: upstream::HealthProbe::Http(configured.path.as_str().to_owned()),
+        interval: configured.interval.get(),
+        timeout: configured.timeout.get(),
+        failures: configured.unhealthy as usize,
+        successes: configured.healthy as usize,
+    }
+}
+
+fn subscription_options(config: &Config, mode: Mode) -> subscriptions::Options {
+    let configured = &config.subscriptions;
+    let hosts = configured.allowed_hosts.iter().map(|host| HostRule::parse(host.as_str()));
+    let retries = (configured.max_deliveries / 4).max(1);
+    subscriptions::Options {
+        targets: TargetRules {
+            allow_http_localhost: configured.allow_http_localhost || mode == Mode::Dev,
+            allowed_hosts: hosts.collect(),
+        },
+        keys: match &config.data_dir {
+            Some(directory) => KeySource::Directory(directory.join("keys")),
+            None => KeySource::Ephemeral,
+        },
+        public_url: configured
+            .public_url
+            .as_ref()
+            .map(|url| format!("{}{}", url.as_str(), config.route.as_str())),
+        delivery_timeout: configured.webhook_timeout.get(),
+        max_deliveries: configured.max_deliveries.saturating_sub(retries).max(1),
+        max_retries: retries,
+        ..subscriptions::Options::default()
+    }
+}
+
+/// What wakes the workers of subscriptions, as a background service.
+struct Wakes(Mutex<Option<Driver>>);
+
+#[async_trait]
+impl BackgroundService for Wakes {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let driver = self.0.lock().take();
+        if let Some(driver) = driver {
+            let stopping = async {
+                let _ = shutdown.wait_for(|stopping| *stopping).await;
+            };
+            driver.run(stopping).await;
+        }
+    }
+}
+
+/// The engine's housekeeping as a background service.
+struct Housekeeping(Weak<Engine>);
+
+#[async_trait]
+impl BackgroundService for Housekeeping {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        tokio::select! {
+            () = Engine::housekeeping(self.0.clone()) => {}
+            _ = shutdown.wait_for(|stopping| *stopping) => {}
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! From options to a running server, and back to a stopped one.
+//!
+//! Sockets are bound here, before anything else starts: a port in use is an error with the
+//! address in it, port 0 gives an address that can be asked for. Pingora's [`Server`] then runs
+//! the threads and services; its own listeners, which retry a bind for half a minute and then
+//! panic, are not used.
+//!
+//! # Stopping
+//!
+//! | signal | effect |
+//! |---|---|
+//! | `SIGTERM`, `SIGINT` | stop: no new connections, current requests finish, live readers are told at once, idle connections, proxied tunnels and proxied event streams close; done when the last connection is gone, at most `shutdown_timeout` later |
+//! | a second one of them | stop now, dropping what is open |
+//! | `SIGQUIT` | as `SIGTERM`. Pingora's zero-downtime upgrade is not offered: two processes would serve two different sets of streams (in memory) or fight over one data directory |
+//! | `SIGHUP` | with a terminal on standard input, as `SIGTERM`: the terminal went away. Otherwise the configuration is read again, see [`Server::on_reload`] |
+//!
+//! [`Server`]: pingora::server::Server
+
+mod accept;
+mod admin;
+mod compose;
+mod listen;
+mod reload;
+mod services;
+mod shutdown;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::server::configuration::ServerConf;
+use pingora::server::{RunArgs, ShutdownWatch};
+use pingora::services::background::BackgroundService;
+
+use crate::admin::Admin;
+use crate::edge::upstream::UpstreamError;
+use crate::edge::{Edge, EdgeControl, EdgeOptions};
+use crate::engine::Engine;
+use crate::store::StoreError;
+use crate::subscriptions::Subscriptions;
+use accept::Acceptor;
+use admin::AdminService;
+pub use compose::{Mode, run};
+use listen::Bound;
+pub use listen::ListenOptions;
+use shutdown::{Reload, Stop};
+pub use shutdown::{StopHandle, Stopped};
+
+/// Everything the server needs to know at start.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// Where to listen.
+    pub listen: ListenOptions,
+    /// Worker threads. Default one per core.
+    pub threads: usize,
+    /// How long a stop waits for open connections. Default 10 s.
+    pub shutdown_timeout: Duration,
+    /// Unused upstream connections kept over all upstreams. Default 128.
+    pub upstream_pool: usize,
+    /// Where the admin listener is. Default nowhere.
+    pub admin: Option<AdminOptions>,
+    /// The HTTP side.
+    pub edge: EdgeOptions,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        ServerOptions {
+            listen: ListenOptions::default(),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            shutdown_timeout: Duration::from_secs(10),
+            upstream_pool: 128,
+            admin: None,
+            edge: EdgeOptions::default(),
+        }
+    }
+}
+
+/// Where the admin listener is.
+#[derive(Debug, Clone)]
+pub struct AdminOptions {
+    /// Its address; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Whether the server starts when the address cannot be had, with a warning.
+    pub optional: bool,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {reason}")]
+    Bind {
+        /// As configured.
+        address: String,
+        /// In words, with a way out where there is one.
+        reason: String,
+    },
+    /// The store cannot be opened.
+    #[error("cannot open the store: {0}")]
+    Store(#[from] StoreError),
+    /// The store's thread cannot be started.
+    #[error("cannot start: {0}")]
+    Start(#[from] std::io::Error),
+    /// An upstream cannot be used as configured.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// Subscriptions cannot start.
+    #[error("cannot start subscriptions: {0}")]
+    Subscriptions(#[from] crate::subscriptions::OpenError),
+    /// The process's signals cannot be handled.
+    #[error("cannot handle signals: {0}")]
+    Signals(std::io::Error),
+}
+
+/// A server whose sockets are bound: clients can connect, nobody answers yet.
+pub struct Server {
+    bound: Bound,
+    edge: Edge,
+    admin: Option<(Admin, Bound)>,
+    stop: Stop,
+    reload: Option<Reload>,
+    background: Vec<Arc<dyn BackgroundService + Send + Sync>>,
+    options: ServerOptions,
+}
+
+impl Server {
+    /// Binds the sockets and prepares everything else.
+    ///
+    /// # Errors
+    /// See [`ServerError`].
+    pub fn bind(options: ServerOptions, engine: Arc<Engine>) -> Result<Self, ServerError> {
+        let bound = listen::bind(&options.listen)?;
+        let stop = Stop::new();
+        let edge = Edge::new(options.edge.clone(), engine.clone(), stop.watch())?;
+        let admin = bind_admin(options.admin.as_ref())?
+            .map(|bound| (Admin::new(engine, edge.control(), stop.watch()), bound));
+        let background = vec![edge.control().background()];
+        Ok(Server { bound, edge, admin, stop, reload: None, background, options })
+    }
+
+    /// Serves subscriptions too; their driver is background work of its own.
+    pub fn serve_subscriptions(&mut self, subscriptions: Subscriptions) {
+        self.edge.streams.serve_subscriptions(subscriptions);
+    }
+
+    /// The addresses listened on, with the ports the system chose for port 0.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.bound.addresses
+    }
+
+    /// The address of the admin listener, when there is one.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().and_then(|(_, bound)| bound.addresses.first().copied())
+    }
+
+    /// Changes the HTTP side and looks into it while it serves.
+    pub fn edge(&self) -> EdgeControl {
+        self.edge.control()
+    }
+
+    /// What `SIGHUP` does where no terminal can go away. It may block.
+    pub fn on_reload(&mut self, reload: impl Fn() + Send + Sync + 'static) {
+        self.reload = Some(Arc::new(reload));
+    }
+
+    /// Stops this server from elsewhere.
+    pub fn stop_handle(&self) -> StopHandle {
+        self.stop.handle()
+    }
+
+    /// Turns `true` when a stop begins.
+    pub fn shutdown(&self) -> ShutdownWatch {
+        self.stop.watch()
+    }
+
+    /// Adds work that runs beside the requests. It is told when a stop begins and is waited for
+    /// like a connection.
+    pub fn add_background(&mut self, service: Arc<dyn BackgroundService + Send + Sync>) {
+        self.background.push(service);
+    }
+
+    /// Tells `on_listening` the addresses and serves until a signal of the process or a
+    /// [`StopHandle`] stops it. Blocks.
+    ///
+    /// # Errors
+    /// The process's signals cannot be handled.
+    pub fn run(self, on_listening: impl FnOnce(&[SocketAddr])) -> Result<Stopped, ServerError> {
+        shutdown::on_signals(self.stop.handle(), self.reload.clone())
+            .map_err(ServerError::Signals)?;
+        on_listening(self.addresses());
+        Ok(self.run_without_signals())
+    }
+
+    /// Serves until stopped by a [`StopHandle`]; leaves the process's signals alone. Blocks.
+    pub fn run_without_signals(self) -> Stopped {
+        let conf = Arc::new(self.conf());
+        let mut server = pingora::server::Server::new_with_opt_and_conf(None, self.conf());
+        let limits = &self.options.edge.limits;
+        let acceptor = Acceptor::new(&conf, self.edge, limits, self.bound, &self.stop);
+        server.add_service(acceptor);
+        if let Some((admin, bound)) = self.admin {
+            server.add_service(AdminService::new(admin, bound));
+        }
+        if !self.background.is_empty() {
+            server.add_service(services::Background::new(self.background, &self.stop));
+        }
+        let (watch, result) = self.stop.into_watch(self.options.shutdown_timeout);
+        server.run(RunArgs { shutdown_signal: Box::new(watch) });
+        result.get()
+    }
+
+    fn conf(&self) -> ServerConf {
+        ServerConf {
+            threads: self.options.threads.max(1),
+            upstream_keepalive_pool_size: self.options.upstream_pool,
+            // `UpstreamOptions::retries` decides; this is the fuse behind it.
+            max_retries: 16,
+            // Draining is ours, see `shutdown`; when Pingora hears of a stop it is over.
+            grace_period_seconds: Some(0),
+            graceful_shutdown_timeout_seconds: Some(0),
+            ..ServerConf::default()
+        }
+    }
+}
+
+fn bind_admin(options: Option<&AdminOptions>) -> Result<Option<Bound>, ServerError> {
+    let Some(options) = options else { return Ok(None) };
+    let listen = ListenOptions { addresses: vec![options.address.to_string()] };
+    match listen::bind(&listen) {
+        Ok(bound) => Ok(Some(bound)),
+        Err(error) if options.optional => {
+            tracing::warn!("no admin listener: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}

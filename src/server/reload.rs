@@ -1,0 +1,76 @@
+//! Reading the configuration again while the server runs (`SIGHUP`): all that can change without a restart
+//! takes effect together, or, when anything is wrong with the new one, nothing does.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::compose;
+use crate::config::{Config, ConfigError, Sources};
+use crate::edge::EdgeControl;
+use crate::edge::upstream::UpstreamError;
+use crate::engine::Engine;
+use crate::telemetry::logging;
+
+/// Why the running configuration stays.
+#[derive(Debug, thiserror::Error)]
+enum ReloadError {
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    #[error("{0}")]
+    Upstream(#[from] UpstreamError),
+}
+
+/// See the module.
+pub(super) struct Reloader {
+    sources: Sources,
+    /// In force. The lock makes one reload wait for another.
+    running: Mutex<Config>,
+    engine: Arc<Engine>,
+    edge: EdgeControl,
+}
+
+impl Reloader {
+    pub(super) fn new(
+        sources: Sources,
+        running: Config,
+        engine: Arc<Engine>,
+        edge: EdgeControl,
+    ) -> Self {
+        Reloader { sources, running: Mutex::new(running), engine, edge }
+    }
+
+    /// Reads file, environment and flags again, and says in the log what came of it. May wait for name
+    /// resolution.
+    pub(super) fn reload(&self) {
+        let result = self.try_reload();
+        self.edge.metrics().reloaded(result.is_ok());
+        if let Err(error) = result {
+            for problem in error.to_string().lines() {
+                tracing::error!("{problem}");
+            }
+            tracing::error!("the new configuration is refused; the running one stays");
+        }
+    }
+
+    fn try_reload(&self) -> Result<(), ReloadError> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = Config::load(&self.sources)?;
+        let changes = running.changes(&read);
+        let new = read.keeping_fixed(&running);
+        self.edge.change(compose::edge_options(&new))?;
+        self.engine.set_limits(compose::limits(&new));
+        if let Err(error) = logging::set_level(new.log.level.filter()) {
+            tracing::warn!(%error, "log.level stays");
+        }
+        *running = new;
+        for change in changes {
+            let (key, from, to) = (change.key, change.from, change.to);
+            if change.needs_restart {
+                tracing::warn!("{key} = {to:?} needs a restart; it stays {from:?}");
+            } else {
+                tracing::info!("{key} is now {to:?}, was {from:?}");
+            }
+        }
+        tracing::info!("configuration reloaded");
+        Ok(())
+    }
+}

@@ -1,0 +1,198 @@
+//! The disk as the file store sees it, so that tests can put one under it that fails and forgets.
+//!
+//! What a disk promises, and all it promises: bytes of a file are safe after [`DiskFile::sync`] returned;
+//! names in a directory (created, renamed, removed) are safe after [`Disk::sync_dir`] returned. Until then
+//! any part of them may be lost, in any order. [`RealDisk`] is the only user of `std::fs` in the store.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::FileExt,
+    path::Path,
+};
+
+/// Files and directories.
+pub trait Disk: Send + Sync + 'static {
+    /// Creates a directory and its parents; fine when it is there.
+    ///
+    /// # Errors
+    /// Those of the operating system, here and below.
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+    /// Names in a directory, in no order.
+    ///
+    /// # Errors
+    /// See above.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// A whole small file.
+    ///
+    /// # Errors
+    /// See above; `NotFound` when it is not there.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// Opens a file for reading and writing, or creates it empty when `create` is set and it is not there.
+    ///
+    /// # Errors
+    /// See above.
+    fn open(&self, path: &Path, create: bool) -> io::Result<Box<dyn DiskFile>>;
+    /// Gives a file another name, replacing what had it.
+    ///
+    /// # Errors
+    /// See above.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// See above.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes the names in a directory safe.
+    ///
+    /// # Errors
+    /// See above.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Takes the lock that keeps other processes out, until the guard is dropped; `None` when it is taken.
+    ///
+    /// # Errors
+    /// See above.
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>>;
+    /// Called right before the index commits, which syncs on its own. A place for tests to stop the world.
+    ///
+    /// # Errors
+    /// Only in tests.
+    fn before_index_commit(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An open file.
+pub trait DiskFile: Send + Sync {
+    /// Length in bytes.
+    ///
+    /// # Errors
+    /// Those of the operating system, here and below.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether it has no bytes.
+    ///
+    /// # Errors
+    /// See above.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Reads up to `out.len()` bytes at an offset; fewer at the end of the file only.
+    ///
+    /// # Errors
+    /// See above.
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize>;
+    /// Writes all of `bytes` at an offset.
+    ///
+    /// # Errors
+    /// See above; part of them may have been written then.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes the file at least `len` bytes long and reserves the room, so that writing there cannot run out
+    /// of space. New bytes are zero.
+    ///
+    /// # Errors
+    /// See above.
+    fn allocate(&self, len: u64) -> io::Result<()>;
+    /// Makes all bytes, and what is needed to read them back, safe.
+    ///
+    /// # Errors
+    /// See above. Nothing is known of the bytes then, and a later success does not change that.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// The operating system's files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+struct RealFile(File);
+
+impl Disk for RealDisk {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir_all(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        fs::read_dir(dir)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect()
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
+    }
+
+    fn open(&self, path: &Path, create: bool) -> io::Result<Box<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(create).truncate(false);
+        Ok(Box::new(RealFile(options.open(path)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>> {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+impl DiskFile for RealFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while let Some(rest) = out.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.0.read_at(rest, offset + done as u64) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        use rustix::{
+            fs::{FallocateFlags, fallocate},
+            io::Errno,
+        };
+        if self.len()? >= len {
+            return Ok(());
+        }
+        match fallocate(&self.0, FallocateFlags::empty(), 0, len) {
+            // File systems without preallocation: a full disk then shows up when writing.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => self.0.set_len(len),
+            other => Ok(other?),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        if self.len()? >= len { Ok(()) } else { self.0.set_len(len) }
+    }
+
+    // `sync_data` is fdatasync, and F_FULLFSYNC on Apple systems.
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}

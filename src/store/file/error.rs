@@ -1,0 +1,43 @@
+//! From an operating system's or LMDB's error to a [`StoreError`] that names the file.
+
+use std::{io, path::Path, sync::Arc};
+
+use crate::store::StoreError;
+
+/// For `map_err` on I/O: what was tried, on what.
+pub(super) fn io_error(
+    operation: &'static str,
+    path: &Path,
+) -> impl Fn(io::Error) -> StoreError + use<> {
+    let path = path.to_owned();
+    move |source| match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            StoreError::Full { path: path.clone() }
+        }
+        _ => StoreError::Io { operation, path: path.clone(), source: Arc::new(source) },
+    }
+}
+
+/// For `map_err` on LMDB.
+pub(super) fn index_error(
+    operation: &'static str,
+    path: &Path,
+) -> impl Fn(heed::Error) -> StoreError + use<> {
+    let path = path.to_owned();
+    move |error| match error {
+        heed::Error::Io(source) => io_error(operation, &path)(source),
+        heed::Error::Mdb(heed::MdbError::MapFull) => StoreError::Full { path: path.clone() },
+        heed::Error::Mdb(
+            kind @ (heed::MdbError::Corrupted
+            | heed::MdbError::PageNotFound
+            | heed::MdbError::Invalid
+            | heed::MdbError::VersionMismatch),
+        ) => corrupt(&path, 0, &format!("LMDB says: {kind}")),
+        other => io_error(operation, &path)(io::Error::other(other.to_string())),
+    }
+}
+
+/// Damage at a place.
+pub(super) fn corrupt(path: &Path, offset: u64, found: &str) -> StoreError {
+    StoreError::Corrupt { path: path.to_owned(), offset, found: found.into() }
+}

@@ -1,0 +1,120 @@
+//! The data directory: what lies where, the lock, the version. See docs/storage.md, "The directory".
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::{disk::Disk, error::io_error};
+use crate::store::StoreError;
+
+const LOCK: &str = "LOCK";
+const VERSION: &str = "VERSION";
+const VERSION_NEW: &str = "VERSION.new";
+const VERSION_PREFIX: &str = "durable-streams-server data, format ";
+/// The format that this version reads and writes.
+const FORMAT: u64 = 1;
+
+/// A locked data directory of this format.
+pub(super) struct Layout {
+    /// The log's directory.
+    pub(super) wal: PathBuf,
+    /// The index's directory.
+    pub(super) index: PathBuf,
+    _lock: Box<dyn Send + Sync>,
+}
+
+impl Layout {
+    /// Locks the directory, checks its version, and creates what is missing.
+    pub(super) fn open(disk: &dyn Disk, dir: &Path) -> Result<Self, StoreError> {
+        disk.create_dir_all(dir).map_err(io_error("create", dir))?;
+        let lock = Self::lock(disk, dir)?;
+        match disk.read(&dir.join(VERSION)) {
+            Ok(found) => check_version(dir, &found)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => begin(disk, dir)?,
+            Err(error) => return Err(io_error("read", &dir.join(VERSION))(error)),
+        }
+        let layout = Layout { wal: dir.join("wal"), index: dir.join("store"), _lock: lock };
+        for sub in [&layout.wal, &layout.index] {
+            disk.create_dir_all(sub).map_err(io_error("create", sub))?;
+        }
+        disk.sync_dir(dir).map_err(io_error("sync", dir))?;
+        Ok(layout)
+    }
+
+    /// Locks a directory that must be one already.
+    pub(super) fn open_existing(disk: &dyn Disk, dir: &Path) -> Result<Self, StoreError> {
+        let version = dir.join(VERSION);
+        let found = disk.read(&version).map_err(io_error("read", &version))?;
+        check_version(dir, &found)?;
+        let lock = Self::lock(disk, dir)?;
+        Ok(Layout { wal: dir.join("wal"), index: dir.join("store"), _lock: lock })
+    }
+
+    fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn Send + Sync>, StoreError> {
+        let path = dir.join(LOCK);
+        let lock = disk.lock(&path).map_err(io_error("lock", &path))?;
+        lock.ok_or_else(|| StoreError::Locked { path: dir.to_owned() })
+    }
+}
+
+fn check_version(dir: &Path, found: &[u8]) -> Result<(), StoreError> {
+    let format = std::str::from_utf8(found)
+        .ok()
+        .and_then(|text| text.strip_prefix(VERSION_PREFIX))
+        .and_then(|rest| rest.trim_end().parse::<u64>().ok());
+    let found = match format {
+        Some(FORMAT) => return Ok(()),
+        Some(other) => format!(
+            "holds data of format {other}, and this version knows format {FORMAT}; use the version that \
+             wrote it, or a newer one"
+        ),
+        None => "has a VERSION file that this server did not write; choose another data directory"
+            .to_owned(),
+    };
+    Err(StoreError::Format { path: dir.to_owned(), found: found.into() })
+}
+
+/// Makes an empty directory ours. The version comes first, so a directory with anything else and without
+/// it is not ours.
+fn begin(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+    check_empty(disk, dir)?;
+    write_version(disk, dir)
+}
+
+/// Refuses a directory that holds anything but what an opening cut short leaves.
+pub(super) fn check_empty(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+    let names = disk.list(dir).map_err(io_error("list", dir))?;
+    let ours = [LOCK, VERSION_NEW, "lost+found"];
+    let Some(other) = names.iter().find(|name| !ours.contains(&name.as_str())) else {
+        return Ok(());
+    };
+    let found = format!(
+        "is not empty (there is {other:?}) and is not a data directory; choose an empty directory, or one \
+         that this server made"
+    );
+    Err(StoreError::Format { path: dir.to_owned(), found: found.into() })
+}
+
+/// Writes the version, safely.
+pub(super) fn write_version(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+    let (new, path) = (dir.join(VERSION_NEW), dir.join(VERSION));
+    let write = || {
+        let file = disk.open(&new, true)?;
+        file.write_at(0, format!("{VERSION_PREFIX}{FORMAT}\n").as_bytes())?;
+        file.sync()?;
+        disk.rename(&new, &path)?;
+        disk.sync_dir(dir)
+    };
+    write().map_err(io_error("write", &path))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_version_that_is_printed_is_the_one_written() {
+        assert_eq!(crate::telemetry::build::STORE_FORMAT, super::FORMAT.to_string());
+        let long = crate::telemetry::build::LONG;
+        assert!(long.ends_with(&format!("store format {})", super::FORMAT)), "{long}");
+    }
+}

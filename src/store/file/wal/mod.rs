@@ -1,0 +1,10 @@
+//! The write-ahead log: what is in it is durable. See docs/storage.md, "The log".
+
+pub(super) mod frame;
+pub(super) mod reader;
+pub(super) mod recovery;
+pub(super) mod segment;
+pub(super) mod writer;
+
+/// Log sequence number: counts the events of all streams, from 1, without gaps.
+pub(super) type Lsn = u64;

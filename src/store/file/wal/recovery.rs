@@ -1,0 +1,107 @@
+//! From the files of the log to a log that can be written: see docs/storage.md, "Recovery".
+
+use std::{collections::VecDeque, path::Path};
+
+use super::{
+    Lsn,
+    reader::{self, Each},
+    segment::{self, Segment},
+};
+use crate::store::{
+    StoreError,
+    file::{
+        disk::Disk,
+        error::{corrupt, io_error},
+    },
+};
+
+/// A segment that is no longer written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store::file) struct Sealed {
+    pub(in crate::store::file) number: u64,
+    pub(in crate::store::file) first: Lsn,
+}
+
+/// What the log holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::store::file) struct Recovered {
+    /// Segments with events, oldest first.
+    pub(in crate::store::file) sealed: VecDeque<Sealed>,
+    /// A last segment without any event; to be removed once there is a newer one.
+    pub(in crate::store::file) empty: Option<Sealed>,
+    /// The number of the next event.
+    pub(in crate::store::file) next: Lsn,
+    /// The number of the next segment.
+    pub(in crate::store::file) next_segment: u64,
+}
+
+/// Reads every event after `checkpoint` in order. Changes nothing on disk.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when events are missing that were durable; [`StoreError::Io`].
+pub(in crate::store::file) fn recover(
+    disk: &dyn Disk,
+    dir: &Path,
+    checkpoint: Lsn,
+    each: &mut Each<'_>,
+) -> Result<Recovered, StoreError> {
+    let names = disk.list(dir).map_err(io_error("list", dir))?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment::number_of(name)).collect();
+    numbers.sort_unstable();
+    let mut segments = Vec::with_capacity(numbers.len());
+    for number in &numbers {
+        segments.push(Segment::open(disk, dir, *number)?);
+    }
+    check_order(dir, checkpoint, &segments)?;
+
+    let mut next = checkpoint + 1;
+    let mut empty = None;
+    for (at, segment) in segments.iter().enumerate() {
+        let limit = segments.get(at + 1).map(|following| following.first);
+        if limit.is_some_and(|limit| limit <= checkpoint + 1) {
+            continue;
+        }
+        let end = reader::read(segment, limit, &mut |lsn, id, decode| {
+            if lsn > checkpoint { each(lsn, id, decode) } else { Ok(()) }
+        })?;
+        if limit.is_some_and(|limit| end.next < limit) {
+            let found = format!("event {} is missing or broken, and later ones exist", end.next);
+            return Err(corrupt(&segment.path, end.offset, &found));
+        }
+        next = next.max(end.next);
+        if limit.is_none() && end.next == segment.first {
+            empty = Some(Sealed { number: segment.number, first: segment.first });
+        }
+    }
+    let sealed = segments.iter().map(|s| Sealed { number: s.number, first: s.first });
+    let sealed = sealed.filter(|sealed| Some(*sealed) != empty).collect();
+    let next_segment = numbers.last().map_or(1, |last| last + 1);
+    Ok(Recovered { sealed, empty, next, next_segment })
+}
+
+fn check_order(dir: &Path, checkpoint: Lsn, segments: &[Segment]) -> Result<(), StoreError> {
+    match segments.first() {
+        None if checkpoint > 0 => {
+            let found = format!("the log is gone, but the index has events up to {checkpoint}");
+            return Err(corrupt(dir, 0, &found));
+        }
+        Some(oldest) if oldest.first > checkpoint + 1 => {
+            let found = format!(
+                "the log begins with event {}, but the index ends with event {checkpoint}; a segment \
+                 is gone, or the index is not of this log",
+                oldest.first
+            );
+            return Err(corrupt(&oldest.path, 0, &found));
+        }
+        _ => {}
+    }
+    for pair in segments.windows(2) {
+        if let [older, newer] = pair
+            && newer.first < older.first
+        {
+            let found = "the segment begins before the one it follows";
+            return Err(corrupt(&newer.path, 16, found));
+        }
+    }
+    Ok(())
+}

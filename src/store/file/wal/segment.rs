@@ -1,0 +1,153 @@
+//! Segments: the files of the log. Format: docs/storage.md, "Segment".
+//!
+//! Invariants
+//! - A file with a segment's name has a whole, synced header: it is written under the name [`SPARE`] and
+//!   renamed after the sync. So a header that does not check is damage, never a crash.
+//! - A segment holds the events from its `first` up to the next segment's `first`; frames beyond are left
+//!   over from a write that failed and are not part of the log.
+
+use std::path::{Path, PathBuf};
+
+use super::Lsn;
+use crate::store::{
+    StoreError,
+    file::{
+        disk::{Disk, DiskFile},
+        error::{corrupt, io_error},
+    },
+};
+
+/// Bytes before the first frame.
+pub(in crate::store::file) const HEADER: u64 = 32;
+const MAGIC: [u8; 8] = *b"DSlog\0\0\x01";
+/// The file that becomes the next segment.
+pub(in crate::store::file) const SPARE: &str = "spare";
+
+/// The file name of a segment.
+pub(in crate::store::file) fn file_name(number: u64) -> String {
+    format!("{number:020}.wal")
+}
+
+/// The segment that a file name names.
+pub(in crate::store::file) fn number_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".wal")?;
+    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| digits.parse().ok())?
+}
+
+/// An open segment.
+pub(in crate::store::file) struct Segment {
+    pub(in crate::store::file) number: u64,
+    /// The first event that may be in it.
+    pub(in crate::store::file) first: Lsn,
+    pub(in crate::store::file) path: PathBuf,
+    pub(in crate::store::file) file: Box<dyn DiskFile>,
+    /// Bytes that are reserved on disk.
+    pub(in crate::store::file) allocated: u64,
+}
+
+pub(in crate::store::file) fn header(number: u64, first: Lsn) -> [u8; HEADER as usize] {
+    let mut out = [0; HEADER as usize];
+    out[..8].copy_from_slice(&MAGIC);
+    out[8..16].copy_from_slice(&number.to_le_bytes());
+    out[16..24].copy_from_slice(&first.to_le_bytes());
+    let crc = crc32c::crc32c(&out[..28]);
+    out[28..].copy_from_slice(&crc.to_le_bytes());
+    out
+}
+
+impl Segment {
+    /// Opens a segment and checks its header.
+    pub(in crate::store::file) fn open(
+        disk: &dyn Disk,
+        dir: &Path,
+        number: u64,
+    ) -> Result<Self, StoreError> {
+        let path = dir.join(file_name(number));
+        let file = disk.open(&path, false).map_err(io_error("open", &path))?;
+        let mut head = [0; HEADER as usize];
+        file.read_at(0, &mut head).map_err(io_error("read", &path))?;
+        let mut word = [0; 8];
+        word.copy_from_slice(&head[16..24]);
+        let first = Lsn::from_le_bytes(word);
+        if head[..8] != MAGIC {
+            return Err(corrupt(&path, 0, "this is not a log segment of this version"));
+        }
+        if head != header(number, first) {
+            return Err(corrupt(&path, 8, "the segment's header is damaged"));
+        }
+        let allocated = file.len().map_err(io_error("look at", &path))?;
+        Ok(Segment { number, first, path, file, allocated })
+    }
+
+    /// Makes the spare file the segment `number`, safely. Everything before must be synced already.
+    ///
+    /// An error is only final when [`DirUnsure`](CreateError::DirUnsure): otherwise nothing happened.
+    pub(in crate::store::file) fn create(
+        disk: &dyn Disk,
+        dir: &Path,
+        number: u64,
+        first: Lsn,
+        size: u64,
+    ) -> Result<Self, CreateError> {
+        let spare = dir.join(SPARE);
+        let path = dir.join(file_name(number));
+        let fill = || -> std::io::Result<(Box<dyn DiskFile>, u64)> {
+            let file = disk.open(&spare, true)?;
+            file.allocate(size)?;
+            file.write_at(0, &header(number, first))?;
+            file.sync()?;
+            let allocated = file.len()?;
+            Ok((file, allocated))
+        };
+        let (file, allocated) = match fill() {
+            Ok(filled) => filled,
+            Err(error) => {
+                // What it holds is unknown now; begin afresh next time.
+                let _ = disk.remove(&spare);
+                return Err(CreateError::Nothing(io_error("prepare", &path)(error)));
+            }
+        };
+        disk.rename(&spare, &path)
+            .map_err(|e| CreateError::Nothing(io_error("create", &path)(e)))?;
+        disk.sync_dir(dir).map_err(|e| CreateError::DirUnsure(io_error("sync", dir)(e)))?;
+        Ok(Segment { number, first, path, file, allocated })
+    }
+}
+
+/// How the creation of a segment failed.
+pub(in crate::store::file) enum CreateError {
+    /// There is no new segment; try again later.
+    Nothing(StoreError),
+    /// It is not known whether there is one.
+    DirUnsure(StoreError),
+}
+
+/// Makes an empty log that goes on at `first`.
+pub(in crate::store::file) fn begin_log(
+    disk: &dyn Disk,
+    dir: &Path,
+    first: Lsn,
+) -> Result<(), StoreError> {
+    match Segment::create(disk, dir, 1, first, HEADER) {
+        Ok(_) => Ok(()),
+        Err(CreateError::Nothing(error) | CreateError::DirUnsure(error)) => Err(error),
+    }
+}
+
+/// Prepares the spare file, so that the next segment costs little. Errors are left to [`Segment::create`].
+pub(in crate::store::file) fn prepare_spare(disk: &dyn Disk, dir: &Path, size: u64) {
+    let spare = dir.join(SPARE);
+    let filled = disk.open(&spare, true).and_then(|file| {
+        let len = file.len()?;
+        if len < size {
+            file.allocate(size)?;
+            file.sync()?;
+        }
+        // One oversized event must not keep its room for good.
+        Ok(len <= size.saturating_mul(2))
+    });
+    if !matches!(filled, Ok(true)) {
+        let _ = disk.remove(&spare);
+    }
+}

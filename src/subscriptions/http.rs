@@ -1,0 +1,223 @@
+//! Control requests under `{route}/__ds/` (§6): from bytes to bytes, whatever carries them.
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, StatusCode,
+    header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
+};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+
+use super::{Subscriptions, requests::AckKind};
+use crate::protocol::{
+    StreamPath,
+    subscription::{
+        AckRequest, ClaimRequest, CreateRequest, Refusal, ReleaseRequest, StreamsRequest,
+        SubscriptionId,
+    },
+};
+
+/// What is escaped in one segment of a URL.
+pub(super) const SEGMENT: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// A response to a control request.
+pub type ControlResponse = (StatusCode, HeaderMap, Bytes);
+
+/// Where a control request goes.
+enum Route {
+    Keys,
+    Subscription(SubscriptionId),
+    Streams(SubscriptionId),
+    Stream(SubscriptionId, StreamPath),
+    Callback(SubscriptionId),
+    Claim(SubscriptionId),
+    Ack(SubscriptionId),
+    Release(SubscriptionId),
+}
+
+impl Subscriptions {
+    /// Answers one control request.
+    ///
+    /// `path` is the raw URL path after `__ds`, with or without its slash; `base_url` is the stream route
+    /// as the client reached it (`https://host/v1/stream`), for the URLs that workers are given.
+    pub async fn handle(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+        base_url: &str,
+    ) -> ControlResponse {
+        let answer = self.answer(method, path, headers, body, base_url).await;
+        answer.unwrap_or_else(|refusal| refused(&refusal))
+    }
+
+    async fn answer(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+        base_url: &str,
+    ) -> Result<ControlResponse, Refusal> {
+        let route = route(path)?;
+        let limit = self.shared.options.max_body;
+        if body.len() > limit {
+            return Err(Refusal::TooLarge { limit });
+        }
+        match (route, method) {
+            (Route::Keys, &Method::GET | &Method::HEAD) => Ok(self.keys_response()),
+            (Route::Subscription(id), &Method::PUT) => {
+                let config = parse::<CreateRequest>(&body)?.into_config()?;
+                let base_url = base_url.trim_end_matches('/').to_owned();
+                let (created, view) = self.create(id, config, base_url).await?;
+                let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+                Ok(with_json(status, &view))
+            }
+            (Route::Subscription(id), &Method::GET | &Method::HEAD) => {
+                Ok(with_json(StatusCode::OK, &self.view(id).await?))
+            }
+            (Route::Subscription(id), &Method::DELETE) => {
+                self.delete(id).await?;
+                Ok(no_content())
+            }
+            (Route::Streams(id), &Method::POST) => {
+                self.link(id, parse::<StreamsRequest>(&body)?.paths()?).await?;
+                Ok(no_content())
+            }
+            (Route::Stream(id, path), &Method::DELETE) => {
+                self.unlink(id, path).await?;
+                Ok(no_content())
+            }
+            (Route::Claim(id), &Method::POST) => {
+                let worker = parse::<ClaimRequest>(&body)?.worker()?;
+                Ok(with_json(StatusCode::OK, &self.claim(id, worker).await?))
+            }
+            (Route::Callback(id), &Method::POST) => {
+                self.ack_response(AckKind::Callback, id, headers, &body).await
+            }
+            (Route::Ack(id), &Method::POST) => {
+                self.ack_response(AckKind::Ack, id, headers, &body).await
+            }
+            (Route::Release(id), &Method::POST) => {
+                self.release(id, bearer(headers), parse::<ReleaseRequest>(&body)?).await?;
+                Ok(no_content())
+            }
+            (route, _) => Err(Refusal::MethodNotAllowed { allow: route.methods() }),
+        }
+    }
+
+    async fn ack_response(
+        &self,
+        kind: AckKind,
+        id: SubscriptionId,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<ControlResponse, Refusal> {
+        let request = parse::<AckRequest>(body)?;
+        let next_wake = self.ack(kind, id, bearer(headers), request).await?;
+        Ok(with_json(StatusCode::OK, &json!({ "ok": true, "next_wake": next_wake })))
+    }
+
+    fn keys_response(&self) -> ControlResponse {
+        let (status, mut headers, body) = with_json(StatusCode::OK, &self.keys());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+        (status, headers, body)
+    }
+}
+
+impl Route {
+    fn methods(&self) -> &'static str {
+        match self {
+            Route::Keys => "GET, HEAD",
+            Route::Subscription(_) => "GET, HEAD, PUT, DELETE",
+            Route::Stream(..) => "DELETE",
+            Route::Streams(_)
+            | Route::Callback(_)
+            | Route::Claim(_)
+            | Route::Ack(_)
+            | Route::Release(_) => "POST",
+        }
+    }
+}
+
+fn route(path: &str) -> Result<Route, Refusal> {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    if path == "jwks.json" {
+        return Ok(Route::Keys);
+    }
+    let rest = path.strip_prefix("subscriptions/").ok_or(Refusal::RouteNotFound)?;
+    let (id, action) = match rest.split_once('/') {
+        Some((id, action)) => (id, Some(action)),
+        None => (rest, None),
+    };
+    let decoded = percent_decode_str(id).decode_utf8();
+    let decoded =
+        decoded.map_err(|_| Refusal::InvalidRequest("the subscription id is not UTF-8".into()))?;
+    let id = SubscriptionId::new(&decoded)?;
+    match action {
+        None => Ok(Route::Subscription(id)),
+        Some("streams") => Ok(Route::Streams(id)),
+        Some("callback") => Ok(Route::Callback(id)),
+        Some("claim") => Ok(Route::Claim(id)),
+        Some("ack") => Ok(Route::Ack(id)),
+        Some("release") => Ok(Route::Release(id)),
+        Some(action) => {
+            let raw = action.strip_prefix("streams/").ok_or(Refusal::RouteNotFound)?;
+            let path = StreamPath::from_url(raw)
+                .map_err(|error| Refusal::InvalidRequest(error.to_string()))?;
+            let trimmed = path.as_str().trim_start_matches('/');
+            let path = StreamPath::new(trimmed)
+                .map_err(|error| Refusal::InvalidRequest(error.to_string()))?;
+            Ok(Route::Stream(id, path))
+        }
+    }
+}
+
+/// A body as JSON; an empty one is an empty object, so that what is missing is named.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    let body = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body).map_err(|error| {
+        Refusal::InvalidRequest(format!("the body is not the JSON object expected: {error}"))
+    })
+}
+
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+}
+
+fn with_json<T: Serialize>(status: StatusCode, value: &T) -> ControlResponse {
+    let mut headers = no_store();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    (status, headers, crate::protocol::subscription::json(value).into())
+}
+
+fn no_content() -> ControlResponse {
+    (StatusCode::NO_CONTENT, no_store(), Bytes::new())
+}
+
+fn no_store() -> HeaderMap {
+    HeaderMap::from_iter([(CACHE_CONTROL, HeaderValue::from_static("no-store"))])
+}
+
+fn refused(refusal: &Refusal) -> ControlResponse {
+    let (status, mut headers, body) = with_json(refusal.status(), &refusal.body());
+    match refusal {
+        Refusal::MethodNotAllowed { allow } => {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        Refusal::TokenInvalid | Refusal::TokenExpired => {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        Refusal::Unavailable(_) => {
+            headers.insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        _ => {}
+    }
+    (status, headers, body)
+}

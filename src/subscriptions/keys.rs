@@ -1,0 +1,291 @@
+//! The server's secrets: the Ed25519 key that signs webhooks and the key of bearer tokens.
+//!
+//! Kept in `{dir}/subscriptions.json`, mode 0600 in a directory of mode 0700, made on first start. The
+//! file is replaced whole (written aside, synced, renamed). Rotation retires the active key: its private
+//! half is forgotten at once, its public half is published for [`REPLAY_WINDOW_MILLIS`] more. A running
+//! server notices a changed file within seconds.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::secret;
+use crate::protocol::{
+    Timestamp,
+    subscription::{JwkSet, PublicJwk, SigningKey, TokenKey},
+};
+
+/// How long a retired key is published: receivers accept signatures of the last five minutes or so, and
+/// caches hold the key set for another five.
+pub const REPLAY_WINDOW_MILLIS: u64 = 60 * 60 * 1000;
+/// How often a running server looks whether the file has changed, milliseconds.
+const LOOK_EVERY: u64 = 2_000;
+
+/// Where the secrets are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// In memory: new ones at each start. Tokens and signatures do not outlive the process.
+    Ephemeral,
+    /// In this directory.
+    Directory(PathBuf),
+}
+
+/// Why the key file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// A file operation failed.
+    #[error("cannot {operation} {path}: {source}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Others can read it.
+    #[error("{path} is readable by others (mode {mode:o}); run chmod 0600 {path}")]
+    TooOpen {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// Not a key file.
+    #[error("{path} is not a key file of this server; restore it, or move it away to start anew")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// What the file holds.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Secrets {
+    version: u32,
+    token_secret: String,
+    signing_seed: String,
+    #[serde(default)]
+    retired: Vec<Retired>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Retired {
+    key: PublicJwk,
+    until: Timestamp,
+}
+
+impl Secrets {
+    fn generate() -> Self {
+        Secrets {
+            version: 1,
+            token_secret: BASE64URL.encode(secret::<32>()),
+            signing_seed: BASE64URL.encode(secret::<32>()),
+            retired: Vec::new(),
+        }
+    }
+}
+
+/// The key file, for commands.
+#[derive(Clone, Debug)]
+pub struct KeyFile {
+    path: PathBuf,
+}
+
+impl KeyFile {
+    /// The key file of a directory.
+    pub fn in_directory(directory: &Path) -> Self {
+        KeyFile { path: directory.join("subscriptions.json") }
+    }
+
+    /// Makes a new signing key the active one. Returns the ids of the old and the new key.
+    ///
+    /// # Errors
+    /// [`KeyError`]. The file is as before then.
+    pub fn rotate(&self, now: Timestamp) -> Result<(String, String), KeyError> {
+        let mut secrets = self.read()?;
+        let old = self.usable(&secrets)?.signing.public().clone();
+        secrets.signing_seed = BASE64URL.encode(secret::<32>());
+        secrets.retired.retain(|retired| retired.until > now);
+        let until = Timestamp::from_millis(now.millis().saturating_add(REPLAY_WINDOW_MILLIS));
+        secrets.retired.insert(0, Retired { key: old.clone(), until });
+        let new = self.usable(&secrets)?.signing.public().kid.clone();
+        self.write(&secrets)?;
+        Ok((old.kid, new))
+    }
+
+    fn open(&self) -> Result<Secrets, KeyError> {
+        match self.read() {
+            Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                let secrets = Secrets::generate();
+                self.write(&secrets)?;
+                Ok(secrets)
+            }
+            read => read,
+        }
+    }
+
+    fn read(&self) -> Result<Secrets, KeyError> {
+        let metadata = fs::metadata(&self.path).map_err(|source| self.io("read", source))?;
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(KeyError::TooOpen { path: self.path.clone(), mode });
+        }
+        let bytes = fs::read(&self.path).map_err(|source| self.io("read", source))?;
+        let secrets: Secrets = serde_json::from_slice(&bytes).map_err(|_| self.malformed())?;
+        if secrets.version == 1 { Ok(secrets) } else { Err(self.malformed()) }
+    }
+
+    fn write(&self, secrets: &Secrets) -> Result<(), KeyError> {
+        let directory = self.path.parent().unwrap_or_else(|| Path::new("."));
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(|source| self.io("create the directory of", source))?;
+        let aside = self.path.with_extension("json.new");
+        let write = || -> io::Result<()> {
+            // Left by a crash, perhaps with other permissions.
+            match fs::remove_file(&aside) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
+            file.write_all(&serde_json::to_vec_pretty(secrets)?)?;
+            file.sync_all()?;
+            fs::rename(&aside, &self.path)?;
+            fs::File::open(directory)?.sync_all()
+        };
+        write().map_err(|source| self.io("write", source))
+    }
+
+    fn usable(&self, secrets: &Secrets) -> Result<Usable, KeyError> {
+        Usable::of(secrets).ok_or_else(|| self.malformed())
+    }
+
+    fn changed(&self) -> Option<SystemTime> {
+        fs::metadata(&self.path).and_then(|metadata| metadata.modified()).ok()
+    }
+
+    fn io(&self, operation: &'static str, source: io::Error) -> KeyError {
+        KeyError::Io { operation, path: self.path.clone(), source }
+    }
+
+    fn malformed(&self) -> KeyError {
+        KeyError::Malformed { path: self.path.clone() }
+    }
+}
+
+/// Secrets, ready to use.
+struct Usable {
+    signing: SigningKey,
+    tokens: TokenKey,
+    retired: Vec<Retired>,
+}
+
+impl Usable {
+    fn of(secrets: &Secrets) -> Option<Self> {
+        let token = BASE64URL.decode(&secrets.token_secret).ok()?;
+        let seed = BASE64URL.decode(&secrets.signing_seed).ok()?;
+        Some(Usable {
+            signing: SigningKey::from_seed(&seed)?,
+            tokens: TokenKey::new(token.as_slice().try_into().ok()?),
+            retired: secrets.retired.clone(),
+        })
+    }
+}
+
+/// The secrets of a running server.
+pub(super) struct Keys {
+    file: Option<KeyFile>,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    usable: Arc<Usable>,
+    looked: Timestamp,
+    changed: Option<SystemTime>,
+}
+
+/// The key of tokens.
+pub(super) struct Tokens(Arc<Usable>);
+
+impl std::ops::Deref for Tokens {
+    type Target = TokenKey;
+
+    fn deref(&self) -> &TokenKey {
+        &self.0.tokens
+    }
+}
+
+impl Keys {
+    pub(super) fn open(source: KeySource, now: Timestamp) -> Result<Self, KeyError> {
+        let file = match source {
+            KeySource::Ephemeral => None,
+            KeySource::Directory(directory) => Some(KeyFile::in_directory(&directory)),
+        };
+        let changed = file.as_ref().and_then(KeyFile::changed);
+        let secrets = match &file {
+            None => Secrets::generate(),
+            Some(file) => file.open()?,
+        };
+        let path = || file.as_ref().map(|file| file.path.clone()).unwrap_or_default();
+        let usable = Usable::of(&secrets).ok_or_else(|| KeyError::Malformed { path: path() })?;
+        let current = Current { usable: Arc::new(usable), looked: now, changed };
+        Ok(Keys { file, current: Mutex::new(current) })
+    }
+
+    /// The key of tokens.
+    pub(super) fn token_key(&self) -> Tokens {
+        Tokens(self.current.lock().usable.clone())
+    }
+
+    /// The `Webhook-Signature` of a body sent now.
+    pub(super) fn sign(&self, now: Timestamp, body: &[u8]) -> String {
+        self.usable(now).signing.sign(now.millis() / 1000, body)
+    }
+
+    /// The id of the active key.
+    pub(super) fn active_id(&self, now: Timestamp) -> String {
+        self.usable(now).signing.public().kid.clone()
+    }
+
+    /// What receivers may need to verify signatures.
+    pub(super) fn published(&self, now: Timestamp) -> JwkSet {
+        let usable = self.usable(now);
+        let retired = usable.retired.iter().filter(|retired| retired.until > now);
+        let keys = std::iter::once(usable.signing.public().clone());
+        JwkSet { keys: keys.chain(retired.map(|retired| retired.key.clone())).collect() }
+    }
+
+    fn usable(&self, now: Timestamp) -> Arc<Usable> {
+        let mut current = self.current.lock();
+        let Some(file) = &self.file else { return current.usable.clone() };
+        if now.millis().abs_diff(current.looked.millis()) >= LOOK_EVERY {
+            current.looked = now;
+            let changed = file.changed();
+            if changed != current.changed {
+                match file.read().and_then(|secrets| file.usable(&secrets)) {
+                    Ok(usable) => {
+                        tracing::info!(
+                            key = usable.signing.public().kid,
+                            "signing keys read again"
+                        );
+                        current.usable = Arc::new(usable);
+                        current.changed = changed;
+                    }
+                    Err(error) => tracing::error!(%error, "keeping the signing keys as they were"),
+                }
+            }
+        }
+        current.usable.clone()
+    }
+}

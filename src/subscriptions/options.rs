@@ -1,0 +1,56 @@
+//! What an operator can set.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{KeySource, Resolve, SystemResolver};
+use crate::protocol::subscription::TargetRules;
+
+/// Settings of subscriptions.
+#[derive(Clone)]
+pub struct Options {
+    /// Where webhooks may go.
+    pub targets: TargetRules,
+    /// Where the signing keys are.
+    pub keys: KeySource,
+    /// The stream route as the outside reaches it, without a slash at the end, for callback and key URLs.
+    /// `None`: as the creator of each subscription reached it.
+    pub public_url: Option<String>,
+    /// The longest wait for a webhook's whole answer. The lease bounds it too.
+    pub delivery_timeout: Duration,
+    /// The longest wait for a connection to a webhook's host.
+    pub connect_timeout: Duration,
+    /// Posts at one time to receivers that work.
+    pub max_deliveries: usize,
+    /// Posts at one time to receivers whose last attempt failed: slow or dead ones wait for each other
+    /// here, and never hold up the rest.
+    pub max_retries: usize,
+    /// Bytes of a webhook's answer that are looked at.
+    pub max_answer: usize,
+    /// Streams in one wake, those with work first. The others follow in the next wake.
+    pub max_wake_streams: usize,
+    /// Subscriptions.
+    pub max_subscriptions: usize,
+    /// Bytes of a control request's body.
+    pub max_body: usize,
+    /// Names to addresses. The addresses are judged whatever this says.
+    pub resolver: Arc<dyn Resolve>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            targets: TargetRules::default(),
+            keys: KeySource::Ephemeral,
+            public_url: None,
+            delivery_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(5),
+            max_deliveries: 256,
+            max_retries: 64,
+            max_answer: 64 * 1024,
+            max_wake_streams: 1_000,
+            max_subscriptions: 10_000,
+            max_body: 1024 * 1024,
+            resolver: Arc::new(SystemResolver),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Telemetry: what the server tells its operators. Imports nothing of the crate, so that every part may
+//! count and log.
+
+pub mod build;
+pub mod counters;
+mod exposition;
+pub mod logging;
+pub mod metrics;
+pub mod process;
+
+pub use exposition::{Exposition, MEDIA_TYPE};
+pub use metrics::Metrics;

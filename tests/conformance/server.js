@@ -1,0 +1,101 @@
+// Starts the server under test on a free port of localhost with a configuration of its own, and ends it.
+//
+// Environment, set by ./run: BINARY (path), STORAGE (memory | file), CONFIG_EXTRA (a YAML file appended to the
+// configuration), or CONFORMANCE_URL (a server that is already running; nothing is started).
+import { spawn } from "node:child_process"
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { createServer } from "node:net"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { setTimeout as sleep } from "node:timers/promises"
+
+const READY_WITHIN_MS = 20_000
+const STOP_WITHIN_MS = 10_000
+
+export default async function setup({ provide }) {
+  if (process.env.CONFORMANCE_URL) {
+    const baseUrl = process.env.CONFORMANCE_URL.replace(/\/+$/, "")
+    await answers(baseUrl, () => null)
+    provide("baseUrl", baseUrl)
+    return
+  }
+
+  const dir = mkdtempSync(join(tmpdir(), "durable-streams-conformance-"))
+  const port = await freePort()
+  const config = join(dir, "config.yaml")
+  writeFileSync(config, configuration(port, dir))
+
+  const log = join(dir, "server.log")
+  const output = openSync(log, "w")
+  const server = spawn(process.env.BINARY, ["run", "--config", config], {
+    stdio: ["ignore", output, output],
+  })
+  closeSync(output)
+  const exited = new Promise((resolve) => {
+    server.on("exit", (code, signal) => resolve(signal ?? code))
+    server.on("error", (error) => resolve(error.message))
+  })
+  let ended = null
+  exited.then((how) => (ended = how))
+  const killNow = () => server.kill("SIGKILL")
+  process.once("exit", killNow)
+
+  try {
+    const baseUrl = `http://127.0.0.1:${port}`
+    await answers(baseUrl, () => ended)
+    provide("baseUrl", baseUrl)
+  } catch (error) {
+    killNow()
+    console.error(readFileSync(log, "utf8"))
+    rmSync(dir, { recursive: true, force: true })
+    throw error
+  }
+
+  return async function teardown() {
+    const crashed = ended !== null
+    server.kill("SIGTERM")
+    const how = await Promise.race([exited, sleep(STOP_WITHIN_MS, "no exit", { ref: false })])
+    killNow()
+    process.removeListener("exit", killNow)
+    if (crashed || how !== 0) console.error(readFileSync(log, "utf8").slice(-20_000))
+    rmSync(dir, { recursive: true, force: true })
+    if (crashed) throw new Error(`the server ended during the tests: ${how}`)
+    if (how !== 0) throw new Error(`the server did not stop cleanly on SIGTERM: ${how}`)
+  }
+}
+
+function configuration(port, dir) {
+  const lines = [`listen: "127.0.0.1:${port}"`, `long_poll_timeout: 2s`]
+  if (process.env.STORAGE === "file") lines.push(`data_dir: ${JSON.stringify(join(dir, "data"))}`)
+  // The suite's webhook receivers listen on loopback.
+  if (process.env.CONFORMANCE_SUBSCRIPTIONS === "1") lines.push("subscriptions:", "  allow_http_localhost: true")
+  if (process.env.CONFIG_EXTRA) lines.push(readFileSync(process.env.CONFIG_EXTRA, "utf8"))
+  return lines.join("\n") + "\n"
+}
+
+/** Resolves once the server gives any HTTP answer on a stream URL; `ended()` tells how it ended, or null. */
+async function answers(baseUrl, ended) {
+  const deadline = Date.now() + READY_WITHIN_MS
+  for (;;) {
+    try {
+      await fetch(`${baseUrl}/v1/stream/readiness-probe`, { method: "HEAD" })
+      return
+    } catch (error) {
+      if (ended() !== null) throw new Error(`the server ended before it was ready: ${ended()}`)
+      if (Date.now() > deadline)
+        throw new Error(`${baseUrl} did not answer within ${READY_WITHIN_MS} ms: ${error.cause ?? error}`)
+    }
+    await sleep(50)
+  }
+}
+
+function freePort() {
+  return new Promise((resolve, reject) => {
+    const probe = createServer()
+    probe.on("error", reject)
+    probe.listen(0, "127.0.0.1", () => {
+      const { port } = probe.address()
+      probe.close(() => resolve(port))
+    })
+  })
+}

@@ -1,0 +1,198 @@
+//! A disk that is full: appends are refused and not acknowledged, reads go on, the process stays up,
+//! appends resume when there is room, and a restart has all that was acknowledged. And one that is read-only.
+
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    client::{Client, Reply},
+    mount::SmallDisk,
+    oracle,
+    server::{PATIENCE, Server, Setup},
+};
+
+const TEXT: (&str, &str) = ("content-type", "text/plain");
+/// Bytes of a record.
+const RECORD: usize = 60 << 10;
+
+/// One stream, appended to until it is refused and after.
+pub(crate) struct Appender {
+    pub(crate) path: String,
+    pub(crate) acknowledged: Vec<String>,
+    attempts: usize,
+}
+
+impl Appender {
+    pub(crate) fn create(client: &mut Client, path: &str) -> Self {
+        let reply = client.must("PUT", path, &[TEXT], b"");
+        assert_eq!(reply.status, 201, "{reply:?}");
+        Appender { path: path.into(), acknowledged: Vec::new(), attempts: 0 }
+    }
+
+    /// One more record of about `bytes`. Records that are refused are never sent again.
+    pub(crate) fn append(&mut self, client: &mut Client, bytes: usize) -> Reply {
+        self.attempts += 1;
+        let record = format!("{}|{}", self.attempts, "x".repeat(bytes));
+        let reply = client.must("POST", &self.path, &[TEXT], format!("{record}\n").as_bytes());
+        if reply.status == 204 {
+            self.acknowledged.push(record);
+        }
+        reply
+    }
+
+    fn until_refused(&mut self, client: &mut Client, bytes: usize) -> Reply {
+        for _ in 0..2000 {
+            let reply = self.append(client, bytes);
+            if reply.status != 204 {
+                return reply;
+            }
+        }
+        panic!("the disk never got full");
+    }
+
+    pub(crate) fn until_accepted(&mut self, client: &mut Client) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let reply = self.append(client, 100);
+            if reply.status == 204 {
+                return;
+            }
+            assert!(matches!(reply.status, 503 | 507), "{reply:?}");
+            assert!(Instant::now() < deadline, "appends never resume: {reply:?}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Everything acknowledged is there, and nothing else.
+    pub(crate) fn check(&self, client: &mut Client) {
+        let rest = oracle::rest(client, &self.path, "-1", false).expect("reads go on");
+        assert_eq!(rest.records.len(), self.acknowledged.len(), "records of {}", self.path);
+        assert!(rest.records == self.acknowledged, "{} holds something else", self.path);
+    }
+}
+
+/// No acknowledgement, and a problem that says why and when to try again.
+fn is_refusal_for_room(reply: &Reply) {
+    assert_eq!((reply.status, reply.code()), (507, "storage-full".into()), "{reply:?}");
+    assert!(reply.header("retry-after").is_some(), "{reply:?}");
+}
+
+/// What both cases have in common, after the first refusal.
+fn stays_up_and_recovers(
+    mut server: Server,
+    setup: &Setup,
+    disk: &SmallDisk,
+    mut stream: Appender,
+    room: &str,
+) {
+    let mut client = server.client();
+    stream.check(&mut client);
+    for _ in 0..5 {
+        is_refusal_for_room(&stream.append(&mut client, RECORD));
+    }
+    stream.check(&mut client);
+    assert!(server.is_running());
+
+    disk.remount(room);
+    stream.until_accepted(&mut client);
+    for _ in 0..20 {
+        assert_eq!(stream.append(&mut client, RECORD).status, 204);
+    }
+    stream.check(&mut client);
+    server.kill();
+
+    let server = setup.start();
+    stream.check(&mut server.client());
+    let ended = server.stop();
+    assert!(ended.status.success(), "{}", ended.log);
+    let server = setup.start();
+    stream.check(&mut server.client());
+    stream.until_accepted(&mut server.client());
+}
+
+fn on(disk: &SmallDisk, storage: &str) -> Setup {
+    let settings = format!("storage: {{{storage}}}\nlimits: {{max_append: 512KiB}}\n");
+    let mut setup = Setup::on(&settings, &disk.path.join("data"));
+    setup.prefix = disk.prefix();
+    setup
+}
+
+#[test]
+fn a_full_log_refuses_appends_until_there_is_room() {
+    let Some(disk) = SmallDisk::mount("6m") else { return };
+    // No checkpoint comes to the rescue, so it is the log that fills the disk.
+    let setup = on(&disk, "checkpoint_interval: 1h, checkpoint_size: 64MiB, wal_segment: 1MiB");
+    let server = setup.start();
+    let mut client = server.client();
+    let mut stream = Appender::create(&mut client, "full/log");
+    let refused = stream.until_refused(&mut client, RECORD);
+    is_refusal_for_room(&refused);
+    assert!(server.log().contains("cannot write the log"), "{}", server.log());
+    stays_up_and_recovers(server, &setup, &disk, stream, "size=24m");
+}
+
+#[test]
+fn a_full_index_refuses_appends_until_there_is_room() {
+    let Some(disk) = SmallDisk::mount("26m") else { return };
+    // The log has its room beforehand; the index must grow, and cannot.
+    let setup = on(&disk, "checkpoint_interval: 200ms, checkpoint_size: 1MiB, wal_segment: 20MiB");
+    let server = setup.start();
+    let mut client = server.client();
+    let mut stream = Appender::create(&mut client, "full/index");
+    let refused = stream.until_refused(&mut client, RECORD);
+    is_refusal_for_room(&refused);
+    let log = server.log();
+    assert!(log.contains("cannot checkpoint"), "{log}");
+    assert!(!log.contains("cannot write the log"), "the log was full first:\n{log}");
+    stays_up_and_recovers(server, &setup, &disk, stream, "size=96m");
+}
+
+#[test]
+fn a_server_killed_on_a_full_disk_comes_up_again() {
+    let Some(disk) = SmallDisk::mount("6m") else { return };
+    let setup = on(&disk, "checkpoint_interval: 1h, checkpoint_size: 64MiB, wal_segment: 1MiB");
+    let mut server = setup.start();
+    let mut client = server.client();
+    let mut stream = Appender::create(&mut client, "full/killed");
+    stream.until_refused(&mut client, RECORD);
+    server.kill();
+    // It needs room for a segment, or says that there is none.
+    match setup.try_start() {
+        Ok(server) => stream.check(&mut server.client()),
+        Err(ended) => {
+            assert_eq!(ended.status.code(), Some(1), "{}", ended.log);
+            assert!(ended.log.contains("no space left"), "{}", ended.log);
+        }
+    }
+    disk.remount("size=24m");
+    let server = setup.start();
+    stream.check(&mut server.client());
+    stream.until_accepted(&mut server.client());
+}
+
+#[test]
+fn a_read_only_disk_is_refused_by_name_and_harms_nothing() {
+    let Some(disk) = SmallDisk::mount("32m") else { return };
+    let setup = on(&disk, "checkpoint_interval: 200ms, checkpoint_size: 1MiB, wal_segment: 1MiB");
+    let server = setup.start();
+    let mut stream = Appender::create(&mut server.client(), "read/only");
+    for _ in 0..30 {
+        assert_eq!(stream.append(&mut server.client(), RECORD).status, 204);
+    }
+    let ended = server.stop();
+    assert!(ended.status.success(), "{}", ended.log);
+    let version = disk.seen_from_here(&setup.data.join("VERSION"));
+    assert!(fs::read_to_string(version).expect("it is there").contains("format"));
+
+    disk.remount("ro");
+    let log = setup.refused();
+    assert!(log.contains("Read-only file system"), "{log}");
+    assert!(log.contains(&*setup.data.to_string_lossy()), "names the path: {log}");
+
+    disk.remount("rw");
+    let server = setup.start();
+    stream.check(&mut server.client());
+    stream.until_accepted(&mut server.client());
+}

@@ -1,0 +1,163 @@
+//! A disk whose syncs fail. Of the log: what it was for is not acknowledged, and nothing is written again
+//! until a restart, since nobody knows what the disk has. Of the index: the log has everything, so appends
+//! go on, and the checkpoint is made when syncs work again.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    disk_full::Appender,
+    oracle,
+    server::{PATIENCE, SMALL, Server, Setup},
+};
+
+/// A server whose syncs this test can break.
+struct Breakable {
+    setup: Setup,
+    trigger: PathBuf,
+}
+
+impl Breakable {
+    /// `None`, with the reason printed, where there is no C compiler or no `LD_PRELOAD`.
+    fn new() -> Option<Self> {
+        if !cfg!(all(target_os = "linux", not(target_env = "musl"))) {
+            eprintln!("skipped: LD_PRELOAD of a shim needs Linux with a dynamic libc");
+            return None;
+        }
+        let mut setup = Setup::new(SMALL);
+        let library = setup.path().join("fail_sync.so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crash/fail_sync.c");
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&library);
+        match compiler.arg(source).status() {
+            Err(error) => {
+                eprintln!("skipped: no C compiler: {error}");
+                return None;
+            }
+            Ok(status) => assert!(status.success(), "the shim does not compile"),
+        }
+        let trigger = setup.path().join("fail");
+        setup.environment = vec![
+            ("LD_PRELOAD".into(), library.to_string_lossy().into_owned()),
+            ("FAIL_SYNC".into(), trigger.to_string_lossy().into_owned()),
+        ];
+        Some(Breakable { setup, trigger })
+    }
+
+    /// From now on syncs of files whose path contains `part` fail.
+    fn break_syncs(&self, part: &str) {
+        let whole = self.trigger.with_extension("new");
+        fs::write(&whole, part).unwrap();
+        fs::rename(whole, &self.trigger).unwrap();
+    }
+
+    fn mend(&self) {
+        fs::remove_file(&self.trigger).unwrap();
+    }
+}
+
+fn with_some_data(server: &Server, path: &str) -> Appender {
+    let mut client = server.client();
+    let mut stream = Appender::create(&mut client, path);
+    for _ in 0..10 {
+        assert_eq!(stream.append(&mut client, 1000).status, 204);
+    }
+    stream
+}
+
+#[test]
+fn a_failed_sync_of_the_log_is_not_acknowledged_and_ends_writing_until_a_restart() {
+    let Some(disk) = Breakable::new() else { return };
+    let mut server = disk.setup.start();
+    let mut stream = with_some_data(&server, "sync/log");
+    let mut client = server.client();
+
+    disk.break_syncs(".wal");
+    for _ in 0..3 {
+        let reply = stream.append(&mut client, 1000);
+        assert_eq!((reply.status, reply.code()), (503, "unavailable".into()), "{reply:?}");
+    }
+    assert!(server.log().contains("cannot sync the log"), "{}", server.log());
+    stream.check(&mut client);
+
+    // The disk is fine again, the server's knowledge of it is not.
+    disk.mend();
+    let text = [("content-type", "text/plain")];
+    for (method, path) in [("POST", "sync/log"), ("PUT", "sync/other"), ("DELETE", "sync/log")] {
+        let reply = client.must(method, path, &text, b"never stored\n");
+        assert_eq!((reply.status, reply.code()), (503, "unavailable".into()), "{method}: {reply:?}");
+    }
+    assert_eq!(client.must("HEAD", "sync/other", &[], b"").status, 404);
+    stream.check(&mut client);
+    assert!(server.is_running());
+    server.kill();
+
+    // The append that failed was written, so it may be there, whole; the ones after it may not.
+    let server = disk.setup.start();
+    let found = oracle::rest(&mut server.client(), "sync/log", "-1", false).unwrap().records;
+    let kept = stream.acknowledged.len();
+    assert!(found.starts_with(&stream.acknowledged), "an acknowledged append is gone");
+    assert!(found.len() <= kept + 1, "{:?}", &found[kept..]);
+    assert!(found[kept..].iter().all(|record| record.starts_with("11|")), "{:?}", &found[kept..]);
+    stream.acknowledged = found;
+    stream.until_accepted(&mut server.client());
+    stream.check(&mut server.client());
+}
+
+#[test]
+fn a_stop_after_a_failed_sync_loses_nothing_acknowledged() {
+    let Some(disk) = Breakable::new() else { return };
+    let server = disk.setup.start();
+    let mut stream = with_some_data(&server, "sync/stop");
+    disk.break_syncs(".wal");
+    assert_eq!(stream.append(&mut server.client(), 1000).status, 503);
+    server.stop();
+    disk.mend();
+    let server = disk.setup.start();
+    let found = oracle::rest(&mut server.client(), "sync/stop", "-1", false).unwrap().records;
+    assert!(found.starts_with(&stream.acknowledged), "an acknowledged append is gone");
+}
+
+#[test]
+fn a_failed_sync_of_the_index_leaves_appends_to_the_log() {
+    let Some(disk) = Breakable::new() else { return };
+    let mut server = disk.setup.start();
+    let mut stream = with_some_data(&server, "sync/index");
+    let mut client = server.client();
+    disk.break_syncs("data.mdb");
+    for _ in 0..10 {
+        assert_eq!(stream.append(&mut client, 1000).status, 204);
+    }
+    server.until_logged("cannot checkpoint");
+    assert_eq!(stream.append(&mut client, 1000).status, 204);
+    stream.check(&mut client);
+
+    // Killed before the index has it: the log has.
+    server.kill();
+    disk.mend();
+    let mut server = disk.setup.start();
+    stream.check(&mut server.client());
+
+    // Mended while it runs: folded in, so that the next start has nothing to replay.
+    disk.break_syncs("data.mdb");
+    stream.until_accepted(&mut server.client());
+    server.until_logged("cannot checkpoint");
+    disk.mend();
+    stream.until_accepted(&mut server.client());
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        thread::sleep(Duration::from_millis(500));
+        server.kill();
+        server = disk.setup.start();
+        stream.check(&mut server.client());
+        if crate::server::replayed(&server.log()) == 0 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "it is never folded in");
+    }
+}

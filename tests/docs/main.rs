@@ -1,0 +1,106 @@
+//! The examples in the documentation, run as a reader would paste them.
+
+#![expect(clippy::expect_used, reason = "a failed helper fails its test")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+const SERVER: &str = env!("CARGO_BIN_EXE_durable-streams-server");
+
+/// A `dev` server on a free port; ended when dropped.
+struct Dev {
+    child: Child,
+    url: String,
+}
+
+impl Dev {
+    fn start() -> Self {
+        let mut child = Command::new(SERVER)
+            .args(["dev", "--port", "0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the server starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
+        let url = lines
+            .find_map(|line| line.ok()?.trim().strip_prefix("URL").map(|url| url.trim().to_owned()))
+            .expect("the banner names the URL");
+        // Keeps the pipe open, so that the server can go on writing to it.
+        std::thread::spawn(move || lines.for_each(drop));
+        Dev { child, url }
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The fenced blocks of a language in a Markdown file.
+fn blocks(file: &str, language: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    let text = fs::read_to_string(path).expect("the file is there");
+    let fence = format!("```{language}\n");
+    text.split(&fence)
+        .skip(1)
+        .filter_map(|rest| rest.split_once("\n```").map(|(block, _)| block.to_owned()))
+        .collect()
+}
+
+fn shell(script: &str, url: &str) -> String {
+    let script = script.replace("http://localhost:4437", url).replace("curl -N", "curl -N -m 1");
+    let output = Command::new("sh").args(["-c", &script]).output().expect("sh runs");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!error.contains("not found"), "{script}\n{error}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn the_first_stream_of_the_readme_works_as_pasted() {
+    let dev = Dev::start();
+    let scripts = blocks("README.md", "sh");
+    let first = scripts.iter().find(|s| s.contains("# create a stream")).expect("a first stream");
+    let seen = shell(first, &dev.url);
+    for expected in
+        ["201 Created", "204 No Content", "event: data", "data:Hello, world!", "upToDate"]
+    {
+        assert!(seen.contains(expected), "no {expected:?} in:\n{seen}");
+    }
+    let retry = scripts.iter().find(|s| s.contains("Producer-Seq")).expect("a retry");
+    let seen = shell(retry, &dev.url);
+    assert!(seen.contains("200 OK") && seen.contains("204 No Content"), "{seen}");
+    let read = shell("curl -s 'http://localhost:4437/v1/stream/hello'", &dev.url);
+    assert_eq!(read, "Hello, world!exactly once", "the retry changed nothing");
+}
+
+#[test]
+fn the_curl_lines_of_the_banner_work_as_pasted() {
+    let dev = Dev::start();
+    let addresses: Vec<std::net::SocketAddr> = vec!["127.0.0.1:4437".parse().expect("an address")];
+    let banner = durable_streams_server::cli::banner(&addresses, "/v1/stream", None);
+    let lines: Vec<&str> = banner.lines().filter(|line| line.trim().starts_with("curl")).collect();
+    assert_eq!(lines.len(), 3, "{banner}");
+    let script = lines.join("\n").replace("http://127.0.0.1:4437", "http://localhost:4437");
+    let seen = shell(&script, &dev.url);
+    for expected in ["201 Created", "204 No Content", "data:Hello, world!"] {
+        assert!(seen.contains(expected), "no {expected:?} in:\n{seen}");
+    }
+}
+
+#[test]
+fn the_configuration_of_the_readme_is_accepted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for (number, block) in blocks("README.md", "yaml").iter().enumerate() {
+        let file = directory.path().join(format!("{number}.yaml"));
+        fs::write(&file, block).expect("written");
+        let output = Command::new(SERVER).arg("check").arg("--config").arg(&file).output();
+        let output = output.expect("the command runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}

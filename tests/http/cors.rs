@@ -1,0 +1,155 @@
+//! Browsers on other origins (PROTOCOL §12.7): preflights, exposed headers, security headers everywhere.
+
+use durable_streams_server::edge::Cors;
+
+use crate::support::Reply;
+use crate::world::{Kind, World, offset};
+
+for_each_store![
+    a_preflight_allows_what_clients_send,
+    answers_expose_what_clients_read,
+    errors_can_be_read_by_pages_too,
+    only_listed_origins,
+    security_headers_are_on_every_answer,
+];
+
+const ORIGIN: &str = "origin: https://app.example\r\n";
+
+fn lists(reply: &Reply, header: &str, name: &str) -> bool {
+    let value = reply.header(header).unwrap_or_default();
+    value.split(',').any(|item| item.trim().eq_ignore_ascii_case(name))
+}
+
+async fn a_preflight_allows_what_clients_send(kind: Kind) {
+    let world = World::new(kind);
+    let fields = format!(
+        "{ORIGIN}access-control-request-method: PUT\r\n\
+         access-control-request-headers: if-none-match, stream-closed\r\n"
+    );
+    // Whether the stream exists does not matter to a preflight.
+    let reply = world.ask("OPTIONS", "/none", &fields, b"").await;
+    assert_eq!((reply.status, reply.body.len()), (204, 0));
+    assert_eq!(reply.header("access-control-allow-origin"), Some("*"));
+    for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"] {
+        assert!(lists(&reply, "access-control-allow-methods", method), "{method}");
+    }
+    for name in [
+        "Content-Type",
+        "Authorization",
+        "If-None-Match",
+        "Last-Event-ID",
+        "Stream-Seq",
+        "Stream-TTL",
+        "Stream-Expires-At",
+        "Stream-Closed",
+        "Producer-Id",
+        "Producer-Epoch",
+        "Producer-Seq",
+        "Stream-Forked-From",
+        "Stream-Fork-Offset",
+        "Stream-Fork-Sub-Offset",
+    ] {
+        assert!(lists(&reply, "access-control-allow-headers", name), "{name}");
+    }
+}
+
+async fn answers_expose_what_clients_read(kind: Kind) {
+    let world = World::new(kind);
+    world.stream("/a", "text/plain", "abc").await;
+    let sse = "/a?offset=-1&live=sse";
+    for (method, path) in [("GET", "/a"), ("HEAD", "/a"), ("GET", sse), ("GET", "/none")] {
+        let (_, reply) = if path == sse {
+            world.live(path, ORIGIN).await
+        } else {
+            (world.server.connect().await, world.ask(method, path, ORIGIN, b"").await)
+        };
+        assert_eq!(reply.header("access-control-allow-origin"), Some("*"), "{method} {path}");
+        for name in [
+            "Stream-Next-Offset",
+            "Stream-Cursor",
+            "Stream-Up-To-Date",
+            "Stream-Closed",
+            "Stream-TTL",
+            "Stream-Expires-At",
+            "Stream-SSE-Data-Encoding",
+            "ETag",
+            "Location",
+            "Producer-Epoch",
+            "Producer-Seq",
+            "Producer-Expected-Seq",
+            "Producer-Received-Seq",
+        ] {
+            assert!(lists(&reply, "access-control-expose-headers", name), "{method} {path} {name}");
+        }
+    }
+    assert_eq!(world.get("/a").await.header("access-control-allow-origin"), Some("*"), "cached");
+}
+
+/// A page that cannot read an error's status sees a failed network instead.
+async fn errors_can_be_read_by_pages_too(kind: Kind) {
+    let world = World::with(kind, |setup| {
+        setup.limits.max_append = 10;
+        setup.edge.limits.max_uri = 200;
+        setup.edge.limits.max_headers = 20;
+    });
+    world.stream("/a", "text/plain", "").await;
+    let long = format!("/{}", "x".repeat(300));
+    let many: String = (0..30).map(|n| format!("x-{n}: y\r\n")).collect();
+    for (method, path, fields, body, status) in [
+        ("POST", "/a", "content-type: text/plain\r\n", "0123456789a", 413),
+        ("GET", long.as_str(), "", "", 414),
+        ("GET", "/a", many.as_str(), "", 431),
+        ("PATCH", "/a", "", "", 405),
+        ("GET", "/%ff", "", "", 400),
+        ("GET", "/..%2fx", "", "", 400),
+    ] {
+        let fields = format!("{ORIGIN}{fields}");
+        let reply = world.ask(method, path, &fields, body.as_bytes()).await;
+        assert_eq!(reply.status, status, "{reply:?}");
+        assert_eq!(reply.header("access-control-allow-origin"), Some("*"), "{status}");
+        assert_eq!(reply.header("cross-origin-resource-policy"), Some("cross-origin"), "{status}");
+        reply.code();
+    }
+}
+
+async fn only_listed_origins(kind: Kind) {
+    let world = World::with(kind, |setup| {
+        setup.edge.streams.cors = Cors::Origins(vec!["https://app.example".to_owned()]);
+    });
+    world.stream("/a", "text/plain", "abc").await;
+    for (method, status) in [("GET", 200), ("OPTIONS", 204)] {
+        let listed = world.ask(method, "/a", ORIGIN, b"").await;
+        assert_eq!(listed.status, status);
+        assert_eq!(listed.header("access-control-allow-origin"), Some("https://app.example"));
+        for other in ["origin: https://evil.example\r\n", "origin: null\r\n", ""] {
+            let reply = world.ask(method, "/a", other, b"").await;
+            assert_eq!(reply.header("access-control-allow-origin"), None, "{method} {other}");
+            let varies: Vec<String> = reply.all("vary").iter().map(|v| v.to_lowercase()).collect();
+            assert!(varies.join(",").contains("origin"), "a cache keeps them apart: {varies:?}");
+        }
+    }
+}
+
+async fn security_headers_are_on_every_answer(kind: Kind) {
+    let world = World::new(kind);
+    world.stream("/a", "text/plain", "abc").await;
+    let beyond = format!("/a?offset={}", offset(9));
+    for (method, path) in [
+        ("GET", "/a"),
+        ("GET", "/a?offset=now&live=x"),
+        ("GET", beyond.as_str()),
+        ("GET", "/none"),
+        ("HEAD", "/a"),
+        ("PUT", "/a"),
+        ("POST", "/a"),
+        ("OPTIONS", "/a"),
+        ("PATCH", "/a"),
+        ("GET", ""),
+        ("DELETE", "/a"),
+    ] {
+        let reply = world.ask(method, path, "", b"").await;
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{method} {path}");
+        let policy = reply.header("cross-origin-resource-policy");
+        assert_eq!(policy, Some("cross-origin"), "{method} {path}");
+    }
+}

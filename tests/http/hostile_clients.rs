@@ -1,0 +1,322 @@
+//! Clients that stall, vanish, lie about lengths or send the next request inside this one.
+
+use tokio::io::AsyncWriteExt;
+
+use crate::support::eventually;
+use crate::world::{Kind, ROUTE, SHORT, World, request, soon};
+
+for_each_store![
+    a_stalled_body_is_408_and_stores_nothing,
+    a_body_cut_short_stores_nothing,
+    broken_chunks_store_nothing,
+    a_client_that_left_mid_body_frees_its_share,
+    a_stalled_event_reader_is_dropped,
+    a_stalled_catch_up_reader_is_dropped,
+    half_closed_clients_get_their_answers,
+    a_get_with_a_body_smuggles_nothing,
+    ambiguous_framing_smuggles_nothing,
+    nonsense_is_answered_or_closed,
+    an_event_reader_that_talks_is_not_disturbed,
+    http2_by_prior_knowledge,
+    http2_readers_that_leave_free_their_places,
+];
+
+const TEXT: &str = "content-type: text/plain\r\n";
+
+fn post(fields: &str) -> String {
+    format!("POST {ROUTE}/a HTTP/1.1\r\nhost: t\r\n{TEXT}{fields}\r\n\r\n")
+}
+
+async fn text(kind: Kind) -> World {
+    let world = World::new(kind);
+    world.stream("/a", "text/plain", "").await;
+    world
+}
+
+async fn a_stalled_body_is_408_and_stores_nothing(kind: Kind) {
+    let world = World::with(kind, |setup| setup.edge.limits.body_timeout = SHORT);
+    world.stream("/a", "text/plain", "").await;
+    for start in [
+        format!("{}abc", post("content-length: 6")),
+        format!("{}3\r\nabc\r\n", post("transfer-encoding: chunked")),
+    ] {
+        let mut client = world.server.connect().await;
+        client.send(start).await;
+        let reply = soon(client.reply()).await;
+        assert_eq!((reply.status, reply.code().as_str()), (408, "body-timeout"));
+        client.socket.shutdown().await.unwrap();
+        assert!(client.is_closed().await, "what comes later is not taken for a request");
+    }
+    assert_eq!(world.get("/a").await.text(), "");
+    world.at_rest().await;
+}
+
+async fn a_body_cut_short_stores_nothing(kind: Kind) {
+    let world = text(kind).await;
+    for start in [
+        format!("{}abc", post("content-length: 6")),
+        format!("{}3\r\nabc\r\n", post("transfer-encoding: chunked")),
+        format!("{}3\r\nabc\r\n0\r\n", post("transfer-encoding: chunked\r\nstream-closed: true")),
+    ] {
+        let mut client = world.server.connect().await;
+        client.send(start).await;
+        client.socket.shutdown().await.unwrap();
+        while client.more().await {}
+        drop(client);
+        world.at_rest().await;
+        let read = world.get("/a").await;
+        assert_eq!((read.text().as_str(), read.header("stream-closed")), ("", None));
+    }
+}
+
+async fn broken_chunks_store_nothing(kind: Kind) {
+    let world = text(kind).await;
+    for body in [
+        "zz\r\nabc\r\n0\r\n\r\n",
+        "-3\r\nabc\r\n0\r\n\r\n",
+        "ffffffffffffffffff\r\nabc\r\n0\r\n\r\n",
+        "3\r\nabcd\r\n0\r\n\r\n",
+        "\r\n\r\n",
+    ] {
+        let mut client = world.server.connect().await;
+        client.send(format!("{}{body}", post("transfer-encoding: chunked"))).await;
+        client.socket.shutdown().await.unwrap();
+        let reply = soon(client.reply()).await;
+        assert_eq!(reply.status, 400, "{body:?}");
+        assert_eq!(world.get("/a").await.text(), "", "{body:?}");
+    }
+    world.at_rest().await;
+}
+
+async fn a_client_that_left_mid_body_frees_its_share(kind: Kind) {
+    let world = text(kind).await;
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        let mut client = world.server.connect().await;
+        client.send(format!("{}abc", post("content-length: 1000"))).await;
+        clients.push(client);
+    }
+    eventually("the bodies are under way", async || {
+        world.engine.stats().inflight_append_bytes == 10_000
+    })
+    .await;
+    for client in clients {
+        client.socket.set_zero_linger().unwrap();
+    }
+    world.at_rest().await;
+    assert_eq!(world.get("/a").await.text(), "");
+}
+
+/// A stalled reader holds one window of memory for as long as one write may take, no longer.
+async fn a_stalled_event_reader_is_dropped(kind: Kind) {
+    let world = World::with(kind, |setup| setup.edge.limits.write_timeout = SHORT);
+    world.stream("/a", "text/plain", "").await;
+    let stalled = world.sse("/a?offset=now&live=sse", "").await;
+    let mut reading = world.sse("/a?offset=now&live=sse", "").await;
+    reading.event().await;
+    let part = "x".repeat(1 << 20);
+    for _ in 0..16 {
+        world.append("/a", "text/plain", &part).await;
+        soon(reading.catch_up()).await;
+    }
+    eventually("the stalled one is dropped", async || world.engine.stats().live_readers == 1).await;
+    world.append("/a", "text/plain", "the other goes on").await;
+    assert_eq!(soon(reading.catch_up()).await.0, ["the other goes on"]);
+    drop((stalled, reading));
+    world.at_rest().await;
+}
+
+async fn a_stalled_catch_up_reader_is_dropped(kind: Kind) {
+    let world = World::with(kind, |setup| {
+        setup.edge.limits.write_timeout = SHORT;
+        setup.limits.max_read = 16 << 20;
+    });
+    world.stream("/a", "text/plain", "y".repeat(16 << 20)).await;
+    let mut client = world.server.connect().await;
+    client.send(request("GET", "/a", "", b"")).await;
+    assert_eq!(client.head().await.status, 200);
+    tokio::time::sleep(4 * SHORT).await;
+    let mut received = 0;
+    while soon(client.more()).await {
+        received = client.unread().len();
+    }
+    assert!(received < 16 << 20, "all of {received} bytes came after the time was up");
+}
+
+async fn half_closed_clients_get_their_answers(kind: Kind) {
+    let world = text(kind).await;
+    let mut client = world.server.connect().await;
+    client.send(request("POST", "/a", TEXT, b"abc")).await;
+    client.send(request("GET", "/a", "", b"")).await;
+    client.socket.shutdown().await.unwrap();
+    assert_eq!(soon(client.reply()).await.status, 204);
+    assert_eq!(soon(client.reply()).await.text(), "abc");
+    assert!(client.is_closed().await);
+    // Nobody can say whether a half-closed long-poll still listens; it must not hold its place for long.
+    let mut client = world.poll("/a?offset=now&live=long-poll").await;
+    client.socket.shutdown().await.unwrap();
+    world.at_rest().await;
+}
+
+async fn a_get_with_a_body_smuggles_nothing(kind: Kind) {
+    let world = text(kind).await;
+    let inner = String::from_utf8(request("DELETE", "/a", "", b"")).unwrap();
+    let chunk = format!("{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len());
+    for (method, status) in [("GET", 200), ("HEAD", 200), ("OPTIONS", 204)] {
+        let head = format!("{method} {ROUTE}/a HTTP/1.1\r\nhost: t\r\n");
+        for hidden in [
+            format!("{head}content-length: {}\r\n\r\n{inner}", inner.len()),
+            format!("{head}transfer-encoding: chunked\r\n\r\n{chunk}"),
+        ] {
+            let mut client = world.server.connect().await;
+            client.send(hidden).await;
+            client.send(request("PUT", "/after", "", b"")).await;
+            let first = if method == "HEAD" { client.head().await } else { client.reply().await };
+            assert_eq!(first.status, status, "{method}");
+            // The connection may go on or end; if it goes on, then with the request after the body.
+            if !client.unread().is_empty() || soon(client.more()).await {
+                assert!(matches!(client.reply().await.status, 200 | 201), "{method}");
+            }
+            assert_eq!(world.head("/a").await.status, 200, "{method}: the hidden DELETE was run");
+        }
+    }
+}
+
+async fn ambiguous_framing_smuggles_nothing(kind: Kind) {
+    let world = text(kind).await;
+    let inner = String::from_utf8(request("DELETE", "/a", "", b"")).unwrap();
+    for fields in [
+        "content-length: 5\r\ntransfer-encoding: chunked".to_owned(),
+        "content-length: 5\r\ncontent-length: 6".to_owned(),
+        "content-length: +5".to_owned(),
+        "content-length: 5, 6".to_owned(),
+        "content-length: 0x5".to_owned(),
+        "transfer-encoding: xchunked".to_owned(),
+        "transfer-encoding: chunked, identity".to_owned(),
+        "transfer-encoding : chunked".to_owned(),
+        "transfer-encoding:\x0bchunked".to_owned(),
+    ] {
+        let mut client = world.server.connect().await;
+        client.send(format!("{}0\r\n\r\n{inner}", post(&fields))).await;
+        client.socket.shutdown().await.unwrap();
+        while soon(client.more()).await {}
+        let said = String::from_utf8_lossy(client.unread()).into_owned();
+        assert_eq!(world.head("/a").await.status, 200, "{fields}: DELETE was run; {said}");
+    }
+    world.at_rest().await;
+}
+
+async fn nonsense_is_answered_or_closed(kind: Kind) {
+    let world = text(kind).await;
+    for bytes in [
+        &b"\r\n\r\n\r\n"[..],
+        b"GET\r\n\r\n",
+        b"GET  HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET /v1/stream/a HTTP/9.9\r\nhost: t\r\n\r\n",
+        b"GET /v1/stream/a HTTP/1.1\r\n\r\n",
+        b"GET /v1/stream/a HTTP/1.1\r\nhost: t\r\n bad: fold\r\n\r\n",
+        b"GET /v1/stream/a\x00 HTTP/1.1\r\nhost: t\r\n\r\n",
+        b"GET /v1/stream/a HTTP/1.1\r\nhost: t\r\nx: \x00\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnot frames at all, but long enough",
+    ] {
+        let mut client = world.server.connect().await;
+        client.send(bytes).await;
+        client.socket.shutdown().await.unwrap();
+        while soon(client.more()).await {}
+        let said = String::from_utf8_lossy(client.unread()).into_owned();
+        assert!(
+            !said.starts_with("HTTP/1.1 2") && !said.starts_with("HTTP/1.1 5"),
+            "{bytes:?}: {said}"
+        );
+    }
+    assert_eq!(world.get("/a").await.status, 200);
+}
+
+async fn an_event_reader_that_talks_is_not_disturbed(kind: Kind) {
+    let world = text(kind).await;
+    let mut sse = world.sse("/a?offset=now&live=sse", "").await;
+    sse.event().await;
+    sse.client.send(request("DELETE", "/a", "", b"")).await;
+    world.append("/a", "text/plain", "news").await;
+    assert_eq!(soon(sse.event()).await.data, "news", "the next request waits for its turn");
+    assert_eq!(world.head("/a").await.status, 200);
+}
+
+/// One HTTP/2 request on a connection of its own: status, fields, body.
+async fn h2(
+    world: &World,
+    request: http::Request<()>,
+    body: &'static str,
+) -> (http::response::Parts, String) {
+    let socket = tokio::net::TcpStream::connect(world.server.addr).await.unwrap();
+    let (client, connection) = h2::client::handshake(socket).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let (answer, mut stream) = client.send_request(request, body.is_empty()).unwrap();
+    if !body.is_empty() {
+        stream.send_data(bytes::Bytes::from_static(body.as_bytes()), true).unwrap();
+    }
+    let (head, mut incoming) = soon(answer).await.unwrap().into_parts();
+    let mut out = Vec::new();
+    while let Some(data) = soon(incoming.data()).await {
+        let data = data.unwrap();
+        incoming.flow_control().release_capacity(data.len()).unwrap();
+        out.extend_from_slice(&data);
+    }
+    connection.abort();
+    (head, String::from_utf8(out).unwrap())
+}
+
+fn over_h2(method: &str, path: &str) -> http::request::Builder {
+    http::Request::builder().method(method).uri(format!("http://t.example{ROUTE}{path}"))
+}
+
+async fn http2_by_prior_knowledge(kind: Kind) {
+    let world = World::new(kind);
+    let typed = |method| over_h2(method, "/a").header("content-type", "text/plain");
+    let (put, _) = h2(&world, typed("PUT").body(()).unwrap(), "abc").await;
+    assert_eq!(put.status, 201);
+    assert_eq!(put.headers["location"], "http://t.example/v1/stream/a");
+    assert!(!put.headers.contains_key("connection"));
+    let (post, _) = h2(&world, typed("POST").body(()).unwrap(), "def").await;
+    assert_eq!(post.status, 204);
+    let (get, body) = h2(&world, over_h2("GET", "/a").body(()).unwrap(), "").await;
+    assert_eq!((get.status.as_u16(), body.as_str()), (200, "abcdef"));
+    let (head, body) = h2(&world, over_h2("HEAD", "/a").body(()).unwrap(), "").await;
+    assert_eq!((head.status.as_u16(), body.as_str()), (200, ""));
+    let (missing, body) = h2(&world, over_h2("GET", "/none").body(()).unwrap(), "").await;
+    assert_eq!(missing.status, 404);
+    assert!(body.contains("\"code\":\"not-found\""), "{body}");
+    world.close("/a").await;
+    let sse = over_h2("GET", "/a?offset=-1&live=sse").body(()).unwrap();
+    let (sse, body) = h2(&world, sse, "").await;
+    assert_eq!(sse.headers["content-type"], "text/event-stream");
+    assert!(!sse.headers.contains_key("transfer-encoding"));
+    assert!(body.starts_with("event: data\ndata:abcdef\n\nevent: control\n"), "{body}");
+    world.at_rest().await;
+}
+
+async fn http2_readers_that_leave_free_their_places(kind: Kind) {
+    let world = text(kind).await;
+    let socket = tokio::net::TcpStream::connect(world.server.addr).await.unwrap();
+    let (client, connection) = h2::client::handshake(socket).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let mut answers = Vec::new();
+    for live in ["long-poll", "sse", "long-poll", "sse"] {
+        let request = over_h2("GET", &format!("/a?offset=now&live={live}")).body(()).unwrap();
+        answers.push(client.send_request(request, true).unwrap());
+    }
+    let readers = async |count: usize| {
+        eventually("readers come and go", async || world.engine.stats().live_readers == count)
+            .await;
+    };
+    readers(4).await;
+    // Two are reset one by one, the others go with their connection.
+    answers.truncate(2);
+    readers(2).await;
+    connection.abort();
+    drop((answers, client));
+    readers(0).await;
+}

@@ -1,0 +1,33 @@
+//! The protocol over a real port: one file per behaviour, each test on every store.
+
+#![expect(unreachable_pub, reason = "a test binary exports nothing")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed helper fails its test")]
+
+#[path = "../support/mod.rs"]
+#[macro_use]
+mod support;
+
+mod world;
+
+mod append;
+mod caddy_compat;
+mod catch_up;
+mod close;
+mod compression;
+mod conditional;
+mod cors;
+mod create;
+mod crowds;
+mod delete;
+mod errors;
+mod expiry;
+mod fork;
+mod head;
+mod hostile_clients;
+mod json_mode;
+mod limits;
+mod long_poll;
+mod paths;
+mod producers;
+mod shutdown;
+mod sse;

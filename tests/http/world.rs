@@ -1,0 +1,269 @@
+//! A server with streams on one kind of store, requests in one line each, and a reader of events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use durable_streams_server::edge::EdgeOptions;
+use durable_streams_server::engine::{Clock, Engine, Limits, ManualClock};
+use durable_streams_server::protocol::Timestamp;
+use durable_streams_server::server::ServerOptions;
+use durable_streams_server::store::{AnyStore, StoreStats};
+
+use crate::support::{Client, PATIENCE, Reply, StoreKind, TestServer, eventually};
+
+pub use crate::support::StoreKind as Kind;
+
+/// Where the streams live.
+pub const ROUTE: &str = "/v1/stream";
+
+/// What a test may want otherwise.
+#[derive(Default)]
+pub struct Setup {
+    pub edge: EdgeOptions,
+    pub limits: Limits,
+    pub clock: Clock,
+}
+
+/// A running server and its engine.
+pub struct World {
+    pub server: TestServer,
+    pub engine: Arc<Engine>,
+    _store: Box<dyn std::any::Any + Send>,
+}
+
+impl World {
+    pub fn new(kind: StoreKind) -> Self {
+        Self::with(kind, |_| {})
+    }
+
+    /// With a say in limits, HTTP options and the clock.
+    pub fn with(kind: StoreKind, change: impl FnOnce(&mut Setup)) -> Self {
+        let mut setup = Setup::default();
+        change(&mut setup);
+        let opened = kind.open();
+        let (store, keep) = opened.into_parts();
+        let engine = Arc::new(Engine::new(store, setup.clock, setup.limits));
+        let options = ServerOptions { edge: setup.edge, ..ServerOptions::default() };
+        World { server: TestServer::serve(options, engine.clone()), engine, _store: keep }
+    }
+
+    /// On a clock that stands still until it is moved.
+    pub fn with_clock(kind: StoreKind) -> (Self, ManualClock) {
+        // 2026-01-01T00:00:00Z.
+        let clock = ManualClock::at(Timestamp::from_millis(1_767_225_600_000));
+        let world = Self::with(kind, |setup| setup.clock = Clock::Manual(clock.clone()));
+        (world, clock)
+    }
+
+    /// One request on a connection of its own; `path` is relative to the stream route.
+    pub async fn ask(&self, method: &str, path: &str, fields: &str, body: &[u8]) -> Reply {
+        let mut client = self.server.connect().await;
+        client.send(request(method, path, fields, body)).await;
+        if method == "HEAD" { client.head().await } else { client.reply().await }
+    }
+
+    /// What the store holds. On files a deletion gives its bytes back with the next checkpoint.
+    pub fn stored(&self) -> StoreStats {
+        if let AnyStore::File(store) = self.engine.store() {
+            store.checkpoint().unwrap();
+        }
+        self.engine.stats().store
+    }
+
+    pub async fn put(&self, path: &str, fields: &str, body: impl AsRef<[u8]>) -> Reply {
+        self.ask("PUT", path, fields, body.as_ref()).await
+    }
+
+    pub async fn post(&self, path: &str, fields: &str, body: impl AsRef<[u8]>) -> Reply {
+        self.ask("POST", path, fields, body.as_ref()).await
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.ask("GET", path, "", b"").await
+    }
+
+    pub async fn head(&self, path: &str) -> Reply {
+        self.ask("HEAD", path, "", b"").await
+    }
+
+    pub async fn delete(&self, path: &str) -> Reply {
+        self.ask("DELETE", path, "", b"").await
+    }
+
+    /// Creates a stream of this type with these bytes, and panics when that fails.
+    pub async fn stream(&self, path: &str, content_type: &str, body: impl AsRef<[u8]>) -> Reply {
+        let reply = self.put(path, &format!("content-type: {content_type}\r\n"), body).await;
+        assert_eq!(reply.status, 201, "{reply:?}");
+        reply
+    }
+
+    /// Appends to a stream of this type, and panics when that fails.
+    pub async fn append(&self, path: &str, content_type: &str, body: impl AsRef<[u8]>) -> Reply {
+        let reply = self.post(path, &format!("content-type: {content_type}\r\n"), body).await;
+        assert_eq!(reply.status, 204, "{reply:?}");
+        reply
+    }
+
+    /// Closes a stream, and panics when that fails.
+    pub async fn close(&self, path: &str) {
+        let reply = self.post(path, "stream-closed: true\r\n", b"").await;
+        assert_eq!(reply.status, 204, "{reply:?}");
+    }
+
+    /// Opens a live connection and reads its head.
+    pub async fn live(&self, path: &str, fields: &str) -> (Client, Reply) {
+        let mut client = self.server.connect().await;
+        client.send(request("GET", path, fields, b"")).await;
+        let head = client.head().await;
+        (client, head)
+    }
+
+    /// A long-poll whose answer is still to come.
+    pub async fn poll(&self, path: &str) -> Client {
+        let before = self.engine.stats().live_readers;
+        let mut client = self.server.connect().await;
+        client.send(request("GET", path, "", b"")).await;
+        eventually("the long-poll waits", async || self.engine.stats().live_readers > before).await;
+        client
+    }
+
+    /// Reads events; panics when there are none to be read.
+    pub async fn sse(&self, path: &str, fields: &str) -> Sse {
+        let (client, head) = self.live(path, fields).await;
+        assert_eq!(head.status, 200, "{head:?}");
+        assert_eq!(head.header("content-type"), Some("text/event-stream"));
+        Sse::new(client, head)
+    }
+
+    /// Waits until no live reader and no append is left.
+    pub async fn at_rest(&self) {
+        eventually("every reader and append is given back", async || {
+            let stats = self.engine.stats();
+            stats.live_readers == 0 && stats.inflight_append_bytes == 0
+        })
+        .await;
+    }
+}
+
+/// An HTTP/1.1 request as text. `fields` are whole lines.
+pub fn request(method: &str, path: &str, fields: &str, body: &[u8]) -> Vec<u8> {
+    let mut text = format!("{method} {ROUTE}{path} HTTP/1.1\r\nhost: test.example\r\n{fields}");
+    if !body.is_empty() || matches!(method, "PUT" | "POST") {
+        text.push_str(&format!("content-length: {}\r\n", body.len()));
+    }
+    text.push_str("\r\n");
+    [text.as_bytes(), body].concat()
+}
+
+/// The text form of a byte position.
+pub fn offset(position: u64) -> String {
+    format!("0000000000000000_{position:016}")
+}
+
+/// The position in an offset's text.
+pub fn position(reply: &Reply) -> u64 {
+    reply.header("stream-next-offset").unwrap().rsplit('_').next().unwrap().parse().unwrap()
+}
+
+/// One server-sent event, as the standard's parser gives it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    pub name: String,
+    pub data: String,
+    pub id: Option<String>,
+}
+
+impl Event {
+    /// A control event's content.
+    pub fn control(&self) -> serde_json::Value {
+        assert_eq!(self.name, "control", "{self:?}");
+        serde_json::from_str(&self.data).unwrap()
+    }
+}
+
+/// A connection that carries events.
+pub struct Sse {
+    pub client: Client,
+    pub head: Reply,
+    buffer: Vec<u8>,
+}
+
+impl Sse {
+    /// On a connection whose head has been read.
+    pub fn new(client: Client, head: Reply) -> Self {
+        Sse { client, head, buffer: Vec::new() }
+    }
+
+    /// One block up to its empty line, comments included; `None` at the end of the response.
+    pub async fn block(&mut self) -> Option<String> {
+        loop {
+            if let Some(at) = memchr::memmem::find(&self.buffer, b"\n\n") {
+                let rest = self.buffer.split_off(at + 2);
+                let block = std::mem::replace(&mut self.buffer, rest);
+                return Some(String::from_utf8(block).unwrap());
+            }
+            match self.client.chunk().await {
+                Some(chunk) if !chunk.is_empty() => self.buffer.extend(chunk),
+                Some(_) => return None,
+                None => panic!("cut off after {:?}", String::from_utf8_lossy(&self.buffer)),
+            }
+        }
+    }
+
+    /// The next event, comments left out; `None` at the end of the response.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            let block = self.block().await?;
+            if !block.starts_with(':') {
+                return Some(parse(&block));
+            }
+        }
+    }
+
+    pub async fn event(&mut self) -> Event {
+        self.next().await.expect("an event")
+    }
+
+    /// Reads data events, each with its control event, until one says that it is up to date.
+    pub async fn catch_up(&mut self) -> (Vec<String>, serde_json::Value) {
+        let mut data = Vec::new();
+        loop {
+            let event = self.event().await;
+            if event.name == "data" {
+                data.push(event.data);
+                let control = self.event().await.control();
+                if control["upToDate"] == true {
+                    return (data, control);
+                }
+            } else {
+                return (data, event.control());
+            }
+        }
+    }
+}
+
+/// The fields of one block, by the rules of the HTML standard.
+fn parse(block: &str) -> Event {
+    let mut event = Event::default();
+    let mut lines: Vec<&str> = Vec::new();
+    for line in block.trim_end_matches('\n').split(['\n', '\r']) {
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "event" => event.name = value.to_owned(),
+            "data" => lines.push(value),
+            "id" => event.id = Some(value.to_owned()),
+            _ => panic!("not a field: {line:?}"),
+        }
+    }
+    event.data = lines.join("\n");
+    event
+}
+
+/// A short time, for timeouts that a test waits out.
+pub const SHORT: Duration = Duration::from_millis(200);
+
+/// Waits for `what` no longer than patience.
+pub async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what).await.expect("it takes too long")
+}

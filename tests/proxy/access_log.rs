@@ -1,0 +1,67 @@
+//! The access log says what happened, once per request.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use durable_streams_server::edge::EdgeOptions;
+use serde_json::Value;
+
+use crate::harness::{TestServer, edge, eventually, to};
+use crate::upstreams::{Upstream, ok};
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    /// The event whose path is `path`; other tests log as well.
+    fn of(&self, path: &str) -> Option<Value> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events.map(|event| event["fields"].clone()).find(|fields| fields["path"] == path)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_leaves_one_event_with_what_an_operator_asks_for() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    tracing_subscriber::fmt()
+        .json()
+        .with_max_level(tracing::Level::INFO)
+        .with_writer(move || writer.clone())
+        .init();
+    let upstream = Upstream::http(|_| async { ok("hello") }).await;
+    let server =
+        TestServer::start(EdgeOptions { access_log: true, ..edge(vec![to(&[&upstream])]) });
+    let reply = server.get("/logged?token=secret").await;
+    server.get("/v1/stream/../logged").await;
+    eventually("both are logged", || async {
+        lines.of("/logged").is_some() && lines.of("/v1/stream/../logged").is_some()
+    })
+    .await;
+
+    let event = lines.of("/logged").unwrap();
+    assert_eq!(event["method"], "GET");
+    assert_eq!(event["status"], 200);
+    assert_eq!(event["bytes_out"], 5);
+    assert_eq!(event["client"], "127.0.0.1");
+    assert_eq!(event["upstream"], upstream.addr.to_string());
+    assert_eq!(event["request_id"].as_str(), reply.header("x-request-id"));
+    assert!(event["duration_ms"].as_f64().unwrap() > 0.0);
+    assert_eq!(event["message"], "GET /logged 200");
+    assert!(!event.to_string().contains("secret"), "the query was logged: {event}");
+
+    let refused = lines.of("/v1/stream/../logged").unwrap();
+    assert_eq!((&refused["status"], &refused["problem"]), (&400.into(), &"ambiguous-path".into()));
+}

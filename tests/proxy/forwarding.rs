@@ -1,0 +1,81 @@
+//! What changes in a message on its way: `X-Forwarded-*`, `Via`, hop-by-hop fields, request ids.
+
+use durable_streams_server::edge::EdgeOptions;
+
+use crate::harness::{TestServer, edge, to};
+use crate::upstreams::{Upstream, echo_head, full};
+
+const SPOOF: &str = "GET / HTTP/1.1\r\nhost: a.example\r\nx-forwarded-for: 1.2.3.4\r\n\
+    x-forwarded-proto: https\r\nx-forwarded-host: evil.example\r\nforwarded: for=1.2.3.4\r\n\
+    x-real-ip: 1.2.3.4\r\nx-request-id: chosen\r\n\r\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_cannot_forge_where_it_comes_from() {
+    let upstream = Upstream::http(echo_head).await;
+    let text = TestServer::before(&upstream).ask(SPOOF).await.text();
+    assert!(text.contains("\nx-forwarded-for: 127.0.0.1\n"), "{text}");
+    assert!(text.contains("\nx-forwarded-proto: http\n"), "{text}");
+    assert!(text.contains("\nx-forwarded-host: a.example\n"), "{text}");
+    for forged in ["1.2.3.4", "evil", "chosen"] {
+        assert!(!text.contains(forged), "{forged} passed in {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trusted_proxy_is_believed_and_extended() {
+    let upstream = Upstream::http(echo_head).await;
+    let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let server = TestServer::start(EdgeOptions { trusted_proxies, ..edge(vec![to(&[&upstream])]) });
+    let reply = server.ask(SPOOF).await;
+    let text = reply.text();
+    assert!(text.contains("\nx-forwarded-for: 1.2.3.4, 127.0.0.1\n"), "{text}");
+    assert!(text.contains("\nx-forwarded-proto: https\n"), "{text}");
+    assert!(text.contains("\nx-forwarded-host: evil.example\n"), "{text}");
+    assert!(text.contains("\nx-request-id: chosen\n"), "{text}");
+    assert_eq!(reply.header("x-request-id"), Some("chosen"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hop_by_hop_fields_go_no_further() {
+    let upstream = Upstream::http(echo_head).await;
+    let request = "GET / HTTP/1.1\r\nhost: a\r\nconnection: x-mine, keep-alive\r\nx-mine: 1\r\n\
+        keep-alive: timeout=5\r\nproxy-connection: keep-alive\r\nte: trailers\r\n\
+        proxy-authorization: Basic x\r\nupgrade: h2c\r\nx-other: kept\r\n\r\n";
+    let text = TestServer::before(&upstream).ask(request).await.text();
+    assert!(text.contains("\nx-other: kept\n"), "{text}");
+    assert!(text.contains("\nvia: 1.1 durable-streams-server\n"), "{text}");
+    for gone in ["x-mine", "\nkeep-alive:", "proxy-", "\nte:", "\nupgrade:"] {
+        assert!(!text.contains(gone), "{gone} passed in {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_cannot_name_the_fields_that_carry_trust() {
+    let upstream = Upstream::http(echo_head).await;
+    let server = TestServer::before(&upstream);
+    for name in ["host", "X-Forwarded-For", "x-forwarded-proto"] {
+        let request = format!("GET / HTTP/1.1\r\nhost: a\r\nconnection: {name}\r\n\r\n");
+        assert_eq!(server.ask(&request).await.code(), "bad-request", "{name}");
+    }
+    assert_eq!(upstream.hits(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_loses_its_hop_by_hop_fields_too() {
+    let upstream = Upstream::http(|_| async {
+        http::Response::builder()
+            .header("connection", "x-mine")
+            .header("x-mine", "1")
+            .header("keep-alive", "timeout=5")
+            .header("x-other", "kept")
+            .body(full("x"))
+            .unwrap()
+    })
+    .await;
+    let reply = TestServer::before(&upstream).get("/").await;
+    assert_eq!(reply.header("x-other"), Some("kept"));
+    assert_eq!(reply.header("via"), Some("1.1 durable-streams-server"));
+    assert_eq!(reply.header("x-mine"), None, "{}", reply.head);
+    assert_eq!(reply.header("keep-alive"), None, "{}", reply.head);
+    assert_eq!(reply.header("x-request-id").map(str::len), Some(32));
+}

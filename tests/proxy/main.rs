@@ -1,0 +1,21 @@
+//! The reverse proxy and the server around it, over real sockets against real upstreams.
+
+#![expect(unreachable_pub, reason = "a test binary exports nothing")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed helper fails its test")]
+
+mod access_log;
+mod balancing;
+mod bodies;
+mod forwarding;
+mod h2;
+mod harness;
+mod hygiene;
+mod routes;
+mod signals;
+mod stop;
+#[path = "../support/mod.rs"]
+mod support;
+mod tls;
+#[path = "../support/upstreams.rs"]
+mod upstreams;
+mod websocket;

@@ -1,0 +1,15 @@
+//! The stores: one contract for all of them, and what only the one on disk can break.
+
+#![expect(unreachable_pub, reason = "modules of one test binary share by `pub`")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod concurrent;
+mod contract;
+mod crash_fault;
+mod fault_disk;
+mod formats;
+mod harness;
+mod model;
+mod offline;
+mod wal_recovery;
+mod workload;

@@ -1,0 +1,38 @@
+//! Random events against a model, with checkpoints and openings in between, on a real disk.
+
+use crate::{harness::*, workload::*};
+
+fn run(seed: u64) {
+    let mut rng = Rng(seed);
+    let dir = tempdir();
+    let mut store = file(dir.path());
+    let mut model = Model::default();
+    for _ in 0..8 {
+        for _ in 0..rng.below(30) {
+            let (id, event) = next_event(&mut rng, &model, &store);
+            model.apply(id, &event);
+            commit(&store, id, event).unwrap();
+        }
+        match rng.below(4) {
+            0 => checkpoint(&store),
+            1 => {
+                drop(store);
+                store = file(dir.path());
+            }
+            2 => {
+                wait(store.close());
+                drop(store);
+                store = file(dir.path());
+            }
+            _ => {}
+        }
+        model.check(&store).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+    }
+}
+
+#[test]
+fn the_file_store_shows_what_the_model_has() {
+    for seed in seeds("STORE_MODEL_SEEDS", 40) {
+        run(seed);
+    }
+}

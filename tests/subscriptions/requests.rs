@@ -1,0 +1,175 @@
+//! The control requests of §6 and §7, their statuses and their JSON.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::rig::{BASE, Rig, code, options};
+
+fn webhook(url: &str) -> Value {
+    json!({"type": "webhook", "pattern": "events/*", "webhook": {"url": url},
+        "lease_ttl_ms": 1000, "description": "d"})
+}
+
+#[tokio::test]
+async fn create_confirm_conflict_read_delete() {
+    let rig = Rig::new(options()).await;
+    let body = webhook("https://worker.example/hook");
+    let (status, created) = rig.put("s%20one", body.clone()).await;
+    assert_eq!(status, 201);
+    assert_eq!(created["id"], "s one");
+    assert_eq!(created["subscription_id"], "s one");
+    assert_eq!(created["status"], "active");
+    assert_eq!(created["wake_stream"], Value::Null);
+    let signing = &created["webhook"]["signing"];
+    assert_eq!(signing["alg"], "ed25519");
+    assert_eq!(signing["jwks_url"], format!("{BASE}/__ds/jwks.json"));
+    assert!(!created.to_string().contains("secret"));
+    assert_eq!(rig.put("s%20one", body.clone()).await, (http::StatusCode::OK, created.clone()));
+    assert_eq!(rig.get("s%20one").await, created);
+
+    let (status, conflict) = rig.put("s%20one", webhook("https://other.example/")).await;
+    assert_eq!((status.as_u16(), code(&conflict)), (409, "SUBSCRIPTION_ALREADY_EXISTS"));
+
+    let path = "subscriptions/s%20one";
+    for _ in 0..2 {
+        assert_eq!(rig.call(Method::DELETE, path, None, Value::Null).await.0, 204);
+    }
+    let (status, gone) = rig.call(Method::GET, path, None, Value::Null).await;
+    assert_eq!((status.as_u16(), code(&gone)), (404, "SUBSCRIPTION_NOT_FOUND"));
+    assert_eq!(rig.put("s%20one", webhook("https://other.example/")).await.0, 201);
+}
+
+#[tokio::test]
+async fn keys_are_published_with_caching() {
+    let rig = Rig::new(options()).await;
+    let headers = http::HeaderMap::new();
+    let (status, headers, body) =
+        rig.subs.handle(&Method::GET, "/jwks.json", &headers, bytes::Bytes::new(), BASE).await;
+    assert_eq!(status, 200);
+    assert_eq!(headers["content-type"], "application/jwk-set+json");
+    assert_eq!(headers["cache-control"], "public, max-age=300");
+    let keys: Value = serde_json::from_slice(&body).unwrap();
+    let key = &keys["keys"][0];
+    assert_eq!((&key["kty"], &key["crv"]), (&json!("OKP"), &json!("Ed25519")));
+    assert_eq!((&key["use"], &key["alg"]), (&json!("sig"), &json!("EdDSA")));
+    assert!(key["kid"].as_str().unwrap().starts_with("ds_"));
+    assert!(key.get("d").is_none(), "the private half stays here");
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said() {
+    let rig = Rig::new(options()).await;
+    let pull = json!({"type": "pull-wake", "pattern": "e/*", "wake_stream": "w"});
+    assert_eq!(rig.put("pull", pull).await.0, 201);
+    assert_eq!(rig.put("hook", webhook("https://w.example/")).await.0, 201);
+    let ack = json!({"wake_id": "w", "generation": 1});
+    for (method, path, token, body, status, expected) in [
+        ("PUT", "subscriptions/x", None, json!({"type": "x"}), 400, "INVALID_REQUEST"),
+        ("PUT", "subscriptions/x", None, json!([1]), 400, "INVALID_REQUEST"),
+        ("PUT", "subscriptions/x", None, webhook("http://10.0.0.1/"), 400, "WEBHOOK_URL_REJECTED"),
+        ("PUT", "subscriptions/", None, json!({}), 400, "INVALID_REQUEST"),
+        ("GET", "subscriptions/none", None, Value::Null, 404, "SUBSCRIPTION_NOT_FOUND"),
+        ("PATCH", "subscriptions/pull", None, Value::Null, 405, "METHOD_NOT_ALLOWED"),
+        ("GET", "subscriptions/pull/claim", None, Value::Null, 405, "METHOD_NOT_ALLOWED"),
+        ("GET", "nonsense", None, Value::Null, 404, "ROUTE_NOT_FOUND"),
+        ("POST", "subscriptions/pull/nonsense", None, Value::Null, 404, "ROUTE_NOT_FOUND"),
+        (
+            "POST",
+            "subscriptions/none/claim",
+            None,
+            json!({"worker": "w"}),
+            404,
+            "SUBSCRIPTION_NOT_FOUND",
+        ),
+        ("POST", "subscriptions/pull/claim", None, json!({}), 400, "INVALID_REQUEST"),
+        ("POST", "subscriptions/hook/claim", None, json!({"worker": "w"}), 400, "INVALID_REQUEST"),
+        ("POST", "subscriptions/pull/claim", None, json!({"worker": "w"}), 409, "NO_PENDING_WORK"),
+        ("POST", "subscriptions/pull/ack", None, ack.clone(), 401, "TOKEN_INVALID"),
+        ("POST", "subscriptions/pull/ack", Some("a.b"), ack.clone(), 401, "TOKEN_INVALID"),
+        ("POST", "subscriptions/hook/ack", Some("a.b"), ack.clone(), 400, "INVALID_REQUEST"),
+        ("POST", "subscriptions/pull/callback", Some("a.b"), ack.clone(), 400, "INVALID_REQUEST"),
+        ("POST", "subscriptions/pull/release", None, ack, 401, "TOKEN_INVALID"),
+        (
+            "POST",
+            "subscriptions/pull/streams",
+            None,
+            json!({"streams": []}),
+            400,
+            "INVALID_REQUEST",
+        ),
+        (
+            "POST",
+            "subscriptions/pull/streams",
+            None,
+            json!({"streams": ["w"]}),
+            400,
+            "INVALID_REQUEST",
+        ),
+        (
+            "DELETE",
+            "subscriptions/pull/streams/a%2F..%2Fb",
+            None,
+            Value::Null,
+            400,
+            "INVALID_REQUEST",
+        ),
+    ] {
+        let got = rig.call(method.parse().unwrap(), path, token, body).await;
+        assert_eq!((got.0.as_u16(), code(&got.1)), (status, expected), "{method} {path}: {got:?}");
+        assert!(got.1["error"]["message"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn existing_streams_are_linked_at_their_tail_and_new_ones_at_their_start() {
+    let rig = Rig::new(options()).await;
+    let old = rig.append("events/old", "1").await;
+    rig.append("events/deep/er", "1").await;
+    let named = rig.append("named/a", "1").await;
+    let body = json!({"type": "pull-wake", "pattern": "events/*", "wake_stream": "w",
+        "streams": ["named/a", "named/none", "events/old"]});
+    let (_, created) = rig.put("s", body).await;
+    let zero = "0000000000000000_0000000000000000";
+    assert_eq!(
+        created["streams"],
+        json!([
+            {"path": "events/old", "link_type": "explicit", "acked_offset": old},
+            {"path": "named/a", "link_type": "explicit", "acked_offset": named},
+            {"path": "named/none", "link_type": "explicit", "acked_offset": zero},
+        ])
+    );
+    let tail = rig.append("events/new", "1").await;
+    let (_, claim) = rig.post("s", "claim", None, json!({"worker": "w"})).await;
+    assert_eq!(
+        claim["streams"][0],
+        json!({"path": "events/new", "link_type": "glob", "acked_offset": zero,
+            "tail_offset": tail, "has_pending": true})
+    );
+    assert_eq!(claim["streams"].as_array().unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn explicit_links_come_and_go_and_the_pattern_keeps_its_own() {
+    let rig = Rig::new(options()).await;
+    rig.put("s", json!({"type": "pull-wake", "pattern": "events/*", "wake_stream": "w"})).await;
+    rig.append("events/a", "1").await;
+    rig.append("other/b", "1").await;
+    let add = json!({"streams": ["events/a", "other/b"]});
+    assert_eq!(rig.post("s", "streams", None, add.clone()).await.0, 204);
+    assert_eq!(rig.post("s", "streams", None, add).await.0, 204);
+    let links = rig.get("s").await["streams"].clone();
+    assert_eq!(links[0]["link_type"], "explicit");
+    assert_eq!(links[0]["acked_offset"], "0000000000000000_0000000000000000", "as it was");
+    assert_ne!(links[1]["acked_offset"], "0000000000000000_0000000000000000", "at its tail");
+
+    for path in ["events%2Fa", "other/b", "never/there"] {
+        let path = format!("subscriptions/s/streams/{path}");
+        assert_eq!(rig.call(Method::DELETE, &path, None, Value::Null).await.0, 204);
+    }
+    let links = rig.get("s").await["streams"].clone();
+    assert_eq!(links.as_array().unwrap().len(), 1);
+    assert_eq!((&links[0]["path"], &links[0]["link_type"]), (&json!("events/a"), &json!("glob")));
+    rig.append("other/b", "2").await;
+    let (_, claim) = rig.post("s", "claim", None, json!({"worker": "w"})).await;
+    assert_eq!(claim["streams"].as_array().unwrap().len(), 1, "{claim}");
+}
