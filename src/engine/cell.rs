@@ -6,8 +6,11 @@
 //! - `pending` is in version order; an entry leaves it when its version is durable or lost, never before.
 //! - The lock guards memory only: nothing is awaited and no I/O is done under it.
 //! - A lost commit makes the cell forget `assigned`; it is loaded again once `pending` is empty.
-//!
-//! One file because these invariants are kept by the cell, its queue and its sink together.
+//! - What becomes of a commit is in `fate`; what live readers share is in `live`.
+
+mod fate;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::VecDeque,
@@ -17,18 +20,22 @@ use std::{
     },
 };
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use rustc_hash::FxHashSet;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
-use super::{StreamObserver, forks::ForkChange};
+use fate::Pending;
+
+use super::{
+    StreamObserver,
+    forks::ForkChange,
+    live::{LiveTail, Published, TailWatch},
+};
 use crate::{
     protocol::{
-        Control, Offset, StreamCore, StreamEvent, StreamId, StreamPath, StreamState, Tail,
-        Timestamp,
+        Offset, StreamCore, StreamEvent, StreamId, StreamPath, StreamState, Tail, Timestamp,
     },
-    store::{AnyStore, Commit, CommitSink, Committed, Loaded, LogEpoch, StoreError},
+    store::{AnyStore, Commit, Committed, Loaded, LogEpoch, StoreError},
 };
 
 pub(super) type Reply = oneshot::Receiver<Result<(), StoreError>>;
@@ -60,13 +67,7 @@ pub(super) struct Inner {
     version: u64,
     durable_version: u64,
     pending: VecDeque<Pending>,
-    watch: Option<Watched>,
-}
-
-/// What live readers share; there from the first one on.
-struct Watched {
-    tail: watch::Sender<Published>,
-    frames: Arc<FrameSlot>,
+    live: Option<LiveTail>,
 }
 
 /// The stream as readers may see it.
@@ -76,90 +77,6 @@ pub(super) struct Durable {
     pub(super) tail: Offset,
     pub(super) closed: bool,
     pub(super) soft_deleted: bool,
-}
-
-/// Something that waits for a version to become durable.
-struct Pending {
-    version: u64,
-    /// What readers see from then on; `None` when the entry only waits.
-    effect: Option<Durable>,
-    reply: Option<oneshot::Sender<Result<(), StoreError>>>,
-    /// What it changed in another cell, which must stay in memory until then.
-    forks: Option<ForkChange>,
-}
-
-/// What live readers watch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Published {
-    id: Option<StreamId>,
-    tail: Tail,
-}
-
-/// A live reader's view of one stream's tail. Take it before looking at the tail, and no append is missed.
-pub struct TailWatch {
-    id: StreamId,
-    receiver: watch::Receiver<Published>,
-    frames: Arc<FrameSlot>,
-}
-
-/// Where the live readers of one stream leave the newest frame for each other: readers that follow the
-/// tail all need the same one, and it is encoded once.
-pub(super) type FrameSlot = Mutex<Option<LiveFrame>>;
-
-/// One data event with its control event, and what it was made from.
-#[derive(Clone, Debug)]
-pub struct LiveFrame {
-    /// The stream.
-    pub id: StreamId,
-    /// Where the data begins.
-    pub from: Offset,
-    /// The tail that was seen.
-    pub tail: Tail,
-    /// Where the data ends.
-    pub end: Offset,
-    /// The bytes up to the tail are the beginning of a character.
-    pub held: bool,
-    /// The control event.
-    pub control: Control,
-    /// Both events.
-    pub bytes: Bytes,
-}
-
-impl TailWatch {
-    /// The frame that another reader left, if it begins and ends where this one needs it.
-    pub fn frame(&self, from: Offset, tail: Tail) -> Option<LiveFrame> {
-        let fits =
-            |frame: &LiveFrame| frame.from == from && frame.tail == tail && frame.id == self.id;
-        self.frames.lock().as_ref().filter(|frame| fits(frame)).cloned()
-    }
-
-    /// Leaves a frame for others.
-    pub fn leave_frame(&self, frame: LiveFrame) {
-        *self.frames.lock() = Some(frame);
-    }
-
-    /// The stream that is watched.
-    pub fn id(&self) -> StreamId {
-        self.id
-    }
-
-    /// The newest durable tail, which is seen from now on.
-    pub fn tail(&mut self) -> Tail {
-        let published = *self.receiver.borrow_and_update();
-        if published.id == Some(self.id) {
-            published.tail
-        } else {
-            Tail { gone: true, ..published.tail }
-        }
-    }
-
-    /// Waits for a tail that was not seen yet.
-    pub async fn changed(&mut self) {
-        if self.receiver.changed().await.is_err() {
-            // The cell is gone only when the engine is; there is nothing to wait for.
-            std::future::pending().await
-        }
-    }
 }
 
 impl StreamCell {
@@ -192,7 +109,7 @@ impl StreamCell {
 impl Inner {
     /// Nothing here is missing from the store, and nobody watches.
     pub(super) fn is_clean(&self) -> bool {
-        let watched = self.watch.as_ref().is_some_and(|watch| watch.tail.receiver_count() > 0);
+        let watched = self.live.as_ref().is_some_and(LiveTail::is_watched);
         self.pending.is_empty() && !watched && self.unstored_touch().is_none()
     }
 
@@ -310,11 +227,7 @@ impl Inner {
 
     pub(super) fn watch(&mut self, id: StreamId) -> TailWatch {
         let published = self.published();
-        let watched = self.watch.get_or_insert_with(|| Watched {
-            tail: watch::Sender::new(published),
-            frames: Arc::default(),
-        });
-        TailWatch { id, receiver: watched.tail.subscribe(), frames: watched.frames.clone() }
+        self.live.get_or_insert_with(|| LiveTail::new(published)).watch(id)
     }
 
     fn forget(&mut self) {
@@ -328,9 +241,8 @@ impl Inner {
     }
 
     fn publish(&self) {
-        if let Some(watch) = &self.watch {
-            let published = self.published();
-            watch.tail.send_if_modified(|seen| std::mem::replace(seen, published) != published);
+        if let Some(live) = &self.live {
+            live.publish(self.published());
         }
     }
 }
@@ -353,61 +265,3 @@ impl Durable {
         }
     }
 }
-
-impl StreamCell {
-    fn observe(&self, before: &Durable, after: &Durable) {
-        let Some(observer) = self.observer.get() else { return };
-        let moved = before.tail != after.tail || before.core.is_some() != after.core.is_some();
-        if moved || before.soft_deleted != after.soft_deleted {
-            observer.on_durable(&self.path, after.core.as_ref(), after.tail());
-        }
-    }
-}
-
-impl CommitSink for StreamCell {
-    fn committed(&self, version: u64) {
-        let mut replies = Vec::new();
-        let mut inner = self.inner.lock();
-        let observed = self.observer.get().is_some();
-        let seen = observed.then(|| inner.durable.clone());
-        while inner.pending.front().is_some_and(|pending| pending.version <= version) {
-            let Some(pending) = inner.pending.pop_front() else { break };
-            if let Some(effect) = pending.effect {
-                inner.durable = effect;
-            }
-            replies.extend(pending.reply);
-        }
-        inner.durable_version = inner.durable_version.max(version);
-        inner.publish();
-        let change = seen.map(|seen| (seen, inner.durable.clone()));
-        drop(inner);
-        if let Some((seen, now)) = change {
-            self.observe(&seen, &now);
-        }
-        for reply in replies {
-            // The client may have left; its append stands all the same.
-            let _ = reply.send(Ok(()));
-        }
-    }
-
-    fn failed(&self, version: u64, error: StoreError) {
-        let mut inner = self.inner.lock();
-        if inner.pending.front().is_none_or(|pending| pending.version > version) {
-            return;
-        }
-        // What was decided on top of it is lost, too.
-        let lost = std::mem::take(&mut inner.pending);
-        inner.forget();
-        drop(inner);
-        // Newest first, as undoing goes; and before anyone is told, so that a new try finds the sets right.
-        for change in lost.iter().rev().filter_map(|pending| pending.forks.as_ref()) {
-            change.undo();
-        }
-        for reply in lost.into_iter().filter_map(|pending| pending.reply) {
-            let _ = reply.send(Err(error.clone()));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -12,6 +12,7 @@ mod delete;
 mod errors;
 mod forks;
 mod limits;
+mod live;
 mod reader;
 mod registry;
 mod sweep;
@@ -26,9 +27,9 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-pub use cell::{LiveFrame, TailWatch};
 pub use clock::{Clock, ManualClock};
 pub use limits::{Limits, Permit};
+pub use live::{LiveFrame, TailWatch};
 pub use reader::Slice;
 
 use cell::{Inner, Observer, Reply, StreamCell};

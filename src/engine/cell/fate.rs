@@ -1,0 +1,75 @@
+//! What becomes of a commit: durable, and everyone who waited is told; or lost, with all that was decided
+//! on top of it.
+
+use tokio::sync::oneshot;
+
+use super::{Durable, StreamCell};
+use crate::{
+    engine::forks::ForkChange,
+    store::{CommitSink, StoreError},
+};
+
+/// Something that waits for a version to become durable.
+pub(super) struct Pending {
+    pub(super) version: u64,
+    /// What readers see from then on; `None` when the entry only waits.
+    pub(super) effect: Option<Durable>,
+    pub(super) reply: Option<oneshot::Sender<Result<(), StoreError>>>,
+    /// What it changed in another cell, which must stay in memory until then.
+    pub(super) forks: Option<ForkChange>,
+}
+
+impl StreamCell {
+    pub(super) fn observe(&self, before: &Durable, after: &Durable) {
+        let Some(observer) = self.observer.get() else { return };
+        let moved = before.tail != after.tail || before.core.is_some() != after.core.is_some();
+        if moved || before.soft_deleted != after.soft_deleted {
+            observer.on_durable(&self.path, after.core.as_ref(), after.tail());
+        }
+    }
+}
+
+impl CommitSink for StreamCell {
+    fn committed(&self, version: u64) {
+        let mut replies = Vec::new();
+        let mut inner = self.inner.lock();
+        let observed = self.observer.get().is_some();
+        let seen = observed.then(|| inner.durable.clone());
+        while inner.pending.front().is_some_and(|pending| pending.version <= version) {
+            let Some(pending) = inner.pending.pop_front() else { break };
+            if let Some(effect) = pending.effect {
+                inner.durable = effect;
+            }
+            replies.extend(pending.reply);
+        }
+        inner.durable_version = inner.durable_version.max(version);
+        inner.publish();
+        let change = seen.map(|seen| (seen, inner.durable.clone()));
+        drop(inner);
+        if let Some((seen, now)) = change {
+            self.observe(&seen, &now);
+        }
+        for reply in replies {
+            // The client may have left; its append stands all the same.
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    fn failed(&self, version: u64, error: StoreError) {
+        let mut inner = self.inner.lock();
+        if inner.pending.front().is_none_or(|pending| pending.version > version) {
+            return;
+        }
+        // What was decided on top of it is lost, too.
+        let lost = std::mem::take(&mut inner.pending);
+        inner.forget();
+        drop(inner);
+        // Newest first, as undoing goes; and before anyone is told, so that a new try finds the sets right.
+        for change in lost.iter().rev().filter_map(|pending| pending.forks.as_ref()) {
+            change.undo();
+        }
+        for reply in lost.into_iter().filter_map(|pending| pending.reply) {
+            let _ = reply.send(Err(error.clone()));
+        }
+    }
+}
