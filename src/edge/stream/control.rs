@@ -4,8 +4,9 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::protocols::http::ServerSession;
 
-use super::{DurableStreams, StreamOptions, body, forwarded};
+use super::{DurableStreams, StreamOptions, body};
 use crate::{
+    edge::forwarded,
     protocol::{Body, Outcome, PathError, Rejection, Response, StreamPath, render},
     subscriptions::Subscriptions,
 };

@@ -6,7 +6,12 @@ use bytes::Bytes;
 use pingora::protocols::http::ServerSession;
 use tokio::time::Instant;
 
-use super::{Answer, DurableStreams, StreamOptions, later, millis, read::start, respond, until};
+use super::{
+    Answer, DurableStreams, StreamOptions,
+    read::start,
+    respond,
+    times::{later, millis, until},
+};
 use crate::{
     engine::{LiveFrame, Slice, TailWatch, View},
     protocol::{

@@ -3,7 +3,11 @@
 use http::{HeaderValue, header};
 use pingora::protocols::http::ServerSession;
 
-use super::{DurableStreams, StreamOptions, compress::Coding, later, until};
+use super::{
+    DurableStreams, StreamOptions,
+    compress::Coding,
+    times::{later, until},
+};
 use crate::{
     engine::{Slice, TailWatch, View},
     protocol::{

@@ -1,0 +1,48 @@
+//! What the stream routes can be told.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::Cors;
+use crate::protocol::MAX_PATH_BYTES;
+
+/// What the stream routes can be told.
+#[derive(Clone, Debug)]
+pub struct StreamOptions {
+    /// The URL path under which streams live, without a slash at the end.
+    pub route: String,
+    /// The longest stream path, decoded bytes; at most [`MAX_PATH_BYTES`].
+    pub max_path: usize,
+    /// How long a long-poll waits for news.
+    pub long_poll_timeout: Duration,
+    /// How long an SSE connection lives; a tenth more or less at random, so that clients that came
+    /// together do not come back together.
+    pub sse_reconnect_interval: Duration,
+    /// How long an SSE connection may be silent.
+    pub sse_keep_alive: Duration,
+    /// The longest pause inside a request body over HTTP/2. HTTP/1 has its session's read timeout.
+    pub body_timeout: Duration,
+    /// Which browser pages may read the answers.
+    pub cors: Cors,
+    /// Peers whose `X-Forwarded-*` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether answers say how long the server took (`Server-Timing`).
+    pub server_timing: bool,
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        StreamOptions {
+            route: "/v1/stream".to_owned(),
+            max_path: MAX_PATH_BYTES,
+            long_poll_timeout: Duration::from_secs(30),
+            sse_reconnect_interval: Duration::from_secs(60),
+            sse_keep_alive: Duration::from_secs(15),
+            body_timeout: Duration::from_secs(30),
+            cors: Cors::default(),
+            trusted_proxies: Vec::new(),
+            server_timing: false,
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Durations and the engine's clock, and how long an answer took.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use crate::{protocol::Timestamp, telemetry::metrics::Mode};
+
+/// Milliseconds of a duration, for adding to a [`Timestamp`].
+pub(super) fn millis(duration: Duration) -> u64 {
+    duration.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+pub(super) fn later(now: Timestamp, duration: Duration) -> Timestamp {
+    Timestamp::from_millis(now.millis().saturating_add(millis(duration)))
+}
+
+/// How long until a time; the real clock's measure, so only for the system clock.
+pub(super) fn until(now: Timestamp, then: Timestamp) -> Duration {
+    Duration::from_millis(then.millis().saturating_sub(now.millis()))
+}
+
+/// How long the server took until the answer was ready: for a write, until it was durable.
+pub(super) fn server_timing(mode: Mode, took: Duration) -> (HeaderName, HeaderValue) {
+    static SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+    let what = match mode {
+        Mode::Create | Mode::Append | Mode::Delete => "durable",
+        Mode::CatchUp | Mode::LongPoll | Mode::Sse | Mode::Head => "read",
+        Mode::Preflight | Mode::Control | Mode::Invalid => "total",
+    };
+    let text = format!("{what};dur={:.3}", took.as_secs_f64() * 1000.0);
+    let none = HeaderValue::from_static("");
+    (SERVER_TIMING.clone(), HeaderValue::try_from(text).unwrap_or(none))
+}
