@@ -14,39 +14,27 @@
 //! - A proxied tunnel or event stream is cut when a stop begins (HTTP/1.1; on HTTP/2 it is cut by
 //!   `shutdown_timeout`).
 //! - Dropping it returns the connection's permit.
+//!
+//! What it does about heads and stops is in `deadline`, what Pingora asks of a transport besides bytes
+//! in `transport`.
+
+mod deadline;
+mod transport;
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use http::StatusCode;
 use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-    TimingDigest, UniqueID,
-};
 use pingora::proxy::Session;
 use pingora::server::ShutdownWatch;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
 use super::options::HttpLimits;
-use super::problem::Problem;
-
-/// What an HTTP/2 client sends first (RFC 9113 §3.4).
-const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// As much as Pingora reads at first, so that a small request still takes one read.
-const FIRST_READ: usize = 4096;
-
-/// How long a closing connection waits for the client to close too.
-const LINGER: Duration = Duration::from_millis(500);
 
 /// Writes up to this many bytes are held back until a flush or a larger one.
 const HOLD: usize = 4096;
@@ -118,32 +106,6 @@ impl Connection {
         }
     }
 
-    /// Reads until the bytes differ from the HTTP/2 preface or are all of it. To be called once,
-    /// before Pingora gets the connection: its own look takes 24 bytes however long they take,
-    /// and does not end when the server stops.
-    ///
-    /// # Errors
-    /// The client left, or said nothing within the time for a head.
-    pub async fn sniff(&mut self) -> io::Result<()> {
-        let mut seen = Vec::with_capacity(FIRST_READ);
-        while seen.len() < H2_PREFACE.len() && H2_PREFACE.starts_with(&seen) {
-            match self.read_buf(&mut seen).await? {
-                0 if seen.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
-                0 => break,
-                _ => {}
-            }
-        }
-        self.first = false;
-        if seen.starts_with(H2_PREFACE) {
-            *self.phase.get_mut() = OPEN;
-            self.timer = None;
-        }
-        // They are counted again when they are read again.
-        self.head_bytes = 0;
-        self.peeked = seen;
-        Ok(())
-    }
-
     /// Sends what was held back.
     fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.held.is_empty() {
@@ -157,67 +119,6 @@ impl Connection {
             self.held = Vec::new();
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// While nothing can be read: times a head, ends what is endless when the server stops.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let phase = *self.phase.get_mut();
-        if phase == ENDLESS {
-            let mut stop = self.stop.clone();
-            let cut = self.cut.get_or_insert_with(|| {
-                Box::pin(async move {
-                    let _ = stop.wait_for(|stopping| *stopping).await;
-                })
-            });
-            ready!(cut.as_mut().poll(cx));
-            let why = "the server stops";
-            return Poll::Ready(io::Error::new(io::ErrorKind::ConnectionAborted, why));
-        }
-        if phase == OPEN || (phase == IDLE && !self.first) {
-            self.timer = None;
-            return Poll::Pending;
-        }
-        let timeout = self.header_timeout;
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + timeout)));
-        ready!(timer.as_mut().poll(cx));
-        if phase == HEAD {
-            let detail = "the request head did not arrive in time";
-            self.refuse(cx, &Problem::new(StatusCode::REQUEST_TIMEOUT, "header-timeout", detail));
-        }
-        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the request head took too long"))
-    }
-
-    /// Counts bytes of a head. `Err` when it is too long to be one.
-    fn count(&mut self, n: usize, cx: &mut Context<'_>) -> io::Result<()> {
-        match *self.phase.get_mut() {
-            OPEN | ENDLESS => return Ok(()),
-            IDLE => {
-                *self.phase.get_mut() = HEAD;
-                self.head_bytes = 0;
-                if !self.first {
-                    // Whatever is left of an earlier head's timer.
-                    self.timer = None;
-                }
-            }
-            _ => {}
-        }
-        self.head_bytes += n;
-        if self.head_bytes <= self.head_cap {
-            return Ok(());
-        }
-        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-        let detail = "the request head is far longer than the limits on URI and header fields";
-        self.refuse(cx, &Problem::new(status, "headers-too-large", detail));
-        Err(io::Error::new(io::ErrorKind::InvalidData, "the request head is too long"))
-    }
-
-    /// Answers on the bare socket. Best effort: a full send buffer drops the answer.
-    fn refuse(&mut self, cx: &mut Context<'_>, problem: &Problem) {
-        let text = problem.http1_text();
-        let _ = Pin::new(&mut self.io).poll_write(cx, &text);
-        let _ = Pin::new(&mut self.io).poll_flush(cx);
     }
 }
 
@@ -334,58 +235,5 @@ impl AsyncWrite for Connection {
 
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()
-    }
-}
-
-#[async_trait]
-impl Peek for Connection {
-    /// What [`Connection::sniff`] has seen, zero-filled; Pingora compares it with the preface.
-    async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
-        buf.fill(0);
-        let n = self.peeked.len().min(buf.len());
-        buf[..n].copy_from_slice(&self.peeked[..n]);
-        Ok(true)
-    }
-}
-
-#[async_trait]
-impl Shutdown for Connection {
-    async fn shutdown(&mut self) {
-        Shutdown::shutdown(&mut self.io).await;
-        let drain = async {
-            let mut sink = [0; 4096];
-            while self.io.read(&mut sink).await.is_ok_and(|n| n > 0) {}
-        };
-        let _ = tokio::time::timeout(LINGER, drain).await;
-    }
-}
-
-impl UniqueID for Connection {
-    fn id(&self) -> i32 {
-        self.io.id()
-    }
-}
-
-impl Ssl for Connection {
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.io.selected_alpn_proto()
-    }
-}
-
-impl GetTimingDigest for Connection {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.io.get_timing_digest()
-    }
-}
-
-impl GetProxyDigest for Connection {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.io.get_proxy_digest()
-    }
-}
-
-impl GetSocketDigest for Connection {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.io.get_socket_digest()
     }
 }

@@ -1,0 +1,71 @@
+//! What Pingora asks of a transport besides bytes; mostly the socket's own answers.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    TimingDigest, UniqueID,
+};
+use tokio::io::AsyncReadExt;
+
+use super::Connection;
+
+/// How long a closing connection waits for the client to close too.
+const LINGER: Duration = Duration::from_millis(500);
+
+#[async_trait]
+impl Peek for Connection {
+    /// What [`Connection::sniff`] has seen, zero-filled; Pingora compares it with the preface.
+    async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
+        buf.fill(0);
+        let n = self.peeked.len().min(buf.len());
+        buf[..n].copy_from_slice(&self.peeked[..n]);
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Connection {
+    async fn shutdown(&mut self) {
+        Shutdown::shutdown(&mut self.io).await;
+        let drain = async {
+            let mut sink = [0; 4096];
+            while self.io.read(&mut sink).await.is_ok_and(|n| n > 0) {}
+        };
+        let _ = tokio::time::timeout(LINGER, drain).await;
+    }
+}
+
+impl UniqueID for Connection {
+    fn id(&self) -> i32 {
+        self.io.id()
+    }
+}
+
+impl Ssl for Connection {
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.io.selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for Connection {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.io.get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for Connection {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.io.get_proxy_digest()
+    }
+}
+
+impl GetSocketDigest for Connection {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.io.get_socket_digest()
+    }
+}
