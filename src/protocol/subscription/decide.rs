@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{
     Attempt, Claims, Delivered, DeliveryConfig, EndReason, LinkRecord, Live, Phase, Refusal, Retry,
-    Subscription, SubscriptionEvent, Work, state::WakeId,
+    Subscription, SubscriptionEvent, Work, wake::WakeId,
 };
 use crate::protocol::{Offset, StreamPath, Timestamp};
 

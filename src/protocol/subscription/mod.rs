@@ -16,12 +16,14 @@ mod decide;
 mod delivery;
 mod event;
 mod glob;
+mod link;
 mod refusal;
 mod signature;
 mod state;
 mod target;
 mod text;
 mod token;
+mod wake;
 mod wire;
 
 pub use config::{CreateRequest, DeliveryConfig, MAX_ID_BYTES, SubscriptionConfig, SubscriptionId};
@@ -29,11 +31,13 @@ pub use decide::{Ack, Fence};
 pub use delivery::{Attempt, Delivered, Retry, backoff_millis};
 pub use event::{EndReason, LinkRecord, SubscriptionEvent, decode_log, encode_batch};
 pub use glob::{Glob, GlobIndex};
+pub use link::{Cursor as LinkCursor, Link, Live};
 pub use refusal::Refusal;
 pub use signature::{JwkSet, PublicJwk, SigningKey, verify_signature};
-pub use state::{Cursor as LinkCursor, Link, Live, Phase, Subscription, Wake, WakeId, Work};
+pub use state::Subscription;
 pub use target::{HostRule, TargetRules, WebhookTarget, is_public};
 pub use token::{Claims, TokenError, TokenKey};
+pub use wake::{Phase, Wake, WakeId, Work};
 pub use wire::{
     AckRequest, ClaimRequest, ClaimResponse, LinkInfo, ReleaseRequest, SigningInfo, StreamInfo,
     StreamsRequest, SubscriptionView, WakeEvent, WakeNotice, WebhookView, json,

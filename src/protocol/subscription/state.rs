@@ -1,144 +1,17 @@
 //! One subscription: what its log says, and what the streams look like now.
-//!
-//! One file because a state and how each event changes it are read together.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
-
-use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Attempt, DeliveryConfig, LinkInfo, LinkRecord, Retry, StreamInfo, SubscriptionConfig,
-    SubscriptionEvent, SubscriptionId,
+    DeliveryConfig, LinkInfo, LinkRecord, Retry, StreamInfo, SubscriptionConfig, SubscriptionEvent,
+    SubscriptionId,
+    link::{Cursor, Link, Live},
+    wake::{Phase, Wake},
 };
-use crate::protocol::{Offset, StreamId, StreamPath, Timestamp};
+use crate::protocol::{StreamPath, Timestamp};
 
 /// Links in one event of a rewritten log.
 const LINKS_PER_EVENT: usize = 500;
-
-/// The unguessable name of one wake.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct WakeId(String);
-
-impl WakeId {
-    /// A name from 96 random bits.
-    pub fn from_random(bytes: [u8; 12]) -> Self {
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        WakeId(format!("w_{hex}"))
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for WakeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A stream as it is now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Live {
-    /// Which stream.
-    pub stream: StreamId,
-    /// Its durable tail.
-    pub tail: Offset,
-}
-
-/// A position in one stream: everything before it is processed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cursor {
-    /// Which stream.
-    pub stream: StreamId,
-    /// Where.
-    pub acked: Offset,
-}
-
-/// A linked stream.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Link {
-    /// By name, not only by the pattern.
-    pub explicit: bool,
-    /// What the log says; about an earlier stream when the one at this path was deleted since.
-    pub cursor: Option<Cursor>,
-    /// What is at the path now; `None` when nothing is.
-    pub live: Option<Live>,
-}
-
-impl Link {
-    /// The cursor in the stream that is there now; zero in one that was created after the link.
-    pub fn acked(&self) -> Offset {
-        match (self.cursor, self.live) {
-            (Some(cursor), Some(live)) if cursor.stream == live.stream => cursor.acked,
-            _ => Offset::ZERO,
-        }
-    }
-
-    /// The durable tail; zero where no stream is.
-    pub fn tail(&self) -> Offset {
-        self.live.map_or(Offset::ZERO, |live| live.tail)
-    }
-
-    /// Whether there is work.
-    pub fn is_pending(&self) -> bool {
-        self.tail() > self.acked()
-    }
-
-    fn link_type(&self) -> &'static str {
-        if self.explicit { "explicit" } else { "glob" }
-    }
-}
-
-/// Where a wake is on its way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "phase", rename_all = "snake_case")]
-pub enum Phase {
-    /// Webhook: being posted.
-    Delivering,
-    /// Webhook: a worker has it.
-    Delivered,
-    /// Webhook: the attempt failed; the retry says when to go on.
-    Failed {
-        /// It is certain that nobody has it.
-        refused: bool,
-    },
-    /// Pull-wake: not in the wake stream.
-    Unannounced,
-    /// Pull-wake: in the wake stream, not claimed.
-    Announced,
-    /// Pull-wake: a worker has it.
-    Claimed {
-        /// Its name.
-        worker: String,
-    },
-}
-
-/// The wake in flight. Its generation is the subscription's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wake {
-    /// Its name.
-    pub id: WakeId,
-    /// Where it is.
-    #[serde(flatten)]
-    pub phase: Phase,
-    /// The end of the lease.
-    pub lease_until: Option<Timestamp>,
-}
-
-/// What the server should be doing for a subscription, besides waiting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
-    /// Post the wake.
-    Post(Attempt),
-    /// Append the wake to the wake stream.
-    Announce(Attempt),
-}
 
 /// See the module of subscriptions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -421,17 +294,5 @@ impl Subscription {
             stream: link.live.map(|live| live.stream),
         });
         infos.collect()
-    }
-}
-
-impl Link {
-    /// What must be remembered of a link; `None` when the pattern alone gives it back.
-    fn record(&self, path: &StreamPath) -> Option<LinkRecord> {
-        let cursor = self.cursor.map(|cursor| (cursor.stream, cursor.acked));
-        (self.explicit || cursor.is_some()).then(|| LinkRecord {
-            path: path.clone(),
-            explicit: self.explicit,
-            cursor,
-        })
     }
 }
