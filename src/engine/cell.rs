@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     protocol::{
-        Offset, StreamCore, StreamEvent, StreamId, StreamPath, StreamState, Tail, Timestamp,
+        Expiry, Offset, StreamCore, StreamEvent, StreamId, StreamPath, StreamState, Tail, Timestamp,
     },
     store::{AnyStore, Commit, Committed, Loaded, LogEpoch, StoreError},
 };
@@ -117,6 +117,26 @@ impl Inner {
     pub(super) fn unstored_touch(&self) -> Option<(StreamId, Timestamp)> {
         let state = self.assigned.as_ref()?;
         (state.touched > self.stored_touch).then_some((state.core.id, state.touched))
+    }
+
+    /// Whether the assigned stream's time is up. A sliding TTL does not run out under a live reader (§5.1).
+    pub(super) fn is_expired(&self, now: Timestamp) -> bool {
+        self.assigned.as_ref().is_some_and(|state| state.is_expired(now)) && !self.is_read_live()
+    }
+
+    /// Someone reads the assigned stream live, and its expiry is one that reads push back.
+    fn is_read_live(&self) -> bool {
+        let sliding =
+            self.assigned.as_ref().is_some_and(|s| matches!(s.core.expiry, Expiry::Ttl(_)));
+        sliding && self.live.as_ref().is_some_and(LiveTail::is_watched)
+    }
+
+    /// Begins the TTL anew if only its live readers have kept the stream until now.
+    pub(super) fn renew_read_live(&mut self, now: Timestamp) {
+        let kept = self.is_read_live();
+        if let Some(state) = self.assigned.as_mut().filter(|s| kept && s.is_expired(now)) {
+            state.touched = state.touched.max(now);
+        }
     }
 
     pub(super) fn can_load(&self) -> bool {

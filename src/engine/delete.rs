@@ -139,6 +139,7 @@ impl Engine {
     pub(super) async fn sweep(&self, path: &StreamPath) -> Result<bool, Rejection> {
         let due = self
             .look(path, |cell, inner, now| {
+                inner.renew_read_live(now);
                 let due = is_due(inner, now);
                 if !due {
                     self.store_touch(cell, inner).map_err(rejection)?;
@@ -156,6 +157,6 @@ impl Engine {
 /// Expired and not yet marked so, or soft-deleted without forks.
 fn is_due(inner: &Inner, now: Timestamp) -> bool {
     inner.assigned.as_ref().is_some_and(|state| {
-        if state.soft_deleted { inner.forks.is_empty() } else { state.is_expired(now) }
+        if state.soft_deleted { inner.forks.is_empty() } else { inner.is_expired(now) }
     })
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::{cell::StreamCell, clock::Clock};
 use crate::protocol::{Control, Offset, StreamId, Tail};
 
 /// What live readers watch.
@@ -27,7 +28,7 @@ impl LiveTail {
     }
 
     pub(super) fn watch(&self, id: StreamId) -> TailWatch {
-        TailWatch { id, receiver: self.tail.subscribe(), frames: self.frames.clone() }
+        TailWatch { id, receiver: self.tail.subscribe(), frames: self.frames.clone(), kept: None }
     }
 
     /// Wakes readers when there is something new.
@@ -46,6 +47,8 @@ pub struct TailWatch {
     id: StreamId,
     receiver: watch::Receiver<Published>,
     frames: Arc<FrameSlot>,
+    /// The stream that this reader keeps from expiring.
+    kept: Option<(Arc<StreamCell>, Clock)>,
 }
 
 /// Where the live readers of one stream leave the newest frame for each other: readers that follow the
@@ -84,6 +87,12 @@ impl TailWatch {
         *self.frames.lock() = Some(frame);
     }
 
+    /// For a stream with a sliding TTL, which does not run out while it is watched (§5.1). Nothing ticks:
+    /// the sweeper, a request or the reader's leaving finds that the time is up and begins it anew.
+    pub(super) fn keep_alive(&mut self, cell: Arc<StreamCell>, clock: Clock) {
+        self.kept = Some((cell, clock));
+    }
+
     /// The stream that is watched.
     pub fn id(&self) -> StreamId {
         self.id
@@ -104,6 +113,16 @@ impl TailWatch {
         if self.receiver.changed().await.is_err() {
             // The cell is gone only when the engine is; there is nothing to wait for.
             std::future::pending().await
+        }
+    }
+}
+
+/// A reader that leaves after the time was up, but before anyone looked, has kept the stream until now: it
+/// may be about to come back, as it must when an SSE connection is recycled.
+impl Drop for TailWatch {
+    fn drop(&mut self) {
+        if let Some((cell, clock)) = &self.kept {
+            cell.inner.lock().renew_read_live(clock.now());
         }
     }
 }

@@ -214,7 +214,10 @@ impl Engine {
         self.look(path, |cell, inner, now| {
             let view = view(inner, now)?;
             self.touch(cell, inner, now);
-            let watch = inner.watch(view.core.id);
+            let mut watch = inner.watch(view.core.id);
+            if matches!(view.core.expiry, Expiry::Ttl(_)) {
+                watch.keep_alive(cell.clone(), self.clock.clone());
+            }
             Ok((view, watch))
         })
         .await
@@ -344,7 +347,7 @@ fn view(inner: &Inner, now: Timestamp) -> Result<View, Rejection> {
 
 /// Whether a stream is there for clients: neither deleted nor expired.
 fn present(state: &StreamState, inner: &Inner, now: Timestamp) -> Result<(), Rejection> {
-    let expired = state.is_expired(now);
+    let expired = inner.is_expired(now);
     if state.soft_deleted || (expired && !inner.forks.is_empty()) {
         Err(Rejection::Gone)
     } else if expired {

@@ -5,6 +5,8 @@ use crate::world::{Kind, World, offset};
 for_each_store![
     reads_and_writes_push_a_ttl_back,
     head_does_not,
+    a_live_reader_keeps_a_stream,
+    a_live_reader_does_not_keep_what_has_a_last_day,
     refused_requests_do_not_write,
     an_absolute_time_is_not_pushed_back,
     what_expired_is_gone_for_everyone,
@@ -48,6 +50,41 @@ async fn reads_and_writes_push_a_ttl_back(kind: Kind) {
     clock.advance_millis(9_999);
     assert_eq!(world.head("/a").await.status, 200);
     clock.advance_millis(1);
+    assert_eq!(world.head("/a").await.status, 404);
+}
+
+/// As many times as it takes: the SSE connection outlives several TTLs without a byte of news.
+async fn a_live_reader_keeps_a_stream(kind: Kind) {
+    let (world, clock) = World::with_clock(kind);
+    world.put("/a", TTL, "abc").await;
+    world.put("/unread", TTL, "abc").await;
+    let mut events = world.sse("/a?offset=now&live=sse", "").await;
+    events.catch_up().await;
+    for _ in 0..3 {
+        clock.advance_millis(10_001);
+        world.engine.sweep_due().await;
+        assert_eq!(world.head("/a").await.status, 200, "a reader is there");
+    }
+    assert_eq!(world.head("/unread").await.status, 404);
+    // Nobody has looked since the time was up: the reader has kept it all the same.
+    clock.advance_millis(10_001);
+    drop(events);
+    world.at_rest().await;
+    clock.advance_millis(9_999);
+    assert_eq!(world.head("/a").await.status, 200, "the TTL began anew");
+    clock.advance_millis(1);
+    assert_eq!(world.head("/a").await.status, 404);
+    world.engine.sweep_due().await;
+    assert_eq!(world.stored().streams, 0);
+}
+
+async fn a_live_reader_does_not_keep_what_has_a_last_day(kind: Kind) {
+    let (world, clock) = World::with_clock(kind);
+    let at = "stream-expires-at: 2026-01-01T00:00:10Z\r\n";
+    world.put("/a", &format!("{TEXT}{at}"), "abc").await;
+    let mut events = world.sse("/a?offset=now&live=sse", "").await;
+    events.catch_up().await;
+    clock.advance_millis(10_001);
     assert_eq!(world.head("/a").await.status, 404);
 }
 
