@@ -47,7 +47,10 @@ use crate::{
         StreamPath, render, render_problem, render_rejection,
     },
     subscriptions::Subscriptions,
-    telemetry::metrics::{Metrics, Mode, Traffic},
+    telemetry::{
+        metrics::{Metrics, Mode, Traffic},
+        trace::Span,
+    },
 };
 
 /// How long the body of a request that should have none may take.
@@ -55,6 +58,9 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The largest body that is read only to keep a connection, bytes.
 const SKIPPED: usize = 64 << 10;
+
+/// Of a span: from the received body to the durable answer, seconds.
+const COMMIT_WAIT: &str = "durable_streams.commit_wait";
 
 /// What the stream routes can be told.
 #[derive(Clone, Debug)]
@@ -139,6 +145,15 @@ impl DurableStreams {
     /// # Errors
     /// Only when the client can no longer be written to. What was appended stands all the same.
     pub async fn handle(&self, session: &mut ServerSession) -> pingora::Result<Answered> {
+        self.handle_in(session, &mut Span::default()).await
+    }
+
+    /// The same, with what is known of the request added to its span.
+    pub(super) async fn handle_in(
+        &self,
+        session: &mut ServerSession,
+        span: &mut Span,
+    ) -> pingora::Result<Answered> {
         let began = Instant::now();
         let options = self.options.load_full();
         let asked = match control::path(session, &options.route) {
@@ -146,7 +161,8 @@ impl DurableStreams {
             None => Asked::Stream(parse(&options, session)),
         };
         let mode = asked.mode();
-        let answered = self.answer_asked(session, &options, mode, began, asked).await;
+        span.text("durable_streams.mode", mode.name());
+        let answered = self.answer_asked(session, &options, span, began, asked).await;
         let status = session.response_written().map(|response| response.status);
         self.metrics.request(mode, &session.req_header().method, status);
         let (received, sent) = (session.body_bytes_read(), session.body_bytes_sent());
@@ -158,17 +174,18 @@ impl DurableStreams {
         &self,
         session: &mut ServerSession,
         options: &StreamOptions,
-        mode: Mode,
+        span: &mut Span,
         began: Instant,
         asked: Asked,
     ) -> pingora::Result<Answered> {
+        let mode = asked.mode();
         let answer = match asked {
             Asked::Control(path) => match self.control(session, options, &path).await {
                 Ok(response) => Answer::Response(response),
                 Err(rejection) => Answer::Rejected(rejection),
             },
             Asked::Stream(Ok((path, request))) => {
-                self.answer(session, options, &path, request).await
+                self.answer(session, options, span, &path, request).await
             }
             Asked::Stream(Err(rejection)) => {
                 self.skip_small_body(session).await;
@@ -212,6 +229,7 @@ impl DurableStreams {
         &self,
         session: &mut ServerSession,
         options: &StreamOptions,
+        span: &mut Span,
         path: &StreamPath,
         request: Request,
     ) -> Answer {
@@ -226,6 +244,7 @@ impl DurableStreams {
                     Ok(body) => {
                         let received = Instant::now();
                         let appended = self.engine.append(path, &append, body.bytes).await;
+                        span.seconds(COMMIT_WAIT, received.elapsed());
                         appended.map(|appended| {
                             self.metrics.appended(received.elapsed());
                             render(Outcome::Appended(&appended))
@@ -237,7 +256,10 @@ impl DurableStreams {
             Request::Create(create) => {
                 match body::receive(session, &self.engine, options.body_timeout).await {
                     Ok(body) => {
-                        self.engine.create(path, &create, body.bytes).await.map(|created| {
+                        let received = Instant::now();
+                        let created = self.engine.create(path, &create, body.bytes).await;
+                        span.seconds(COMMIT_WAIT, received.elapsed());
+                        created.map(|created| {
                             let location = location(options, session, path);
                             render(Outcome::Created(&created, Cow::Owned(location)))
                         })
