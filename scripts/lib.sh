@@ -6,6 +6,8 @@
 
 # shellcheck disable=SC2034 # used by the scripts that source this file
 BINARY_NAME=durable-streams-server
+# shellcheck disable=SC2034 # as above
+RELEASE_FEATURES=otel # deploy/Dockerfile and .github/workflows/ci.yml name them too
 TOOLS=${DS_TOOLS:-${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/durable-streams-server}
 
 # Pinned here and nowhere else.

@@ -16,7 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("config", &["protocol"]),
     ("store", &["protocol", "telemetry"]),
     ("engine", &["store", "protocol", "telemetry"]),
-    ("subscriptions", &["engine", "protocol"]),
+    ("subscriptions", &["engine", "protocol", "telemetry"]),
     ("admin", &["edge", "engine", "protocol", "telemetry"]),
     ("edge", &["engine", "protocol", "subscriptions", "telemetry"]),
     (

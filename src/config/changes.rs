@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::node::{Node, Value};
 use super::setting::Setting;
-use super::{Config, Limits, Log};
+use super::{Config, Limits, Log, Telemetry};
 
 /// One key whose value differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,7 @@ impl Config {
             admin: fixed.admin,
             subscriptions: fixed.subscriptions,
             log: Log { format: fixed.log.format, ..self.log },
+            telemetry: Telemetry { tracing: fixed.telemetry.tracing, ..self.telemetry },
             limits: Limits { max_connections: fixed.limits.max_connections, ..self.limits },
             ..self
         }

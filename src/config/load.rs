@@ -9,7 +9,7 @@ use super::Config;
 use super::error::{ConfigError, Problems};
 use super::node::{Node, Source, Value, quoted};
 use super::setting::{Setting, nearest};
-use super::yaml;
+use super::{tracing, yaml};
 
 /// What the name of every environment variable of ours starts with.
 pub const ENVIRONMENT_PREFIX: &str = "DURABLE_STREAMS_";
@@ -46,6 +46,9 @@ pub(super) fn load(sources: &Sources) -> Result<Config, ConfigError> {
         (Some(file), Some(name)) => read_file(file, name)?,
         _ => Node::default(),
     };
+    for (name, key, value) in tracing::standard_variables(&sources.environment, &root) {
+        root.put(key, Node { source: Source::Environment(name), value: Value::Text(value) });
+    }
     let environment = environment(&sources.environment);
     for (name, key, value) in &environment.set {
         let source = Source::Environment(name.clone());

@@ -23,6 +23,7 @@ mod setting;
 mod storage;
 mod subscriptions;
 mod telemetry;
+mod tracing;
 mod units;
 mod upstream;
 mod yaml;
@@ -46,6 +47,7 @@ pub use self::path::{CheckPath, PathPrefix, Route};
 pub use self::storage::{Durability, Storage};
 pub use self::subscriptions::Subscriptions;
 pub use self::telemetry::{Admin, Telemetry};
+pub use self::tracing::{TraceEndpoint, TraceHeader, TraceRatio, Tracing};
 pub use self::units::{ByteSize, HumanDuration};
 pub use self::upstream::{Balance, HealthCheck, HostHeader, Upstream, UpstreamTls};
 
@@ -97,7 +99,7 @@ settings! {
         upstreams: Vec<Upstream> = Vec::new();
         /// Health, readiness and metrics on an address of their own; off by default.
         admin: Option<Admin> = None;
-        /// What clients are told about the server's work.
+        /// What is told about the server's work, beside logs and metrics.
         telemetry: Telemetry = Telemetry::default();
         /// Webhooks and pull subscriptions.
         subscriptions: Subscriptions = Subscriptions::default();

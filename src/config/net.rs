@@ -218,7 +218,7 @@ impl Scalar for PublicUrl {
 }
 
 /// An absolute `http` or `https` URL without user information, or what to change.
-fn base_url(text: &str) -> Result<Uri, &'static str> {
+pub(super) fn base_url(text: &str) -> Result<Uri, &'static str> {
     let url: Uri = text.parse().map_err(|_| "write scheme, host and port")?;
     if !matches!(url.scheme_str(), Some("http" | "https")) {
         return Err("start it with http:// or https://");

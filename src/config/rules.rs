@@ -19,6 +19,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems<'_>) {
         self::upstream(config, upstream, &format!("upstreams[{index}]"), problems);
     }
     upstream_paths(config, problems);
+    super::tracing::check(config.telemetry.tracing.as_ref(), problems);
 }
 
 fn listeners(config: &Config, problems: &mut Problems<'_>) {

@@ -1,9 +1,10 @@
-//! What operators can see: the admin listener, and what answers tell about their making.
+//! What operators can see: the admin listener, traces, and what answers tell about their making.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::ADMIN_PORT;
 use super::setting::settings;
+use super::tracing::Tracing;
 
 settings! {
     /// The admin listener: health, readiness and metrics.
@@ -14,9 +15,11 @@ settings! {
 }
 
 settings! {
-    /// What clients are told about the server's work.
+    /// What is told about the server's work, beside logs and metrics.
     pub struct Telemetry {
         /// Whether answers of streams carry `Server-Timing`.
         server_timing: bool = false;
+        /// Traces for OpenTelemetry; off by default.
+        tracing: Option<Tracing> = None;
     }
 }

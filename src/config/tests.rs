@@ -72,9 +72,25 @@ fn defaults() -> BTreeMap<String, String> {
     upstream.put("health_check", HealthCheck::default().write());
     tree.put("upstreams", Node { value: Value::List(vec![upstream]), ..Node::default() });
     tree.put("admin", Admin::default().write());
+    tree.put("telemetry.tracing", Tracing::default().write());
     let mut found = BTreeMap::new();
     leaves(&tree, "", &mut found);
     found
+}
+
+/// The reference with every key switched on that this binary can serve.
+fn reference_for_this_binary() -> String {
+    let text = reference_in_full();
+    if cfg!(feature = "otel") {
+        return text;
+    }
+    let error = load(&text, &[], &[]).unwrap_err();
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(error.contains("telemetry.tracing needs a binary that was built with"), "{error}");
+    // An empty group and its keys, which then stand nowhere.
+    let (before, rest) = text.split_once("  tracing:\n").unwrap();
+    let (_, after) = rest.split_once("headers: []\n").unwrap();
+    format!("{before}{after}")
 }
 
 /// The reference with every key switched on: `#key: value` becomes `key: value`.
@@ -104,8 +120,9 @@ fn reference_in_full() -> String {
 
 #[test]
 fn the_reference_has_every_key_with_its_default() {
-    let text = reference_in_full();
+    let text = reference_for_this_binary();
     load(&text, &[], &[]).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let text = reference_in_full();
     let mut written = BTreeMap::new();
     leaves(&yaml::parse(&text).ok().unwrap(), "", &mut written);
     // The other form of `durability`, shown as a comment.
@@ -189,7 +206,7 @@ fn defaults_are_valid_and_print_as_what_they_are() {
         config.validate().unwrap();
         assert_eq!(load(&config.to_yaml(), &[], &[]).as_ref(), Ok(&config), "{}", config.to_yaml());
     }
-    let full = load(&reference_in_full(), &[], &[]).unwrap();
+    let full = load(&reference_for_this_binary(), &[], &[]).unwrap();
     assert_eq!(load(&full.to_yaml(), &[], &[]).unwrap(), full, "{}", full.to_yaml());
     let interval = load("data_dir: '007'\ndurability: {interval: 50ms}", &[], &[]).unwrap();
     assert_eq!(load(&interval.to_yaml(), &[], &[]).unwrap(), interval, "{}", interval.to_yaml());
@@ -226,6 +243,54 @@ fn flags_beat_environment_beats_file() {
     assert_eq!(config.listen.len(), 2);
     assert_eq!(config.durability, Durability::Interval(HumanDuration::millis(50)));
     assert_eq!(config.sse_keep_alive, HumanDuration::secs(15));
+}
+
+#[test]
+#[cfg(feature = "otel")]
+fn opentelemetrys_variables_stand_between_file_and_ours() {
+    let tracing = |file: &str, environment: &[(&str, &str)]| {
+        load(file, environment, &[]).unwrap().telemetry.tracing
+    };
+    let base = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318/");
+    let whole = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://d/x");
+    let ours = ("DURABLE_STREAMS_TELEMETRY_TRACING_ENDPOINT", "http://e");
+    let file = "telemetry: {tracing: {endpoint: 'http://f/y'}}";
+    for (variables, endpoint) in [
+        (&[][..], "http://f/y"),
+        (&[base], "http://c:4318/v1/traces"),
+        (&[base, whole], "http://d/x"),
+        (&[base, whole, ours], "http://e/v1/traces"),
+    ] {
+        assert_eq!(tracing(file, variables).unwrap().endpoint.as_str(), endpoint);
+    }
+    assert_eq!(tracing("", &[base]).unwrap().endpoint.as_str(), "http://c:4318/v1/traces");
+    // What only refines does not turn it on.
+    let name = ("OTEL_SERVICE_NAME", "n");
+    assert_eq!(tracing("", &[name]), None);
+    assert_eq!(tracing("telemetry: {tracing: {}}", &[name]).unwrap().service_name, "n");
+    assert_eq!(tracing(file, &[base, ours, ("OTEL_SDK_DISABLED", "true")]), None);
+    assert_eq!(tracing("telemetry: {tracing: none}", &[base]), None);
+    let ratio = |variables: &[(&str, &str)]| tracing(file, variables).unwrap().sample_ratio.get();
+    let argument = ("OTEL_TRACES_SAMPLER_ARG", "0.25");
+    assert_eq!(ratio(&[("OTEL_TRACES_SAMPLER", "always_off"), argument]), 0.0);
+    assert_eq!(ratio(&[("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"), argument]), 0.25);
+    assert_eq!(ratio(&[argument]), 1.0, "it argues with nobody");
+    let wrong = [("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317")];
+    let error = load("", &wrong, &[]).unwrap_err();
+    assert!(error.starts_with("environment OTEL_EXPORTER_OTLP_ENDPOINT: "), "{error}");
+}
+
+#[test]
+#[cfg(not(feature = "otel"))]
+fn a_binary_that_cannot_trace_refuses_the_group_and_ignores_the_variables() {
+    let error = load("telemetry:\n  tracing: {}\n", &[], &[]).unwrap_err();
+    assert_eq!(
+        error,
+        "t.yaml:2:12: telemetry.tracing needs a binary that was built with tracing, and this one was not; \
+         take a release binary, build with `cargo build --release --features otel`, or remove it"
+    );
+    let variable = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318")];
+    assert_eq!(load("", &variable, &[]), Ok(Config::default()));
 }
 
 #[test]

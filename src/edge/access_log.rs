@@ -27,11 +27,7 @@ pub(crate) fn emit(session: &Session, error: Option<&Error>, ctx: &mut RequestCo
         Route::Upstream(_) => "upstream",
         Route::NotFound | Route::Ambiguous => "none",
     };
-    let ended = error.map(|error| match error.etype() {
-        ErrorType::ConnectionClosed | ErrorType::WriteError => "client_gone",
-        ErrorType::WriteTimedout => "client_stalled",
-        other => other.as_str(),
-    });
+    let ended = error.map(ended);
     tracing::info!(
         target: TARGET,
         request_id = ctx.request_id.text(),
@@ -51,4 +47,13 @@ pub(crate) fn emit(session: &Session, error: Option<&Error>, ctx: &mut RequestCo
         request.method,
         request.uri.path(),
     );
+}
+
+/// Why a request ended early.
+pub(crate) fn ended(error: &Error) -> &str {
+    match error.etype() {
+        ErrorType::ConnectionClosed | ErrorType::WriteError => "client_gone",
+        ErrorType::WriteTimedout => "client_stalled",
+        other => other.as_str(),
+    }
 }

@@ -10,6 +10,7 @@ use super::live::Settings;
 use super::request_id::RequestId;
 use super::route::Route;
 use super::upstream::Attempt;
+use crate::telemetry::trace::Span;
 
 /// The `CTX` of [`Edge`](super::Edge).
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub struct RequestContext {
     /// Reverse proxy only: where the request went and what was tried.
     pub(crate) attempt: Attempt,
     pub(crate) outcome: Outcome,
+    pub(crate) span: Span,
 }
 
 /// When things happened.
@@ -56,6 +58,7 @@ impl RequestContext {
             request_id: RequestId::default(),
             attempt: Attempt::default(),
             outcome: Outcome::default(),
+            span: Span::default(),
         }
     }
 }

@@ -15,6 +15,7 @@
 //! | `forwarded` | `X-Forwarded-*`, in and out |
 //! | `problem` | errors as problem+json |
 //! | `access_log` | one event per request |
+//! | `span` | one span per request, for tracing |
 
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ pub mod options;
 pub(crate) mod problem;
 pub(crate) mod request_id;
 pub mod route;
+mod span;
 pub mod stream;
 pub mod upstream;
 
@@ -49,6 +51,7 @@ use live::Live;
 
 use crate::engine::Engine;
 use crate::telemetry::metrics::{Metrics, Traffic};
+use crate::telemetry::trace::Tracer;
 
 /// The server's HTTP side, mounted in Pingora as a [`ProxyHttp`].
 pub struct Edge {
@@ -57,6 +60,7 @@ pub struct Edge {
     /// Turns `true` when a stop begins: live readers say goodbye, connections close after their
     /// current response.
     pub(crate) shutdown: ShutdownWatch,
+    pub(crate) tracer: Tracer,
 }
 
 impl Edge {
@@ -71,7 +75,7 @@ impl Edge {
     ) -> Result<Self, upstream::UpstreamError> {
         let streams = DurableStreams::new(engine, options.streams.clone(), shutdown.clone());
         let live = Arc::new(Live::new(options)?);
-        Ok(Edge { live, streams, shutdown })
+        Ok(Edge { live, streams, shutdown, tracer: Tracer::default() })
     }
 
     /// Changes the edge and looks into it while it serves.
@@ -121,6 +125,7 @@ impl ProxyHttp for Edge {
         admission::configure(session, &options.limits, *self.shutdown.borrow());
         let settings = ctx.settings.clone();
         forwarded::note_peer(session, &settings.options.trusted_proxies, ctx);
+        span::begin(&self.tracer, session, ctx);
         Ok(())
     }
 
@@ -137,7 +142,8 @@ impl ProxyHttp for Edge {
         ctx.route = route::classify(request.uri.path(), &ctx.settings.options);
         match ctx.route {
             Route::Stream => {
-                let answered = self.streams.handle(session.as_downstream_mut()).await?;
+                let answered =
+                    self.streams.handle_in(session.as_downstream_mut(), &mut ctx.span).await?;
                 ctx.outcome.problem = answered.problem;
                 Ok(true)
             }
@@ -211,6 +217,7 @@ impl ProxyHttp for Edge {
     ) {
         count(self.metrics(), session, ctx);
         access_log::emit(session, error, ctx);
+        span::end(session, error, ctx);
         connection::request_done(session);
     }
 

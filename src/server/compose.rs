@@ -22,7 +22,10 @@ use crate::{
     protocol::subscription::{HostRule, TargetRules},
     store::{AnyStore, FileStore, FileStoreOptions, MemoryStore, file::Durability},
     subscriptions::{self, Driver, KeySource, Subscriptions},
-    telemetry::process,
+    telemetry::{
+        process,
+        trace::{self, Exporter, Tracer},
+    },
 };
 
 /// How the server was started.
@@ -46,8 +49,10 @@ pub fn run(
     on_listening: impl FnOnce(&[SocketAddr], Option<SocketAddr>),
 ) -> Result<Stopped, ServerError> {
     process::started();
+    let (tracer, exporter) = trace_exporter(config)?;
     let engine = Arc::new(Engine::new(open_store(config)?, Clock::System, limits(config)));
     let mut server = Server::bind(server_options(config, mode), engine.clone())?;
+    server.trace_with(tracer.clone());
     if let Some(sources) = sources {
         let reloader = Reloader::new(sources, config.clone(), engine.clone(), server.edge());
         server.on_reload(move || reloader.reload());
@@ -55,7 +60,7 @@ pub fn run(
     let admin = server.admin_address();
     server.add_background(Arc::new(Housekeeping(Arc::downgrade(&engine))));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let options = subscription_options(config, mode);
+    let options = subscriptions::Options { tracer, ..subscription_options(config, mode) };
     let (subscriptions, driver) = runtime.block_on(Subscriptions::open(engine.clone(), options))?;
     server.serve_subscriptions(subscriptions);
     server.add_background(Arc::new(Wakes(Mutex::new(Some(driver)))));
@@ -68,8 +73,26 @@ pub fn run(
     })?;
     // Requests are done; what they left in the store's queue is made durable now.
     runtime.block_on(engine.close());
+    if let Some(exporter) = exporter {
+        exporter.finish();
+    }
     tracing::info!(?stopped, "stopped");
     Ok(stopped)
+}
+
+/// A tracer that is off, unless the configuration says where to.
+fn trace_exporter(config: &Config) -> Result<(Tracer, Option<Exporter>), ServerError> {
+    let Some(configured) = &config.telemetry.tracing else {
+        return Ok((Tracer::default(), None));
+    };
+    let header = |header: &config::TraceHeader| (header.name.to_string(), header.value.clone());
+    let (tracer, exporter) = trace::start(&trace::Options {
+        endpoint: configured.endpoint.as_str().to_owned(),
+        headers: configured.headers.iter().map(header).collect(),
+        service_name: configured.service_name.clone(),
+        sample_ratio: configured.sample_ratio.get(),
+    })?;
+    Ok((tracer, Some(exporter)))
 }
 
 fn open_store(config: &Config) -> Result<AnyStore, ServerError> {

@@ -38,6 +38,7 @@ use crate::edge::{Edge, EdgeControl, EdgeOptions};
 use crate::engine::Engine;
 use crate::store::StoreError;
 use crate::subscriptions::Subscriptions;
+use crate::telemetry::trace::Tracer;
 use accept::Acceptor;
 use admin::AdminService;
 pub use compose::{Mode, run};
@@ -108,6 +109,9 @@ pub enum ServerError {
     /// Subscriptions cannot start.
     #[error("cannot start subscriptions: {0}")]
     Subscriptions(#[from] crate::subscriptions::OpenError),
+    /// Traces cannot be exported.
+    #[error(transparent)]
+    Trace(#[from] crate::telemetry::trace::TraceError),
     /// The process's signals cannot be handled.
     #[error("cannot handle signals: {0}")]
     Signals(std::io::Error),
@@ -142,6 +146,11 @@ impl Server {
     /// Serves subscriptions too; their driver is background work of its own.
     pub fn serve_subscriptions(&mut self, subscriptions: Subscriptions) {
         self.edge.streams.serve_subscriptions(subscriptions);
+    }
+
+    /// Makes a span of each request.
+    pub fn trace_with(&mut self, tracer: Tracer) {
+        self.edge.tracer = tracer;
     }
 
     /// The addresses listened on, with the ports the system chose for port 0.

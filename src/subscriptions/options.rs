@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{KeySource, Resolve, SystemResolver};
-use crate::protocol::subscription::TargetRules;
+use crate::{protocol::subscription::TargetRules, telemetry::trace::Tracer};
 
 /// Settings of subscriptions.
 #[derive(Clone)]
@@ -34,6 +34,8 @@ pub struct Options {
     pub max_body: usize,
     /// Names to addresses. The addresses are judged whatever this says.
     pub resolver: Arc<dyn Resolve>,
+    /// Makes a span of each post.
+    pub tracer: Tracer,
 }
 
 impl Default for Options {
@@ -51,6 +53,7 @@ impl Default for Options {
             max_subscriptions: 10_000,
             max_body: 1024 * 1024,
             resolver: Arc::new(SystemResolver),
+            tracer: Tracer::default(),
         }
     }
 }

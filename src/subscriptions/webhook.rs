@@ -11,7 +11,7 @@ use std::{
 
 use reqwest::{
     Client, ClientBuilder, Response,
-    header::{CONTENT_TYPE, HeaderName},
+    header::{CONTENT_TYPE, HeaderMap, HeaderName},
     redirect,
 };
 use tokio::sync::Semaphore;
@@ -87,13 +87,30 @@ impl Webhooks {
             Ok(client) => client,
             Err(error) => return Answer::Refused(format!("the webhook client: {error}")),
         };
+        let mut span = self.options.tracer.client("POST webhook");
+        // Not the path: it may hold a secret.
+        span.text("server.address", post.target.url.host_str().unwrap_or_default());
+        let mut headers = HeaderMap::new();
+        span.propagate(|name, value| drop(headers.insert(name, value)));
         let request = client
             .post(post.target.url)
+            .headers(headers)
             .header(CONTENT_TYPE, "application/json")
             .header(SIGNATURE, post.signature)
             .timeout(post.timeout)
             .body(post.body);
-        match request.send().await {
+        let sent = request.send().await;
+        if let Ok(response) = &sent {
+            span.number("http.response.status_code", response.status().as_u16().into());
+        }
+        span.end(match &sent {
+            Ok(response) if response.status().is_success() => None,
+            Ok(_) => Some("status"),
+            Err(error) if error.is_timeout() => Some("timeout"),
+            Err(error) if error.is_connect() => Some("connect"),
+            Err(_) => Some("broken_off"),
+        });
+        match sent {
             Ok(response) if response.status().is_success() => {
                 if self.says_done(response).await {
                     Answer::Done

@@ -93,7 +93,7 @@ impl<T> Sharded<T> {
     }
 
     /// Every block.
-    pub fn all(&self) -> impl Iterator<Item = &T> {
+    pub fn all(&self) -> impl Iterator<Item = &T> + Clone {
         self.shards.iter().map(|shard| &shard.0)
     }
 

@@ -7,6 +7,7 @@ mod exposition;
 pub mod logging;
 pub mod metrics;
 pub mod process;
+pub mod trace;
 
 pub use exposition::{Exposition, MEDIA_TYPE};
 pub use metrics::Metrics;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -19,22 +20,33 @@ pub(crate) struct Process {
 impl Process {
     /// `run` with this configuration; it must log as JSON to be understood.
     pub(crate) async fn run(config: &str) -> Self {
+        Self::run_with(config, &[]).await
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) async fn run_with(config: &str, environment: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("streams.yaml");
         std::fs::write(&file, config).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_durable-streams-server"));
         command.arg("run").arg("--config").arg(file);
-        let process = Self::start(command, directory);
+        let process = Self::start(command, environment, directory);
         eventually("it listens", || async { process.logged("listening").is_some() }).await;
         process
     }
 
-    fn start(mut command: Command, directory: tempfile::TempDir) -> Self {
+    fn start(
+        mut command: Command,
+        environment: &[(&str, &str)],
+        directory: tempfile::TempDir,
+    ) -> Self {
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("DURABLE_STREAMS_") {
+            let text = name.to_string_lossy();
+            if text.starts_with("DURABLE_STREAMS_") || text.starts_with("OTEL_") {
                 command.env_remove(name);
             }
         }
+        command.envs(environment.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -57,8 +69,26 @@ impl Process {
     }
 
     pub(crate) fn hang_up(&self) {
+        self.signal("HUP");
+    }
+
+    fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", "HUP", &id]).status().unwrap().success());
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    /// Asks it to stop; whether it ended well, and how long that took.
+    #[allow(dead_code, reason = "for the tests of tracing")]
+    pub(crate) async fn stop(&mut self) -> (bool, Duration) {
+        self.signal("TERM");
+        let asked = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (status.success(), asked.elapsed());
+            }
+            assert!(asked.elapsed() < Duration::from_secs(20), "it does not stop");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// The first record whose message contains this.

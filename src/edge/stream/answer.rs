@@ -11,6 +11,7 @@ use super::{DurableStreams, StreamOptions, body};
 use crate::{
     edge::{admission::expects_continue, forwarded},
     protocol::{HeadMeta, LiveMode, Outcome, Rejection, Request, Response, StreamPath, render},
+    telemetry::trace::Span,
 };
 
 /// How long the body of a request that should have none may take.
@@ -18,6 +19,9 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The largest body that is read only to keep a connection, bytes.
 const SKIPPED: usize = 64 << 10;
+
+/// Of a span: from the received body to the durable answer, seconds.
+const COMMIT_WAIT: &str = "durable_streams.commit_wait";
 
 /// What is left to do for a request.
 pub(super) enum Answer {
@@ -32,6 +36,7 @@ impl DurableStreams {
         &self,
         session: &mut ServerSession,
         options: &StreamOptions,
+        span: &mut Span,
         path: &StreamPath,
         request: Request,
     ) -> Answer {
@@ -46,8 +51,10 @@ impl DurableStreams {
                     Ok(body) => {
                         let received = Instant::now();
                         let appended = self.engine.append(path, &append, body.bytes).await;
+                        let waited = received.elapsed();
+                        span.seconds(COMMIT_WAIT, waited);
                         appended.map(|appended| {
-                            self.metrics.appended(received.elapsed());
+                            self.metrics.appended(waited);
                             render(Outcome::Appended(&appended))
                         })
                     }
@@ -57,7 +64,10 @@ impl DurableStreams {
             Request::Create(create) => {
                 match body::receive(session, &self.engine, options.body_timeout).await {
                     Ok(body) => {
-                        self.engine.create(path, &create, body.bytes).await.map(|created| {
+                        let received = Instant::now();
+                        let created = self.engine.create(path, &create, body.bytes).await;
+                        span.seconds(COMMIT_WAIT, received.elapsed());
+                        created.map(|created| {
                             let location = location(options, session, path);
                             render(Outcome::Created(&created, Cow::Owned(location)))
                         })

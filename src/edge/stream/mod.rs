@@ -52,7 +52,10 @@ use crate::{
     engine::Engine,
     protocol::{render_problem, render_rejection},
     subscriptions::Subscriptions,
-    telemetry::metrics::{Metrics, Mode, Traffic},
+    telemetry::{
+        metrics::{Metrics, Mode, Traffic},
+        trace::Span,
+    },
 };
 
 /// Durable Streams on a Pingora session.
@@ -98,6 +101,15 @@ impl DurableStreams {
     /// # Errors
     /// Only when the client can no longer be written to. What was appended stands all the same.
     pub async fn handle(&self, session: &mut ServerSession) -> pingora::Result<Answered> {
+        self.handle_in(session, &mut Span::default()).await
+    }
+
+    /// The same, with what is known of the request added to its span.
+    pub(super) async fn handle_in(
+        &self,
+        session: &mut ServerSession,
+        span: &mut Span,
+    ) -> pingora::Result<Answered> {
         let began = Instant::now();
         let options = self.options.load_full();
         let asked = match control::path(session, &options.route) {
@@ -105,7 +117,8 @@ impl DurableStreams {
             None => Asked::Stream(request::parse(&options, session)),
         };
         let mode = asked.mode();
-        let answered = self.answer_asked(session, &options, mode, began, asked).await;
+        span.text("durable_streams.mode", mode.name());
+        let answered = self.answer_asked(session, &options, span, began, asked).await;
         let status = session.response_written().map(|response| response.status);
         self.metrics.request(mode, &session.req_header().method, status);
         let (received, sent) = (session.body_bytes_read(), session.body_bytes_sent());
@@ -117,17 +130,18 @@ impl DurableStreams {
         &self,
         session: &mut ServerSession,
         options: &StreamOptions,
-        mode: Mode,
+        span: &mut Span,
         began: Instant,
         asked: Asked,
     ) -> pingora::Result<Answered> {
+        let mode = asked.mode();
         let answer = match asked {
             Asked::Control(path) => match self.control(session, options, &path).await {
                 Ok(response) => Answer::Response(response),
                 Err(rejection) => Answer::Rejected(rejection),
             },
             Asked::Stream(Ok((path, request))) => {
-                self.answer(session, options, &path, request).await
+                self.answer(session, options, span, &path, request).await
             }
             Asked::Stream(Err(rejection)) => {
                 self.skip_small_body(session).await;

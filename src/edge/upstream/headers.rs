@@ -11,7 +11,7 @@ use pingora::proxy::Session;
 
 use super::HostHeader;
 use crate::edge::request_id::X_REQUEST_ID;
-use crate::edge::{RequestContext, connection, forwarded, route};
+use crate::edge::{RequestContext, connection, forwarded, route, span};
 
 /// How this proxy calls itself in `Via` (RFC 9110 §7.6.3).
 const PSEUDONYM: &str = "durable-streams-server";
@@ -31,6 +31,7 @@ pub(crate) fn request(
     let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
     forwarded::write(downstream, upstream_request, ctx.outcome.client, trusted, tls)?;
     upstream_request.insert_header(X_REQUEST_ID.clone(), ctx.request_id.header().clone())?;
+    span::propagate(&ctx.span, upstream_request)?;
     upstream_request.append_header(header::VIA, via(downstream.version))?;
     if upstream.options.strip_prefix {
         strip_prefix(upstream_request, &upstream.options.prefix)?;

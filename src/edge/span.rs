@@ -1,0 +1,101 @@
+//! One span per request, when there is a tracer: what OpenTelemetry's HTTP conventions ask for, and what a
+//! stream's client would ask about.
+//!
+//! Names say the route, not the path, so that there are few. Query strings are left out, they carry tokens; of
+//! a stream's only the offset is told.
+
+use http::StatusCode;
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+use pingora::{Error, Result};
+
+use super::context::RequestContext;
+use super::{Route, access_log, forwarded, upstream};
+use crate::protocol::headers::STREAM_NEXT_OFFSET;
+use crate::telemetry::trace::{Span, Tracer};
+
+/// Offsets are short; what is longer is none.
+const MAX_OFFSET: usize = 64;
+
+/// Opens the span of a request whose head has been read.
+pub(crate) fn begin(tracer: &Tracer, session: &Session, ctx: &mut RequestContext) {
+    let trusted = &ctx.settings.options.trusted_proxies;
+    let trusted = forwarded::is_trusted(ctx.outcome.client, trusted);
+    ctx.span = tracer.server(&session.req_header().headers, trusted);
+}
+
+/// Makes the upstream's spans children of this one.
+pub(crate) fn propagate(span: &Span, upstream_request: &mut RequestHeader) -> Result<()> {
+    let mut result = Ok(());
+    span.propagate(|name, value| {
+        if result.is_ok() {
+            result = upstream_request.insert_header(name, value);
+        }
+    });
+    result
+}
+
+/// Ends it with what is known of the request. `error`: why it ended early, if it did.
+pub(crate) fn end(session: &Session, error: Option<&Error>, ctx: &mut RequestContext) {
+    if !ctx.span.is_recorded() {
+        return;
+    }
+    let mut span = std::mem::take(&mut ctx.span);
+    let request = session.req_header();
+    let method = request.method.as_str();
+    let route = match ctx.route {
+        Route::Stream => Some(format!("{}/{{path}}", ctx.settings.options.streams.route)),
+        Route::Upstream(_) => upstream::of(ctx).ok().map(|upstream| upstream.name().to_owned()),
+        Route::NotFound | Route::Ambiguous => None,
+    };
+    span.rename(match &route {
+        Some(route) => format!("{method} {route}"),
+        None => method.to_owned(),
+    });
+    span.text("http.request.method", method);
+    span.text("http.route", route.as_deref().unwrap_or("none"));
+    span.text("url.path", request.uri.path());
+    span.text("durable_streams.request_id", ctx.request_id.text());
+    let trusted = &ctx.settings.options.trusted_proxies;
+    if let Some(client) = forwarded::client_ip(request, ctx.outcome.client, trusted) {
+        span.text("client.address", &client.to_string());
+    }
+    let (received, sent) = (session.body_bytes_read(), session.body_bytes_sent());
+    span.number("http.request.body.size", received as u64);
+    span.number("http.response.body.size", sent as u64);
+    if ctx.route == Route::Stream {
+        offsets(&mut span, session);
+    }
+    if let Some(server) = ctx.attempt.peer() {
+        span.text("durable_streams.upstream", &server.to_string());
+    }
+    if let Some(problem) = ctx.outcome.problem {
+        span.text("durable_streams.problem", problem);
+    }
+    let status = session.response_written().map(|response| response.status);
+    if let Some(status) = status {
+        span.number("http.response.status_code", status.as_u16().into());
+    }
+    let ended = error.map(access_log::ended);
+    if let Some(ended) = ended {
+        span.text("durable_streams.ended", ended);
+    }
+    // What the client did, such as leaving, is no error of a server.
+    let failed = status.filter(StatusCode::is_server_error);
+    let failed = failed.map(|status| status.as_str().to_owned());
+    span.end(failed.as_deref().or(ended.filter(|ended| !ended.starts_with("client_"))));
+}
+
+/// From where the client reads, and to where it was brought.
+fn offsets(span: &mut Span, session: &Session) {
+    let query = session.req_header().uri.query().unwrap_or_default();
+    let asked = query.split('&').find_map(|pair| pair.strip_prefix("offset="));
+    if let Some(asked) = asked.filter(|asked| asked.len() <= MAX_OFFSET) {
+        span.text("durable_streams.offset", asked);
+    }
+    let response = session.response_written();
+    let next = response.and_then(|response| response.headers.get(STREAM_NEXT_OFFSET));
+    if let Some(next) = next.and_then(|next| next.to_str().ok()) {
+        span.text("durable_streams.next_offset", next);
+    }
+}

@@ -1,0 +1,144 @@
+//! Every metric: its name, its labels, its meaning.
+//!
+//! [`ALL`] is the only list of names. The dashboard and the alert rules in `deploy/` are tested against it, and
+//! so is what `/metrics` answers.
+
+/// One metric as Prometheus knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// As scraped. Histograms get `_bucket`, `_sum` and `_count` behind it.
+    pub name: &'static str,
+    /// What it counts, with its unit.
+    pub help: &'static str,
+    /// How it behaves.
+    pub kind: Kind,
+    /// Its labels, in the order of their values.
+    pub labels: &'static [&'static str],
+}
+
+/// How a metric behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Values between bounds.
+    Histogram,
+}
+
+macro_rules! metrics {
+    ($( $id:ident: $kind:ident $name:literal [$($label:literal),*] $help:literal; )*) => {
+        $(
+            #[doc = $help]
+            pub const $id: Metric =
+                Metric { name: $name, help: $help, kind: Kind::$kind, labels: &[$($label),*] };
+        )*
+        /// All of them.
+        pub const ALL: &[Metric] = &[$($id),*];
+    };
+}
+
+metrics! {
+    BUILD_INFO: Gauge "durable_streams_build_info" ["version", "commit", "target", "store_format"]
+        "Always 1; the labels say what runs.";
+    READY: Gauge "durable_streams_ready" []
+        "1 while the store accepts writes and no stop has begun, as /readyz.";
+
+    REQUESTS: Counter "durable_streams_requests_total" ["method", "mode", "status"]
+        "Stream requests that ended; a live read counts when it ends. Status 0: the client left first.";
+    APPEND_DURATION: Histogram "durable_streams_append_duration_seconds" []
+        "From the received body of an append to its durable commit.";
+    READ_DURATION: Histogram "durable_streams_read_duration_seconds" []
+        "Catch-up reads: from the request to the response that is ready to be sent.";
+    REQUEST_BYTES: Counter "durable_streams_request_body_bytes_total" ["route"]
+        "Body bytes received.";
+    RESPONSE_BYTES: Counter "durable_streams_response_body_bytes_total" ["route"]
+        "Body bytes sent.";
+    REFUSED: Counter "durable_streams_unrouted_requests_total" ["status"]
+        "Requests answered before they reached a stream or an upstream.";
+
+    LIVE_READERS: Gauge "durable_streams_live_readers" ["mode"]
+        "Live readers at this moment.";
+    SSE_EVENTS: Counter "durable_streams_sse_events_total" ["event"]
+        "SSE events sent.";
+    SSE_BYTES: Counter "durable_streams_sse_bytes_total" []
+        "Bytes of SSE events sent, framing included.";
+
+    STREAMS: Gauge "durable_streams_streams" []
+        "Streams in the store, soft-deleted ones included.";
+    STORED_BYTES: Gauge "durable_streams_stored_bytes" []
+        "Payload bytes of all streams.";
+    CELLS: Gauge "durable_streams_open_streams" []
+        "Streams held in memory because they are or were just in use.";
+    EVICTED: Counter "durable_streams_evicted_streams_total" []
+        "Streams that left memory because nobody used them.";
+    EXPIRED: Counter "durable_streams_expired_streams_total" []
+        "Streams removed because their time was up.";
+    INFLIGHT: Gauge "durable_streams_inflight_append_bytes" []
+        "Bytes of request bodies being received or made durable.";
+
+    BATCH_EVENTS: Histogram "durable_streams_commit_batch_events" []
+        "Events made durable by one write to the log.";
+    SYNC_DURATION: Histogram "durable_streams_log_sync_duration_seconds" []
+        "Duration of one sync of the log.";
+    LOG_WRITTEN: Counter "durable_streams_log_written_bytes_total" []
+        "Bytes written to the log.";
+    LOG_BYTES: Gauge "durable_streams_log_bytes" []
+        "Disk space of the log, its preallocated part included.";
+    DATABASE_BYTES: Gauge "durable_streams_database_bytes" []
+        "Size of the index on disk.";
+    CHECKPOINTS: Counter "durable_streams_checkpoints_total" ["result"]
+        "Checkpoints of the log into the index, by how they ended.";
+    CHECKPOINT_SECONDS: Counter "durable_streams_checkpoint_seconds_total" []
+        "Time spent in checkpoints.";
+    CHECKPOINT_LAG: Gauge "durable_streams_checkpoint_lag_events" []
+        "Events that no checkpoint covers yet; a restart replays them.";
+    CHECKPOINT_PENDING: Gauge "durable_streams_checkpoint_pending_bytes" []
+        "Memory held by those events, roughly; appends wait at four times storage.checkpoint_size.";
+
+    CONNECTIONS: Gauge "durable_streams_connections" []
+        "Client connections at this moment.";
+    CONNECTIONS_ACCEPTED: Counter "durable_streams_connections_accepted_total" []
+        "Client connections accepted.";
+    CONNECTIONS_REFUSED: Counter "durable_streams_connections_refused_total" []
+        "Client connections refused because there were too many.";
+
+    UPSTREAM_REQUESTS: Counter "durable_streams_upstream_requests_total" ["upstream", "status"]
+        "Proxied requests that ended. Status 0: the client left first.";
+    UPSTREAM_HEALTHY: Gauge "durable_streams_upstream_healthy" ["upstream", "server"]
+        "1 while the server gets requests, 0 while its health checks fail.";
+
+    CONFIG_RELOADS: Counter "durable_streams_config_reloads_total" ["result"]
+        "Reloads of the configuration asked for, by how they ended.";
+
+    PROCESS_CPU: Counter "process_cpu_seconds_total" []
+        "User and system CPU time of the process (Linux).";
+    PROCESS_RESIDENT: Gauge "process_resident_memory_bytes" []
+        "Resident memory of the process (Linux).";
+    PROCESS_FDS: Gauge "process_open_fds" []
+        "Open file descriptors of the process (Linux).";
+    PROCESS_MAX_FDS: Gauge "process_max_fds" []
+        "Most file descriptors the process may open (Linux).";
+    PROCESS_START: Gauge "process_start_time_seconds" []
+        "When the process started, seconds since 1970.";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions_of_prometheus() {
+        let mut seen = HashSet::new();
+        for metric in ALL {
+            let Metric { name, help, kind, .. } = metric;
+            assert!(seen.insert(name), "{name} is there twice");
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}");
+            assert!(help.ends_with('.'), "{name}: {help}");
+        }
+    }
+}
