@@ -90,7 +90,11 @@ fn a_failed_sync_of_the_log_is_not_acknowledged_and_ends_writing_until_a_restart
     let text = [("content-type", "text/plain")];
     for (method, path) in [("POST", "sync/log"), ("PUT", "sync/other"), ("DELETE", "sync/log")] {
         let reply = client.must(method, path, &text, b"never stored\n");
-        assert_eq!((reply.status, reply.code()), (503, "unavailable".into()), "{method}: {reply:?}");
+        assert_eq!(
+            (reply.status, reply.code()),
+            (503, "unavailable".into()),
+            "{method}: {reply:?}"
+        );
     }
     assert_eq!(client.must("HEAD", "sync/other", &[], b"").status, 404);
     stream.check(&mut client);

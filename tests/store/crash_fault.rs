@@ -5,7 +5,13 @@
 //!
 //! `STORE_CRASH_SEEDS=10000` runs that many; `STORE_CRASH_SEEDS=77..78` one.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
 
 use durable_streams_server::{
     protocol::{StreamEvent, StreamId},
@@ -139,7 +145,20 @@ fn run(seed: u64) {
 
 #[test]
 fn what_was_acknowledged_survives_any_crash() {
-    for seed in seeds("STORE_CRASH_SEEDS", 120) {
-        run(seed);
-    }
+    let seeds = seeds("STORE_CRASH_SEEDS", 120);
+    let (next, end) = (AtomicU64::new(seeds.start), seeds.end);
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    run(seed);
+                }
+            });
+        }
+    });
+    println!("{} seeds", end - seeds.start);
 }
