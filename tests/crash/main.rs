@@ -10,6 +10,7 @@ mod directory;
 mod disk_full;
 mod failing_sync;
 mod kill;
+mod memory;
 mod mount;
 mod oracle;
 mod read_only;

@@ -101,6 +101,7 @@ impl Run {
             stop_at: 1 + self.rng.below(60),
             write: self.rng.below(40),
             sync: if self.rng.below(4) == 0 { self.rng.below(40) } else { 0 },
+            ..Faults::default()
         });
         if let Ok(store) = self.open() {
             self.settle(&store)?;
