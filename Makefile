@@ -1,5 +1,5 @@
 # One command for each chore; each is a script in scripts/, for machines without make.
-.PHONY: dev test quick fmt check conformance lint package
+.PHONY: dev test quick fmt check conformance lint package crash power-loss
 
 dev: ; @scripts/dev
 test: ; @scripts/test
@@ -8,3 +8,10 @@ lint: ; @scripts/lint
 fmt: ; @cargo fmt --all
 check: ; @cargo clippy --workspace --all-targets --locked -- -D warnings
 conformance: ; @tests/conformance/run memory
+
+# kill -9 of the real binary under load, ROUNDS times.
+ROUNDS ?= 300
+crash: ; @CRASH_ROUNDS=$(ROUNDS) cargo test --locked --release --test crash kill:: -- --nocapture
+# The store on a simulated disk that loses its power, SEEDS times over.
+SEEDS ?= 5000
+power-loss: ; @STORE_CRASH_SEEDS=$(SEEDS) cargo test --locked --test store crash_fault:: -- --nocapture

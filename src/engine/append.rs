@@ -60,7 +60,7 @@ impl Engine {
                     Ok(Ok(outcome))
                 }
                 Ok(Decision::Reply(outcome)) => {
-                    self.touch(cell, inner, now);
+                    let _ = self.touch(cell, inner, now);
                     wait = inner.settled();
                     Ok(Ok(outcome))
                 }

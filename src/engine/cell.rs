@@ -62,6 +62,9 @@ pub(super) struct Inner {
     pub(super) forks: FxHashSet<StreamId>,
     /// The touch that the store knows of.
     pub(super) stored_touch: Timestamp,
+    /// The last access of a stream whose state was forgotten: a disk that takes no writes must not make a
+    /// stream expire that is being read.
+    kept_touch: Option<(StreamId, Timestamp)>,
     pub(super) durable: Durable,
     epoch: LogEpoch,
     version: u64,
@@ -153,6 +156,11 @@ impl Inner {
             loaded.state
         });
         self.stored_touch = self.assigned.as_ref().map_or(Timestamp::default(), |s| s.touched);
+        if let (Some((id, at)), Some(state)) = (self.kept_touch.take(), &mut self.assigned)
+            && state.core.id == id
+        {
+            state.touched = state.touched.max(at);
+        }
         self.durable = Durable::of(self.assigned.as_ref());
         self.durable_version = self.version;
         self.publish();
@@ -252,7 +260,8 @@ impl Inner {
 
     fn forget(&mut self) {
         self.loaded = false;
-        self.assigned = None;
+        let forgotten = self.assigned.take();
+        self.kept_touch = forgotten.map(|state| (state.core.id, state.touched)).or(self.kept_touch);
     }
 
     fn published(&self) -> Published {

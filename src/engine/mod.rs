@@ -198,12 +198,14 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`], [`Rejection::Gone`], what the store reports.
     pub async fn open(&self, path: &StreamPath) -> Result<View, Rejection> {
-        self.look(path, |cell, inner, now| {
-            let view = view(inner, now)?;
-            self.touch(cell, inner, now);
-            Ok(view)
-        })
-        .await
+        let (view, stored) = self
+            .look(path, |cell, inner, now| {
+                let view = view(inner, now)?;
+                Ok((view, self.touch(cell, inner, now)))
+            })
+            .await?;
+        touched(stored).await;
+        Ok(view)
     }
 
     /// Like [`open`](Self::open), for a live read: the watch begins before the tail is looked at.
@@ -211,16 +213,19 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`], [`Rejection::Gone`], what the store reports.
     pub async fn open_live(&self, path: &StreamPath) -> Result<(View, TailWatch), Rejection> {
-        self.look(path, |cell, inner, now| {
-            let view = view(inner, now)?;
-            self.touch(cell, inner, now);
-            let mut watch = inner.watch(view.core.id);
-            if matches!(view.core.expiry, Expiry::Ttl(_)) {
-                watch.keep_alive(cell.clone(), self.clock.clone());
-            }
-            Ok((view, watch))
-        })
-        .await
+        let (view, watch, stored) = self
+            .look(path, |cell, inner, now| {
+                let view = view(inner, now)?;
+                let stored = self.touch(cell, inner, now);
+                let mut watch = inner.watch(view.core.id);
+                if matches!(view.core.expiry, Expiry::Ttl(_)) {
+                    watch.keep_alive(cell.clone(), self.clock.clone());
+                }
+                Ok((view, watch, stored))
+            })
+            .await?;
+        touched(stored).await;
+        Ok((view, watch))
     }
 
     /// Reads from `from` towards `tail`, about `max` bytes, whole messages in JSON mode.
@@ -306,24 +311,33 @@ impl Engine {
         Ok(cell)
     }
 
-    /// Pushes a sliding expiry back. The store hears of it only now and then: a twentieth of the TTL, at
-    /// least a second, may be lost in a crash, and is given back when the stream is loaded again.
-    fn touch(&self, cell: &Arc<StreamCell>, inner: &mut Inner, now: Timestamp) {
+    /// Pushes a sliding expiry back. The store hears of it only now and then, and whoever is answered
+    /// waits for that: so a crash makes a stream expire early by a twentieth of its TTL, or a second when
+    /// that is more, and never by a long silence before its last access.
+    fn touch(&self, cell: &Arc<StreamCell>, inner: &mut Inner, now: Timestamp) -> Option<Reply> {
         let stored = inner.stored_touch;
-        let Some(state) = &mut inner.assigned else { return };
-        let Expiry::Ttl(seconds) = state.core.expiry else { return };
+        let state = inner.assigned.as_mut()?;
+        let Expiry::Ttl(seconds) = state.core.expiry else { return None };
         state.touched = state.touched.max(now);
-        if now.millis() >= stored.millis().saturating_add(touch_slack_millis(seconds)) {
-            let id = state.core.id;
-            // Nobody waits for this one; the next touch tries again if it is lost.
-            let _ = inner.commit(cell, &self.store, id, StreamEvent::Touched { at: now }, None);
+        if now.millis() < stored.millis().saturating_add(touch_slack_millis(seconds)) {
+            return None;
         }
+        let id = state.core.id;
+        // When it is lost, the next touch tries again.
+        inner.commit(cell, &self.store, id, StreamEvent::Touched { at: now }, None).ok().flatten()
     }
 
     /// Tells the store the newest touch, if it does not know it yet. Nobody waits for it.
     fn store_touch(&self, cell: &Arc<StreamCell>, inner: &mut Inner) -> Result<(), StoreError> {
         let Some((id, at)) = inner.unstored_touch() else { return Ok(()) };
         inner.commit(cell, &self.store, id, StreamEvent::Touched { at }, None).map(|_| ())
+    }
+}
+
+/// Waits until a touch is stored. One that cannot be is no reason to refuse a read.
+async fn touched(stored: Option<Reply>) {
+    if let Some(stored) = stored {
+        let _ = stored.await;
     }
 }
 

@@ -94,9 +94,17 @@ fn stays_up_and_recovers(
     }
     stream.check(&mut client);
     assert!(server.is_running());
+    let tail = follows(&mut client, &stream);
 
+    // Someone waits at the tail from before there is room until the first append that it lets through.
+    let waiting = thread::spawn({
+        let (mut client, path) = (server.client(), stream.path.clone());
+        move || wait_at(&mut client, &path, tail)
+    });
     disk.remount(room);
     stream.until_accepted(&mut client);
+    let first = format!("{}\n", stream.acknowledged.last().expect("it was accepted"));
+    assert_eq!(waiting.join().expect("live reads go on"), first.as_bytes());
     for _ in 0..20 {
         assert_eq!(stream.append(&mut client, RECORD).status, 204);
     }
@@ -110,6 +118,33 @@ fn stays_up_and_recovers(
     let server = setup.start();
     stream.check(&mut server.client());
     stream.until_accepted(&mut server.client());
+}
+
+/// Long-polls from the start to the tail; gives the tail.
+fn follows(client: &mut Client, stream: &Appender) -> String {
+    let (mut at, mut bytes) = ("-1".to_owned(), 0);
+    let expected: usize = stream.acknowledged.iter().map(|record| record.len() + 1).sum();
+    while bytes < expected {
+        let path = format!("{}?live=long-poll&offset={at}", stream.path);
+        let reply = client.must("GET", &path, &[], b"");
+        assert_eq!(reply.status, 200, "{reply:?}");
+        bytes += reply.body.len();
+        at = reply.next_offset();
+    }
+    assert_eq!(bytes, expected, "only what was acknowledged");
+    at
+}
+
+/// Long-polls at the tail until something comes.
+fn wait_at(client: &mut Client, path: &str, mut at: String) -> Vec<u8> {
+    loop {
+        let reply = client.must("GET", &format!("{path}?live=long-poll&offset={at}"), &[], b"");
+        match reply.status {
+            200 => return reply.body,
+            204 => at = reply.next_offset(),
+            _ => panic!("{reply:?}"),
+        }
+    }
 }
 
 fn on(disk: &SmallDisk, storage: &str) -> Setup {
@@ -135,8 +170,8 @@ fn a_full_log_refuses_appends_until_there_is_room() {
 
 #[test]
 fn a_full_index_refuses_appends_until_there_is_room() {
-    let Some(disk) = SmallDisk::mount("26m") else { return };
-    // The log has its room beforehand; the index must grow, and cannot.
+    let Some(disk) = SmallDisk::mount("46m") else { return };
+    // The log and its spare segment have their room beforehand; the index must grow, and cannot.
     let setup = on(&disk, "checkpoint_interval: 200ms, checkpoint_size: 1MiB, wal_segment: 20MiB");
     let server = setup.start();
     let mut client = server.client();

@@ -90,7 +90,11 @@ fn a_failed_sync_of_the_log_is_not_acknowledged_and_ends_writing_until_a_restart
     let text = [("content-type", "text/plain")];
     for (method, path) in [("POST", "sync/log"), ("PUT", "sync/other"), ("DELETE", "sync/log")] {
         let reply = client.must(method, path, &text, b"never stored\n");
-        assert_eq!((reply.status, reply.code()), (503, "unavailable".into()), "{method}: {reply:?}");
+        assert_eq!(
+            (reply.status, reply.code()),
+            (503, "unavailable".into()),
+            "{method}: {reply:?}"
+        );
     }
     assert_eq!(client.must("HEAD", "sync/other", &[], b"").status, 404);
     stream.check(&mut client);
@@ -121,6 +125,22 @@ fn a_stop_after_a_failed_sync_loses_nothing_acknowledged() {
     let server = disk.setup.start();
     let found = oracle::rest(&mut server.client(), "sync/stop", "-1", false).unwrap().records;
     assert!(found.starts_with(&stream.acknowledged), "an acknowledged append is gone");
+}
+
+/// The disk cannot hear of accesses any more; the server has.
+#[test]
+fn a_stream_with_a_ttl_stays_as_long_as_it_is_read() {
+    let Some(disk) = Breakable::new() else { return };
+    let server = disk.setup.start();
+    let mut client = server.client();
+    let fields = [("content-type", "text/plain"), ("stream-ttl", "3")];
+    assert_eq!(client.must("PUT", "sync/ttl", &fields, b"x").status, 201);
+    disk.break_syncs(".wal");
+    for _ in 0..10 {
+        thread::sleep(Duration::from_millis(700));
+        let read = client.must("GET", "sync/ttl?offset=-1", &[], b"");
+        assert_eq!((read.status, read.body.as_slice()), (200, &b"x"[..]), "{read:?}");
+    }
 }
 
 #[test]

@@ -36,11 +36,22 @@ fn from_environment(name: &str) -> Option<u64> {
 
 #[test]
 fn what_was_acknowledged_survives_kill_9() {
-    let rounds = from_environment("CRASH_ROUNDS").unwrap_or(5);
+    survives(from_environment("CRASH_ROUNDS").unwrap_or(5), "");
+}
+
+/// A kill is no power cut: what the operating system has is not lost with the process.
+#[test]
+fn what_the_operating_system_has_survives_kill_9() {
+    let rounds = from_environment("CRASH_ROUNDS").unwrap_or(20) / 10;
+    survives(rounds.max(2), "durability: os\n");
+    survives(rounds.max(2), "durability: {interval: 10s}\n");
+}
+
+fn survives(rounds: u64, durability: &str) {
     let seed = Seed(from_environment("CRASH_SEED").unwrap_or_else(|| fastrand::u64(..)));
     println!("{rounds} rounds, CRASH_SEED={}", seed.0);
     let mut rng = fastrand::Rng::with_seed(seed.0);
-    let setup = Setup::new(SMALL);
+    let setup = Setup::new(&format!("{SMALL}{durability}"));
     let mut writers: Vec<_> = (0..WRITERS).map(|number| Writer::new(number, seed.0)).collect();
     let mut shared: Vec<Shared> = Vec::new();
     let mut recovered = 0;

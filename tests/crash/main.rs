@@ -3,15 +3,18 @@
 //!
 //! The long run: `make crash ROUNDS=300`.
 
-#![allow(
-    dead_code,
-    reason = "what only the tests of full disks and failing syncs use is not used everywhere"
-)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed helper fails its test")]
 
 mod client;
+mod directory;
+mod disk_full;
+mod failing_sync;
 mod kill;
+mod memory;
+mod mount;
 mod oracle;
+mod read_only;
+mod restart;
 mod server;
 mod shared;
 mod workload;

@@ -1,5 +1,5 @@
-//! A small file system of its own for a data directory: a tmpfs in a mount namespace that lives as long as
-//! its holder, so that the server can be started on it again and again. Needs root on Linux.
+//! A small file system of its own for a data directory, in a mount namespace that lives as long as its
+//! holder, so that the server can be started on it again and again. Needs root on Linux.
 
 use std::{
     io::{BufRead, BufReader},
@@ -18,12 +18,26 @@ pub(crate) struct SmallDisk {
 impl SmallDisk {
     /// A tmpfs of this size, such as `8m`; `None`, with the reason printed, where that is not permitted.
     pub(crate) fn mount(size: &str) -> Option<Self> {
+        Self::with("mount -t tmpfs -o size=\"$1\" tmpfs \"$2\"", size)
+    }
+
+    /// An ext4 file system of this size in a file, which can be made to [`fail`](Self::fail).
+    pub(crate) fn mount_ext4(size: &str) -> Option<Self> {
+        Self::with(
+            "truncate -s \"$1\" \"$2.image\" && mkfs.ext4 -q -F \"$2.image\" && \
+             mount -o loop,errors=remount-ro \"$2.image\" \"$2\"",
+            size,
+        )
+    }
+
+    fn with(mount: &str, size: &str) -> Option<Self> {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let path = directory.path().to_owned();
+        let path = directory.path().join("disk");
+        std::fs::create_dir(&path).expect("a directory");
         // `cat` ends with the pipe, which ends with this process.
-        let script = "mount -t tmpfs -o size=\"$1\" tmpfs \"$2\" && echo mounted && exec cat";
+        let script = format!("{mount} && echo mounted && exec cat");
         let holder = Command::new("unshare")
-            .args(["--mount", "sh", "-c", script, "sh", size])
+            .args(["--mount", "sh", "-c", &script, "sh", size])
             .arg(&path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -38,7 +52,7 @@ impl SmallDisk {
         BufReader::new(stdout).read_line(&mut line).expect("the holder speaks");
         let disk = SmallDisk { holder, _directory: directory, path };
         if line != "mounted\n" {
-            return skipped("a tmpfs in a mount namespace is not permitted; run as root");
+            return skipped("a mount in a namespace of its own is not permitted; run as root");
         }
         let entered = disk.enter(&["true"]);
         if !entered { skipped("nsenter is not permitted") } else { Some(disk) }
@@ -54,6 +68,22 @@ impl SmallDisk {
         let options = format!("remount,{options}");
         let path = self.path.to_string_lossy();
         assert!(self.enter(&["mount", "-o", &options, &path]), "cannot remount with {options}");
+    }
+
+    /// Has the kernel find an error in an ext4 file system: it turns read-only under whoever uses it.
+    pub(crate) fn fail(&self) {
+        let path = self.path.to_string_lossy();
+        let script =
+            "echo 1 > /sys/fs/ext4/$(basename $(findmnt -no SOURCE \"$1\"))/trigger_fs_error";
+        assert!(self.enter(&["sh", "-c", script, "sh", &path]), "the file system does not fail");
+    }
+
+    /// Checks an ext4 file system that nobody uses, as an operator would, and mounts it anew.
+    pub(crate) fn mend(&self) {
+        let path = self.path.to_string_lossy();
+        let script = "umount \"$1\" && { e2fsck -fy \"$1.image\" >/dev/null 2>&1; [ $? -le 1 ]; } && \
+             mount -o loop,errors=remount-ro \"$1.image\" \"$1\"";
+        assert!(self.enter(&["sh", "-c", script, "sh", &path]), "it cannot be mended");
     }
 
     fn enter(&self, command: &[&str]) -> bool {

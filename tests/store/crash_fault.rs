@@ -5,7 +5,13 @@
 //!
 //! `STORE_CRASH_SEEDS=10000` runs that many; `STORE_CRASH_SEEDS=77..78` one.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
 
 use durable_streams_server::{
     protocol::{StreamEvent, StreamId},
@@ -95,6 +101,7 @@ impl Run {
             stop_at: 1 + self.rng.below(60),
             write: self.rng.below(40),
             sync: if self.rng.below(4) == 0 { self.rng.below(40) } else { 0 },
+            ..Faults::default()
         });
         if let Ok(store) = self.open() {
             self.settle(&store)?;
@@ -139,7 +146,20 @@ fn run(seed: u64) {
 
 #[test]
 fn what_was_acknowledged_survives_any_crash() {
-    for seed in seeds("STORE_CRASH_SEEDS", 120) {
-        run(seed);
-    }
+    let seeds = seeds("STORE_CRASH_SEEDS", 120);
+    let (next, end) = (AtomicU64::new(seeds.start), seeds.end);
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    run(seed);
+                }
+            });
+        }
+    });
+    println!("{} seeds", end - seeds.start);
 }

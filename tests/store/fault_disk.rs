@@ -57,6 +57,8 @@ pub struct Faults {
     pub write: u64,
     /// The sync that fails.
     pub sync: u64,
+    /// The index cannot commit.
+    pub no_index_commits: bool,
 }
 
 /// See the module.
@@ -77,6 +79,11 @@ impl FaultDisk {
         let mut state = self.0.lock();
         (state.steps, state.writes, state.syncs) = (0, 0, 0);
         state.faults = faults;
+    }
+
+    /// Syncs of files so far, since the faults were set last.
+    pub fn syncs(&self) -> u64 {
+        self.0.lock().syncs
     }
 
     pub fn is_stopped(&self) -> bool {
@@ -240,7 +247,9 @@ impl Disk for FaultDisk {
     }
 
     fn before_index_commit(&self) -> io::Result<()> {
-        self.step().map(|_| ())
+        let state = self.step()?;
+        let fails = state.faults.no_index_commits;
+        if fails { Err(io::Error::other("the disk says no")) } else { Ok(()) }
     }
 }
 

@@ -3,9 +3,11 @@
 #![expect(unreachable_pub, reason = "modules of one test binary share by `pub`")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+mod bounds;
 mod concurrent;
 mod contract;
 mod crash_fault;
+mod durability;
 mod fault_disk;
 mod formats;
 mod harness;

@@ -53,6 +53,10 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// See above.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>>;
+    /// Bytes that are free for us on the file system that holds `dir`; `None` when it does not say.
+    fn room(&self, _dir: &Path) -> Option<u64> {
+        None
+    }
     /// Called right before the index commits, which syncs on its own. A place for tests to stop the world.
     ///
     /// # Errors
@@ -136,6 +140,11 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
+    }
+
+    fn room(&self, dir: &Path) -> Option<u64> {
+        let stat = rustix::fs::statvfs(dir).ok()?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>> {

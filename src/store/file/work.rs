@@ -8,6 +8,7 @@
 //! One file because its threads share one order of writing, telling and checkpointing.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -288,7 +289,7 @@ impl Work {
                 Ok(folded) => self.recent.settle(&mark.dirty, mark.lsn, folded.freed),
                 Err(error) => {
                     self.recent.unmark(mark.dirty);
-                    return Err(error);
+                    return Err(full_or(error, &*self.disk, self.index.path()));
                 }
             }
             self.checkpointed.store(mark.lsn, Ordering::Relaxed);
@@ -366,6 +367,17 @@ fn fail(commits: impl Iterator<Item = Commit>, error: &StoreError) {
 
 fn poisoned_by(error: &StoreError) -> StoreError {
     StoreError::Poisoned { reason: error.to_string().into() }
+}
+
+/// LMDB calls a write that the file system cut short an I/O error, whatever the reason. With next to no room
+/// left, the reason is that.
+fn full_or(error: StoreError, disk: &dyn Disk, path: &Path) -> StoreError {
+    const NEXT_TO_NONE: u64 = 1 << 20;
+    const CUT_SHORT: i32 = rustix::io::Errno::IO.raw_os_error();
+    let StoreError::Io { source, .. } = &error else { return error };
+    let full = source.raw_os_error() == Some(CUT_SHORT)
+        && path.parent().and_then(|dir| disk.room(dir)).is_some_and(|room| room < NEXT_TO_NONE);
+    if full { StoreError::Full { path: path.to_owned() } } else { error }
 }
 
 /// Poisons the store when its thread ends by a panic.

@@ -140,6 +140,10 @@ pub(in crate::store::file) fn prepare_spare(disk: &dyn Disk, dir: &Path, size: u
     let spare = dir.join(SPARE);
     let filled = disk.open(&spare, true).and_then(|file| {
         let len = file.len()?;
+        // Trying without room would take what little is left from others for a moment.
+        if len < size && disk.room(dir).is_some_and(|room| room < size - len) {
+            return Ok(false);
+        }
         if len < size {
             file.allocate(size)?;
             file.sync()?;

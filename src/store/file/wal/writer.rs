@@ -201,6 +201,7 @@ impl OldSegments {
     pub(in crate::store::file) fn recycle(&self, checkpoint: Lsn) -> Result<(), StoreError> {
         let mut files = self.files.lock();
         let spare = self.dir.join(segment::SPARE);
+        let mut renamed = Ok(());
         let mut changed = false;
         while let Some(oldest) = files.sealed.front().copied() {
             let end = files.sealed.get(1).map_or(files.active_first, |following| following.first);
@@ -208,16 +209,20 @@ impl OldSegments {
                 break;
             }
             let path = self.dir.join(segment::file_name(oldest.number));
-            self.disk.rename(&path, &spare).map_err(io_error("rename", &path))?;
+            renamed = self.disk.rename(&path, &spare).map_err(io_error("rename", &path));
+            if renamed.is_err() {
+                break;
+            }
             files.sealed.pop_front();
             changed = true;
         }
-        // Before the spare file is written to, its old name must be gone for good.
+        // Before the spare file is written to, its old name must be gone for good; also when a later
+        // segment could not be given back.
         if changed && let Err(error) = self.disk.sync_dir(&self.dir) {
             let _ = self.disk.remove(&spare);
             return Err(io_error("sync", &self.dir)(error));
         }
-        Ok(())
+        renamed
     }
 
     /// Prepares the spare file, so that a new segment costs little and a full disk shows up early.
