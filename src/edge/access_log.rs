@@ -3,7 +3,7 @@
 //! The fields are the message: a text line reads `GET /path 200` with the rest behind it, JSON
 //! gets one key per fact. Query strings are left out, they carry tokens. Off costs one branch.
 
-use pingora::proxy::Session;
+use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType};
 use tracing::Level;
 
@@ -14,7 +14,7 @@ use super::{Route, forwarded};
 pub const TARGET: &str = "access";
 
 /// Emits the event for a finished request. `error`: why it ended early, if it did.
-pub(crate) fn emit(session: &Session, error: Option<&Error>, ctx: &mut RequestContext) {
+pub(crate) fn emit(session: &ServerSession, error: Option<&Error>, ctx: &mut RequestContext) {
     if !ctx.settings.options.access_log || !tracing::enabled!(target: TARGET, Level::INFO) {
         return;
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{StatusCode, header};
 use pingora::http::RequestHeader;
-use pingora::proxy::Session;
+use pingora::protocols::http::ServerSession;
 
 use super::options::HttpLimits;
 use super::problem::Problem;
@@ -15,8 +15,14 @@ use super::problem::Problem;
 /// How long the rest of an unread body is drained to keep a connection alive.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Applies the limits that belong to a session. Called once its head has been read.
-pub(crate) fn configure(session: &mut Session, limits: &HttpLimits, stopping: bool) {
+/// Applies the limits that belong to a session. Called once its head has been read. `timed`: the transport
+/// itself times the silence between requests.
+pub(crate) fn configure(
+    session: &mut ServerSession,
+    limits: &HttpLimits,
+    timed: bool,
+    stopping: bool,
+) {
     session.set_read_timeout(Some(limits.body_timeout));
     session.set_write_timeout(Some(limits.write_timeout));
     session.set_min_send_rate(limits.min_send_rate);
@@ -25,7 +31,8 @@ pub(crate) fn configure(session: &mut Session, limits: &HttpLimits, stopping: bo
     session.set_pipelining_enabled(true);
     // `None` stands: the client asked to close, or the framing made reuse unsafe.
     if session.get_keepalive().is_some() {
-        let seconds = limits.keepalive_timeout.as_secs().max(1);
+        // 0 is for ever.
+        let seconds = if timed { 0 } else { limits.keepalive_timeout.as_secs().max(1) };
         session.set_keepalive(if stopping { None } else { Some(seconds) });
     }
 }

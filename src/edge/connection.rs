@@ -6,8 +6,9 @@
 //!
 //! - From the accept, or the first byte of a later request, the whole head has `header_timeout`;
 //!   then 408, or just the end if not one byte came. A head far beyond its limit is 431.
-//! - The timer exists only while a head is incomplete: the usual request, whose head arrives in
-//!   one read, costs two atomic stores.
+//! - Between requests it may be silent for `keepalive_timeout`.
+//! - One timer per connection, moved only when it fires: the usual request, whose head arrives in one
+//!   read, costs a look at the clock, where Pingora's own keep-alive sets up a timer for each.
 //! - HTTP/2 by prior knowledge is recognised as soon as the bytes can be told apart.
 //! - Closing waits up to half a second for the client to have read the answer. Without that, an early
 //!   answer (413, 431) is lost to the reset that unread request bytes cause.
@@ -27,12 +28,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::proxy::Session;
 use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::options::HttpLimits;
 
@@ -65,8 +66,12 @@ pub struct Connection {
     head_bytes: usize,
     head_cap: usize,
     header_timeout: Duration,
+    keepalive_timeout: Duration,
     /// The first head is timed from the accept, later ones from their first byte.
     first: bool,
+    /// When the present wait ends, and the phase it belongs to.
+    deadline: Option<(u8, Instant)>,
+    /// Fires at the deadline or earlier.
     timer: Option<Pin<Box<Sleep>>>,
     stop: ShutdownWatch,
     /// Waits for `stop`; there only while the phase is `ENDLESS`.
@@ -98,7 +103,9 @@ impl Connection {
             // the start of its body, stays below this.
             head_cap: 2 * (limits.max_header_bytes + limits.max_uri) + 8192,
             header_timeout: limits.header_timeout,
+            keepalive_timeout: limits.keepalive_timeout,
             first: true,
+            deadline: None,
             timer: None,
             stop,
             cut: None,
@@ -132,29 +139,32 @@ impl Drop for Connection {
     }
 }
 
-/// The head of the current request has been read: its clock stops.
-pub(crate) fn head_done(session: &Session) {
-    set_phase(session, OPEN);
+/// The head of the current request has been read: its clock stops. Says whether this transport times the
+/// silence between requests; in an application with listeners of its own there is another, which does not.
+pub(crate) fn head_done(session: &ServerSession) -> bool {
+    set_phase(session, OPEN)
 }
 
 /// The current request is answered: the next byte begins a new head.
-pub(crate) fn request_done(session: &Session) {
+pub(crate) fn request_done(session: &ServerSession) {
     if !session.was_upgraded() {
         set_phase(session, IDLE);
     }
 }
 
 /// The response being passed on has no end of its own: a stop does not wait for it.
-pub(crate) fn endless(session: &Session) {
+pub(crate) fn endless(session: &ServerSession) {
     set_phase(session, ENDLESS);
 }
 
-fn set_phase(session: &Session, phase: u8) {
-    let Some(stream) = session.as_http1().map(|http1| http1.stream()) else { return };
+fn set_phase(session: &ServerSession, phase: u8) -> bool {
+    let Some(stream) = session.as_http1().map(|http1| http1.stream()) else { return false };
     // `**`: the transport in the box, not the box, which is `Any` as well.
-    if let Some(connection) = (**stream).as_any().downcast_ref::<Connection>() {
+    let connection = (**stream).as_any().downcast_ref::<Connection>();
+    if let Some(connection) = connection {
         connection.phase.store(phase, Ordering::Relaxed);
     }
+    connection.is_some()
 }
 
 impl AsyncRead for Connection {

@@ -7,6 +7,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `connection` | one accepted connection: head timeout, size, HTTP/2 detection, lingering close |
+//! | `http1` | the requests of one HTTP/1.1 connection; streams without Pingora's proxy around them |
 //! | `admission` | limits on a request, timeouts of its session |
 //! | `route` | stream, upstream or nowhere |
 //! | `live` | the settings in force, changed while the server runs |
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::server::ShutdownWatch;
 use pingora::upstreams::peer::HttpPeer;
@@ -32,6 +34,7 @@ pub(crate) mod admission;
 pub mod connection;
 pub mod context;
 pub mod forwarded;
+pub(crate) mod http1;
 pub(crate) mod live;
 pub mod options;
 pub(crate) mod problem;
@@ -53,7 +56,8 @@ use crate::engine::Engine;
 use crate::telemetry::metrics::{Metrics, Traffic};
 use crate::telemetry::trace::Tracer;
 
-/// The server's HTTP side, mounted in Pingora as a [`ProxyHttp`].
+/// The server's HTTP side, mounted in Pingora as a [`ProxyHttp`]. Clones are the same edge.
+#[derive(Clone)]
 pub struct Edge {
     live: Arc<Live>,
     pub(crate) streams: DurableStreams,
@@ -83,19 +87,63 @@ impl Edge {
         EdgeControl::new(self.live.clone(), &self.streams)
     }
 
+    /// A request's head has been read.
+    fn begin(&self, session: &mut ServerSession, ctx: &mut RequestContext) {
+        let timed = connection::head_done(session);
+        let settings = ctx.settings.clone();
+        admission::configure(session, &settings.options.limits, timed, *self.shutdown.borrow());
+        forwarded::note_peer(session, &settings.options.trusted_proxies, ctx);
+        span::begin(&self.tracer, session, ctx);
+    }
+
+    /// Answers what is not for an upstream. Says whether there is an answer.
+    async fn answer(&self, session: &mut ServerSession, ctx: &mut RequestContext) -> Result<bool> {
+        let request = session.req_header();
+        let options = &ctx.settings.options;
+        if let Err(problem) = admission::check(request, &options.limits) {
+            return self.refuse(problem, session, ctx).await;
+        }
+        ctx.route = route::classify(request.uri.path(), options);
+        match ctx.route {
+            Route::Stream => {
+                let answered = self.streams.handle_in(session, &mut ctx.span).await?;
+                ctx.outcome.problem = answered.problem;
+                Ok(true)
+            }
+            Route::Upstream(_) => Ok(false),
+            Route::NotFound => {
+                let nowhere = route::nowhere(options);
+                self.refuse(nowhere, session, ctx).await
+            }
+            Route::Ambiguous => self.refuse(route::ambiguous(), session, ctx).await,
+        }
+    }
+
+    /// A request is over; `error` is why it ended early.
+    fn end(&self, session: &ServerSession, error: Option<&Error>, ctx: &mut RequestContext) {
+        count(self.metrics(), session, ctx);
+        access_log::emit(session, error, ctx);
+        span::end(session, error, ctx);
+    }
+
     /// Answers with a problem; on the stream route with the headers that its clients rely on.
     async fn refuse(
         &self,
         problem: problem::Problem,
-        session: &mut Session,
+        session: &mut ServerSession,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
         if !self.streams.matches(session.req_header().uri.path()) {
             return problem.refuse(session, ctx).await;
         }
         ctx.outcome.problem = Some(problem.code);
-        self.streams.refuse(session.as_downstream_mut(), &problem).await?;
+        self.streams.refuse(session, &problem).await?;
         Ok(true)
+    }
+
+    /// The limits in force.
+    pub(crate) fn limits(&self) -> HttpLimits {
+        self.live.settings().options.limits.clone()
     }
 
     /// What is counted.
@@ -120,12 +168,7 @@ impl ProxyHttp for Edge {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        connection::head_done(session);
-        let options = &ctx.settings.options;
-        admission::configure(session, &options.limits, *self.shutdown.borrow());
-        let settings = ctx.settings.clone();
-        forwarded::note_peer(session, &settings.options.trusted_proxies, ctx);
-        span::begin(&self.tracer, session, ctx);
+        self.begin(session, ctx);
         Ok(())
     }
 
@@ -134,23 +177,7 @@ impl ProxyHttp for Edge {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
-        let request = session.req_header();
-        let settings = ctx.settings.clone();
-        if let Err(problem) = admission::check(request, &settings.options.limits) {
-            return self.refuse(problem, session, ctx).await;
-        }
-        ctx.route = route::classify(request.uri.path(), &ctx.settings.options);
-        match ctx.route {
-            Route::Stream => {
-                let answered =
-                    self.streams.handle_in(session.as_downstream_mut(), &mut ctx.span).await?;
-                ctx.outcome.problem = answered.problem;
-                Ok(true)
-            }
-            Route::Upstream(_) => Ok(false),
-            Route::NotFound => self.refuse(route::nowhere(&settings.options), session, ctx).await,
-            Route::Ambiguous => self.refuse(route::ambiguous(), session, ctx).await,
-        }
+        self.answer(session, ctx).await
     }
 
     async fn upstream_peer(
@@ -215,9 +242,7 @@ impl ProxyHttp for Edge {
         error: Option<&Error>,
         ctx: &mut RequestContext,
     ) {
-        count(self.metrics(), session, ctx);
-        access_log::emit(session, error, ctx);
-        span::end(session, error, ctx);
+        self.end(session, error, ctx);
         connection::request_done(session);
     }
 
@@ -239,7 +264,7 @@ impl ProxyHttp for Edge {
 }
 
 /// Counts a finished request. Stream requests were counted by [`DurableStreams`].
-fn count(metrics: &Metrics, session: &Session, ctx: &RequestContext) {
+fn count(metrics: &Metrics, session: &ServerSession, ctx: &RequestContext) {
     let status = session.response_written().map(|response| response.status);
     match (ctx.route, upstream::of(ctx)) {
         (Route::Stream, _) => return,

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use http::{StatusCode, header};
 use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
+use pingora::protocols::http::ServerSession;
 
 use super::context::RequestContext;
 use crate::protocol::problem_body;
@@ -40,7 +40,7 @@ impl Problem {
         problem_body(self.status, self.code, self.detail.clone())
     }
 
-    /// The whole answer as HTTP/1.1 text, for refusals made before there is a [`Session`].
+    /// The whole answer as HTTP/1.1 text, for refusals made before there is a session.
     /// The connection closes after it.
     pub(crate) fn http1_text(&self) -> Vec<u8> {
         let body = self.body();
@@ -63,7 +63,7 @@ impl Problem {
     /// Only when the client can no longer be written to.
     pub(crate) async fn refuse(
         self,
-        session: &mut Session,
+        session: &mut ServerSession,
         ctx: &mut RequestContext,
     ) -> pingora::Result<bool> {
         ctx.outcome.problem = Some(self.code);
@@ -75,7 +75,7 @@ impl Problem {
     ///
     /// # Errors
     /// Only when the client can no longer be written to.
-    pub(crate) async fn send(&self, session: &mut Session) -> pingora::Result<()> {
+    pub(crate) async fn send(&self, session: &mut ServerSession) -> pingora::Result<()> {
         let body = self.body();
         let mut header = ResponseHeader::build(self.status, Some(8))?;
         header.insert_header(header::CONTENT_TYPE, MEDIA_TYPE)?;
@@ -86,11 +86,9 @@ impl Problem {
             header.insert_header(header::RETRY_AFTER, seconds)?;
         }
         let head_only = session.req_header().method == http::Method::HEAD;
-        session.write_response_header(Box::new(header), head_only).await?;
-        if head_only {
-            return Ok(());
-        }
-        session.write_response_body(Some(body), true).await
+        session.write_response_header(Box::new(header)).await?;
+        let body = if head_only { Bytes::new() } else { body };
+        session.write_response_body(body, true).await
     }
 }
 

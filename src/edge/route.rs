@@ -12,7 +12,6 @@
 use std::borrow::Cow;
 
 use http::StatusCode;
-use memchr::memmem;
 use percent_encoding::percent_decode_str;
 
 use super::options::EdgeOptions;
@@ -59,11 +58,21 @@ pub(crate) fn under(path: &str, prefix: &str) -> bool {
     }
 }
 
+/// Whether a request head, of which there may be only the beginning, asks for a path that is `prefix` or
+/// lies below it. `false` when that cannot be told yet.
+pub(crate) fn begins_under(head: &[u8], prefix: &str) -> bool {
+    let target = memchr::memchr(b' ', head).and_then(|space| head.get(space + 1..));
+    let rest =
+        target.and_then(|target| target.strip_prefix(prefix.trim_end_matches('/').as_bytes()));
+    matches!(rest.and_then(<[u8]>::first), Some(b'/' | b'?' | b' '))
+}
+
 fn has_other_spelling(path: &str) -> bool {
-    let bytes = path.as_bytes();
-    memchr::memchr2(b'%', b'\\', bytes).is_some()
-        || memmem::find(bytes, b"//").is_some()
-        || memmem::find(bytes, b"/.").is_some()
+    let mut before = 0;
+    path.bytes().any(|byte| {
+        let after_slash = std::mem::replace(&mut before, byte) == b'/';
+        matches!(byte, b'%' | b'\\') || (after_slash && matches!(byte, b'/' | b'.'))
+    })
 }
 
 /// The spelling a lenient server behind us might read.

@@ -6,7 +6,7 @@
 
 use http::StatusCode;
 use pingora::http::RequestHeader;
-use pingora::proxy::Session;
+use pingora::protocols::http::ServerSession;
 use pingora::{Error, Result};
 
 use super::context::RequestContext;
@@ -18,7 +18,7 @@ use crate::telemetry::trace::{Span, Tracer};
 const MAX_OFFSET: usize = 64;
 
 /// Opens the span of a request whose head has been read.
-pub(crate) fn begin(tracer: &Tracer, session: &Session, ctx: &mut RequestContext) {
+pub(crate) fn begin(tracer: &Tracer, session: &ServerSession, ctx: &mut RequestContext) {
     let trusted = &ctx.settings.options.trusted_proxies;
     let trusted = forwarded::is_trusted(ctx.outcome.client, trusted);
     ctx.span = tracer.server(&session.req_header().headers, trusted);
@@ -36,7 +36,7 @@ pub(crate) fn propagate(span: &Span, upstream_request: &mut RequestHeader) -> Re
 }
 
 /// Ends it with what is known of the request. `error`: why it ended early, if it did.
-pub(crate) fn end(session: &Session, error: Option<&Error>, ctx: &mut RequestContext) {
+pub(crate) fn end(session: &ServerSession, error: Option<&Error>, ctx: &mut RequestContext) {
     if !ctx.span.is_recorded() {
         return;
     }
@@ -87,7 +87,7 @@ pub(crate) fn end(session: &Session, error: Option<&Error>, ctx: &mut RequestCon
 }
 
 /// From where the client reads, and to where it was brought.
-fn offsets(span: &mut Span, session: &Session) {
+fn offsets(span: &mut Span, session: &ServerSession) {
     let query = session.req_header().uri.query().unwrap_or_default();
     let asked = query.split('&').find_map(|pair| pair.strip_prefix("offset="));
     if let Some(asked) = asked.filter(|asked| asked.len() <= MAX_OFFSET) {

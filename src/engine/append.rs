@@ -22,24 +22,13 @@ impl Engine {
     ) -> Result<AppendOutcome, Rejection> {
         self.store.throttle().await;
         let cell = self.loaded(path).await?;
-        let mut wait = None;
-        let json = self.on(&cell, |_, inner, now| {
-            let json = here(inner, now).map(|state| state.core.content_type.is_json());
-            wait = if json.is_err() { inner.settled() } else { None };
-            Ok(json)
-        })?;
-        let json = match json {
-            Ok(json) => json,
-            Err(absent) => {
-                durable(wait).await?;
-                self.registry.forget_absent(cell);
-                return Err(absent);
-            }
-        };
         let body_empty = body.is_empty();
-        // Parsing is the only long work, so it is done outside the lock.
+        // Parsing is the only long work, so it is done outside the lock. A body of another type than the
+        // stream's is refused for that.
+        let json = matches!(&append.content_type, Some(Ok(given)) if given.is_json());
         let stored = if json && !body_empty { store_messages(&body) } else { Ok(body) };
 
+        let mut wait = None;
         let decided = self.on(&cell, |cell, inner, now| {
             let state = match here(inner, now) {
                 Ok(state) => state,
@@ -48,10 +37,6 @@ impl Engine {
                     return Ok(Err(absent));
                 }
             };
-            if state.core.content_type.is_json() != json {
-                // Deleted and created anew meanwhile, so the body was stored in the wrong form.
-                return Err(reloading());
-            }
             let id = state.core.id;
             match state.append(append, body_empty, stored, now) {
                 Ok(Decision::Commit(event, outcome)) => {
@@ -60,7 +45,7 @@ impl Engine {
                     Ok(Ok(outcome))
                 }
                 Ok(Decision::Reply(outcome)) => {
-                    let _ = self.touch(cell, inner, now);
+                    self.touch(cell, inner, now);
                     wait = inner.settled();
                     Ok(Ok(outcome))
                 }
@@ -71,6 +56,9 @@ impl Engine {
             }
         })?;
         durable(wait).await?;
+        if matches!(decided, Err(Rejection::NotFound | Rejection::Gone)) {
+            self.registry.forget_absent(cell);
+        }
         decided
     }
 

@@ -1,13 +1,24 @@
 //! Content types (§9): kept as given, compared by media type, sorted into the three kinds that matter.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 /// A stream's content type. Cheap to clone.
 ///
 /// Two content types match when their media types are equal without regard to case; parameters such as
 /// `charset` are kept and returned but not compared.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ContentType(Arc<str>);
+pub struct ContentType {
+    text: Arc<str>,
+    json: bool,
+}
+
+/// What nearly every request names; cloned instead of checked.
+static COMMON: LazyLock<[ContentType; 3]> = LazyLock::new(|| {
+    [ContentType::DEFAULT, "application/json", "text/plain"].map(ContentType::checked)
+});
 
 impl ContentType {
     /// What a stream has when nobody says.
@@ -15,37 +26,46 @@ impl ContentType {
 
     /// Accepts a header value of the form `type/subtype[; parameters]`; `None` for anything else.
     pub fn parse(value: &str) -> Option<Self> {
+        if let Some(common) = COMMON.iter().find(|common| &*common.text == value) {
+            return Some(common.clone());
+        }
         let (kind, subtype) = media_type(value).split_once('/')?;
         let token = |part: &str| !part.is_empty() && part.bytes().all(is_token_byte);
         let printable = value.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b));
         (token(kind) && token(subtype) && printable && value.len() <= 256)
-            .then(|| ContentType(value.trim().into()))
+            .then(|| Self::checked(value.trim()))
+    }
+
+    fn checked(text: &str) -> Self {
+        let json = media_type(text).eq_ignore_ascii_case("application/json");
+        ContentType { text: text.into(), json }
     }
 
     /// The text as the creator gave it.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// Same media type, parameters and case aside.
     pub fn matches(&self, other: &ContentType) -> bool {
-        media_type(&self.0).eq_ignore_ascii_case(media_type(&other.0))
+        self.text == other.text
+            || media_type(&self.text).eq_ignore_ascii_case(media_type(&other.text))
     }
 
     /// JSON mode (§9.1): exactly `application/json`.
     pub fn is_json(&self) -> bool {
-        media_type(&self.0).eq_ignore_ascii_case("application/json")
+        self.json
     }
 
     /// Sent as text over SSE (§5.8): `text/*` and JSON. Everything else is base64.
     pub fn is_text(&self) -> bool {
-        let starts_text = self.0.get(..5).is_some_and(|head| head.eq_ignore_ascii_case("text/"));
+        let starts_text = self.text.get(..5).is_some_and(|head| head.eq_ignore_ascii_case("text/"));
         starts_text || self.is_json()
     }
 
     /// Worth compressing: text, JSON, XML, JavaScript and their `+json`/`+xml` kin.
     pub fn is_compressible(&self) -> bool {
-        let media = media_type(&self.0).to_ascii_lowercase();
+        let media = media_type(&self.text).to_ascii_lowercase();
         self.is_text()
             || ["json", "xml", "javascript", "x-www-form-urlencoded", "wasm"]
                 .iter()
@@ -55,13 +75,13 @@ impl ContentType {
 
 impl Default for ContentType {
     fn default() -> Self {
-        ContentType(Self::DEFAULT.into())
+        Self::checked(Self::DEFAULT)
     }
 }
 
 impl fmt::Debug for ContentType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &*self.0)
+        write!(f, "{:?}", &*self.text)
     }
 }
 

@@ -59,9 +59,8 @@ pub(super) fn text<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,
 ) -> Result<Option<&'h str>, Rejection> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    if headers.get_all(name).iter().nth(1).is_some() {
         return Err(Rejection::InvalidHeader { name: name.clone(), rule: "must be given once" });
     }
     value.to_str().map(Some).map_err(|_| Rejection::InvalidHeader {
@@ -73,6 +72,6 @@ pub(super) fn text<'h>(
 /// A presence header: `true` without regard to case; every other value is as good as absent (§4.1), as are
 /// several that differ.
 pub(super) fn is_true(headers: &HeaderMap, name: &HeaderName) -> bool {
-    let mut values = headers.get_all(name).iter().peekable();
-    values.peek().is_some() && values.all(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
+    headers.contains_key(name)
+        && headers.get_all(name).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
 }

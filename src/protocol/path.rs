@@ -109,10 +109,12 @@ impl StreamPath {
         if path.len() > MAX_PATH_BYTES {
             return Err(PathError::TooLong);
         }
-        if path.chars().any(char::is_control) {
+        let ascii_control = path.bytes().any(|byte| byte.is_ascii_control());
+        if ascii_control || (!path.is_ascii() && path.chars().any(char::is_control)) {
             return Err(PathError::Control);
         }
-        if path.split('/').any(|segment| segment == "." || segment == "..") {
+        let dots = memchr::memchr(b'.', path.as_bytes()).is_some();
+        if dots && path.split('/').any(|segment| segment == "." || segment == "..") {
             return Err(PathError::DotSegment);
         }
         Ok(StreamPath(path.into()))

@@ -12,7 +12,7 @@ use http::StatusCode;
 use pingora::apps::{HttpServerOptions, ServerApp};
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::protocols::{GetSocketDigest, SocketDigest, Stream};
+use pingora::protocols::{GetSocketDigest, SocketDigest};
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ListenFds, ShutdownWatch};
@@ -26,8 +26,7 @@ use super::listen::Bound;
 use super::shutdown::{Open, Stop};
 use crate::edge::connection::Connection;
 use crate::edge::problem::Problem;
-use crate::edge::{Edge, EdgeControl, HttpLimits};
-use crate::telemetry::Metrics;
+use crate::edge::{Edge, HttpLimits, http1};
 
 /// After an `accept` that failed for want of file descriptors or memory.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -48,7 +47,7 @@ pub(super) struct Acceptor {
 #[derive(Clone)]
 struct Gate {
     proxy: Arc<HttpProxy<Edge>>,
-    edge: EdgeControl,
+    edge: Arc<Edge>,
     open: Open,
     refusals: Arc<Semaphore>,
     stop: ShutdownWatch,
@@ -62,7 +61,7 @@ impl Acceptor {
         bound: Bound,
         stop: &Stop,
     ) -> Self {
-        let control = edge.control();
+        let shared = Arc::new(edge.clone());
         let mut proxy = http_proxy(conf, edge);
         let mut server_options = HttpServerOptions::default();
         server_options.h2c = true;
@@ -73,7 +72,7 @@ impl Acceptor {
         let gate = Gate {
             proxy: proxy.clone(),
             open: stop.connections(limits.max_connections),
-            edge: control,
+            edge: shared,
             refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
             stop: stop.watch(),
         };
@@ -152,30 +151,33 @@ impl Gate {
             return;
         };
         let io = transport(socket, peer);
-        let limits = &self.edge.settings().options.limits;
-        let connection = Connection::new(io, limits, self.stop.clone(), permit);
-        let (proxy, stop, metrics) = (self.proxy.clone(), self.stop.clone(), metrics.clone());
-        tokio::spawn(async move { serve(&proxy, connection, stop, &metrics).await });
+        let connection = Connection::new(io, &self.edge.limits(), self.stop.clone(), permit);
+        let (edge, proxy, stop) = (self.edge.clone(), self.proxy.clone(), self.stop.clone());
+        tokio::spawn(async move { serve(&edge, &proxy, connection, stop).await });
     }
 }
 
 /// The life of one connection.
 async fn serve(
+    edge: &Edge,
     proxy: &Arc<HttpProxy<Edge>>,
     mut connection: Connection,
     mut stop: ShutdownWatch,
-    metrics: &Metrics,
 ) {
-    let _counted = metrics.connection();
-    tokio::select! {
+    let _counted = edge.metrics().connection();
+    let sniffed = tokio::select! {
         // First, so that a request already here is still answered.
         biased;
-        sniffed = connection.sniff() => if sniffed.is_err() { return },
+        sniffed = connection.sniff() => sniffed,
         _ = stop.wait_for(|stopping| *stopping) => return,
-    }
-    let mut next: Option<Stream> = Some(Box::new(connection));
-    while let Some(stream) = next {
-        next = proxy.process_new(stream, &stop).await;
+    };
+    match sniffed {
+        Ok(Some(head)) => http1::serve(edge, proxy, connection, head, &stop).await,
+        // HTTP/2.
+        Ok(None) => {
+            proxy.process_new(Box::new(connection), &stop).await;
+        }
+        Err(_) => {}
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::BytesMut;
 use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
@@ -20,12 +21,13 @@ const FIRST_READ: usize = 4096;
 impl Connection {
     /// Reads until the bytes differ from the HTTP/2 preface or are all of it. To be called once,
     /// before Pingora gets the connection: its own look takes 24 bytes however long they take,
-    /// and does not end when the server stops.
+    /// and does not end when the server stops. Gives the beginning of the first HTTP/1 request; `None`
+    /// for HTTP/2, whose preface is read again.
     ///
     /// # Errors
     /// The client left, or said nothing within the time for a head.
-    pub async fn sniff(&mut self) -> io::Result<()> {
-        let mut seen = Vec::with_capacity(FIRST_READ);
+    pub(crate) async fn sniff(&mut self) -> io::Result<Option<BytesMut>> {
+        let mut seen = BytesMut::with_capacity(FIRST_READ);
         while seen.len() < H2_PREFACE.len() && H2_PREFACE.starts_with(&seen) {
             match self.read_buf(&mut seen).await? {
                 0 if seen.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -34,14 +36,31 @@ impl Connection {
             }
         }
         self.first = false;
-        if seen.starts_with(H2_PREFACE) {
-            *self.phase.get_mut() = OPEN;
-            self.timer = None;
+        if !seen.starts_with(H2_PREFACE) {
+            return Ok(Some(seen));
         }
-        // They are counted again when they are read again.
-        self.head_bytes = 0;
-        self.peeked = seen;
-        Ok(())
+        *self.phase.get_mut() = OPEN;
+        self.timer = None;
+        self.peeked = seen.into();
+        Ok(None)
+    }
+
+    /// The client has sent the first `n` bytes of the next request already.
+    pub(crate) fn head_ahead(&mut self, n: usize) {
+        *self.phase.get_mut() = HEAD;
+        self.head_bytes = n;
+        self.deadline = None;
+    }
+
+    /// Reads the beginning of the next HTTP/1 request. Empty when the client has left.
+    ///
+    /// # Errors
+    /// The client left, or was silent for longer than a connection may be kept.
+    pub(crate) async fn next_head(&mut self) -> io::Result<BytesMut> {
+        *self.phase.get_mut() = IDLE;
+        let mut head = BytesMut::with_capacity(FIRST_READ);
+        self.read_buf(&mut head).await?;
+        Ok(head)
     }
 
     /// While nothing can be read: times a head, ends what is endless when the server stops.
@@ -58,20 +77,39 @@ impl Connection {
             let why = "the server stops";
             return Poll::Ready(io::Error::new(io::ErrorKind::ConnectionAborted, why));
         }
-        if phase == OPEN || (phase == IDLE && !self.first) {
-            self.timer = None;
+        if phase == OPEN {
             return Poll::Pending;
         }
-        let timeout = self.header_timeout;
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + timeout)));
-        ready!(timer.as_mut().poll(cx));
+        let deadline = match self.deadline {
+            Some((timed, deadline)) if timed == phase => deadline,
+            _ => {
+                let idle = phase == IDLE && !self.first;
+                let timeout = if idle { self.keepalive_timeout } else { self.header_timeout };
+                let deadline = Instant::now() + timeout;
+                self.deadline = Some((phase, deadline));
+                deadline
+            }
+        };
+        ready!(self.poll_until(deadline, cx));
         if phase == HEAD {
             let detail = "the request head did not arrive in time";
             self.refuse(cx, &Problem::new(StatusCode::REQUEST_TIMEOUT, "header-timeout", detail));
         }
-        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the request head took too long"))
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client was silent for too long"))
+    }
+
+    fn poll_until(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline);
+        }
     }
 
     /// Counts bytes of a head. `Err` when it is too long to be one.
@@ -81,10 +119,11 @@ impl Connection {
             IDLE => {
                 *self.phase.get_mut() = HEAD;
                 self.head_bytes = 0;
-                if !self.first {
-                    // Whatever is left of an earlier head's timer.
-                    self.timer = None;
-                }
+                // The time of the first head runs on from the accept.
+                self.deadline = match self.deadline {
+                    Some((_, deadline)) if self.first => Some((HEAD, deadline)),
+                    _ => None,
+                };
             }
             _ => {}
         }

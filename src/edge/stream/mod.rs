@@ -58,7 +58,8 @@ use crate::{
     },
 };
 
-/// Durable Streams on a Pingora session.
+/// Durable Streams on a Pingora session. Clones are the same.
+#[derive(Clone)]
 pub struct DurableStreams {
     engine: Arc<Engine>,
     pub(super) options: Arc<ArcSwap<StreamOptions>>,

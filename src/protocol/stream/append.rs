@@ -97,8 +97,8 @@ impl StreamState {
     }
 
     fn check_content_type(&self, append: &Append) -> Result<(), Rejection> {
-        let given = append.content_type.clone().ok_or(Rejection::MissingContentType)?;
-        let given = given.map_err(|()| Rejection::InvalidContentType)?;
+        let given = append.content_type.as_ref().ok_or(Rejection::MissingContentType)?;
+        let given = given.as_ref().map_err(|()| Rejection::InvalidContentType)?;
         if given.matches(&self.core.content_type) {
             Ok(())
         } else {
