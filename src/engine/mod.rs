@@ -319,7 +319,9 @@ impl Engine {
         let state = inner.assigned.as_mut()?;
         let Expiry::Ttl(seconds) = state.core.expiry else { return None };
         state.touched = state.touched.max(now);
-        if now.millis() < stored.millis().saturating_add(touch_slack_millis(seconds)) {
+        let early = now.millis() < stored.millis().saturating_add(touch_slack_millis(seconds));
+        // A refused commit would make the cell load its stream again, with every read anew.
+        if early || self.store.writable().is_err() {
             return None;
         }
         let id = state.core.id;
