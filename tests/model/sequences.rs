@@ -19,7 +19,7 @@ use crate::{
 struct Pair {
     engine: Arc<Engine>,
     clock: ManualClock,
-    _dir: Option<tempfile::TempDir>,
+    _dir: Box<dyn std::any::Any + Send>,
     model: Model,
     /// Live readers, each with the stream it watches.
     watches: Vec<(usize, TailWatch)>,
