@@ -219,6 +219,7 @@ impl Engine {
                 let stored = self.touch(cell, inner, now);
                 let mut watch = inner.watch(view.core.id);
                 if matches!(view.core.expiry, Expiry::Ttl(_)) {
+                    inner.keep(view.core.id);
                     watch.keep_alive(cell.clone(), self.clock.clone());
                 }
                 Ok((view, watch, stored))
