@@ -137,6 +137,11 @@ fn upstream(config: &Config, upstream: &Upstream, path: &str, problems: &mut Pro
         if upstream.servers.iter().take(index).any(|other| other == server) {
             problems.broken(&[(&item, &value)], "is there twice".to_owned(), "remove one");
         }
+        if upstream.servers.first().is_some_and(|first| first.tls != server.tls) {
+            let rule = "mixes http and https servers in one upstream".to_owned();
+            let fix = "write all of them with http:// or all with https://";
+            problems.broken(&[(&item, &value)], rule, fix);
+        }
         let is_ourselves =
             |own: &SocketAddr| own.port() == server.port && own.ip().to_string() == server.host;
         if config.listen.iter().any(is_ourselves) {

@@ -428,6 +428,10 @@ fn messages_name_place_key_value_rule_and_fix() {
             "t.yaml:1:42: upstreams[0].tls has no effect: no server of this upstream uses https; write https:// in servers, or remove it",
         ),
         (
+            "upstreams:\n- servers: [http://a:1, https://b:2]\n",
+            r#"t.yaml:2:25: upstreams[0].servers[1] = "https://b:2" mixes http and https servers in one upstream; write all of them with http:// or all with https://"#,
+        ),
+        (
             "cors: {origins: ['*', 'https://a.b']}\n",
             r#"t.yaml:1:17: cors.origins has "*" beside other origins; "*" covers them all; keep one or the other"#,
         ),

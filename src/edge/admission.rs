@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 
@@ -40,12 +40,21 @@ pub(crate) fn configure(
 /// Judges a request head.
 ///
 /// # Errors
-/// 400 without a host, 414 for the URI, 431 for the fields.
+/// 400 for the host, 414 for the URI, 431 for the fields, 501 for the transfer coding.
 pub(crate) fn check(request: &RequestHeader, limits: &HttpLimits) -> Result<(), Problem> {
     // RFC 9112 §3.2. HTTP/2 has its own field for it, HTTP/1.0 has none.
     if request.version == http::Version::HTTP_11 && !request.headers.contains_key(header::HOST) {
         let detail = "an HTTP/1.1 request needs a Host field";
         return Err(Problem::new(StatusCode::BAD_REQUEST, "host-missing", detail));
+    }
+    if !request.headers.get(header::HOST).is_none_or(is_host) {
+        let detail = "the Host field is not a host with an optional port";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "host-invalid", detail));
+    }
+    // RFC 9112 §6.1: the body would be kept, or passed on, in a coding that nobody takes off again.
+    if request.headers.contains_key(header::TRANSFER_ENCODING) && !is_chunked(request) {
+        let detail = "the only transfer coding known here is chunked, once";
+        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "transfer-coding", detail));
     }
     let uri = request.raw_path().len();
     if uri > limits.max_uri {
@@ -75,6 +84,18 @@ pub(crate) fn check(request: &RequestHeader, limits: &HttpLimits) -> Result<(), 
         ));
     }
     Ok(())
+}
+
+/// `uri-host [":" port]` by its characters (RFC 9110 §7.2); it ends up in `Location`.
+fn is_host(value: &HeaderValue) -> bool {
+    let known = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(byte);
+    value.as_bytes().iter().all(known)
+}
+
+fn is_chunked(request: &RequestHeader) -> bool {
+    let mut codings = request.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let first = codings.next().is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    first && codings.next().is_none()
 }
 
 /// Whether the client waits for `100 Continue` before it sends the body.

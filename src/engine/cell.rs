@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     protocol::{
-        Expiry, Offset, StreamCore, StreamEvent, StreamId, StreamPath, StreamState, Tail, Timestamp,
+        Offset, StreamCore, StreamEvent, StreamId, StreamPath, StreamState, Tail, Timestamp,
     },
     store::{AnyStore, Commit, Committed, Loaded, LogEpoch, StoreError},
 };
@@ -71,6 +71,8 @@ pub(super) struct Inner {
     durable_version: u64,
     pending: VecDeque<Pending>,
     live: Option<LiveTail>,
+    /// The stream whose sliding TTL does not run out, and the live readers that keep it.
+    kept: (Option<StreamId>, usize),
 }
 
 /// The stream as readers may see it.
@@ -127,11 +129,9 @@ impl Inner {
         self.assigned.as_ref().is_some_and(|state| state.is_expired(now)) && !self.is_read_live()
     }
 
-    /// Someone reads the assigned stream live, and its expiry is one that reads push back.
     fn is_read_live(&self) -> bool {
-        let sliding =
-            self.assigned.as_ref().is_some_and(|s| matches!(s.core.expiry, Expiry::Ttl(_)));
-        sliding && self.live.as_ref().is_some_and(LiveTail::is_watched)
+        let (id, readers) = self.kept;
+        readers > 0 && self.assigned.as_ref().is_some_and(|state| id == Some(state.core.id))
     }
 
     /// Begins the TTL anew if only its live readers have kept the stream until now.
@@ -139,6 +139,21 @@ impl Inner {
         let kept = self.is_read_live();
         if let Some(state) = self.assigned.as_mut().filter(|s| kept && s.is_expired(now)) {
             state.touched = state.touched.max(now);
+        }
+    }
+
+    /// A live reader of a stream with a sliding TTL comes.
+    pub(super) fn keep(&mut self, id: StreamId) {
+        let (kept, readers) = self.kept;
+        self.kept = (Some(id), if kept == Some(id) { readers + 1 } else { 1 });
+    }
+
+    /// It leaves. Perhaps the time was up before anyone looked: then it has kept the stream until now, and
+    /// may be about to come back, as it must when an SSE connection is recycled.
+    pub(super) fn unkeep(&mut self, id: StreamId, now: Timestamp) {
+        if self.kept.0 == Some(id) {
+            self.renew_read_live(now);
+            self.kept.1 = self.kept.1.saturating_sub(1);
         }
     }
 

@@ -13,8 +13,8 @@ use super::{
     present, reader, reloading, view,
 };
 use crate::protocol::{
-    Create, CreateOutcome, Decision, Fork, ForkSource, Offset, Rejection, StreamId, StreamPath,
-    StreamState, count_messages,
+    Create, CreateOutcome, Decision, Fork, ForkSource, JsonError, Offset, Rejection, StreamId,
+    StreamPath, StreamState, count_messages, store_messages,
 };
 
 /// A fork's source, resolved before any lock is taken.
@@ -22,6 +22,7 @@ struct Source {
     cell: Arc<StreamCell>,
     id: StreamId,
     position: Offset,
+    json: bool,
 }
 
 impl Engine {
@@ -46,9 +47,18 @@ impl Engine {
             Some(fork) if !occupied => Some(self.resolve(fork).await?),
             _ => None,
         };
+        let json = match (&create.content_type, &source) {
+            (Some(asked), _) => asked.is_json(),
+            (None, source) => source.as_ref().is_some_and(|source| source.json),
+        };
+        // Parsing is long work, so it is done outside the lock, and not at all where a stream lives.
+        let stored = (!occupied).then(|| match json && !body.is_empty() {
+            true => store_messages(&body),
+            false => Ok(body),
+        });
         let (outcome, wait) = match source {
-            None => self.create_in(&cell, create, None, body)?,
-            Some(source) => self.create_fork(&cell, create, &source, body)?,
+            None => self.create_in(&cell, create, None, stored)?,
+            Some(source) => self.create_fork(&cell, create, &source, stored)?,
         };
         durable(wait).await?;
         outcome
@@ -59,12 +69,12 @@ impl Engine {
         cell: &Arc<StreamCell>,
         create: &Create,
         source: &Source,
-        body: Bytes,
+        stored: Option<Result<Bytes, JsonError>>,
     ) -> Result<(Result<CreateOutcome, Rejection>, Option<Reply>), Rejection> {
         if Arc::ptr_eq(cell, &source.cell) {
             return Err(Rejection::SourceNotFound);
         }
-        self.create_in(cell, create, Some(source), body)
+        self.create_in(cell, create, Some(source), stored)
     }
 
     fn create_in(
@@ -72,7 +82,7 @@ impl Engine {
         cell: &Arc<StreamCell>,
         create: &Create,
         source: Option<&Source>,
-        body: Bytes,
+        stored: Option<Result<Bytes, JsonError>>,
     ) -> Result<(Result<CreateOutcome, Rejection>, Option<Reply>), Rejection> {
         let (mut inner, mut source_inner) = lock_both(cell, source.map(|source| &*source.cell));
         if !inner.loaded || source_inner.as_ref().is_some_and(|source| !source.loaded) {
@@ -86,10 +96,10 @@ impl Engine {
             }
             return Ok((confirmed, inner.settled()));
         }
-        if create.fork.is_some() && source.is_none() {
-            // The path was taken when the source was looked up and is free now.
+        let Some(stored) = stored else {
+            // The path was taken when it was looked at and is free now.
             return Err(reloading());
-        }
+        };
         let fork_source = match (source, &source_inner) {
             (Some(source), Some(locked)) => {
                 let state = locked.assigned.as_ref().filter(|state| state.core.id == source.id);
@@ -98,8 +108,8 @@ impl Engine {
             }
             _ => None,
         };
-        self.check_new(body.len())?;
-        let decision = StreamState::create(&cell.path, create, fork_source, body, now)?;
+        self.check_new(stored.as_ref().map_or(0, Bytes::len))?;
+        let decision = StreamState::create(&cell.path, create, fork_source, stored, now)?;
         let (event, outcome) = match decision {
             Decision::Commit(event, outcome) => (event, outcome),
             Decision::Reply(outcome) => return Ok((Ok(outcome), inner.settled())),
@@ -160,7 +170,7 @@ impl Engine {
             }
             position
         };
-        Ok(Source { cell, id: core.id, position })
+        Ok(Source { cell, id: core.id, position, json: core.content_type.is_json() })
     }
 
     /// The position `count` messages after `anchor`, which must be a message boundary.

@@ -117,12 +117,10 @@ impl TailWatch {
     }
 }
 
-/// A reader that leaves after the time was up, but before anyone looked, has kept the stream until now: it
-/// may be about to come back, as it must when an SSE connection is recycled.
 impl Drop for TailWatch {
     fn drop(&mut self) {
         if let Some((cell, clock)) = &self.kept {
-            cell.inner.lock().renew_read_live(clock.now());
+            cell.inner.lock().unkeep(self.id, clock.now());
         }
     }
 }

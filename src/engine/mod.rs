@@ -219,6 +219,7 @@ impl Engine {
                 let stored = self.touch(cell, inner, now);
                 let mut watch = inner.watch(view.core.id);
                 if matches!(view.core.expiry, Expiry::Ttl(_)) {
+                    inner.keep(view.core.id);
                     watch.keep_alive(cell.clone(), self.clock.clone());
                 }
                 Ok((view, watch, stored))
@@ -319,7 +320,9 @@ impl Engine {
         let state = inner.assigned.as_mut()?;
         let Expiry::Ttl(seconds) = state.core.expiry else { return None };
         state.touched = state.touched.max(now);
-        if now.millis() < stored.millis().saturating_add(touch_slack_millis(seconds)) {
+        let early = now.millis() < stored.millis().saturating_add(touch_slack_millis(seconds));
+        // A refused commit would make the cell load its stream again, with every read anew.
+        if early || self.store.writable().is_err() {
             return None;
         }
         let id = state.core.id;

@@ -34,6 +34,19 @@ impl Slice {
         self.chunks.is_empty()
     }
 
+    /// Whether this is the first byte.
+    pub fn starts_with(&self, byte: u8) -> bool {
+        self.chunks.first().and_then(|chunk| chunk.first()) == Some(&byte)
+    }
+
+    /// Drops the first byte; the end stays.
+    pub fn skip_first(&mut self) {
+        if let Some(first) = self.chunks.first_mut() {
+            let _ = (!first.is_empty()).then(|| first.split_to(1));
+        }
+        self.chunks.retain(|chunk| !chunk.is_empty());
+    }
+
     /// Drops the last `bytes` bytes.
     pub fn cut(&mut self, bytes: usize) {
         self.end = Offset::new(self.end.position() - bytes as u64);

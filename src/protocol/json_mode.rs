@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 pub const MESSAGE_END: u8 = 0x1e;
 
 /// Why a body is not JSON.
-pub(super) type JsonError = serde_json::Error;
+pub type JsonError = serde_json::Error;
 
 /// Turns a request body into stored form. A top-level array is flattened by one level; an empty one
 /// gives no bytes. All of the body is accepted or none.

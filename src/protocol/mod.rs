@@ -34,7 +34,7 @@ pub use cursor::Cursor;
 pub use event::{Appended, Created, ForkPoint, StreamEvent};
 pub use expiry::{Expiry, Timestamp};
 pub use json_mode::{
-    MESSAGE_END, count_messages, frame_array, is_message_boundary, store_messages,
+    JsonError, MESSAGE_END, count_messages, frame_array, is_message_boundary, store_messages,
 };
 pub use offset::{Offset, ReadFrom};
 pub use path::{MAX_PATH_BYTES, PathError, StreamPath};

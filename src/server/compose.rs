@@ -6,6 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use http::StatusCode;
 use parking_lot::Mutex;
 use pingora::{server::ShutdownWatch, services::background::BackgroundService};
 
@@ -227,11 +228,9 @@ fn upstream_options(configured: &config::Upstream) -> UpstreamOptions {
             ca: configured.tls.ca.clone(),
         }),
         http2: configured.http2,
-        host: match (configured.host, configured.servers.first()) {
-            (config::HostHeader::Upstream, Some(first)) => {
-                upstream::HostHeader::Rewrite(authority(first))
-            }
-            _ => upstream::HostHeader::Preserve,
+        host: match configured.host {
+            config::HostHeader::Upstream => upstream::HostHeader::Server,
+            config::HostHeader::Preserve => upstream::HostHeader::Preserve,
         },
         connect_timeout: configured.connect_timeout.get(),
         read_timeout: configured.read_timeout.get(),
@@ -244,7 +243,10 @@ fn upstream_options(configured: &config::Upstream) -> UpstreamOptions {
 
 fn health_check(configured: &config::HealthCheck) -> upstream::HealthCheck {
     upstream::HealthCheck {
-        probe: upstream::HealthProbe::Http(configured.path.as_str().to_owned()),
+        probe: upstream::HealthProbe::Http {
+            path: configured.path.as_str().to_owned(),
+            status: StatusCode::from_u16(configured.expect_status).unwrap_or(StatusCode::OK),
+        },
         interval: configured.interval.get(),
         timeout: configured.timeout.get(),
         failures: configured.unhealthy as usize,

@@ -4,13 +4,13 @@
 
 mod deploy;
 mod endpoints;
-#[path = "../proxy/harness.rs"]
-#[expect(dead_code, unreachable_pub, reason = "shared with the tests of the proxy")]
-mod harness;
 mod load;
 mod process;
 mod reload;
 mod scrape;
-#[path = "../support/upstreams.rs"]
-#[expect(dead_code, unreachable_pub, reason = "shared with the tests of the proxy")]
-mod upstreams;
+#[path = "../support/mod.rs"]
+#[expect(unreachable_pub, reason = "shared with other test binaries")]
+mod support;
+
+use support as harness;
+use support::upstreams;

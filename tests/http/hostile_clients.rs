@@ -16,6 +16,8 @@ for_each_store![
     a_get_with_a_body_smuggles_nothing,
     ambiguous_framing_smuggles_nothing,
     nonsense_is_answered_or_closed,
+    what_is_almost_http_is_refused_with_a_reason,
+    what_follows_a_broken_chunk_is_no_request,
     an_event_reader_that_talks_is_not_disturbed,
     http2_by_prior_knowledge,
     http2_readers_that_leave_free_their_places,
@@ -204,6 +206,45 @@ async fn ambiguous_framing_smuggles_nothing(kind: Kind) {
         assert_eq!(world.head("/a").await.status, 200, "{fields}: DELETE was run; {said}");
     }
     world.at_rest().await;
+}
+
+async fn what_is_almost_http_is_refused_with_a_reason(kind: Kind) {
+    let world = text(kind).await;
+    let put = |target: &str, fields: &str| {
+        format!("PUT {target} HTTP/1.1\r\ncontent-type: text/plain\r\n{fields}\r\n")
+    };
+    let chunks = "2\r\nyy\r\n0\r\n\r\n";
+    for (request, status, code) in [
+        (put("/v1/stream/b", "host: a b/c\r\n"), 400, "host-invalid"),
+        (post("transfer-encoding: gzip, chunked") + chunks, 501, "transfer-coding"),
+        (
+            post("transfer-encoding: chunked\r\ntransfer-encoding: chunked") + chunks,
+            501,
+            "transfer-coding",
+        ),
+    ] {
+        let reply = world.server.ask(&request).await;
+        assert_eq!((reply.status, reply.code().as_str()), (status, code), "{request}");
+    }
+    assert_eq!(world.get("/a").await.text(), "", "nothing was stored");
+    for host in ["t", "t:80", "[::1]:80", "xn--bcher-kva.example", ""] {
+        let target = format!("/v1/stream/{}", host.len());
+        let reply = world.server.ask(put(&target, &format!("host: {host}\r\n"))).await;
+        assert_eq!(reply.status, 201, "{host:?}: {reply:?}");
+    }
+}
+
+async fn what_follows_a_broken_chunk_is_no_request(kind: Kind) {
+    let world = text(kind).await;
+    let inner = String::from_utf8(request("DELETE", "/a", "", b"")).unwrap();
+    for broken in ["2\r\nyyzz", "-2\r\n", "zz\r\n", "0x2\r\nyy\r\n", "ffffffffffffffffff\r\n"] {
+        let mut client = world.server.connect().await;
+        let head = post("transfer-encoding: chunked");
+        client.send(format!("{head}{broken}\r\n0\r\n\r\n{inner}")).await;
+        assert_eq!(soon(client.reply()).await.status, 400, "{broken:?}");
+        assert!(soon(client.is_closed()).await, "{broken:?}: more was answered");
+        assert_eq!(world.head("/a").await.status, 200, "{broken:?}: DELETE was run");
+    }
 }
 
 async fn nonsense_is_answered_or_closed(kind: Kind) {

@@ -14,6 +14,7 @@ for_each_store![
     json_comes_as_arrays,
     binary_comes_as_base64,
     line_ends_in_data_never_break_framing,
+    a_line_end_split_over_appends_is_one,
     characters_split_over_appends_come_whole,
     bytes_that_are_no_text_do_not_stop_a_text_stream,
     long_history_comes_in_windows,
@@ -143,6 +144,33 @@ async fn line_ends_in_data_never_break_framing(kind: Kind) {
         assert_eq!(data, body.replace("\r\n", "\n").replace('\r', "\n"), "{body:?}");
         assert!(control.get("streamClosed").is_none(), "{body:?}");
     }
+}
+
+/// What the events of a text stream say, joined, is the text with its line ends as LF, wherever it was cut.
+async fn a_line_end_split_over_appends_is_one(kind: Kind) {
+    let world = text(kind, "").await;
+    let mut sse = world.sse("/a?offset=-1&live=sse", "").await;
+    soon(sse.event()).await;
+    let mut written = String::new();
+    for part in ["a\r", "\nb", "\r", "\n", "\n", "c\r", "d\n", "\re\r", "\r", "\nf"] {
+        world.append("/a", "text/plain", part).await;
+        written.push_str(part);
+    }
+    let lines = written.replace("\r\n", "\n").replace('\r', "\n");
+    let mut read = String::new();
+    while read.len() < lines.len() || !read.ends_with('f') {
+        let event = soon(sse.event()).await;
+        if event.name == "data" {
+            read.push_str(&event.data);
+            continue;
+        }
+        // A reader that comes back here misses and repeats as little.
+        let next = event.control()["streamNextOffset"].as_str().unwrap().to_owned();
+        let mut again = world.sse(&format!("/a?offset={next}&live=sse"), "").await;
+        let (rest, _) = soon(again.catch_up()).await;
+        assert_eq!(format!("{read}{}", rest.concat()), lines, "from {next}");
+    }
+    assert_eq!(read, lines);
 }
 
 async fn characters_split_over_appends_come_whole(kind: Kind) {

@@ -8,3 +8,6 @@ mod model;
 mod ops;
 mod sequences;
 mod stores;
+#[path = "../support/mod.rs"]
+#[expect(unreachable_pub, reason = "shared with other test binaries")]
+mod support;

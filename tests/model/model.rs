@@ -28,6 +28,8 @@ pub(crate) struct Stream {
     seq: Option<String>,
     producers: BTreeMap<String, ProducerState>,
     touched: u64,
+    /// Live readers, under whom a sliding TTL does not run out.
+    readers: usize,
     source: Option<usize>,
     pub(crate) soft: bool,
     pub(crate) removed: bool,
@@ -55,6 +57,11 @@ impl Stream {
     }
 
     fn expired(&self, now: u64) -> bool {
+        let kept = self.readers > 0 && matches!(self.expiry, Expiry::Ttl(_));
+        self.time_is_up(now) && !kept
+    }
+
+    fn time_is_up(&self, now: u64) -> bool {
         match self.expiry {
             Expiry::Never => false,
             Expiry::Ttl(seconds) => self.touched + seconds * 1000 <= now,
@@ -92,6 +99,26 @@ impl Model {
         Ok(id)
     }
 
+    /// A live read begins.
+    pub(crate) fn watch(&mut self, path: &str) -> Result<usize, Code> {
+        let id = self.open(path)?;
+        self.streams[id].readers += 1;
+        Ok(id)
+    }
+
+    /// A live read ends.
+    pub(crate) fn unwatch(&mut self, id: usize) {
+        self.renew(id);
+        self.streams[id].readers -= 1;
+    }
+
+    fn renew(&mut self, id: usize) {
+        let stream = &mut self.streams[id];
+        if stream.readers > 0 && stream.time_is_up(self.now) {
+            stream.touched = self.now;
+        }
+    }
+
     /// Deletes a stream, softly while it has forks, and what only it kept alive.
     fn remove(&mut self, id: usize) {
         if self.has_forks(id) {
@@ -116,6 +143,7 @@ impl Model {
     pub(crate) fn sweep(&mut self) -> bool {
         let mut removed = false;
         for id in 0..self.streams.len() {
+            self.renew(id);
             let stream = &self.streams[id];
             if !stream.removed && !stream.soft && stream.expired(self.now) {
                 self.remove(id);
@@ -173,6 +201,7 @@ impl Model {
             seq: None,
             producers: BTreeMap::new(),
             touched: self.now,
+            readers: 0,
             source: source.map(|(id, _)| id),
             soft: false,
             removed: false,

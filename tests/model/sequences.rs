@@ -19,7 +19,7 @@ use crate::{
 struct Pair {
     engine: Arc<Engine>,
     clock: ManualClock,
-    _dir: Option<tempfile::TempDir>,
+    _dir: Box<dyn std::any::Any + Send>,
     model: Model,
     /// Live readers, each with the stream it watches.
     watches: Vec<(usize, TailWatch)>,
@@ -83,13 +83,18 @@ impl Pair {
             }
             Op::Watch(at) => {
                 let seen = code(self.engine.open_live(&path(at)).await);
-                let expected = self.model.open(at);
+                let expected = self.model.watch(at);
                 assert_eq!(seen.as_ref().err(), expected.as_ref().err(), "open_live");
                 if let (Ok((_, watch)), Ok(id)) = (seen, expected) {
                     self.watches.push((id, watch));
                 }
             }
-            Op::Unwatch => self.watches.clear(),
+            Op::Unwatch => {
+                for (id, watch) in self.watches.drain(..) {
+                    drop(watch);
+                    self.model.unwatch(id);
+                }
+            }
             Op::Advance(millis) => self.advance(millis),
             Op::Sweep => {
                 self.engine.sweep_due().await;

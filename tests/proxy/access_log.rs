@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use durable_streams_server::edge::EdgeOptions;
 use serde_json::Value;
 
-use crate::harness::{TestServer, edge, eventually, to};
-use crate::upstreams::{Upstream, ok};
+use crate::support::upstreams::{Upstream, ok};
+use crate::support::{TestServer, edge, eventually, to};
 
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);

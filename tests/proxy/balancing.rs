@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use durable_streams_server::edge::upstream::{Balance, HealthCheck, HealthProbe, UpstreamOptions};
+use durable_streams_server::edge::upstream::{
+    Balance, HealthCheck, HealthProbe, HostHeader, UpstreamOptions,
+};
 use tokio::io::AsyncReadExt;
 
-use crate::harness::{TestServer, edge, eventually, to, to_addrs};
-use crate::upstreams::{Speak, Upstream, free_port, ok};
+use crate::support::upstreams::{Speak, Upstream, ok, refusing_port};
+use crate::support::{TestServer, edge, eventually, to, to_addrs};
 
 async fn named(name: &'static str) -> Upstream {
     Upstream::http(move |_| async move { ok(name) }).await
@@ -63,7 +65,7 @@ async fn consistent_hashing_keeps_a_key_with_its_server() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_refuses_connections_is_passed_over_for_any_method() {
     let alive = named("alive").await;
-    let dead = free_port().await.local_addr().unwrap();
+    let (_refuses, dead) = refusing_port();
     let server = TestServer::start(edge(vec![to_addrs(&[dead, alive.addr])]));
     for method in ["GET", "POST"] {
         for _ in 0..4 {
@@ -140,18 +142,50 @@ fn every(interval: u64, probe: HealthProbe) -> Option<HealthCheck> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tcp_check_takes_a_dead_server_out_and_brings_it_back() {
-    let listener = free_port().await;
-    let addr = listener.local_addr().unwrap();
-    drop(listener);
+    let (socket, addr) = refusing_port();
     let options = UpstreamOptions { health: every(50, HealthProbe::Tcp), ..to_addrs(&[addr]) };
     let server = TestServer::start(edge(vec![options]));
     eventually("the dead server is out", || async {
         server.get("/").await.text().contains("no server of the upstream is healthy")
     })
     .await;
-    let listener = tokio::net::TcpListener::bind(addr).await.unwrap();
+    let listener = socket.listen(16).unwrap();
     let _alive = Upstream::serve(listener, Speak::Http1, None, |_| async { ok("back") }).await;
     eventually("it is back", || async { server.get("/").await.text() == "back" }).await;
+}
+
+fn asks_for_healthz(status: http::StatusCode) -> HealthProbe {
+    HealthProbe::Http { path: "/healthz".into(), status }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http_check_wants_its_own_status_and_asks_each_server_by_its_name() {
+    let picky = |answers: http::StatusCode| {
+        Upstream::http(move |request: http::Request<_>| async move {
+            let own = request.headers()[http::header::HOST].to_str().unwrap().to_owned();
+            let mut response = ok(own);
+            if request.uri().path() == "/healthz" {
+                *response.status_mut() = answers;
+            }
+            response
+        })
+    };
+    let well = picky(http::StatusCode::NO_CONTENT).await;
+    let sick = picky(http::StatusCode::OK).await;
+    let health = every(50, asks_for_healthz(http::StatusCode::NO_CONTENT));
+    let host = HostHeader::Server;
+    let options = UpstreamOptions { health, host, ..to(&[&well, &sick]) };
+    let server = TestServer::start(edge(vec![options]));
+    let name = well.addr.to_string();
+    eventually("only 204 is good here", || async {
+        for _ in 0..4 {
+            if server.get("/").await.text() != name {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,7 +204,7 @@ async fn an_http_check_believes_the_status() {
     })
     .await;
     let other = named("other").await;
-    let health = every(50, HealthProbe::Http("/healthz".into()));
+    let health = every(50, asks_for_healthz(http::StatusCode::OK));
     let server =
         TestServer::start(edge(vec![UpstreamOptions { health, ..to(&[&patient, &other]) }]));
     let only_other = || async {

@@ -8,8 +8,8 @@ use hyper::body::Frame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use crate::harness::TestServer;
-use crate::upstreams::{Body, Upstream, echo_body, full, ok};
+use crate::support::TestServer;
+use crate::support::upstreams::{Body, Upstream, echo_body, full, ok};
 
 /// A body fed from a channel.
 fn fed(receiver: mpsc::UnboundedReceiver<&'static str>) -> Body {

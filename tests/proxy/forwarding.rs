@@ -2,8 +2,8 @@
 
 use durable_streams_server::edge::EdgeOptions;
 
-use crate::harness::{TestServer, edge, to};
-use crate::upstreams::{Upstream, echo_head, full};
+use crate::support::upstreams::{Upstream, echo_head, full};
+use crate::support::{TestServer, edge, to};
 
 const SPOOF: &str = "GET / HTTP/1.1\r\nhost: a.example\r\nx-forwarded-for: 1.2.3.4\r\n\
     x-forwarded-proto: https\r\nx-forwarded-host: evil.example\r\nforwarded: for=1.2.3.4\r\n\

@@ -6,8 +6,8 @@ use durable_streams_server::edge::{EdgeOptions, HttpLimits};
 use http::Request;
 use tokio::net::TcpStream;
 
-use crate::harness::{PATIENCE, TestServer, edge, to};
-use crate::upstreams::{Upstream, echo_body, echo_head, ok};
+use crate::support::upstreams::{Upstream, echo_body, echo_head, ok};
+use crate::support::{PATIENCE, TestServer, edge, to};
 
 type Sender = h2::client::SendRequest<Bytes>;
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use durable_streams_server::edge::{EdgeOptions, HttpLimits};
 
-use crate::harness::{TestServer, edge, to};
-use crate::upstreams::{Upstream, echo_body, echo_head, ok};
+use crate::support::upstreams::{Upstream, echo_body, echo_head, ok};
+use crate::support::{TestServer, edge, to};
 
 fn limited(limits: HttpLimits) -> TestServer {
     TestServer::start(EdgeOptions { limits, ..EdgeOptions::default() })
@@ -104,7 +104,7 @@ async fn one_connection_too_many_is_503_and_there_is_room_again() {
     assert_eq!((reply.status, reply.code().as_str()), (503, "too-many-connections"));
     assert_eq!(reply.header("retry-after"), Some("1"));
     open.clear();
-    crate::harness::eventually("a permit comes back", || async {
+    crate::support::eventually("a permit comes back", || async {
         server.get("/").await.status == 404
     })
     .await;

@@ -8,7 +8,6 @@ mod balancing;
 mod bodies;
 mod forwarding;
 mod h2;
-mod harness;
 mod hygiene;
 mod routes;
 mod signals;
@@ -16,6 +15,4 @@ mod stop;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
-#[path = "../support/upstreams.rs"]
-mod upstreams;
 mod websocket;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use durable_streams_server::edge::EdgeOptions;
 use durable_streams_server::edge::upstream::{HostHeader, UpstreamOptions, UpstreamServer};
 
-use crate::harness::{TestServer, edge, to, to_addrs};
-use crate::upstreams::{Upstream, echo_head, free_port, ok};
+use crate::support::upstreams::{Upstream, echo_head, ok, refusing_port};
+use crate::support::{TestServer, edge, eventually, to, to_addrs};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_an_upstream_the_answer_says_so() {
@@ -82,8 +82,26 @@ async fn the_host_is_kept_or_rewritten() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_host_may_be_that_of_the_chosen_server() {
+    let (one, two) = (Upstream::http(echo_head).await, Upstream::http(echo_head).await);
+    let options = UpstreamOptions { host: HostHeader::Server, ..to(&[&one, &two]) };
+    let server = TestServer::start(edge(vec![options]));
+    for _ in 0..4 {
+        server.get("/").await;
+    }
+    for upstream in [&one, &two] {
+        let asked = format!("/{}", upstream.addr.port());
+        let expected = format!("\nhost: {}\n", upstream.addr);
+        eventually("each is asked under its own name", || async {
+            server.get(&asked).await.text().contains(&expected)
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dead_upstream_is_502_and_streams_still_answer() {
-    let dead = free_port().await.local_addr().unwrap();
+    let (_refuses, dead) = refusing_port();
     let server = TestServer::start(edge(vec![to_addrs(&[dead])]));
     for _ in 0..3 {
         let reply = server.get("/x").await;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use durable_streams_server::server::{ListenOptions, Server, ServerOptions, Stopped};
 
-use crate::harness::{Client, PATIENCE, PROMPT, edge, engine, to_addrs};
-use crate::upstreams::{Upstream, ok};
+use crate::support::upstreams::{Upstream, ok};
+use crate::support::{Client, PATIENCE, PROMPT, edge, engine, to_addrs};
 
 const UPSTREAM: &str = "TEST_SERVER_UPSTREAM";
 
@@ -117,7 +117,7 @@ async fn a_second_signal_does_not_wait() {
     let mut process = Process::start(upstream.addr);
     let mut client = idle(&process).await;
     client.send("GET /stuck HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    crate::harness::eventually("it is stuck", || async { upstream.hits() == 2 }).await;
+    crate::support::eventually("it is stuck", || async { upstream.hits() == 2 }).await;
     process.signal("TERM");
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(process.child.try_wait().unwrap().is_none(), "the request was dropped");

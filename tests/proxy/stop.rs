@@ -9,8 +9,8 @@ use durable_streams_server::edge::upstream::UpstreamOptions;
 use durable_streams_server::server::{ListenOptions, Server, ServerError, ServerOptions, Stopped};
 use tokio::sync::Notify;
 
-use crate::harness::{Client, PROMPT, TestServer, edge, engine, eventually, to};
-use crate::upstreams::{Upstream, ok};
+use crate::support::upstreams::{Upstream, ok};
+use crate::support::{Client, PROMPT, TestServer, edge, engine, eventually, to};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_connections_do_not_hold_up_a_stop() {

@@ -10,8 +10,8 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-use crate::harness::{TestServer, edge, engine, to};
-use crate::upstreams::{Speak, Upstream, free_port, ok};
+use crate::support::upstreams::{Speak, Upstream, free_port, ok};
+use crate::support::{TestServer, edge, engine, to};
 
 /// A server with a self-signed certificate for `name`, and that certificate as PEM in a file.
 async fn secure(name: &str, speak: Speak) -> (Upstream, tempfile::NamedTempFile) {

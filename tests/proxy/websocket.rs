@@ -6,8 +6,8 @@ use durable_streams_server::edge::{EdgeOptions, HttpLimits};
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{TestServer, edge, to};
-use crate::upstreams::{Upstream, ok};
+use crate::support::upstreams::{Upstream, ok};
+use crate::support::{TestServer, edge, to};
 
 async fn echo() -> Upstream {
     Upstream::raw(|socket| async move {
@@ -71,8 +71,8 @@ async fn an_upgrade_that_is_refused_is_an_ordinary_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_to_a_dead_upstream_is_502() {
-    let dead = crate::upstreams::free_port().await.local_addr().unwrap();
-    let server = TestServer::start(edge(vec![crate::harness::to_addrs(&[dead])]));
+    let (_refuses, dead) = crate::support::upstreams::refusing_port();
+    let server = TestServer::start(edge(vec![crate::support::to_addrs(&[dead])]));
     let url = format!("ws://{}/chat", server.addr);
     let error = tokio_tungstenite::connect_async(url).await.unwrap_err();
     let tokio_tungstenite::tungstenite::Error::Http(response) = error else {

@@ -77,6 +77,11 @@ impl Client {
         n.unwrap_or(0) > 0
     }
 
+    /// Whether bytes are there, or come within `wait`.
+    pub async fn has_answer_within(&mut self, wait: Duration) -> bool {
+        !self.buffer.is_empty() || tokio::time::timeout(wait, self.more()).await.is_ok()
+    }
+
     /// Everything up to and including `end`. Panics when the connection ends first.
     pub async fn until(&mut self, end: &[u8]) -> Vec<u8> {
         loop {

@@ -12,6 +12,8 @@ use super::client::{Client, PATIENCE, Reply};
 /// A server in this process. Stopped at once when dropped.
 pub struct TestServer {
     pub addr: SocketAddr,
+    /// The admin listener, when the options ask for one.
+    pub admin: Option<SocketAddr>,
     handle: StopHandle,
     thread: Option<std::thread::JoinHandle<Stopped>>,
 }
@@ -22,8 +24,9 @@ impl TestServer {
         let listen = ListenOptions { addresses: vec!["127.0.0.1:0".to_owned()] };
         let server = Server::bind(ServerOptions { listen, threads: 2, ..options }, engine).unwrap();
         let (addr, handle) = (server.addresses()[0], server.stop_handle());
+        let admin = server.admin_address();
         let thread = std::thread::spawn(move || server.run_without_signals());
-        TestServer { addr, handle, thread: Some(thread) }
+        TestServer { addr, admin, handle, thread: Some(thread) }
     }
 
     /// Begins a stop; a second call makes it immediate.

@@ -30,18 +30,22 @@ impl StoreKind {
 
     /// A new, empty store.
     pub fn open(self) -> Opened {
+        self.open_with(|_| {})
+    }
+
+    /// The same with a say in how files are kept.
+    pub fn open_with(self, change: impl FnOnce(&mut FileStoreOptions)) -> Opened {
         match self {
             StoreKind::Memory => {
                 Opened { store: AnyStore::Memory(MemoryStore::default()), directory: None }
             }
             StoreKind::File => {
                 let directory = tempfile::tempdir().unwrap();
-                let options = FileStoreOptions {
-                    // Hundreds of these are open at once.
-                    map_size: 1 << 30,
-                    wal_segment: 1 << 20,
-                    ..FileStoreOptions::new(directory.path())
-                };
+                let mut options = FileStoreOptions::new(directory.path());
+                // Hundreds of these are open at once.
+                options.map_size = 1 << 30;
+                options.wal_segment = 1 << 20;
+                change(&mut options);
                 let store = AnyStore::File(FileStore::open(options).unwrap());
                 Opened { store, directory: Some(directory) }
             }

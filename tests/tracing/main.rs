@@ -3,14 +3,14 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed helper fails its test")]
 
 mod collector;
-#[path = "../proxy/harness.rs"]
-#[expect(dead_code, unreachable_pub, reason = "shared with the tests of the proxy")]
-mod harness;
 #[path = "../admin/process.rs"]
 #[expect(dead_code, reason = "shared with the tests of the admin listener")]
 mod process;
 mod spans;
+#[path = "../support/mod.rs"]
+#[expect(unreachable_pub, reason = "shared with other test binaries")]
+mod support;
 mod troubles;
-#[path = "../support/upstreams.rs"]
-#[expect(dead_code, unreachable_pub, reason = "shared with the tests of the proxy")]
-mod upstreams;
+
+use support as harness;
+use support::upstreams;

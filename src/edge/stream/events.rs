@@ -139,7 +139,12 @@ impl DurableStreams {
         let encoding = Encoding::of(&view.core.content_type);
         let mut slice = self.engine.read(&view.core, from, tail.offset, WINDOW).await?;
         let held = match encoding {
-            Encoding::Text => hold_back(&mut slice, tail),
+            Encoding::Text => {
+                if slice.starts_with(b'\n') && self.ends_with_cr(view, from).await? {
+                    slice.skip_first();
+                }
+                hold_back(&mut slice, tail)
+            }
             Encoding::Json | Encoding::Base64 => false,
         };
         let mut out = Vec::with_capacity(slice.len() + slice.len() / 2 + 256);
@@ -162,6 +167,16 @@ impl DurableStreams {
             });
         }
         Ok(bytes)
+    }
+}
+
+impl DurableStreams {
+    /// Whether the byte before `from` is a CR. It has ended its line already, in an event of its own, so
+    /// an LF that follows it is the other half of one line end and not a second one.
+    async fn ends_with_cr(&self, view: &View, from: Offset) -> Result<bool, Rejection> {
+        let Some(before) = from.position().checked_sub(1) else { return Ok(false) };
+        let last = self.engine.read(&view.core, Offset::new(before), from, 1).await?;
+        Ok(last.starts_with(b'\r'))
     }
 }
 

@@ -50,7 +50,7 @@ use request::Asked;
 use super::problem::Problem;
 use crate::{
     engine::Engine,
-    protocol::{render_problem, render_rejection},
+    protocol::{Rejection, render_problem, render_rejection},
     subscriptions::Subscriptions,
     telemetry::{
         metrics::{Metrics, Mode, Traffic},
@@ -159,6 +159,11 @@ impl DurableStreams {
         }
         if options.server_timing {
             response.headers.push(times::server_timing(mode, began.elapsed()));
+        }
+        let broken = [Rejection::BodyIncomplete.code(), Rejection::BodyTimeout.code()];
+        if problem.is_some_and(|code| broken.contains(&code)) {
+            // Where the body ends is not known, so nothing after it can be a request.
+            session.set_keepalive(None);
         }
         if self.stopping() {
             // The stop may have begun after this request did.

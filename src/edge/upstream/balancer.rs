@@ -9,14 +9,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::Extensions;
 use pingora::lb::discovery::ServiceDiscovery;
-use pingora::lb::health_check::{HealthObserve, HttpHealthCheck, TcpHealthCheck};
 use pingora::lb::selection::{BackendIter, BackendSelection, Consistent, RoundRobin};
 use pingora::lb::{Backend, Backends, LoadBalancer};
 use pingora::services::background::BackgroundService;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
-use super::options::{HealthCheck, HealthProbe, UpstreamOptions, UpstreamServer};
+use super::health;
+use super::options::{UpstreamOptions, UpstreamServer};
 
 /// How often names are resolved again.
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
@@ -28,8 +28,15 @@ const MAX_LOOKS: usize = 256;
 /// A chosen server.
 pub(super) struct Server {
     pub(super) addr: SocketAddr,
+    /// Its configured address, `host:port`.
+    pub(super) authority: Arc<str>,
+}
+
+impl Server {
     /// The host part of its configured address.
-    pub(super) name: String,
+    pub(super) fn host(&self) -> &str {
+        split(&self.authority).map_or("", |(host, _)| host)
+    }
 }
 
 /// The load balancer of one upstream.
@@ -38,9 +45,9 @@ pub(super) enum Pool {
     ByKey(Arc<LoadBalancer<Consistent>>),
 }
 
-/// The host part of a server's address, kept with its backend for SNI.
+/// A server's address as configured, kept with its backend for SNI and `Host`.
 #[derive(Clone)]
-struct HostName(String);
+pub(super) struct Authority(pub(super) Arc<str>);
 
 impl Pool {
     /// # Errors
@@ -50,7 +57,7 @@ impl Pool {
             return Err("`servers` is empty; name at least one as host:port".to_owned());
         }
         for server in &options.servers {
-            split(server)?;
+            split(&server.address)?;
         }
         Ok(if options.balance.is_consistent() {
             Pool::ByKey(Arc::new(balancer(options, template)))
@@ -68,8 +75,8 @@ impl Pool {
             Pool::InTurn(balancer) => balancer.select_with(key, MAX_LOOKS, accept),
             Pool::ByKey(balancer) => balancer.select_with(key, MAX_LOOKS, accept),
         }?;
-        let name = backend.ext.get::<HostName>().map(|name| name.0.clone()).unwrap_or_default();
-        Some(Server { addr: *backend.addr.as_inet()?, name })
+        let authority = backend.ext.get::<Authority>()?.0.clone();
+        Some(Server { addr: *backend.addr.as_inet()?, authority })
     }
 
     /// Every server that is known, and whether it gets requests.
@@ -101,7 +108,7 @@ where
     let fixed = options.servers.iter().all(|s| s.address.parse::<SocketAddr>().is_ok());
     let mut backends = Backends::new(Box::new(names));
     if let Some(health) = &options.health {
-        backends.set_health_check(probe(health, options, template));
+        backends.set_health_check(health::check(health, options, template));
     }
     let mut balancer = LoadBalancer::from_backends(backends);
     balancer.update_frequency = (!fixed).then_some(RESOLVE_EVERY);
@@ -149,12 +156,11 @@ impl ServiceDiscovery for Names {
         let first = !self.started.swap(true, Ordering::Relaxed);
         let mut found = BTreeSet::new();
         for server in &self.servers {
-            let (host, _) =
-                split(server).map_err(|e| Error::explain(ErrorType::InternalError, e))?;
+            let authority: Arc<str> = server.address.as_str().into();
             match self.resolve(&server.address, first).await {
                 Ok(addrs) => found.extend(addrs.into_iter().map(|addr| {
                     let mut ext = Extensions::new();
-                    ext.insert(HostName(host.to_owned()));
+                    ext.insert(Authority(authority.clone()));
                     Backend { addr: addr.into(), weight: server.weight.max(1), ext }
                 })),
                 Err(error) => {
@@ -171,87 +177,12 @@ impl ServiceDiscovery for Names {
 }
 
 /// Splits `host:port`; the host comes back without the brackets of an IPv6 address.
-fn split(server: &UpstreamServer) -> Result<(&str, u16), String> {
-    let address = &server.address;
+pub(super) fn split(address: &str) -> Result<(&str, u16), String> {
     let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
     match parts {
         Some((host, port)) if !host.is_empty() => {
             Ok((host.trim_start_matches('[').trim_end_matches(']'), port))
         }
         _ => Err(format!("server {address:?} is not host:port, for example \"127.0.0.1:8080\"")),
-    }
-}
-
-type Check = Box<dyn pingora::lb::health_check::HealthCheck + Send + Sync>;
-
-fn probe(health: &HealthCheck, options: &UpstreamOptions, template: &HttpPeer) -> Check {
-    let observer = Box::new(Announce(options.name.clone()));
-    let sni = if template.sni.is_empty() {
-        options.servers.first().and_then(|s| split(s).ok()).map_or("", |(host, _)| host)
-    } else {
-        &template.sni
-    };
-    match &health.probe {
-        HealthProbe::Tcp => {
-            let mut check = if template.is_tls() {
-                TcpHealthCheck::new_tls(sni)
-            } else {
-                TcpHealthCheck::new()
-            };
-            check.consecutive_failure = health.failures;
-            check.consecutive_success = health.successes;
-            check.peer_template.options = template.options.clone();
-            check.peer_template.options.connection_timeout = Some(health.timeout);
-            check.peer_template.options.total_connection_timeout = Some(health.timeout);
-            check.health_changed_callback = Some(observer);
-            check
-        }
-        HealthProbe::Http(path) => {
-            let host = match &options.host {
-                super::HostHeader::Rewrite(host) => host.as_str(),
-                super::HostHeader::Preserve => sni,
-            };
-            let mut check = HttpHealthCheck::new(host, template.is_tls());
-            check.consecutive_failure = health.failures;
-            check.consecutive_success = health.successes;
-            check.peer_template = template.clone();
-            check.peer_template.sni = sni.to_owned();
-            let peer = &mut check.peer_template.options;
-            peer.connection_timeout = Some(health.timeout);
-            peer.total_connection_timeout = Some(health.timeout);
-            peer.read_timeout = Some(health.timeout);
-            if check.req.set_raw_path(path.as_bytes()).is_err() {
-                tracing::warn!(
-                    upstream = options.name,
-                    path,
-                    "not a path, health checks ask for /"
-                );
-            }
-            check.validator = Some(Box::new(|response| {
-                if response.status.is_success() {
-                    return Ok(());
-                }
-                Error::e_explain(
-                    ErrorType::CustomCode("unhealthy", response.status.as_u16()),
-                    "the health check was not answered 2xx",
-                )
-            }));
-            check.health_changed_callback = Some(observer);
-            Box::new(check)
-        }
-    }
-}
-
-/// Tells the log when a server goes and comes back.
-struct Announce(String);
-
-#[async_trait]
-impl HealthObserve for Announce {
-    async fn observe(&self, server: &Backend, healthy: bool) {
-        if healthy {
-            tracing::info!(upstream = self.0, server = %server.addr, "server is healthy again");
-        } else {
-            tracing::warn!(upstream = self.0, server = %server.addr, "server is out of rotation");
-        }
     }
 }

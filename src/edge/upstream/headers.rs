@@ -36,8 +36,13 @@ pub(crate) fn request(
     if upstream.options.strip_prefix {
         strip_prefix(upstream_request, &upstream.options.prefix)?;
     }
-    if let HostHeader::Rewrite(host) = &upstream.options.host {
-        upstream_request.insert_header(header::HOST, host.as_str())?;
+    let host = match &upstream.options.host {
+        HostHeader::Preserve => None,
+        HostHeader::Server => ctx.attempt.authority.as_deref(),
+        HostHeader::Rewrite(host) => Some(host.as_str()),
+    };
+    if let Some(host) = host {
+        upstream_request.insert_header(header::HOST, host)?;
     }
     Ok(())
 }

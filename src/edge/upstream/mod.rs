@@ -15,6 +15,7 @@ mod balancer;
 mod ca;
 pub(crate) mod failure;
 pub(crate) mod headers;
+mod health;
 mod options;
 pub(crate) mod retry;
 mod upgrade;
@@ -124,6 +125,8 @@ pub(crate) struct Attempt {
     /// Servers asked so far, in order.
     tried: Vec<SocketAddr>,
     count: usize,
+    /// The configured address of the server asked last.
+    authority: Option<Arc<str>>,
     /// What the last failed attempt would be answered with: nobody is told that no server is
     /// left, when the reason is that the only one failed.
     failure: Option<Problem>,
@@ -170,8 +173,9 @@ pub(crate) fn choose(session: &Session, ctx: &mut RequestContext) -> Result<Box<
     let mut peer = upstream.template.clone();
     peer._address = server.addr.into();
     if peer.is_tls() && peer.sni.is_empty() {
-        peer.sni = server.name;
+        peer.sni = server.host().to_owned();
     }
+    ctx.attempt.authority = Some(server.authority);
     if session.is_upgrade_req() {
         upgrade::prepare(&mut peer, upstream.options.live_timeout);
     } else if wants_event_stream(session) {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, StatusCode};
 use ipnet::IpNet;
 use pingora::proxy::Session;
 
@@ -136,6 +136,8 @@ impl Balance {
 pub enum HostHeader {
     /// What the client sent.
     Preserve,
+    /// The address of the server that was chosen.
+    Server,
     /// Always this.
     Rewrite(String),
 }
@@ -189,6 +191,11 @@ impl Default for HealthCheck {
 pub enum HealthProbe {
     /// A connection is accepted (and TLS, where it is spoken, agreed on).
     Tcp,
-    /// `GET` of this path answers 2xx.
-    Http(String),
+    /// `GET` of `path` is answered with `status`.
+    Http {
+        /// The path, with a query if it needs one.
+        path: String,
+        /// The one good status.
+        status: StatusCode,
+    },
 }

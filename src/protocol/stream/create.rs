@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Decision, StreamCore, StreamState};
 use crate::protocol::{
     ContentType, Create, Created, Expiry, ForkPoint, Offset, Rejection, StreamEvent, StreamPath,
-    Timestamp, json_mode,
+    Timestamp, json_mode::JsonError,
 };
 
 /// The longest chain of streams that a fork inherits bytes from.
@@ -54,7 +54,8 @@ impl StreamState {
         }
     }
 
-    /// Judges a `PUT` to a path where nothing lives.
+    /// Judges a `PUT` to a path where nothing lives. `stored` is its body in stored form: parsing is long
+    /// work, which the caller does before it takes any lock.
     ///
     /// # Errors
     /// [`Rejection::SourceDeleted`], [`Rejection::SourceTypeMismatch`], [`Rejection::ForkTooDeep`] for
@@ -63,7 +64,7 @@ impl StreamState {
         path: &StreamPath,
         create: &Create,
         source: Option<ForkSource<'_>>,
-        body: Bytes,
+        stored: Result<Bytes, JsonError>,
         now: Timestamp,
     ) -> Result<Decision<CreateOutcome>, Rejection> {
         let content_type = match (&create.content_type, source) {
@@ -87,11 +88,7 @@ impl StreamState {
             Some(source) if expiry_inherited => source.state.core.expiry,
             _ => create.expiry,
         };
-        let data = if content_type.is_json() && !body.is_empty() {
-            json_mode::store_messages(&body).map_err(Rejection::invalid_json)?
-        } else {
-            body
-        };
+        let data = stored.map_err(Rejection::invalid_json)?;
         let start = fork.as_ref().map_or(Offset::ZERO, |fork| fork.position);
         let outcome = CreateOutcome {
             created: true,
