@@ -4,6 +4,11 @@ use std::process::ExitCode;
 
 use durable_streams_server::cli;
 
+/// The static Linux binaries: the allocator of musl serves all threads in turn.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
