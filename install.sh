@@ -52,7 +52,9 @@ detect_platform() {
 # download <url> <file> <what it means when it is not there>
 download() {
   if have curl; then
-    status=$(curl -sSL --retry 2 --connect-timeout 20 -w '%{http_code}' -o "$2" "$1" 2>"$tmp/error") ||
+    # A redirect must not lead from https to anything else.
+    case $1 in https:*) protocols='=https' ;; *) protocols='=http,https' ;; esac
+    status=$(curl --proto "$protocols" -sSL --retry 2 --connect-timeout 20 -w '%{http_code}' -o "$2" "$1" 2>"$tmp/error") ||
       fail "cannot download $1: $(tail -n 1 "$tmp/error")"
     case $status in 2??) return ;; esac
   elif have wget; then
@@ -127,11 +129,18 @@ install_binary() {
   fi
   $as_root mkdir -p "$INSTALL_DIR" || fail "cannot create $INSTALL_DIR"
   staged=$INSTALL_DIR/.$BINARY_NAME.$$
+  [ ! -d "$INSTALL_DIR/$BINARY_NAME" ] || fail "$INSTALL_DIR/$BINARY_NAME is a directory; remove it, or choose another one"
   if ! { $as_root cp "$unpacked" "$staged" && $as_root chmod 755 "$staged" &&
     $as_root mv -f "$staged" "$INSTALL_DIR/$BINARY_NAME"; }; then
-    $as_root rm -f "$staged"
     fail "cannot write to $INSTALL_DIR"
   fi
+  staged=''
+}
+
+# Whatever happens, nothing is left behind.
+clean_up() {
+  rm -rf "$tmp"
+  [ -z "$staged" ] || $as_root rm -f "$staged"
 }
 
 main() {
@@ -148,7 +157,8 @@ main() {
   detect_platform
 
   tmp=$(mktemp -d) || fail "cannot create a temporary directory in ${TMPDIR:-/tmp}"
-  trap 'rm -rf "$tmp"' EXIT
+  staged='' as_root=''
+  trap clean_up EXIT
   trap 'exit 129' HUP
   trap 'exit 130' INT
   trap 'exit 143' TERM

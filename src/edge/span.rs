@@ -19,6 +19,9 @@ const MAX_OFFSET: usize = 64;
 
 /// Opens the span of a request whose head has been read.
 pub(crate) fn begin(tracer: &Tracer, session: &ServerSession, ctx: &mut RequestContext) {
+    if !tracer.is_on() {
+        return;
+    }
     let trusted = &ctx.settings.options.trusted_proxies;
     let trusted = forwarded::is_trusted(ctx.outcome.client, trusted);
     ctx.span = tracer.server(&session.req_header().headers, trusted);

@@ -14,8 +14,10 @@ use pingora::protocols::http::v2::server::H2Options;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::{GetSocketDigest, SocketDigest};
 use pingora::proxy::{HttpProxy, http_proxy};
+#[cfg(unix)]
+use pingora::server::ListenFds;
+use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
-use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -94,7 +96,12 @@ fn h2_options(limits: &HttpLimits) -> H2Options {
 
 #[async_trait]
 impl Service for Acceptor {
-    async fn start_service(&mut self, _fds: Option<ListenFds>, _: ShutdownWatch, _: usize) {
+    async fn start_service(
+        &mut self,
+        #[cfg(unix)] _fds: Option<ListenFds>,
+        _: ShutdownWatch,
+        _: usize,
+    ) {
         let mut loops = JoinSet::new();
         for listener in self.listeners.drain(..) {
             match TcpListener::from_std(listener) {
@@ -182,10 +189,15 @@ async fn serve(
 }
 
 pub(super) fn transport(socket: TcpStream, peer: std::net::SocketAddr) -> L4Stream {
-    use std::os::fd::AsRawFd;
     // Small live events must not wait for the acknowledgement of earlier ones.
     let _ = socket.set_nodelay(true);
-    let digest = SocketDigest::from_raw_fd(socket.as_raw_fd());
+    #[cfg(unix)]
+    let digest = SocketDigest::from_raw_fd(std::os::fd::AsRawFd::as_raw_fd(&socket));
+    #[cfg(windows)]
+    let digest = {
+        let socket = std::os::windows::io::AsRawSocket::as_raw_socket(&socket);
+        SocketDigest::from_raw_socket(socket)
+    };
     let _ = digest.peer_addr.set(Some(peer.into()));
     let mut stream = L4Stream::from(socket);
     stream.set_socket_digest(digest);

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
-use pingora::server::{ListenFds, ShutdownWatch};
+#[cfg(unix)]
+use pingora::server::ListenFds;
+use pingora::server::ShutdownWatch;
 use pingora::services::Service;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -39,7 +41,12 @@ impl AdminService {
 
 #[async_trait]
 impl Service for AdminService {
-    async fn start_service(&mut self, _fds: Option<ListenFds>, shutdown: ShutdownWatch, _: usize) {
+    async fn start_service(
+        &mut self,
+        #[cfg(unix)] _fds: Option<ListenFds>,
+        shutdown: ShutdownWatch,
+        _: usize,
+    ) {
         let limits = HttpLimits { header_timeout: Duration::from_secs(5), ..HttpLimits::default() };
         let open = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut loops = JoinSet::new();

@@ -14,6 +14,8 @@
 //! | `SIGQUIT` | as `SIGTERM`. Pingora's zero-downtime upgrade is not offered: two processes would serve two different sets of streams (in memory) or fight over one data directory |
 //! | `SIGHUP` | with a terminal on standard input, as `SIGTERM`: the terminal went away. Otherwise the configuration is read again, see [`Server::on_reload`] |
 //!
+//! Windows has Ctrl-C only, which is as `SIGINT`.
+//!
 //! [`Server`]: pingora::server::Server
 
 mod accept;
@@ -28,8 +30,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
-use pingora::server::{RunArgs, ShutdownWatch};
 use pingora::services::background::BackgroundService;
 
 use crate::admin::Admin;
@@ -215,7 +217,7 @@ impl Server {
             server.add_service(services::Background::new(self.background, &self.stop));
         }
         let (watch, result) = self.stop.into_watch(self.options.shutdown_timeout);
-        server.run(RunArgs { shutdown_signal: Box::new(watch) });
+        shutdown::run_until(server, watch);
         result.get()
     }
 
@@ -226,7 +228,7 @@ impl Server {
             // `UpstreamOptions::retries` decides; this is the fuse behind it.
             max_retries: 16,
             // Draining is ours, see `shutdown`; when Pingora hears of a stop it is over.
-            grace_period_seconds: Some(0),
+            grace_period_seconds: Some(shutdown::GRACE_SECONDS),
             graceful_shutdown_timeout_seconds: Some(0),
             ..ServerConf::default()
         }

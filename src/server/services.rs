@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pingora::server::{ListenFds, ShutdownWatch};
+#[cfg(unix)]
+use pingora::server::ListenFds;
+use pingora::server::ShutdownWatch;
 use pingora::services::Service;
 use pingora::services::background::BackgroundService;
 use tokio::task::JoinSet;
@@ -25,7 +27,12 @@ impl Background {
 
 #[async_trait]
 impl Service for Background {
-    async fn start_service(&mut self, _fds: Option<ListenFds>, _: ShutdownWatch, _: usize) {
+    async fn start_service(
+        &mut self,
+        #[cfg(unix)] _fds: Option<ListenFds>,
+        _: ShutdownWatch,
+        _: usize,
+    ) {
         // Held until the last piece of work has ended: the stop waits for it.
         let _open = self.open.enter();
         let mut running = JoinSet::new();

@@ -4,12 +4,15 @@
 //! stop turns the watch, waits until every permit is back, and only then lets Pingora end its
 //! runtimes. What happens on which signal is listed in [`super`].
 
-use std::io::{self, IsTerminal};
+use std::io;
+#[cfg(unix)]
+use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora::server::{ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+#[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -149,6 +152,29 @@ impl ShutdownSignalWatch for Watch {
     }
 }
 
+/// How long Pingora itself is to wait once it hears of a stop. Not at all: by then all is done.
+#[cfg(unix)]
+pub(super) const GRACE_SECONDS: u64 = 0;
+/// On Windows it hears of Ctrl-C by itself, at once; it must not end before the work does.
+#[cfg(not(unix))]
+pub(super) const GRACE_SECONDS: u64 = 24 * 60 * 60;
+
+/// Runs Pingora until the watch says that the server may end.
+#[cfg(unix)]
+pub(super) fn run_until(server: Server, watch: Watch) {
+    server.run(RunArgs { shutdown_signal: Box::new(watch) });
+}
+
+/// The same where Pingora takes no watch: it is left running, and ends with the process.
+#[cfg(not(unix))]
+pub(super) fn run_until(server: Server, watch: Watch) {
+    std::thread::spawn(move || server.run(RunArgs::default()));
+    match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+        Ok(runtime) => drop(runtime.block_on(watch.recv())),
+        Err(error) => tracing::error!(%error, "cannot wait for a stop; stopping"),
+    }
+}
+
 /// Turns the process's signals into wishes, from now until the process ends. A thread of its own,
 /// so that the handlers are in place before anybody is told that the server listens.
 ///
@@ -179,6 +205,23 @@ pub(super) fn on_signals(handle: StopHandle, reload: Option<Reload>) -> io::Resu
     result.recv().unwrap_or_else(|_| Err(io::Error::other("the signal thread ended")))
 }
 
+#[cfg(not(unix))]
+struct Handlers;
+
+#[cfg(not(unix))]
+impl Handlers {
+    fn install() -> io::Result<Self> {
+        Ok(Handlers)
+    }
+
+    async fn forward(self, handle: &StopHandle, _: Option<Reload>) {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            handle.stop();
+        }
+    }
+}
+
+#[cfg(unix)]
 struct Handlers {
     terminate: Signal,
     interrupt: Signal,
@@ -188,6 +231,7 @@ struct Handlers {
     terminal: bool,
 }
 
+#[cfg(unix)]
 impl Handlers {
     fn install() -> io::Result<Self> {
         Ok(Handlers {

@@ -8,11 +8,13 @@
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
 };
+
+#[cfg(unix)]
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use parking_lot::Mutex;
@@ -136,10 +138,13 @@ impl KeyFile {
     }
 
     fn read(&self) -> Result<Secrets, KeyError> {
-        let metadata = fs::metadata(&self.path).map_err(|source| self.io("read", source))?;
-        let mode = metadata.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(KeyError::TooOpen { path: self.path.clone(), mode });
+        #[cfg(unix)]
+        {
+            let metadata = fs::metadata(&self.path).map_err(|source| self.io("read", source))?;
+            let mode = metadata.permissions().mode() & 0o777;
+            if mode & 0o077 != 0 {
+                return Err(KeyError::TooOpen { path: self.path.clone(), mode });
+            }
         }
         let bytes = fs::read(&self.path).map_err(|source| self.io("read", source))?;
         let secrets: Secrets = serde_json::from_slice(&bytes).map_err(|_| self.malformed())?;
@@ -148,7 +153,10 @@ impl KeyFile {
 
     fn write(&self, secrets: &Secrets) -> Result<(), KeyError> {
         let directory = self.path.parent().unwrap_or_else(|| Path::new("."));
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        let mut builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        builder.mode(0o700);
+        let made = builder.recursive(true).create(directory);
         made.map_err(|source| self.io("create the directory of", source))?;
         let aside = self.path.with_extension("json.new");
         let write = || -> io::Result<()> {
@@ -157,12 +165,17 @@ impl KeyFile {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
+            let mut options = OpenOptions::new();
+            #[cfg(unix)]
+            options.mode(0o600);
+            let mut file = options.write(true).create_new(true).open(&aside)?;
             file.write_all(&serde_json::to_vec_pretty(secrets)?)?;
             file.sync_all()?;
             fs::rename(&aside, &self.path)?;
-            fs::File::open(directory)?.sync_all()
+            // Windows has no such thing, and writes names through.
+            #[cfg(unix)]
+            fs::File::open(directory)?.sync_all()?;
+            Ok(())
         };
         write().map_err(|source| self.io("write", source))
     }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-    TimingDigest, UniqueID,
+    TimingDigest, UniqueID, UniqueIDType,
 };
 use tokio::io::AsyncReadExt;
 
@@ -41,7 +41,7 @@ impl Shutdown for Connection {
 }
 
 impl UniqueID for Connection {
-    fn id(&self) -> i32 {
+    fn id(&self) -> UniqueIDType {
         self.io.id()
     }
 }

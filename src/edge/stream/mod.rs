@@ -118,7 +118,9 @@ impl DurableStreams {
             None => Asked::Stream(request::parse(&options, session)),
         };
         let mode = asked.mode();
-        span.text("durable_streams.mode", mode.name());
+        if span.is_recorded() {
+            span.text("durable_streams.mode", mode.name());
+        }
         let answered = self.answer_asked(session, &options, span, began, asked).await;
         let status = session.response_written().map(|response| response.status);
         self.metrics.request(mode, &session.req_header().method, status);

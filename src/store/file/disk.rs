@@ -7,9 +7,13 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::FileExt,
     path::Path,
 };
+
+#[cfg(unix)]
+use std::os::unix::fs::FileExt;
+#[cfg(windows)]
+use std::os::windows::fs::FileExt;
 
 /// Files and directories.
 pub trait Disk: Send + Sync + 'static {
@@ -138,10 +142,18 @@ impl Disk for RealDisk {
         fs::remove_file(path)
     }
 
+    #[cfg(unix)]
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
     }
 
+    // Windows keeps names in a journal of its own and opens no directory as a file.
+    #[cfg(windows)]
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[cfg(unix)]
     fn room(&self, dir: &Path) -> Option<u64> {
         let stat = rustix::fs::statvfs(dir).ok()?;
         Some(stat.f_bavail.saturating_mul(stat.f_frsize))
@@ -165,7 +177,11 @@ impl DiskFile for RealFile {
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
         let mut done = 0;
         while let Some(rest) = out.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match self.0.read_at(rest, offset + done as u64) {
+            #[cfg(unix)]
+            let read = self.0.read_at(rest, offset + done as u64);
+            #[cfg(windows)]
+            let read = self.0.seek_read(rest, offset + done as u64);
+            match read {
                 Ok(0) => break,
                 Ok(read) => done += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -175,8 +191,25 @@ impl DiskFile for RealFile {
         Ok(done)
     }
 
+    #[cfg(unix)]
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all_at(bytes, offset)
+    }
+
+    #[cfg(windows)]
+    fn write_at(&self, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.0.seek_write(bytes, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    offset += written as u64;
+                    bytes = bytes.get(written..).unwrap_or_default();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     #[cfg(target_os = "linux")]

@@ -373,7 +373,8 @@ fn poisoned_by(error: &StoreError) -> StoreError {
 /// left, the reason is that.
 fn full_or(error: StoreError, disk: &dyn Disk, path: &Path) -> StoreError {
     const NEXT_TO_NONE: u64 = 1 << 20;
-    const CUT_SHORT: i32 = rustix::io::Errno::IO.raw_os_error();
+    /// EIO, the same number on every Unix. Windows does not come here: it does not say what room is left.
+    const CUT_SHORT: i32 = 5;
     let StoreError::Io { source, .. } = &error else { return error };
     let full = source.raw_os_error() == Some(CUT_SHORT)
         && path.parent().and_then(|dir| disk.room(dir)).is_some_and(|room| room < NEXT_TO_NONE);

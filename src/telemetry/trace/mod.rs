@@ -14,17 +14,12 @@ mod otlp;
 #[cfg(feature = "otel")]
 mod span;
 
-use std::time::Duration;
-
 #[cfg(not(feature = "otel"))]
 pub use off::{Exporter, Span, Tracer, start};
 #[cfg(feature = "otel")]
 pub use otlp::{Exporter, start};
 #[cfg(feature = "otel")]
 pub use span::{Span, Tracer};
-
-/// How long a stop waits for the last spans to be delivered.
-const LAST_CHANCE: Duration = Duration::from_secs(3);
 
 /// Where spans go and which.
 #[derive(Clone, Debug)]

@@ -10,11 +10,14 @@ use opentelemetry_sdk::{
 };
 use reqwest::{blocking::Client, redirect};
 
-use super::{LAST_CHANCE, Options, TraceError, Tracer};
+use super::{Options, TraceError, Tracer};
 use crate::telemetry::build;
 
 /// For connecting to the collector; `OTEL_EXPORTER_OTLP_TIMEOUT` (10 s) bounds a whole post.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a stop waits for the last spans to be delivered.
+const LAST_CHANCE: Duration = Duration::from_secs(3);
 
 /// Delivers ended spans.
 #[derive(Debug)]

@@ -49,6 +49,11 @@ impl Tracer {
         Tracer(Some(Arc::new(Source { tracer, own, context: TraceContextPropagator::new() })))
     }
 
+    /// Whether it makes spans.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// The span of a request that came in: a child of the span that its `traceparent` names. Whether that one
     /// is recorded decides for this one too if the sender is `trusted`; anybody can write that field, so
     /// otherwise it is for the ratio to say.
