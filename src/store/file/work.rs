@@ -41,7 +41,7 @@ const THROTTLE_AT: usize = 4;
 /// The largest payload of one event, bytes; the rest of a record is far smaller than what is left.
 const LARGEST: usize = frame::MAX_RECORD - (1 << 20);
 /// Records removed in one transaction on behalf of deleted streams.
-const PURGE: usize = 1024;
+pub(super) const PURGE: usize = 1024;
 /// A batch buffer larger than this is given back.
 const KEEP_BATCH: usize = 64 << 10;
 
@@ -117,8 +117,8 @@ impl Work {
         }
     }
 
-    pub(super) fn map_size(&self) -> usize {
-        self.options.map_size
+    pub(super) fn options(&self) -> &FileStoreOptions {
+        &self.options
     }
 
     fn limit(&self) -> usize {
