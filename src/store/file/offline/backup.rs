@@ -9,7 +9,7 @@ use crate::store::{
         FileStore, FileStoreOptions,
         destination::Destination,
         disk::{File, RealDisk},
-        error::io_error,
+        error::{corrupt, io_error},
         index::env::Index,
         layout::Layout,
         wal::{recovery, segment},
@@ -92,7 +92,15 @@ impl Destination {
         if segment::numbers_in(&RealDisk, self.wal())?.is_empty() {
             segment::begin_log(&RealDisk, self.wal(), 1, index.read()?.meta()?.lsn + 1)?;
         }
-        let found = verify::check(&index, self.wal(), progress)?.whole()?;
+        let found = verify::check(&index, self.wal(), progress)?.whole().map_err(|problem| {
+            // The file that it names is about to go.
+            let StoreError::Corrupt { found, .. } = problem else { return problem };
+            let what = format!(
+                "the copy that was made of it is not whole, and was removed: {found}. `verify` finds all that is \
+                 wrong; an older backup may be whole"
+            );
+            corrupt(source, 0, &what)
+        })?;
         drop(index);
         self.finish()?;
         Ok(found)

@@ -30,6 +30,10 @@ pub(in crate::store::file) struct End {
 pub(in crate::store::file) type Each<'e> = dyn FnMut(Lsn, StreamId, &dyn Fn() -> Result<StreamEvent, StoreError>) -> Result<(), StoreError>
     + 'e;
 
+/// Gets a whole frame: its header, its record and where it is.
+pub(in crate::store::file) type EachWhole<'e> =
+    dyn FnMut(FrameHeader, &[u8], u64) -> ControlFlow<()> + 'e;
+
 /// A sliding window over a segment's bytes.
 struct Window<'s> {
     segment: &'s Segment,
@@ -121,7 +125,7 @@ pub(in crate::store::file) fn scan(
     segment: &Segment,
     from: u64,
     wanted: &dyn Fn(&FrameHeader) -> bool,
-    each: &mut dyn FnMut(FrameHeader, &[u8], u64) -> ControlFlow<()>,
+    each: &mut EachWhole<'_>,
 ) -> Result<(), StoreError> {
     let mut window = Window { segment, bytes: Vec::new(), start: 0 };
     let mut offset = from;
