@@ -283,6 +283,28 @@ fn damage_in_the_index_is_named_and_never_backed_up() {
 }
 
 #[test]
+fn an_index_that_lmdb_cannot_walk_is_a_finding_like_others() {
+    let setup = stopped();
+    let index = setup.data.join("store/data.mdb");
+    let whole = fs::read(&index).unwrap();
+    let mut rng = fastrand::Rng::with_seed(7);
+    for round in 0..24 {
+        let mut bytes = whole.clone();
+        // Pages 0 and 1 say where the others begin; without them the file is refused at once.
+        let pages = bytes.len() / 4096;
+        let page = if round == 0 { 0 } else { rng.usize(2..pages) };
+        rng.fill(&mut bytes[page * 4096..(page + 1) * 4096]);
+        fs::write(&index, bytes).expect("written");
+        let seen = on(&setup.data, "verify", &[]);
+        // A page may be free, and then nothing is wrong.
+        let clean = seen.code == 0 && seen.stdout.contains("all is well");
+        let told = seen.code == 1 && seen.stderr.contains("restore a backup");
+        assert!(clean || told, "round {round}: {} {}{}", seen.code, seen.stdout, seen.stderr);
+        assert!(told || round > 0, "{}", seen.stdout);
+    }
+}
+
+#[test]
 fn damage_in_the_log_is_named_weighed_and_dropped_when_told_to() {
     let setup = killed();
     let log = segment_with(&setup.data, b"damage me");

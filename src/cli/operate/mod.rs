@@ -90,6 +90,17 @@ pub enum OperateError {
         /// How much is wrong.
         count: u64,
     },
+    /// LMDB ended the process that read the index.
+    #[error(
+        "error: the index in {dir} cannot be read: its structure is damaged, and reading it ended with signal {signal}; \
+         restore a backup"
+    )]
+    Unreadable {
+        /// The data directory.
+        dir: PathBuf,
+        /// The signal.
+        signal: i32,
+    },
     /// `repair` found something, and was not told to change anything.
     #[error(
         "error: {dir} needs repair; nothing was changed. Restore a backup, or drop what is listed with --apply"

@@ -54,14 +54,21 @@ impl Reading<'_> {
             meta,
             expected,
             found: Indexed::default(),
+            wrong: false,
             done: 0,
             progress,
             problem,
         };
-        check.streams()?;
-        check.producers()?;
-        check.paths()?;
-        check.totals()?;
+        match check.all() {
+            // LMDB gives a transaction up that has met damage.
+            Err(error) if check.wrong => {
+                check.wrong(
+                    None,
+                    &format!("what is left cannot be checked: {error}; restore a backup"),
+                );
+            }
+            checked => checked?,
+        }
         Ok(check.found)
     }
 }
@@ -78,12 +85,21 @@ struct Check<'c, 'r> {
     meta: Option<Meta>,
     expected: Expected,
     found: Indexed,
+    /// Something is.
+    wrong: bool,
     done: u64,
     progress: &'c mut dyn FnMut(u64),
     problem: &'c mut Problem<'c>,
 }
 
 impl Check<'_, '_> {
+    fn all(&mut self) -> Result<(), StoreError> {
+        self.streams()?;
+        self.producers()?;
+        self.paths()?;
+        self.totals()
+    }
+
     fn count(&mut self) {
         self.done += 1;
         if self.done.is_multiple_of(256) {
@@ -93,6 +109,7 @@ impl Check<'_, '_> {
 
     /// Notes a problem, in the record at `value` if there is one.
     fn wrong(&mut self, value: Option<&[u8]>, what: &str) {
+        self.wrong = true;
         let offset = value.and_then(mapped_at).unwrap_or(0);
         (self.problem)(corrupt(self.reading.index.path(), offset, what));
     }
