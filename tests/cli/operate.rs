@@ -195,8 +195,21 @@ fn a_directory_in_use_is_left_alone_and_its_process_named() {
 }
 
 #[test]
+fn a_path_that_is_too_long_for_a_socket_costs_backups_beside_a_server_only() {
+    let scene = tempfile::tempdir().expect("a directory");
+    let setup = Setup::on(SMALL, &scene.path().join("d".repeat(120)));
+    let server = setup.start();
+    server.until_logged("no backups while the server runs");
+    let to = scene.path().join("to");
+    fails(&setup.data, "backup", &[&to], &["does not answer on", "shorter", "stop the process"]);
+    assert!(server.stop().status.success());
+    succeeds(&setup.data, "backup", &[&to]);
+}
+
+#[test]
 fn a_lock_without_a_server_is_explained() {
     let setup = stopped();
+    assert_eq!(fs::read(setup.data.join("LOCK")).unwrap(), b"", "nobody has it");
     let lock = fs::File::open(setup.data.join("LOCK")).expect("a lock");
     lock.lock().expect("locked");
     let to = setup.path().join("backup");
@@ -337,6 +350,24 @@ fn damage_in_the_log_is_named_weighed_and_dropped_when_told_to() {
     let server = setup.start();
     assert_eq!(text_of(&server, "kept"), "whole;");
     assert_eq!(server.client().must("GET", "dropped", &[], b"").status, 404);
+}
+
+#[test]
+fn a_second_repair_keeps_what_the_first_one_dropped() {
+    let setup = killed();
+    let log = segment_with(&setup.data, b"damage me");
+    let mut kept = Vec::new();
+    for (from, last) in [("1234567;", "its last event is 2"), ("whole;", "its last event is 0")] {
+        change(&log, from.as_bytes(), b"#");
+        kept.push(fs::read(&log).unwrap());
+        let seen = on(&setup.data, "repair", &[Path::new("--apply")]);
+        assert_eq!((seen.code, seen.stderr.as_str()), (0, ""), "{}", seen.stdout);
+        assert!(seen.stdout.contains(last), "{}", seen.stdout);
+    }
+    for (ending, kept) in ["dropped", "2.dropped"].iter().zip(kept) {
+        assert!(fs::read(log.with_extension(ending)).unwrap() == kept, "{ending}");
+    }
+    assert_eq!(setup.start().client().must("GET", "kept", &[], b"").status, 404);
 }
 
 #[test]

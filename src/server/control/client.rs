@@ -71,9 +71,6 @@ pub fn copy_index(
             Err(RecvTimeoutError::Timeout) => {
                 if let Some(total) = total {
                     progress(file.metadata().map_or(0, |metadata| metadata.len()), total);
-                    // A little at a time: one sync of everything would keep those of the server's log waiting. The
-                    // one that counts comes at the end.
-                    let _ = file.sync_data();
                 }
             }
             Err(RecvTimeoutError::Disconnected) => return Err(ControlError::Gone),

@@ -111,6 +111,15 @@ pub struct RealDisk;
 
 struct RealFile(File);
 
+/// A lock whose file names this process as long as it is held.
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.set_len(0);
+    }
+}
+
 impl Disk for RealDisk {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         fs::create_dir_all(dir)
@@ -156,7 +165,7 @@ impl Disk for RealDisk {
                 // For people whom the lock keeps out. A full disk is no reason to refuse the lock.
                 let _ = file.set_len(0);
                 let _ = file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0);
-                Ok(Some(Box::new(file)))
+                Ok(Some(Box::new(Held(file))))
             }
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),

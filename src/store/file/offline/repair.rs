@@ -107,6 +107,8 @@ pub fn repair(options: &FileStoreOptions, apply: bool) -> Result<Option<Damage>,
         Damage { path, offset, found, first_lost: reached + 1, last_found, lost, segments };
     if apply {
         cut(&layout, &damage, number, checkpoint)?;
+        // What was said to be all of the damage is: the log opens now.
+        recovery::recover(&disk, &layout.wal, checkpoint, &mut |_, _, event| event().map(drop))?;
     }
     Ok(Some(damage))
 }
@@ -167,8 +169,7 @@ fn cut(layout: &Layout, damage: &Damage, number: u64, checkpoint: Lsn) -> Result
     }
     let path = &damage.path;
     if damage.offset >= segment::HEADER {
-        let aside = aside(path);
-        let _ = disk.remove(&aside);
+        let aside = aside(path)?;
         RealDisk::copy(path, &aside, &mut |_| {}).map_err(io_error("write", &aside))?;
         clear(path, damage.offset).map_err(io_error("write", path))?;
     } else if *path != layout.wal {
@@ -180,12 +181,22 @@ fn cut(layout: &Layout, damage: &Damage, number: u64, checkpoint: Lsn) -> Result
     disk.sync_dir(&layout.wal).map_err(io_error("sync", &layout.wal))
 }
 
-fn aside(path: &Path) -> PathBuf {
-    path.with_extension("dropped")
+/// A name beside the log that is free: an earlier repair may have taken one.
+fn aside(path: &Path) -> Result<PathBuf, StoreError> {
+    let mut taken = 1;
+    loop {
+        let ending = if taken == 1 { "dropped".to_owned() } else { format!("{taken}.dropped") };
+        let aside = path.with_extension(ending);
+        match RealDisk.open(&aside, false) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(aside),
+            Err(error) => return Err(io_error("open", &aside)(error)),
+            Ok(_) => taken += 1,
+        }
+    }
 }
 
 fn set_aside(path: &Path) -> Result<(), StoreError> {
-    RealDisk.rename(path, &aside(path)).map_err(io_error("rename", path))
+    RealDisk.rename(path, &aside(path)?).map_err(io_error("rename", path))
 }
 
 /// Overwrites a file with zeros from an offset on.
