@@ -1,12 +1,13 @@
 //! The commands.
 //!
-//! Exit codes: 0 for success, 1 for a refused configuration or a server that failed or is not ready, 2 for a
-//! command line that cannot be understood.
+//! Exit codes: 0 for success; 1 for a refused configuration, a server that failed or is not ready, a data directory that
+//! is damaged, and anything else that failed; 2 for a command line that cannot be understood.
 
 mod check;
 mod describe;
 mod dev;
 mod healthcheck;
+mod operate;
 mod rotate_keys;
 mod run;
 
@@ -17,7 +18,7 @@ use crate::server::ServerError;
 use crate::telemetry::build;
 use crate::telemetry::logging::{self, Format, LoggingError};
 
-pub use self::dev::banner;
+pub use self::{dev::banner, operate::OperateError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +47,9 @@ pub enum CliError {
     /// The key file cannot be used.
     #[error("error: {0}")]
     Keys(#[from] crate::subscriptions::KeyError),
+    /// A command on a data directory failed.
+    #[error(transparent)]
+    Operate(#[from] OperateError),
     /// Standard output could not be written.
     #[error("error: cannot write to standard output: {0}")]
     Output(#[from] std::io::Error),
@@ -74,6 +78,10 @@ Examples:
   durable-streams-server dev                          try it: in memory, on http://localhost:4437
   durable-streams-server check --config streams.yaml  find every mistake in a configuration
   durable-streams-server run --config streams.yaml    serve
+  durable-streams-server backup --config streams.yaml /backups/today
+                                                      copy all streams, while the server runs
+
+Exit codes: 0 done; 1 failed, or damage was found; 2 the command line makes no sense.
 
 Settings come from flags, then DURABLE_STREAMS_* variables, then the file, then the defaults.
 Every key is described in docs/configuration.md and config/streams.yaml.";
@@ -94,6 +102,16 @@ enum Command {
     Man(describe::Man),
     /// Make a new key for signing webhooks; works beside a running server
     RotateKeys(rotate_keys::RotateKeys),
+    /// Copy a data directory, while its server runs or not; checks every checksum of the copy
+    Backup(operate::Backup),
+    /// Make a data directory from a backup; into an empty or missing directory only
+    Restore(operate::Restore),
+    /// Check every checksum of a stopped server's data directory, and how its records fit together
+    Verify(operate::Verify),
+    /// Give back the disk space of deleted data; for a stopped server's data directory
+    Compact(operate::Compact),
+    /// Say what damage in the log costs, and with --apply go on without what it costs
+    Repair(operate::Repair),
 }
 
 /// Parses the command line and runs the command. Prints help, version and usage errors itself and
@@ -110,6 +128,11 @@ pub fn run() -> Result<(), CliError> {
         Command::Completions(completions) => completions.execute(),
         Command::Man(man) => man.execute(),
         Command::RotateKeys(rotate) => rotate.execute(),
+        Command::Backup(backup) => backup.execute(),
+        Command::Restore(restore) => restore.execute(),
+        Command::Verify(verify) => verify.execute(),
+        Command::Compact(compact) => compact.execute(),
+        Command::Repair(repair) => repair.execute(),
     }
 }
 

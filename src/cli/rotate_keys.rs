@@ -8,6 +8,7 @@ use super::{CliError, check::Settings};
 use crate::{
     config::Config,
     engine::Clock,
+    store::file::keys_dir,
     subscriptions::{KeyFile, REPLAY_WINDOW_MILLIS},
 };
 
@@ -23,7 +24,7 @@ impl RotateKeys {
         let config = Config::load(&self.settings.sources())?;
         let directory = config.data_dir.ok_or(CliError::NoKeys)?;
         let (old, new) =
-            KeyFile::in_directory(&directory.join("keys")).rotate(Clock::System.now())?;
+            KeyFile::in_directory(&keys_dir(&directory)).rotate(Clock::System.now())?;
         let minutes = REPLAY_WINDOW_MILLIS / 60_000;
         let mut out = std::io::stdout().lock();
         writeln!(out, "{new} signs webhooks from now on")?;

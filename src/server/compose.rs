@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use pingora::{server::ShutdownWatch, services::background::BackgroundService};
 
 use super::{
-    AdminOptions, ListenOptions, Server, ServerError, ServerOptions, Stopped, reload::Reloader,
+    AdminOptions, ListenOptions, Server, ServerError, ServerOptions, Stopped, control::Control,
+    reload::Reloader,
 };
 use crate::{
     config::{self, ByteSize, Config, CorsOrigin, Sources},
@@ -21,7 +22,10 @@ use crate::{
     },
     engine::{Clock, Engine, Limits},
     protocol::subscription::{HostRule, TargetRules},
-    store::{AnyStore, FileStore, FileStoreOptions, MemoryStore, file::Durability},
+    store::{
+        AnyStore, FileStore, FileStoreOptions, MemoryStore,
+        file::{Durability, keys_dir},
+    },
     subscriptions::{self, Driver, KeySource, Subscriptions},
     telemetry::{
         process,
@@ -59,6 +63,7 @@ pub fn run(
         server.on_reload(move || reloader.reload());
     }
     let admin = server.admin_address();
+    let control = config.data_dir.as_deref().and_then(|dir| Control::open(dir, &engine));
     server.add_background(Arc::new(Housekeeping(Arc::downgrade(&engine))));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let options = subscriptions::Options { tracer, ..subscription_options(config, mode) };
@@ -72,6 +77,7 @@ pub fn run(
         }
         on_listening(addresses, admin);
     })?;
+    drop(control);
     // Requests are done; what they left in the store's queue is made durable now.
     runtime.block_on(engine.close());
     if let Some(exporter) = exporter {
@@ -97,12 +103,18 @@ fn trace_exporter(config: &Config) -> Result<(Tracer, Option<Exporter>), ServerE
 }
 
 fn open_store(config: &Config) -> Result<AnyStore, ServerError> {
-    let Some(dir) = &config.data_dir else {
-        return Ok(AnyStore::Memory(MemoryStore::default()));
-    };
+    match store_options(config) {
+        None => Ok(AnyStore::Memory(MemoryStore::default())),
+        Some(options) => Ok(AnyStore::File(FileStore::open(options)?)),
+    }
+}
+
+/// The durable store that a configuration asks for, if any.
+pub fn store_options(config: &Config) -> Option<FileStoreOptions> {
+    let dir = config.data_dir.clone()?;
     let storage = &config.storage;
-    let store = FileStore::open(FileStoreOptions {
-        dir: dir.clone(),
+    Some(FileStoreOptions {
+        dir,
         durability: match config.durability {
             config::Durability::Fsync => Durability::Fsync,
             config::Durability::Os => Durability::Os,
@@ -113,8 +125,7 @@ fn open_store(config: &Config) -> Result<AnyStore, ServerError> {
         checkpoint_size: size(storage.checkpoint_size),
         wal_segment: storage.wal_segment.get(),
         cache: size(storage.cache),
-    })?;
-    Ok(AnyStore::File(store))
+    })
 }
 
 pub(super) fn limits(config: &Config) -> Limits {
@@ -264,7 +275,7 @@ fn subscription_options(config: &Config, mode: Mode) -> subscriptions::Options {
             allowed_hosts: hosts.collect(),
         },
         keys: match &config.data_dir {
-            Some(directory) => KeySource::Directory(directory.join("keys")),
+            Some(directory) => KeySource::Directory(keys_dir(directory)),
             None => KeySource::Ephemeral,
         },
         public_url: configured

@@ -21,6 +21,7 @@
 mod accept;
 mod admin;
 mod compose;
+pub mod control;
 mod listen;
 mod reload;
 mod services;
@@ -43,7 +44,7 @@ use crate::subscriptions::Subscriptions;
 use crate::telemetry::trace::Tracer;
 use accept::Acceptor;
 use admin::AdminService;
-pub use compose::{Mode, run};
+pub use compose::{Mode, run, store_options};
 use listen::Bound;
 pub use listen::ListenOptions;
 use shutdown::{Reload, Stop};

@@ -114,17 +114,17 @@ pub enum StoreError {
         reason: Arc<str>,
     },
     /// Bytes on disk are not what was written.
-    #[error("{path} is damaged at byte {offset}: {found}")]
+    #[error("{path} is damaged{place}: {found}", place = at_byte(*.offset))]
     Corrupt {
         /// Which file.
         path: PathBuf,
-        /// Where in it.
+        /// Where in it; 0 when it is the file as a whole, or not known.
         offset: u64,
         /// What is wrong.
         found: Arc<str>,
     },
     /// An operation failed.
-    #[error("cannot {operation} {path}: {source}")]
+    #[error("cannot {operation} {path}: {source}{advice}", advice = advice(.source))]
     Io {
         /// What was tried.
         operation: &'static str,
@@ -134,10 +134,12 @@ pub enum StoreError {
         source: Arc<io::Error>,
     },
     /// Another process has the data directory.
-    #[error("{path} is in use by another process; stop it, or choose another data directory")]
+    #[error("{path} is in use by another process{pid}; stop it, or choose another data directory", pid = named(*.holder))]
     Locked {
         /// The data directory.
         path: PathBuf,
+        /// The process, as it knows itself: in a container that is not the number outside.
+        holder: Option<u32>,
     },
     /// The data directory is not what this version reads and writes.
     #[error("{path} {found}")]
@@ -150,6 +152,25 @@ pub enum StoreError {
     /// The store is closing.
     #[error("the store is closed")]
     Closed,
+}
+
+fn at_byte(offset: u64) -> String {
+    if offset == 0 { String::new() } else { format!(" at byte {offset}") }
+}
+
+fn named(holder: Option<u32>) -> String {
+    holder.map_or(String::new(), |pid| format!(" (process {pid})"))
+}
+
+/// What to do about an error of the operating system, where its own words do not say.
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => "; let the user of this process read and write there",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; the file system is mounted read-only: mount it for writing, or choose another directory"
+        }
+        _ => "",
+    }
 }
 
 /// Any of the stores. A `match`, not a trait object: reads and commits are hot.

@@ -216,6 +216,43 @@ async fn a_store_on_disk_tells_how_log_and_index_do() {
     assert_eq!(scrape.get(r#"durable_streams_checkpoints_total{result="failed"}"#), 0.0);
     assert_eq!(scrape.get("durable_streams_stored_bytes"), bytes);
     assert_eq!(scrape.get("durable_streams_ready"), 1.0);
+    kept_for_forks(addr, admin).await;
+}
+
+/// What is deleted and kept for a fork is counted until the fork goes; then its room is free.
+async fn kept_for_forks(addr: std::net::SocketAddr, admin: std::net::SocketAddr) {
+    let ask = async |method: &str, path: &str, fields: &str, body: &str| {
+        let mut client = Client::connect(addr).await;
+        let length = body.len();
+        let request = format!(
+            "{method} /v1/stream/{path} HTTP/1.1\r\nhost: a\r\ncontent-type: text/plain\r\n{fields}\
+             content-length: {length}\r\n\r\n{body}"
+        );
+        client.send(request).await;
+        let status = client.reply().await.status;
+        assert!(status < 300, "{method} {path}: {status}");
+    };
+    let kept = async |streams: f64, bytes: f64| {
+        eventually("a checkpoint counts what is kept", || async {
+            let scrape = Scrape::of(admin).await;
+            scrape.get("durable_streams_deleted_streams_kept") == streams
+                && scrape.get("durable_streams_deleted_bytes_kept") == bytes
+        })
+        .await;
+    };
+    ask("PUT", "source", "", &"s".repeat(300_000)).await;
+    ask("PUT", "fork", "stream-forked-from: /v1/stream/source\r\n", "own").await;
+    kept(0.0, 0.0).await;
+    ask("DELETE", "source", "", "").await;
+    kept(1.0, 300_000.0).await;
+    ask("DELETE", "fork", "", "").await;
+    kept(0.0, 0.0).await;
+    eventually("the room is free", || async {
+        let scrape = Scrape::of(admin).await;
+        let free = scrape.get("durable_streams_database_free_bytes");
+        free > 300_000.0 && free < scrape.get("durable_streams_database_bytes")
+    })
+    .await;
 }
 
 async fn append_only(addr: std::net::SocketAddr, number: usize) {

@@ -34,7 +34,17 @@ fn the_man_page_has_every_command_and_flag() {
     let seen = finish(binary().arg("man"));
     assert_eq!((seen.code, seen.stderr.as_str()), (0, ""));
     assert!(seen.stdout.contains(".TH durable-streams-server 1"), "{}", seen.stdout);
-    for section in ["NAME", "SYNOPSIS", "DEV", "RUN", "CHECK", "HEALTHCHECK", "COMPLETIONS"] {
+    for section in [
+        "NAME",
+        "SYNOPSIS",
+        "DEV",
+        "RUN",
+        "CHECK",
+        "HEALTHCHECK",
+        "COMPLETIONS",
+        "BACKUP",
+        "REPAIR",
+    ] {
         let found = seen.stdout.lines().any(|line| {
             line.strip_prefix(".SH ").is_some_and(|name| name.trim_matches('"') == section)
         });

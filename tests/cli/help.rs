@@ -26,6 +26,12 @@ fn help_names_every_command_and_what_to_type_first() {
             "check",
             "healthcheck",
             "completions",
+            "backup",
+            "restore",
+            "verify",
+            "compact",
+            "repair",
+            "Exit codes: 0",
             "http://localhost:4437",
             "check --config streams.yaml",
         ] {

@@ -1,6 +1,10 @@
 //! The command line, driven as the real binary.
 
-#![expect(clippy::expect_used, reason = "a scene that cannot be set up ends the test")]
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a scene that cannot be set up ends the test"
+)]
 
 mod check;
 mod describe;
@@ -8,4 +12,16 @@ mod examples;
 mod healthcheck;
 mod help;
 mod hostile;
+mod operate;
 mod support;
+mod under_load;
+
+/// The real binary on a data directory, with a client; at home with the crash tests.
+#[path = "../crash/client.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "this binary uses a part of it")]
+mod client;
+#[path = "../crash/mount.rs"]
+mod mount;
+#[path = "../crash/server.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "this binary uses a part of it")]
+mod server;

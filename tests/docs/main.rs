@@ -104,3 +104,55 @@ fn the_configuration_of_the_readme_is_accepted() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
+
+/// The commands on a data directory, with stand-ins for what needs a machine of its own: `sudo`, `systemctl`, and the
+/// directories that belong to the system.
+#[test]
+fn the_data_directory_is_looked_after_as_the_operations_manual_says() {
+    let scene = tempfile::tempdir().expect("a directory");
+    let root = scene.path().to_str().expect("text");
+    for directory in ["etc/durable-streams", "var/backups", "var/lib/private"] {
+        fs::create_dir_all(scene.path().join(directory)).expect("made");
+    }
+    let data = format!("{root}/var/lib/private/durable-streams");
+    let config = format!("listen: 127.0.0.1:0\ndata_dir: {data}\n");
+    fs::write(scene.path().join("etc/durable-streams/streams.yaml"), config).expect("written");
+    let binaries = Path::new(SERVER).parent().expect("a directory").display();
+    let prelude = format!(
+        r#"set -e; PATH={binaries}:$PATH
+        sudo() {{ "$@"; }}
+        systemctl() {{
+            case $1 in
+            start)
+                durable-streams-server run --config {root}/etc/durable-streams/streams.yaml > {root}/log 2>&1 &
+                until grep -q listening {root}/log; do kill -0 $!; sleep 0.1; done ;;
+            stop) server=$(cat {data}/LOCK); kill $server; while kill -0 $server 2> /dev/null; do sleep 0.1; done ;;
+            esac
+        }}
+        systemctl start durable-streams-server
+        trap 'kill $(cat {data}/LOCK)' EXIT
+        "#
+    );
+    let scripts = blocks("docs/operations.md", "sh");
+    let scripts = scripts
+        .iter()
+        .filter(|script| script.contains("--config /etc") || script.contains("restore"));
+    let scripts: Vec<&String> =
+        scripts.filter(|script| !script.contains("check --config")).collect();
+    assert_eq!(scripts.len(), 4, "back up, every night, restore, the rest");
+    let mut script = prelude;
+    for block in scripts {
+        let block = block.replace(" /etc/", &format!(" {root}/etc/"));
+        let block = block.replace(" /var/", &format!(" {root}/var/"));
+        script += &block.replace("=/var/", &format!("={root}/var/"));
+        script += "\n";
+    }
+    let output = Command::new("bash").args(["-c", &script]).output().expect("bash runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{error}\n{script}");
+    for part in ["backed up ", "restored ", "all is well", "compacted ", "needs no repair"] {
+        assert!(said.contains(part), "no {part:?} in {said}\n{error}");
+    }
+    assert_eq!(said.matches("backed up").count(), 2, "{said}");
+}

@@ -117,6 +117,8 @@ fn readers_see_everything_acknowledged_while_checkpoints_run() {
         &FileStoreOptions::new(dir.path()),
         &mut |_| {},
     )
+    .unwrap()
+    .whole()
     .unwrap();
 }
 

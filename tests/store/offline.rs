@@ -23,7 +23,7 @@ fn fill(store: &AnyStore, seed: u64, events: usize) -> Model {
 }
 
 fn verify(dir: &Path) -> Result<Verified, StoreError> {
-    offline::verify(&options(dir), &mut |_| {})
+    offline::verify(&options(dir), &mut |_| {})?.whole()
 }
 
 fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
@@ -83,7 +83,7 @@ fn a_backup_of_a_serving_store_is_a_data_directory() {
     create(&store, created("later", ""));
     drop(store);
 
-    offline::restore(to.path(), &options(again.path())).unwrap();
+    offline::restore(to.path(), &options(again.path()), &mut |_| {}).unwrap();
     for dir in [to.path(), again.path()] {
         verify(dir).unwrap();
         let store = file(dir);
@@ -93,8 +93,8 @@ fn a_backup_of_a_serving_store_is_a_data_directory() {
         let store = file(dir);
         assert_eq!(load(&store, "more").unwrap().state.core.id, id);
     }
-    let nothing = offline::backup(&options(&dir.path().join("none")), again.path());
-    assert!(matches!(nothing, Err(StoreError::Io { .. })), "{nothing:?}");
+    let nothing = offline::backup(&options(&dir.path().join("none")), again.path(), &mut |_| {});
+    assert!(matches!(nothing, Err(StoreError::Format { .. })), "{nothing:?}");
 }
 
 #[test]
@@ -112,7 +112,8 @@ fn compact_shrinks_the_index_and_keeps_the_rest() {
     }
     wait(store.close());
     drop(store);
-    let (before, after) = offline::compact(&options(dir.path())).unwrap();
+    let done = offline::compact(&options(dir.path()), &mut |_| {}).unwrap();
+    let (before, after) = (done.before, done.after);
     assert!(after < before - 3_000_000, "{before} to {after}");
     verify(dir.path()).unwrap();
     model.check(&file(dir.path())).unwrap();

@@ -5,15 +5,17 @@
 //! any part of them may be lost, in any order. [`RealDisk`] is the only user of `std::fs` in the store.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
-    io,
+    fs::{self, OpenOptions, TryLockError},
+    io::{self, Write as _},
     path::Path,
 };
 
 #[cfg(unix)]
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 #[cfg(windows)]
 use std::os::windows::fs::FileExt;
+
+pub use std::fs::File;
 
 /// Files and directories.
 pub trait Disk: Send + Sync + 'static {
@@ -113,6 +115,15 @@ pub struct RealDisk;
 
 struct RealFile(File);
 
+/// A lock whose file names this process as long as it is held.
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.set_len(0);
+    }
+}
+
 impl Disk for RealDisk {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         fs::create_dir_all(dir)
@@ -162,10 +173,97 @@ impl Disk for RealDisk {
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>> {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(file))),
+            Ok(()) => {
+                // For people whom the lock keeps out. A full disk is no reason to refuse the lock.
+                let _ = file.set_len(0);
+                let _ = (&file).write_all(format!("{}\n", std::process::id()).as_bytes());
+                Ok(Some(Box::new(Held(file))))
+            }
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+}
+
+/// Where in the file that is mapped into memory there these bytes lie. Linux tells, others do not.
+pub(super) fn mapped_at(bytes: &[u8]) -> Option<u64> {
+    let address = bytes.as_ptr() as u64;
+    let maps = fs::read_to_string("/proc/self/maps").ok()?;
+    maps.lines().find_map(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        let (from, to) = fields.next()?.split_once('-')?;
+        let number = |text| u64::from_str_radix(text, 16).ok();
+        let (from, to, offset) = (number(from)?, number(to)?, number(fields.nth(1)?)?);
+        (from..to).contains(&address).then(|| address - from + offset)
+    })
+}
+
+/// What only commands on whole directories need. Files and directories made here are for their owner only.
+impl RealDisk {
+    /// Locks a directory that is only read, so that no server changes it meanwhile; `None` when one has it.
+    /// Where there is nothing to lock, nobody can have it.
+    pub(super) fn lock_to_read(path: &Path) -> io::Result<Option<Option<File>>> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(None)),
+            opened => opened?,
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Some(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Makes a directory; it must not be there.
+    pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
+        let mut options = fs::DirBuilder::new();
+        #[cfg(unix)]
+        options.mode(0o700);
+        options.create(dir)
+    }
+
+    /// Makes a file; it must not be there.
+    pub(super) fn create_file(path: &Path) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        #[cfg(unix)]
+        options.mode(0o600);
+        options.open(path)
+    }
+
+    /// Removes a directory with all that is in it; fine when it is not there.
+    pub(super) fn remove_all(dir: &Path) -> io::Result<()> {
+        match fs::remove_dir_all(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
+    /// Removes an empty directory.
+    pub(super) fn remove_dir(dir: &Path) -> io::Result<()> {
+        fs::remove_dir(dir)
+    }
+
+    /// Copies a file into one made for it, with holes where there are only zeros, and syncs it. `each` gets
+    /// the number of bytes done.
+    pub(super) fn copy(from: &Path, to: &Path, each: &mut dyn FnMut(u64)) -> io::Result<()> {
+        const PIECE: usize = 1 << 20;
+        let (from, to) = (RealFile(File::open(from)?), Self::create_file(to)?);
+        let mut piece = vec![0; PIECE];
+        let mut done = 0;
+        loop {
+            let read = from.read_at(done, &mut piece)?;
+            let Some(bytes) = piece.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
+            for (at, part) in (done..).step_by(64 << 10).zip(bytes.chunks(64 << 10)) {
+                if part.iter().any(|byte| *byte != 0) {
+                    to.write_all_at(part, at)?;
+                }
+            }
+            done += read as u64;
+            each(done);
+        }
+        to.set_len(done)?;
+        to.sync_all()
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn index_error(
             | heed::MdbError::PageNotFound
             | heed::MdbError::Invalid
             | heed::MdbError::VersionMismatch),
-        ) => corrupt(&path, 0, &format!("LMDB says: {kind}")),
+        ) => corrupt(&path, 0, &format!("LMDB says: {kind}; restore a backup")),
         other => io_error(operation, &path)(io::Error::other(other.to_string())),
     }
 }

@@ -11,9 +11,10 @@
 //! | `recent`, `hot`, `names` | what is in the log and not in the index; bytes worth keeping |
 //! | `index` | LMDB |
 //! | `lookup`, `readers` | reading both; on threads of its own |
-//! | `offline` | verify, back up, restore, compact, repair |
+//! | `offline`, `destination` | verify, back up, restore, compact, repair; directories in the making |
 //! | `work` | the writer's and the checkpointer's threads |
 
+mod destination;
 pub mod disk;
 mod error;
 mod hot;
@@ -36,6 +37,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+pub use destination::Destination;
+pub use layout::keys_dir;
 pub use options::{Durability, FileStoreOptions};
 pub use stats::FileStoreStats;
 
@@ -80,6 +83,14 @@ impl FileStore {
     /// As for [`open`](Self::open).
     pub fn open_on(disk: Arc<dyn Disk>, options: FileStoreOptions) -> Result<Self, StoreError> {
         let layout = Layout::open(&*disk, &options.dir)?;
+        Self::open_locked(disk, options, layout)
+    }
+
+    fn open_locked(
+        disk: Arc<dyn Disk>,
+        options: FileStoreOptions,
+        layout: Layout,
+    ) -> Result<Self, StoreError> {
         let index = Index::open(&layout.index, options.map_size)?;
         disk.sync_dir(&layout.index).map_err(error::io_error("sync", &layout.index))?;
         let meta = index.read()?.meta()?;

@@ -35,6 +35,12 @@ pub struct FileStoreStats {
     pub pending_bytes: u64,
     /// Size of the index's file, bytes.
     pub index_bytes: u64,
+    /// What of it holds no records, bytes.
+    pub index_free_bytes: u64,
+    /// Streams that were deleted and are kept because forks need their bytes.
+    pub kept_streams: u64,
+    /// Payload bytes of those streams.
+    pub kept_bytes: u64,
     /// Writes are refused until a restart.
     pub poisoned: bool,
 }

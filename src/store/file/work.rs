@@ -24,7 +24,7 @@ use super::{
     Counters, Durability, FileStoreOptions, FileStoreStats,
     disk::Disk,
     error::io_error,
-    index::env::Index,
+    index::{checkpoint::Kept, env::Index},
     queue::{Next, Queue},
     recent::Recent,
     stats::{add, get},
@@ -41,7 +41,7 @@ const THROTTLE_AT: usize = 4;
 /// The largest payload of one event, bytes; the rest of a record is far smaller than what is left.
 const LARGEST: usize = frame::MAX_RECORD - (1 << 20);
 /// Records removed in one transaction on behalf of deleted streams.
-const PURGE: usize = 1024;
+pub(super) const PURGE: usize = 1024;
 /// A batch buffer larger than this is given back.
 const KEEP_BATCH: usize = 64 << 10;
 
@@ -58,6 +58,8 @@ pub(super) struct Work {
     /// One checkpoint at a time.
     checkpointing: Mutex<()>,
     checkpointed: AtomicU64,
+    /// What deleted streams keep for forks; not known until the first time there was leisure to look.
+    kept: Mutex<Option<Kept<u64>>>,
     /// There were events to replay.
     replayed: bool,
     /// The last checkpoint failed like this.
@@ -108,6 +110,7 @@ impl Work {
             sync_times,
             checkpointing: Mutex::default(),
             checkpointed: AtomicU64::new(checkpointed),
+            kept: Mutex::default(),
             replayed,
             failure: Mutex::default(),
             failing: AtomicBool::new(false),
@@ -117,8 +120,8 @@ impl Work {
         }
     }
 
-    pub(super) fn map_size(&self) -> usize {
-        self.options.map_size
+    pub(super) fn options(&self) -> &FileStoreOptions {
+        &self.options
     }
 
     fn limit(&self) -> usize {
@@ -286,7 +289,12 @@ impl Work {
         if mark.lsn > self.checkpointed.load(Ordering::Relaxed) {
             let events_of = |id| self.recent.events(id, mark.lsn);
             match self.index.checkpoint(&before_commit, mark.lsn, &mark.dirty, &events_of) {
-                Ok(folded) => self.recent.settle(&mark.dirty, mark.lsn, folded.freed),
+                Ok(folded) => {
+                    self.recent.settle(&mark.dirty, mark.lsn, folded.freed);
+                    if let Some(kept) = &mut *self.kept.lock() {
+                        kept.add(folded.kept);
+                    }
+                }
                 Err(error) => {
                     self.recent.unmark(mark.dirty);
                     return Err(full_or(error, &*self.disk, self.index.path()));
@@ -314,6 +322,17 @@ impl Work {
             }
         }
         self.old.prepare_spare();
+        self.look_at_kept();
+    }
+
+    /// Counts once what checkpoints keep track of from then on.
+    fn look_at_kept(&self) {
+        let _one = self.checkpointing.lock();
+        let mut kept = self.kept.lock();
+        if kept.is_none() {
+            // Damage is told by those who need the stream.
+            *kept = self.index.kept().ok();
+        }
     }
 
     /// Ends the store: everything queued is written, everything written folded in.
@@ -340,6 +359,8 @@ impl Work {
 
     pub(super) fn stats(&self) -> FileStoreStats {
         let counters = &self.counters;
+        let kept = self.kept.lock().unwrap_or_default();
+        let size = self.index.size();
         let lag = self.recent.lsn() - self.checkpointed.load(Ordering::Relaxed);
         FileStoreStats {
             wal_written_bytes: get(&counters.written),
@@ -353,7 +374,10 @@ impl Work {
             checkpoint_time: Duration::from_nanos(get(&counters.checkpoint_nanos)),
             checkpoint_lag_events: lag,
             pending_bytes: self.recent.pending() as u64,
-            index_bytes: self.index.size(),
+            index_bytes: size,
+            index_free_bytes: self.index.live_size().map_or(0, |live| size.saturating_sub(live)),
+            kept_streams: kept.streams,
+            kept_bytes: kept.bytes,
             poisoned: self.queue.poisoned().is_some(),
         }
     }

@@ -88,6 +88,12 @@ metrics! {
         "Disk space of the log, its preallocated part included.";
     DATABASE_BYTES: Gauge "durable_streams_database_bytes" []
         "Size of the index on disk.";
+    DATABASE_FREE: Gauge "durable_streams_database_free_bytes" []
+        "Part of the index on disk that holds nothing: checkpoints use it again, compact gives it back.";
+    KEPT_STREAMS: Gauge "durable_streams_deleted_streams_kept" []
+        "Streams that were deleted and are kept because forks need their bytes.";
+    KEPT_BYTES: Gauge "durable_streams_deleted_bytes_kept" []
+        "Payload bytes of those streams.";
     CHECKPOINTS: Counter "durable_streams_checkpoints_total" ["result"]
         "Checkpoints of the log into the index, by how they ended.";
     CHECKPOINT_SECONDS: Counter "durable_streams_checkpoint_seconds_total" []

@@ -22,6 +22,36 @@ use crate::{
 pub(in crate::store::file) struct Folded {
     /// Payload bytes of streams that are deleted now.
     pub(in crate::store::file) freed: u64,
+    /// The change of what is kept for forks only.
+    pub(in crate::store::file) kept: Kept<i64>,
+}
+
+/// Streams that were deleted and are kept because forks need their bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::store::file) struct Kept<N> {
+    pub(in crate::store::file) streams: N,
+    /// Their own payload.
+    pub(in crate::store::file) bytes: N,
+}
+
+impl Kept<u64> {
+    fn of(state: Option<&StreamState>) -> Self {
+        let state = state.filter(|state| state.soft_deleted);
+        state.map_or(Kept::default(), |state| Kept { streams: 1, bytes: own_len(state) })
+    }
+
+    /// With a change.
+    pub(in crate::store::file) fn add(&mut self, change: Kept<i64>) {
+        self.streams = self.streams.saturating_add_signed(change.streams);
+        self.bytes = self.bytes.saturating_add_signed(change.bytes);
+    }
+}
+
+impl Kept<i64> {
+    fn add(&mut self, before: Kept<u64>, after: Kept<u64>) {
+        self.streams += after.streams as i64 - before.streams as i64;
+        self.bytes += after.bytes as i64 - before.bytes as i64;
+    }
 }
 
 /// The events of one stream, oldest first.
@@ -62,6 +92,24 @@ impl Index {
             self.meta.put(txn, keys::META, &fold.value)?;
             Ok(fold.folded)
         })
+    }
+
+    /// What is kept for forks only. Looks at each such stream; a checkpoint says how it changes.
+    pub(in crate::store::file) fn kept(&self) -> Result<Kept<u64>, StoreError> {
+        let reading = self.read()?;
+        let (mut kept, mut failed) = (Kept::<u64>::default(), None);
+        // Where `due_at` puts them.
+        reading.each_due(Timestamp::default(), &mut |id| {
+            match reading.state(id) {
+                Ok(state) => {
+                    let Kept { streams, bytes } = Kept::of(state.as_ref());
+                    kept = Kept { streams: kept.streams + streams, bytes: kept.bytes + bytes };
+                }
+                Err(error) => failed = Some(error),
+            }
+            Ok(failed.is_none())
+        })?;
+        failed.map_or(Ok(kept), Err)
     }
 
     /// Removes some of what deleted streams left behind. Gives whether there is more.
@@ -122,6 +170,8 @@ impl Fold {
         }
         self.meta.next_id = self.meta.next_id.max(id.0 + 1);
         let Some(state) = state else { return Ok(()) };
+        let after = Some(&state).filter(|_| !deleted);
+        self.folded.kept.add(Kept::of(before.as_ref()), Kept::of(after));
         if deleted {
             self.folded.freed += own_len(&state);
             before.map_or(Ok(()), |before| self.remove(index, txn, &before))

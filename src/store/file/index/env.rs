@@ -16,7 +16,10 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use super::keys::{self, Meta};
 use crate::store::{
     StoreError,
-    file::error::{corrupt, index_error, io_error},
+    file::{
+        disk::File,
+        error::{corrupt, index_error, io_error},
+    },
 };
 
 /// A database; what is in it is said where it is used.
@@ -104,12 +107,59 @@ impl Index {
         self.env.real_disk_size().unwrap_or(0)
     }
 
-    /// Writes a copy without free pages: one moment of the index, while others go on. Synced.
-    pub(in crate::store::file) fn copy_to(&self, to: &Path) -> Result<(), StoreError> {
+    /// Bytes of the file that hold records; the rest is free pages, which later commits use.
+    pub(in crate::store::file) fn live_size(&self) -> Result<u64, StoreError> {
+        let reading = self.read()?;
+        let mut live = self.env.unnamed_database_stat().non_free_page_size();
+        for table in self.tables() {
+            let stat = table.stat(&reading.txn).map_err(index_error("read", &self.path))?;
+            live += stat.non_free_page_size();
+        }
+        Ok(live as u64)
+    }
+
+    fn tables(&self) -> [Table; NAMES.len()] {
+        [
+            self.meta,
+            self.paths,
+            self.streams,
+            self.chunks,
+            self.producers,
+            self.deadlines,
+            self.forks,
+            self.purge,
+        ]
+    }
+
+    /// Records in all databases.
+    pub(in crate::store::file) fn records(&self) -> Result<u64, StoreError> {
+        let reading = self.read()?;
+        let mut records = 0;
+        for table in self.tables() {
+            records += table.len(&reading.txn).map_err(index_error("read", &self.path))?;
+        }
+        Ok(records)
+    }
+
+    /// Writes a copy without free pages into an empty file, not synced: one moment of the index, while others
+    /// go on. Pages of that moment are not used again until the copy is done, so meanwhile the index grows by
+    /// what checkpoints write.
+    pub(in crate::store::file) fn copy_into(
+        &self,
+        file: &File,
+        path: &Path,
+    ) -> Result<(), StoreError> {
+        // The map cannot grow during the copy, and who needs it to would wait. So there is room first.
+        let info = self.env.info();
+        let page = u64::from(self.env.unnamed_database_stat().page_size);
+        let used = (info.last_page_number as u64).saturating_mul(page);
+        if used.saturating_mul(2) > info.map_size as u64 {
+            self.grow()?;
+        }
         let _gate = self.gate.read();
-        let file = self.env.copy_to_path(to, CompactionOption::Enabled);
-        let file = file.map_err(index_error("copy the index to", to))?;
-        file.sync_all().map_err(io_error("sync", to))
+        let mut file = file.try_clone().map_err(io_error("write", path))?;
+        let copied = self.env.copy_to_file(&mut file, CompactionOption::Enabled);
+        copied.map_err(index_error("copy the index to", path))
     }
 
     pub(in crate::store::file) fn read(&self) -> Result<Reading<'_>, StoreError> {

@@ -30,6 +30,10 @@ pub(in crate::store::file) struct End {
 pub(in crate::store::file) type Each<'e> = dyn FnMut(Lsn, StreamId, &dyn Fn() -> Result<StreamEvent, StoreError>) -> Result<(), StoreError>
     + 'e;
 
+/// Gets a whole frame: its header, its record and where it is.
+pub(in crate::store::file) type EachWhole<'e> =
+    dyn FnMut(FrameHeader, &[u8], u64) -> ControlFlow<()> + 'e;
+
 /// A sliding window over a segment's bytes.
 struct Window<'s> {
     segment: &'s Segment,
@@ -92,18 +96,27 @@ pub(in crate::store::file) fn read(
 /// Looks for a good frame after the end that was written when the event at the end was durable already.
 fn check_rest(segment: &Segment, end: End) -> Result<(), StoreError> {
     let mut later = None;
-    scan(segment, end.offset, &|header| header.synced > end.next, &mut |header, offset| {
+    scan(segment, end.offset, &|header| header.synced > end.next, &mut |header, _, offset| {
         later = Some((header.lsn, offset));
         ControlFlow::Break(())
     })?;
     let Some((lsn, offset)) = later else { return Ok(()) };
     let found = format!(
-        "event {next} is missing or broken, but event {lsn} after it (at byte {offset}) is whole and was \
-         written when event {next} was safe on disk; this is damage, not a crash. Restore a backup, or see \
-         what `repair` would drop",
-        next = end.next
+        "event {next}{whose} is missing or broken, but event {lsn} after it (at byte {offset}) is whole and \
+         was written when event {next} was safe on disk; this is damage, not a crash. Restore a backup, or \
+         see what `repair` would drop",
+        next = end.next,
+        whose = whose(segment, end)
     );
     Err(corrupt(&segment.path, end.offset, &found))
+}
+
+/// Whose event is broken at the end, in words, as far as its header can be believed.
+pub(in crate::store::file) fn whose(segment: &Segment, end: End) -> String {
+    let mut window = Window { segment, bytes: Vec::new(), start: 0 };
+    let header = window.at(end.offset, frame::HEADER).ok().and_then(frame::peek);
+    let header = header.filter(|header| header.lsn == end.next);
+    header.map_or(String::new(), |header| format!(" (of stream {})", header.id.0))
 }
 
 /// Gives every whole frame of this segment that begins at `from` or after it, wherever it is, and whose
@@ -112,7 +125,7 @@ pub(in crate::store::file) fn scan(
     segment: &Segment,
     from: u64,
     wanted: &dyn Fn(&FrameHeader) -> bool,
-    each: &mut dyn FnMut(FrameHeader, u64) -> ControlFlow<()>,
+    each: &mut EachWhole<'_>,
 ) -> Result<(), StoreError> {
     let mut window = Window { segment, bytes: Vec::new(), start: 0 };
     let mut offset = from;
@@ -128,9 +141,9 @@ pub(in crate::store::file) fn scan(
             && header.synced <= header.lsn
             && wanted(&header)
             && offset + (frame::HEADER + header.len) as u64 <= segment.allocated
-            && let Some((header, _)) =
+            && let Some((header, record)) =
                 frame::decode(segment.number, window.at(offset, frame::HEADER + header.len)?)
-            && each(header, offset).is_break()
+            && each(header, record, offset).is_break()
         {
             return Ok(());
         }

@@ -9,10 +9,7 @@ use super::{
 };
 use crate::store::{
     StoreError,
-    file::{
-        disk::Disk,
-        error::{corrupt, io_error},
-    },
+    file::{disk::Disk, error::corrupt},
 };
 
 /// A segment that is no longer written.
@@ -45,9 +42,7 @@ pub(in crate::store::file) fn recover(
     checkpoint: Lsn,
     each: &mut Each<'_>,
 ) -> Result<Recovered, StoreError> {
-    let names = disk.list(dir).map_err(io_error("list", dir))?;
-    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment::number_of(name)).collect();
-    numbers.sort_unstable();
+    let numbers = segment::numbers_in(disk, dir)?;
     let mut segments = Vec::with_capacity(numbers.len());
     for number in &numbers {
         segments.push(Segment::open(disk, dir, *number)?);
@@ -65,7 +60,11 @@ pub(in crate::store::file) fn recover(
             if lsn > checkpoint { each(lsn, id, decode) } else { Ok(()) }
         })?;
         if limit.is_some_and(|limit| end.next < limit) {
-            let found = format!("event {} is missing or broken, and later ones exist", end.next);
+            let found = format!(
+                "event {}{} is missing or broken, and later ones exist",
+                end.next,
+                reader::whose(segment, end)
+            );
             return Err(corrupt(&segment.path, end.offset, &found));
         }
         next = next.max(end.next);

@@ -28,6 +28,17 @@ pub(in crate::store::file) fn file_name(number: u64) -> String {
     format!("{number:020}.wal")
 }
 
+/// The segments in a directory, in order.
+pub(in crate::store::file) fn numbers_in(
+    disk: &dyn Disk,
+    dir: &Path,
+) -> Result<Vec<u64>, StoreError> {
+    let names = disk.list(dir).map_err(io_error("list", dir))?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| number_of(name)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
 /// The segment that a file name names.
 pub(in crate::store::file) fn number_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".wal")?;
@@ -123,13 +134,14 @@ pub(in crate::store::file) enum CreateError {
     DirUnsure(StoreError),
 }
 
-/// Makes an empty log that goes on at `first`.
+/// Makes an empty log that goes on at `first`, in a segment with a number that was not used.
 pub(in crate::store::file) fn begin_log(
     disk: &dyn Disk,
     dir: &Path,
+    number: u64,
     first: Lsn,
 ) -> Result<(), StoreError> {
-    match Segment::create(disk, dir, 1, first, HEADER) {
+    match Segment::create(disk, dir, number, first, HEADER) {
         Ok(_) => Ok(()),
         Err(CreateError::Nothing(error) | CreateError::DirUnsure(error)) => Err(error),
     }

@@ -1,0 +1,72 @@
+//! `backup`: a copy of a data directory, of a running server or a stopped one.
+
+use std::{io::Write, path::PathBuf};
+
+use clap::Args;
+
+use super::{
+    CliError, OperateError, Place,
+    progress::{Bytes, Progress, count},
+};
+use crate::{
+    server::control::client::copy_index,
+    store::{
+        FileStoreOptions, StoreError,
+        file::{
+            Destination,
+            offline::{self, Phase, Step, Verified},
+        },
+    },
+};
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Backup {
+    #[command(flatten)]
+    place: Place,
+    /// Where to: a directory that is empty or does not exist yet, on any file system
+    #[arg(value_name = "DESTINATION")]
+    to: PathBuf,
+}
+
+impl Backup {
+    pub(in crate::cli) fn execute(self) -> Result<(), CliError> {
+        let options = self.place.options()?;
+        let mut progress = Progress::begin();
+        let direct = offline::backup(&options, &self.to, &mut |step| progress.step(step));
+        let found = match direct {
+            // A server, most likely.
+            Err(StoreError::Locked { path, holder }) if path == options.dir => {
+                beside(&options, holder, &self.to, &mut progress)?
+            }
+            direct => direct?,
+        };
+        let took = progress.end();
+        let Verified { streams, bytes, lsn, .. } = found;
+        writeln!(
+            std::io::stdout(),
+            "backed up {} with {} up to event {lsn} from {} to {} in {took}; every checksum matches",
+            count(streams, "stream"),
+            Bytes(bytes),
+            options.dir.display(),
+            self.to.display(),
+        )?;
+        Ok(())
+    }
+}
+
+/// By way of the server that has the directory.
+fn beside(
+    options: &FileStoreOptions,
+    holder: Option<u32>,
+    to: &std::path::Path,
+    progress: &mut Progress,
+) -> Result<Verified, CliError> {
+    let to = Destination::prepare(to)?;
+    let file = to.index_file()?;
+    let copied = copy_index(&options.dir, &file, &mut |done, total| {
+        progress.step(Step { what: Phase::Copying, done, total });
+    });
+    copied.map_err(|error| OperateError::Server { error, holder })?;
+    let mut each = |step| progress.step(step);
+    Ok(to.complete(&options.dir, options.map_size, &mut each)?)
+}

@@ -1,0 +1,38 @@
+//! `compact`: the index without its free pages.
+
+use std::io::Write;
+
+use clap::Args;
+
+use super::{
+    CliError, Place,
+    progress::{Bytes, Progress, count},
+};
+use crate::store::file::offline;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Compact {
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Compact {
+    pub(in crate::cli) fn execute(self) -> Result<(), CliError> {
+        let options = self.place.options()?;
+        let mut progress = Progress::begin();
+        let done = offline::compact(&options, &mut |step| progress.step(step))?;
+        let took = progress.end();
+        writeln!(
+            std::io::stdout(),
+            "compacted the index of {} with {} up to event {} from {} ({} bytes) to {} ({} bytes) in {took}",
+            options.dir.display(),
+            count(done.streams, "stream"),
+            done.lsn,
+            Bytes(done.before),
+            done.before,
+            Bytes(done.after),
+            done.after,
+        )?;
+        Ok(())
+    }
+}

@@ -1,0 +1,132 @@
+//! How far a command is, for people who wait; and figures as people read them.
+
+use std::{
+    fmt,
+    io::{IsTerminal, Write},
+    time::{Duration, Instant},
+};
+
+use crate::store::file::offline::{Phase, Step};
+
+/// Between two looks of a terminal.
+const OFTEN: Duration = Duration::from_millis(200);
+/// Between two lines of a log.
+const SPARSELY: Duration = Duration::from_secs(30);
+
+/// Writes to standard error: one line that changes on a terminal, a line every half minute elsewhere.
+pub(super) struct Progress {
+    began: Instant,
+    said: Instant,
+    terminal: bool,
+    open: bool,
+}
+
+impl Progress {
+    pub(super) fn begin() -> Self {
+        let (now, terminal) = (Instant::now(), std::io::stderr().is_terminal());
+        Progress { began: now, said: now, terminal, open: false }
+    }
+
+    pub(super) fn step(&mut self, step: Step) {
+        let pause = if self.terminal { OFTEN } else { SPARSELY };
+        if self.said.elapsed() < pause {
+            return;
+        }
+        self.said = Instant::now();
+        let (from, to) = if self.terminal { ("\r\x1b[2K", "") } else { ("", "\n") };
+        // Nobody may be looking, which is no reason to fail.
+        let _ = write!(std::io::stderr(), "{from}{}{to}", Line(step));
+        self.open = self.terminal;
+    }
+
+    /// Makes room for the last line, and gives the time it all took.
+    pub(super) fn end(self) -> Took {
+        Took(self.began.elapsed())
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.open {
+            let _ = write!(std::io::stderr(), "\r\x1b[2K");
+        }
+    }
+}
+
+struct Line(Step);
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Step { what, done, total } = self.0;
+        match what {
+            Phase::Copying => write!(f, "copying: {} of {}", Bytes(done), Bytes(total))?,
+            Phase::Checking => write!(f, "checking the index: {done} of {total} records")?,
+            Phase::Reading => write!(f, "reading the log: {done} events")?,
+            Phase::Purging => write!(f, "removing deleted streams: {done} rounds")?,
+        }
+        match total {
+            0 => Ok(()),
+            // The total is an estimate, and records may be looked at twice.
+            _ => write!(f, " ({} %)", (u128::from(done) * 100 / u128::from(total)).min(100)),
+        }
+    }
+}
+
+/// A number of bytes, to three digits or so.
+pub(super) struct Bytes(pub(super) u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0 as f64;
+        for unit in ["B", "KiB", "MiB", "GiB"] {
+            if rest < 1024.0 {
+                let digits = usize::from(unit != "B");
+                return write!(f, "{rest:.digits$} {unit}");
+            }
+            rest /= 1024.0;
+        }
+        write!(f, "{rest:.1} TiB")
+    }
+}
+
+/// A duration.
+pub(super) struct Took(Duration);
+
+impl fmt::Display for Took {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} s", self.0.as_secs_f64())
+    }
+}
+
+/// A number of things.
+pub(super) fn count(number: u64, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_short() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1_234_567, "1.2 MiB"),
+            (5 << 30, "5.0 GiB"),
+            (3 << 50, "3072.0 TiB"),
+        ] {
+            assert_eq!(Bytes(bytes).to_string(), text);
+        }
+        assert_eq!((count(1, "event"), count(0, "event")), ("1 event".into(), "0 events".into()));
+    }
+
+    #[test]
+    fn a_line_says_what_is_done() {
+        let line = |what, done, total| Line(Step { what, done, total }).to_string();
+        assert_eq!(line(Phase::Copying, 512, 2048), "copying: 512 B of 2.0 KiB (25 %)");
+        assert_eq!(line(Phase::Checking, 3, 2), "checking the index: 3 of 2 records (100 %)");
+        assert_eq!(line(Phase::Reading, 7, 0), "reading the log: 7 events");
+    }
+}

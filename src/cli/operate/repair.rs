@@ -1,0 +1,70 @@
+//! `repair`: what damage in the log costs; and, when told to, going on without that.
+
+use std::io::{self, Write};
+
+use clap::Args;
+
+use super::{
+    CliError, OperateError, Place,
+    progress::{Bytes, Progress, count},
+};
+use crate::store::file::offline::{self, Damage, Lost};
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Repair {
+    #[command(flatten)]
+    place: Place,
+    /// Drop it, for good
+    #[arg(long)]
+    apply: bool,
+}
+
+impl Repair {
+    pub(in crate::cli) fn execute(self) -> Result<(), CliError> {
+        let options = self.place.options()?;
+        let progress = Progress::begin();
+        let damage = offline::repair(&options, self.apply)?;
+        let took = progress.end();
+        let dir = options.dir;
+        let mut out = io::stdout().lock();
+        let Some(damage) = damage else {
+            writeln!(out, "the log of {} needs no repair; read in {took}", dir.display())?;
+            return Ok(());
+        };
+        describe(&mut out, &damage)?;
+        if !self.apply {
+            return Err(OperateError::NeedsRepair { dir }.into());
+        }
+        writeln!(
+            out,
+            "repaired {} in {took}: its last event is {}; what was dropped is beside the log, in files that end in \
+             .dropped",
+            dir.display(),
+            damage.first_lost - 1
+        )?;
+        Ok(())
+    }
+}
+
+fn describe(out: &mut impl Write, damage: &Damage) -> io::Result<()> {
+    writeln!(out, "{} at byte {}: {}", damage.path.display(), damage.offset, damage.found)?;
+    writeln!(out, "lost: every event from {} on", damage.first_lost)?;
+    let Some(last) = damage.last_found else {
+        return writeln!(out, "no whole event was found behind the damage");
+    };
+    let events: u64 = damage.lost.iter().map(|lost| lost.events).sum();
+    writeln!(
+        out,
+        "of those, {} up to {last} can be read still, and are dropped:",
+        count(events, "event")
+    )?;
+    for Lost { id, path, events, bytes, .. } in &damage.lost {
+        let path = path.as_deref().unwrap_or("its path is not known");
+        let events = count(*events, "event");
+        writeln!(out, "  stream {id} ({path}): {events} with {}", Bytes(*bytes))?;
+    }
+    for segment in &damage.segments {
+        writeln!(out, "taken out of the log: {}", segment.display())?;
+    }
+    Ok(())
+}

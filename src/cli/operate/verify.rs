@@ -1,0 +1,75 @@
+//! `verify`: everything that can be wrong with a data directory, by file, place and stream.
+//!
+//! LMDB trusts its pages: where their structure is damaged, reading them may end the process. So the work is done by a
+//! process of its own, and its end is a finding like others.
+
+use std::{io::Write, os::unix::process::ExitStatusExt, process::Command};
+
+use clap::Args;
+
+use super::{
+    CliError, OperateError, Place,
+    progress::{Bytes, Progress, count},
+};
+use crate::store::file::offline::{self, Verified};
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Verify {
+    #[command(flatten)]
+    place: Place,
+    /// Do the work
+    #[arg(long, hide = true)]
+    in_this_process: bool,
+}
+
+impl Verify {
+    pub(in crate::cli) fn execute(self) -> Result<(), CliError> {
+        if self.in_this_process { self.verify() } else { self.delegate() }
+    }
+
+    /// Has another process do it, which also says what it found.
+    fn delegate(self) -> Result<(), CliError> {
+        let dir = self.place.options()?.dir;
+        let mut arguments = std::env::args_os().skip(1);
+        let mut worker = Command::new(std::env::current_exe()?);
+        worker.args(arguments.next()).arg("--in-this-process").args(arguments);
+        let status = worker.status()?;
+        match status.code() {
+            Some(0) => Ok(()),
+            Some(code) => std::process::exit(code),
+            None => {
+                let signal = status.signal().unwrap_or_default();
+                Err(OperateError::Unreadable { dir, signal }.into())
+            }
+        }
+    }
+
+    fn verify(self) -> Result<(), CliError> {
+        let options = self.place.options()?;
+        let mut progress = Progress::begin();
+        let report = offline::verify(&options, &mut |step| progress.step(step))?;
+        let took = progress.end();
+        let mut out = std::io::stdout().lock();
+        for problem in &report.problems {
+            writeln!(out, "{problem}")?;
+        }
+        let unsaid = report.count - report.problems.len() as u64;
+        if unsaid > 0 {
+            writeln!(out, "and {unsaid} more")?;
+        }
+        let Verified { streams, chunks, bytes, events, lsn, .. } = report.found;
+        writeln!(
+            out,
+            "checked {} with {} in {}, and {} in the log, up to event {lsn}, in {took}: {}",
+            count(streams, "stream"),
+            Bytes(bytes),
+            count(chunks, "chunk"),
+            count(events, "event"),
+            if report.count == 0 { "all is well" } else { "there is damage" },
+        )?;
+        match report.count {
+            0 => Ok(()),
+            count => Err(OperateError::Damaged { dir: options.dir, count }.into()),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Asking the server that has a data directory.
+
+use std::{
+    io::{BufRead, BufReader},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
+};
+
+use super::{NAME, wire, wire::Reply};
+use crate::store::file::disk::File;
+
+/// How often the file is looked at while it grows.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Why there is no copy.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Who has the lock does not listen.
+    #[error(
+        "the process that has the data directory does not answer on {path} ({source}); a server answers once it \
+         listens, and a command ends by itself: try again, or stop the process"
+    )]
+    Silent {
+        /// The socket.
+        path: PathBuf,
+        /// What happened.
+        source: std::io::Error,
+    },
+    /// The server went away.
+    #[error("the server went away before the copy was done; nothing of it counts")]
+    Gone,
+    /// The server could not.
+    #[error("the server could not copy its index: {0}")]
+    Failed(String),
+}
+
+/// Has the server of a data directory copy its index into an empty file. `progress` gets the bytes that are there
+/// and those that will be, roughly.
+///
+/// # Errors
+/// See [`ControlError`]; what is in the file does not count then.
+pub fn copy_index(
+    dir: &Path,
+    file: &File,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), ControlError> {
+    let path = dir.join(NAME);
+    let silent = |source| ControlError::Silent { path: path.clone(), source };
+    let server = UnixStream::connect(&path).map_err(silent)?;
+    wire::send(&server, file).map_err(silent)?;
+    let (said, replies) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(server).lines().map_while(Result::ok) {
+            if said.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let mut total = None;
+    loop {
+        match replies.recv_timeout(LOOK) {
+            Ok(line) => match Reply::parse(&line) {
+                Some(Reply::Copying { total: bytes }) => total = Some(bytes),
+                Some(Reply::Done) => return Ok(()),
+                Some(Reply::Failed(why)) => return Err(ControlError::Failed(why)),
+                None => return Err(ControlError::Failed(format!("it says {line:?}"))),
+            },
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(total) = total {
+                    progress(file.metadata().map_or(0, |metadata| metadata.len()), total);
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return Err(ControlError::Gone),
+        }
+    }
+}
