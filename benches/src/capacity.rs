@@ -9,7 +9,7 @@ use crate::cli::CapacityArgs;
 use crate::client::{Engine, Offset, Plan};
 use crate::loads::tail;
 use crate::process::{self, Memory};
-use crate::servers::{self, Host, Mode, Ours, Running, ServerKind as _};
+use crate::servers::{self, Host, Installed, Mode, Ours, Running, ServerKind as _};
 use crate::traffic::{Appends, Creates, Kind, name};
 use anyhow::{Context as _, Result, ensure};
 use std::fs;
@@ -36,7 +36,12 @@ pub(crate) fn capacity(args: &CapacityArgs) -> Result<()> {
         .clone()
         .unwrap_or_else(|| servers::workspace().join("target").join("bench").join("data"));
     fs::create_dir_all(&root)?;
-    let installed = Ours.install(&root)?;
+    let installed = match &args.program {
+        Some(program) => {
+            Installed { program: program.clone(), version: program.display().to_string() }
+        }
+        None => Ours.install(&root)?,
+    };
     println!("{}", installed.version);
     println!(
         "{:>9} streams | what                     |   seconds | VmRSS MiB | RssAnon MiB | VmHWM MiB | disk MiB",

@@ -58,6 +58,9 @@ pub(crate) struct CapacityArgs {
     /// Numbers of streams, each on a fresh directory.
     #[arg(long, value_delimiter = ',', default_value = "10000,100000,1000000")]
     pub(crate) streams: Vec<usize>,
+    /// The server to start [default: built from this workspace with the release profile].
+    #[arg(long)]
+    pub(crate) program: Option<PathBuf>,
     /// GiB of data to put on the first 1,000 of them. Needs twice that on disk.
     #[arg(long, default_value_t = 0)]
     pub(crate) gib: u64,
