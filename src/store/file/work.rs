@@ -42,6 +42,11 @@ const THROTTLE_AT: usize = 4;
 const LARGEST: usize = frame::MAX_RECORD - (1 << 20);
 /// Records removed in one transaction on behalf of deleted streams.
 const PURGE: usize = 1024;
+/// A checkpoint of more streams than this leaves much memory to the allocator.
+const MANY_STREAMS: usize = 4096;
+/// After such a checkpoint, memory is given back to the system once it has been quiet for this long: then
+/// the engine has let go of the streams, too.
+const QUIET: Duration = Duration::from_secs(20);
 /// A batch buffer larger than this is given back.
 const KEEP_BATCH: usize = 64 << 10;
 
@@ -67,6 +72,8 @@ pub(super) struct Work {
     relieved: Notify,
     signal: (Mutex<Signal>, Condvar),
     counters: Counters,
+    /// When the last checkpoint of many streams was made, until memory was given back for it.
+    crowded: Mutex<Option<Instant>>,
 }
 
 /// The writer's own things.
@@ -114,6 +121,7 @@ impl Work {
             relieved: Notify::new(),
             signal: <(Mutex<Signal>, Condvar)>::default(),
             counters: Counters::default(),
+            crowded: Mutex::default(),
         }
     }
 
@@ -286,7 +294,12 @@ impl Work {
         if mark.lsn > self.checkpointed.load(Ordering::Relaxed) {
             let events_of = |id| self.recent.events(id, mark.lsn);
             match self.index.checkpoint(&before_commit, mark.lsn, &mark.dirty, &events_of) {
-                Ok(folded) => self.recent.settle(&mark.dirty, mark.lsn, folded.freed),
+                Ok(folded) => {
+                    self.recent.settle(&mark.dirty, mark.lsn, folded.freed);
+                    if mark.dirty.len() > MANY_STREAMS {
+                        *self.crowded.lock() = Some(started);
+                    }
+                }
                 Err(error) => {
                     self.recent.unmark(mark.dirty);
                     return Err(full_or(error, &*self.disk, self.index.path()));
@@ -314,6 +327,9 @@ impl Work {
             }
         }
         self.old.prepare_spare();
+        if self.crowded.lock().take_if(|crowded| crowded.elapsed() > QUIET).is_some() {
+            give_back_memory();
+        }
     }
 
     /// Ends the store: everything queued is written, everything written folded in.
@@ -378,6 +394,17 @@ fn full_or(error: StoreError, disk: &dyn Disk, path: &Path) -> StoreError {
     let full = source.raw_os_error() == Some(CUT_SHORT)
         && path.parent().and_then(|dir| disk.room(dir)).is_some_and(|room| room < NEXT_TO_NONE);
     if full { StoreError::Full { path: path.to_owned() } } else { error }
+}
+
+/// Has the allocator give free pages back to the system. glibc keeps those between pages in use, and streams
+/// that come and go in crowds leave many.
+fn give_back_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[expect(unsafe_code, reason = "the C library has no other way")]
+    // SAFETY: it may be called at any time from any thread, and touches free memory only.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Poisons the store when its thread ends by a panic.
