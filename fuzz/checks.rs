@@ -5,6 +5,9 @@
 // Each fuzz target uses one of them.
 #![allow(dead_code, reason = "shared by targets that need one function each")]
 
+#[path = "log.rs"]
+mod log;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use durable_streams_server::protocol::{
@@ -28,6 +31,8 @@ pub const ALL: &[(&str, Check)] = &[
     ("stored", stored),
     ("sse", sse),
     ("if_none_match", if_none_match),
+    ("segment", segment),
+    ("recovery", recovery),
 ];
 
 const ROUTE: &str = "/v1/stream";
@@ -271,4 +276,19 @@ pub fn if_none_match(input: &[u8]) {
         let found = IfNoneMatch::parse(lines.iter().chain([&own]));
         assert!(found.is_some_and(|found| found.matches(&etag)));
     }
+}
+
+/// Any bytes where the store expects a segment of its log, or its version.
+pub fn segment(input: &[u8]) {
+    log::segment(input);
+}
+
+/// Damage to a good log.
+pub fn recovery(input: &[u8]) {
+    log::recovery(input);
+}
+
+/// To be called when all checks are done.
+pub fn clean_up() {
+    log::clean_up();
 }

@@ -18,6 +18,8 @@ pub(crate) enum Command {
     Compare(CompareArgs),
     /// Aim one load at a server that is already running.
     Load(LoadArgs),
+    /// Start-up time and memory of this server by the number of streams.
+    Capacity(CapacityArgs),
     /// The trivial responder the client's own speed is measured against.
     #[command(hide = true)]
     Respond { addr: SocketAddr },
@@ -49,6 +51,22 @@ pub(crate) struct CompareArgs {
     /// Leave client and server to the scheduler instead of a core each.
     #[arg(long)]
     pub(crate) unpinned: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct CapacityArgs {
+    /// Numbers of streams, each on a fresh directory.
+    #[arg(long, value_delimiter = ',', default_value = "10000,100000,1000000")]
+    pub(crate) streams: Vec<usize>,
+    /// The server to start [default: built from this workspace with the release profile].
+    #[arg(long)]
+    pub(crate) program: Option<PathBuf>,
+    /// GiB of data to put on the first 1,000 of them. Needs twice that on disk.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) gib: u64,
+    /// Where the data goes; must be a real disk [default: target/bench/data].
+    #[arg(long)]
+    pub(crate) data: Option<PathBuf>,
 }
 
 /// The loads of `load`.

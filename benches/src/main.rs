@@ -1,6 +1,7 @@
 //! Compares Durable Streams servers under identical load; see `docs/benchmarks.md`.
 
 mod aim;
+mod capacity;
 mod cli;
 mod client;
 mod compare;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Compare(args) => compare(args),
         Command::Load(args) => aim::aim(&args),
+        Command::Capacity(args) => capacity::capacity(&args),
         Command::Respond { addr } => responder::respond(addr),
     };
     match done {

@@ -116,22 +116,23 @@ pub(crate) fn own_cpu_time() -> Duration {
     })
 }
 
-/// Resident memory now and at its peak, in KiB.
+/// Resident memory now, at its peak, and without pages of files, in KiB.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
     pub(crate) resident: u64,
     pub(crate) peak: u64,
+    pub(crate) anonymous: u64,
 }
 
-/// Reads `VmRSS` and `VmHWM`.
+/// Reads `VmRSS`, `VmHWM` and `RssAnon`.
 pub(crate) fn memory(pid: u32) -> Result<Memory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let field = |name: &str| {
         let line = status.lines().find(|line| line.starts_with(name))?;
         line.split_ascii_whitespace().nth(1)?.parse().ok()
     };
-    match (field("VmRSS:"), field("VmHWM:")) {
-        (Some(resident), Some(peak)) => Ok(Memory { resident, peak }),
+    match (field("VmRSS:"), field("VmHWM:"), field("RssAnon:")) {
+        (Some(resident), Some(peak), Some(anonymous)) => Ok(Memory { resident, peak, anonymous }),
         _ => bail!("process {pid} has no memory figures; has it ended?"),
     }
 }

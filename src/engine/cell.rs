@@ -82,6 +82,8 @@ pub(super) struct Durable {
     pub(super) tail: Offset,
     pub(super) closed: bool,
     pub(super) soft_deleted: bool,
+    /// When its time is up, as far as it was known when the state was decided.
+    pub(super) deadline: Option<Timestamp>,
 }
 
 impl StreamCell {
@@ -248,7 +250,11 @@ impl Inner {
                 self.stored_touch = created.at;
                 self.forks.clear();
             }
-            (StreamEvent::Deleted { .. }, assigned) => *assigned = None,
+            (StreamEvent::Deleted { .. }, assigned) => {
+                // Readers see the stream until its removal is durable, but not beyond its time.
+                let deadline = assigned.take().and_then(|state| state.deadline());
+                self.durable.deadline = deadline;
+            }
             (event, Some(state)) => {
                 state.apply(event);
                 self.stored_touch = state.touched;
@@ -298,6 +304,7 @@ impl Durable {
             tail: state.tail,
             closed: state.closed.is_some(),
             soft_deleted: state.soft_deleted,
+            deadline: state.deadline(),
         })
     }
 

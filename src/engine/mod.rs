@@ -355,9 +355,11 @@ fn view(inner: &Inner, now: Timestamp) -> Result<View, Rejection> {
     if inner.durable.soft_deleted {
         return Err(Rejection::Gone);
     }
+    // A stream that is being removed because its time is up is not there until that is durable, either.
     let assigned = inner.assigned.as_ref().filter(|state| state.core.id == core.id);
-    if let Some(state) = assigned {
-        present(state, inner, now)?;
+    let deadline = assigned.map_or(inner.durable.deadline, StreamState::deadline);
+    if deadline.is_some_and(|deadline| deadline <= now) {
+        return Err(if inner.forks.is_empty() { Rejection::NotFound } else { Rejection::Gone });
     }
     Ok(View { core: core.clone(), tail: inner.durable.tail() })
 }

@@ -8,6 +8,7 @@ mod concurrent;
 mod contract;
 mod crash_fault;
 mod durability;
+mod expiry;
 mod fault_disk;
 mod formats;
 mod harness;

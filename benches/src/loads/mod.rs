@@ -12,6 +12,8 @@ mod setup;
 mod stalled;
 mod start_up;
 
+pub(crate) use setup::tail;
+
 use crate::client::Summary;
 use crate::process;
 use crate::results::{History, Latency, Outcome};

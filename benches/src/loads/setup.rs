@@ -84,7 +84,7 @@ impl Traffic for HeadOnce {
 }
 
 /// The tail a HEAD of `stream` names.
-pub(super) fn tail(target: &Target, stream: &str) -> Result<Offset> {
+pub(crate) fn tail(target: &Target, stream: &str) -> Result<Offset> {
     let mut bytes = Vec::new();
     request(&mut bytes, Method::Head, target, &target.path(stream), &[], b"");
     let mut traffic = HeadOnce { request: Some(bytes), tail: Offset::NONE, status: 0 };

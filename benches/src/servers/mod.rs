@@ -10,6 +10,7 @@ mod ours;
 mod running;
 mod thesampaton;
 
+pub(crate) use ours::Ours;
 pub(crate) use running::{Host, Running};
 
 use anyhow::{Context as _, Result, bail};
@@ -92,7 +93,7 @@ pub(crate) trait ServerKind {
 /// Every kind, in the order of the report's columns.
 pub(crate) fn all() -> Vec<Box<dyn ServerKind>> {
     vec![
-        Box::new(ours::Ours),
+        Box::new(Ours),
         Box::new(electric::Electric),
         Box::new(thesampaton::Thesampaton),
         Box::new(node::Node),

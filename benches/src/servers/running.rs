@@ -74,6 +74,11 @@ impl<'a> Running<'a> {
         }
     }
 
+    /// Ends the server with SIGKILL and leaves its data.
+    pub(crate) fn kill(&mut self) {
+        self.guard = None;
+    }
+
     /// Starts the server over the data it has, and waits until it accepts connections.
     pub(crate) fn launch(&mut self) -> Result<()> {
         let launch = Launch {

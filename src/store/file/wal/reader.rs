@@ -48,7 +48,9 @@ impl Window<'_> {
         let until = self.start + self.bytes.len() as u64;
         let wanted = (offset + len as u64).min(self.segment.allocated);
         if offset < self.start || wanted > until {
-            self.bytes.resize(len.max(WINDOW), 0);
+            let left = usize::try_from(self.segment.allocated.saturating_sub(offset))
+                .unwrap_or(usize::MAX);
+            self.bytes.resize(len.max(WINDOW).min(left), 0);
             let read = self.segment.file.read_at(offset, &mut self.bytes);
             let read = read.map_err(io_error("read", &self.segment.path))?;
             self.bytes.truncate(read);
