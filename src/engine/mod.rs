@@ -16,6 +16,7 @@ mod live;
 mod reader;
 mod registry;
 mod sweep;
+mod touch;
 
 use std::{
     ops::Deref,
@@ -35,12 +36,10 @@ pub use reader::Slice;
 use cell::{Inner, Observer, Reply, StreamCell};
 use limits::Gauge;
 use registry::Registry;
+use touch::touched;
 
 use crate::{
-    protocol::{
-        Expiry, Offset, Rejection, StreamCore, StreamEvent, StreamPath, StreamState, Tail,
-        Timestamp,
-    },
+    protocol::{Expiry, Offset, Rejection, StreamCore, StreamPath, StreamState, Tail, Timestamp},
     store::{AnyStore, MemoryStore, StoreError, StoreStats},
 };
 
@@ -311,42 +310,6 @@ impl Engine {
         drop(loading);
         Ok(cell)
     }
-
-    /// Pushes a sliding expiry back. The store hears of it only now and then, and whoever is answered
-    /// waits for that: so a crash makes a stream expire early by a twentieth of its TTL, or a second when
-    /// that is more, and never by a long silence before its last access.
-    fn touch(&self, cell: &Arc<StreamCell>, inner: &mut Inner, now: Timestamp) -> Option<Reply> {
-        let stored = inner.stored_touch;
-        let state = inner.assigned.as_mut()?;
-        let Expiry::Ttl(seconds) = state.core.expiry else { return None };
-        state.touched = state.touched.max(now);
-        let early = now.millis() < stored.millis().saturating_add(touch_slack_millis(seconds));
-        // A refused commit would make the cell load its stream again, with every read anew.
-        if early || self.store.writable().is_err() {
-            return None;
-        }
-        let id = state.core.id;
-        // When it is lost, the next touch tries again.
-        inner.commit(cell, &self.store, id, StreamEvent::Touched { at: now }, None).ok().flatten()
-    }
-
-    /// Tells the store the newest touch, if it does not know it yet. Nobody waits for it.
-    fn store_touch(&self, cell: &Arc<StreamCell>, inner: &mut Inner) -> Result<(), StoreError> {
-        let Some((id, at)) = inner.unstored_touch() else { return Ok(()) };
-        inner.commit(cell, &self.store, id, StreamEvent::Touched { at }, None).map(|_| ())
-    }
-}
-
-/// Waits until a touch is stored. One that cannot be is no reason to refuse a read.
-async fn touched(stored: Option<Reply>) {
-    if let Some(stored) = stored {
-        let _ = stored.await;
-    }
-}
-
-/// How far the stored touch of a stream with this TTL may lag behind, milliseconds.
-fn touch_slack_millis(ttl_seconds: u64) -> u64 {
-    (ttl_seconds.saturating_mul(1000) / 20).clamp(1_000, 60_000)
 }
 
 /// The durable stream, if there is one to be seen at `now`.
