@@ -78,11 +78,6 @@ impl EdgeControl {
         Ok(())
     }
 
-    /// The limits in force.
-    pub(crate) fn settings(&self) -> Arc<Settings> {
-        self.live.settings()
-    }
-
     /// What is counted.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
