@@ -105,7 +105,10 @@ impl Accepting {
 }
 
 async fn serve(admin: Arc<Admin>, mut connection: Connection, shutdown: ShutdownWatch) {
-    if connection.sniff().await.is_ok() {
+    if let Ok(head) = connection.sniff().await {
+        if let Some(head) = head {
+            connection.unread(head);
+        }
         admin.process_new(Box::new(connection), &shutdown).await;
     }
 }

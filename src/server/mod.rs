@@ -21,6 +21,10 @@
 mod accept;
 mod admin;
 mod compose;
+#[cfg(unix)]
+pub mod control;
+#[cfg(not(unix))]
+#[path = "control/elsewhere.rs"]
 pub mod control;
 mod listen;
 mod reload;

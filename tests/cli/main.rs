@@ -21,7 +21,7 @@ mod under_load;
 #[allow(dead_code, clippy::unwrap_used, reason = "this binary uses a part of it")]
 mod client;
 #[path = "../crash/mount.rs"]
-#[expect(dead_code, reason = "the crash tests use more of it")]
+#[allow(dead_code, reason = "this binary uses a part of it")]
 mod mount;
 #[path = "../crash/server.rs"]
 #[allow(dead_code, clippy::unwrap_used, reason = "this binary uses a part of it")]

@@ -124,8 +124,9 @@ fn the_data_directory_is_looked_after_as_the_operations_manual_says() {
         systemctl() {{
             case $1 in
             start)
+                rm -f {root}/log
                 durable-streams-server run --config {root}/etc/durable-streams/streams.yaml > {root}/log 2>&1 &
-                until grep -q listening {root}/log; do kill -0 $!; sleep 0.1; done ;;
+                until grep -sq listening {root}/log; do kill -0 $!; sleep 0.1; done ;;
             stop) server=$(cat {data}/LOCK); kill $server; while kill -0 $server 2> /dev/null; do sleep 0.1; done ;;
             esac
         }}

@@ -3,7 +3,10 @@
 //! LMDB trusts its pages: where their structure is damaged, reading them may end the process. So the work is done by a
 //! process of its own, and its end is a finding like others.
 
-use std::{io::Write, os::unix::process::ExitStatusExt, process::Command};
+use std::{
+    io::Write,
+    process::{Command, ExitStatus},
+};
 
 use clap::Args;
 
@@ -38,7 +41,7 @@ impl Verify {
             Some(0) => Ok(()),
             Some(code) => std::process::exit(code),
             None => {
-                let signal = status.signal().unwrap_or_default();
+                let signal = signal(status).unwrap_or_default();
                 Err(OperateError::Unreadable { dir, signal }.into())
             }
         }
@@ -72,4 +75,15 @@ impl Verify {
             count => Err(OperateError::Damaged { dir: options.dir, count }.into()),
         }
     }
+}
+
+#[cfg(unix)]
+fn signal(status: ExitStatus) -> Option<i32> {
+    std::os::unix::process::ExitStatusExt::signal(&status)
+}
+
+/// Elsewhere the end of a process is a number, whatever brought it.
+#[cfg(not(unix))]
+fn signal(_: ExitStatus) -> Option<i32> {
+    None
 }

@@ -22,7 +22,7 @@ impl Connection {
     /// Reads until the bytes differ from the HTTP/2 preface or are all of it. To be called once,
     /// before Pingora gets the connection: its own look takes 24 bytes however long they take,
     /// and does not end when the server stops. Gives the beginning of the first HTTP/1 request; `None`
-    /// for HTTP/2, whose preface is read again.
+    /// for HTTP/2, whose preface is put back.
     ///
     /// # Errors
     /// The client left, or said nothing within the time for a head.
@@ -41,8 +41,14 @@ impl Connection {
         }
         *self.phase.get_mut() = OPEN;
         self.timer = None;
-        self.peeked = seen.into();
+        self.unread(seen);
         Ok(None)
+    }
+
+    /// Puts back what was read first. It is counted again when it is read again.
+    pub(crate) fn unread(&mut self, first: BytesMut) {
+        self.head_bytes = 0;
+        self.peeked = first.into();
     }
 
     /// The client has sent the first `n` bytes of the next request already.

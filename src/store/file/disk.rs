@@ -248,7 +248,7 @@ impl RealDisk {
     /// the number of bytes done.
     pub(super) fn copy(from: &Path, to: &Path, each: &mut dyn FnMut(u64)) -> io::Result<()> {
         const PIECE: usize = 1 << 20;
-        let (from, to) = (RealFile(File::open(from)?), Self::create_file(to)?);
+        let (from, to) = (RealFile(File::open(from)?), RealFile(Self::create_file(to)?));
         let mut piece = vec![0; PIECE];
         let mut done = 0;
         loop {
@@ -256,14 +256,14 @@ impl RealDisk {
             let Some(bytes) = piece.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
             for (at, part) in (done..).step_by(64 << 10).zip(bytes.chunks(64 << 10)) {
                 if part.iter().any(|byte| *byte != 0) {
-                    to.write_all_at(part, at)?;
+                    to.write_at(at, part)?;
                 }
             }
             done += read as u64;
             each(done);
         }
-        to.set_len(done)?;
-        to.sync_all()
+        to.0.set_len(done)?;
+        to.0.sync_all()
     }
 }
 

@@ -1,0 +1,38 @@
+//! The control socket where there is none: only Unix hands open files from one process to another over a socket.
+
+use std::{path::Path, sync::Arc};
+
+use crate::engine::Engine;
+
+/// Nothing.
+pub(super) struct Control;
+
+impl Control {
+    /// Nobody listens.
+    pub(super) fn open(_: &Path, _: &Arc<Engine>) -> Option<Self> {
+        None
+    }
+}
+
+/// Asking the server that has a data directory.
+pub mod client {
+    use std::path::Path;
+
+    use crate::store::file::disk::File;
+
+    /// Why there is no copy.
+    #[derive(Debug, thiserror::Error)]
+    pub enum ControlError {
+        /// There is no way to ask.
+        #[error("backups while the server runs are not possible on this system; stop it first")]
+        Unsupported,
+    }
+
+    /// Refuses.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn copy_index(_: &Path, _: &File, _: &mut dyn FnMut(u64, u64)) -> Result<(), ControlError> {
+        Err(ControlError::Unsupported)
+    }
+}
