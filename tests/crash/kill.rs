@@ -44,7 +44,7 @@ fn what_was_acknowledged_survives_kill_9() {
 fn what_the_operating_system_has_survives_kill_9() {
     let rounds = from_environment("CRASH_ROUNDS").unwrap_or(20) / 10;
     survives(rounds.max(2), "durability: os\n");
-    survives(rounds.max(2), "durability: {interval: 10s}\n");
+    survives(rounds.max(2), "durability: {interval: 100ms}\n");
 }
 
 fn survives(rounds: u64, durability: &str) {

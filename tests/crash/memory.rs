@@ -70,38 +70,3 @@ fn catching_up_on_a_large_stream_costs_a_window_of_memory() {
     println!("{before} KiB before, at most {most} KiB while {READERS} clients read 96 MiB each");
     assert!(most < before + GROWTH, "{before} KiB before, {most} KiB while reading");
 }
-
-/// What a crowd of new streams took is given back once nobody uses them.
-#[test]
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn memory_of_many_new_streams_is_given_back() {
-    const CREATORS: usize = 16;
-    const EACH: usize = 1500;
-    let setup = Setup::new(
-        "storage: {checkpoint_interval: 3s, wal_segment: 8MiB}\nlimits: {max_append: 1MiB}\n\
-         durability: os\n",
-    );
-    let server = setup.start();
-    let (address, empty) = (server.address, anonymous(&server));
-    std::thread::scope(|scope| {
-        for creator in 0..CREATORS {
-            scope.spawn(move || {
-                let mut client = Client::new(address);
-                for n in 0..EACH {
-                    let path = format!("crowd/{creator}/{n}");
-                    assert_eq!(client.must("PUT", &path, &[TEXT], b"").status, 201);
-                }
-            });
-        }
-    });
-    let taken = anonymous(&server) - empty;
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(90);
-    let mut kept = taken;
-    // Half: LMDB keeps the pages of its largest transaction for the next one.
-    while kept > taken / 2 {
-        assert!(std::time::Instant::now() < deadline, "{taken} KiB were taken, {kept} are kept");
-        std::thread::sleep(std::time::Duration::from_millis(500));
-        kept = anonymous(&server).saturating_sub(empty);
-    }
-    println!("{empty} KiB empty, {taken} more with {} streams, {kept} kept", CREATORS * EACH);
-}

@@ -142,3 +142,30 @@ fn concurrent_commits_share_syncs() {
     assert_eq!(stats.events, 16 * 31);
     assert!(stats.batches < stats.events / 2, "{stats:?}");
 }
+
+/// Reads that were begun and given up must not keep the index open: the directory may be opened at once.
+#[test]
+fn a_directory_opens_again_right_after_reads_that_nobody_waits_for() {
+    use std::{
+        future::Future,
+        pin::pin,
+        task::{Context, Waker},
+    };
+    let dir = tempdir();
+    let mut store = file(dir.path());
+    create(&store, created("s", "text"));
+    let known = path("s");
+    for round in 0..60 {
+        checkpoint(&store);
+        for _ in 0..16 {
+            let mut load = pin!(store.load(&known));
+            let _ = load.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }
+        if round % 2 == 0 {
+            wait(store.close());
+        }
+        drop(store);
+        store = file(dir.path());
+        assert!(load(&store, "s").is_some(), "round {round}");
+    }
+}
