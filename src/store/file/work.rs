@@ -42,13 +42,6 @@ const THROTTLE_AT: usize = 4;
 const LARGEST: usize = frame::MAX_RECORD - (1 << 20);
 /// Records removed in one transaction on behalf of deleted streams.
 pub(super) const PURGE: usize = 1024;
-/// Checkpoints of more streams than this, together, leave much memory to the allocator.
-const MANY_STREAMS: usize = 4096;
-/// A checkpoint of fewer streams than this is a quiet one.
-const FEW_STREAMS: usize = 256;
-/// Memory is given back to the system when checkpoints have been quiet for this long: then the engine has
-/// let go of the streams, too.
-const QUIET: Duration = Duration::from_secs(20);
 /// A batch buffer larger than this is given back.
 const KEEP_BATCH: usize = 64 << 10;
 
@@ -76,7 +69,6 @@ pub(super) struct Work {
     relieved: Notify,
     signal: (Mutex<Signal>, Condvar),
     counters: Counters,
-    crowd: Mutex<Crowd>,
 }
 
 /// The writer's own things.
@@ -85,14 +77,6 @@ struct Writer {
     batch: Vec<Commit>,
     told: Vec<(Arc<dyn CommitSink>, u64)>,
     synced_at: Instant,
-}
-
-/// What memory is to be given back for.
-struct Crowd {
-    /// In checkpoints since memory was given back.
-    streams: usize,
-    /// The last checkpoint that was not a quiet one.
-    busy: Instant,
 }
 
 /// To the checkpointer.
@@ -133,7 +117,6 @@ impl Work {
             relieved: Notify::new(),
             signal: <(Mutex<Signal>, Condvar)>::default(),
             counters: Counters::default(),
-            crowd: Mutex::new(Crowd { streams: 0, busy: synced_at }),
         }
     }
 
@@ -311,11 +294,6 @@ impl Work {
                     if let Some(kept) = &mut *self.kept.lock() {
                         kept.add(folded.kept);
                     }
-                    let mut crowd = self.crowd.lock();
-                    crowd.streams += mark.dirty.len();
-                    if mark.dirty.len() >= FEW_STREAMS {
-                        crowd.busy = started;
-                    }
                 }
                 Err(error) => {
                     self.recent.unmark(mark.dirty);
@@ -344,17 +322,7 @@ impl Work {
             }
         }
         self.old.prepare_spare();
-        self.give_back_memory();
         self.look_at_kept();
-    }
-
-    /// Once many streams have come and all is quiet.
-    fn give_back_memory(&self) {
-        let mut crowd = self.crowd.lock();
-        if crowd.streams > MANY_STREAMS && crowd.busy.elapsed() > QUIET {
-            crowd.streams = 0;
-            trim();
-        }
     }
 
     /// Counts once what checkpoints keep track of from then on.
@@ -435,17 +403,6 @@ fn full_or(error: StoreError, disk: &dyn Disk, path: &Path) -> StoreError {
     let full = source.raw_os_error() == Some(CUT_SHORT)
         && path.parent().and_then(|dir| disk.room(dir)).is_some_and(|room| room < NEXT_TO_NONE);
     if full { StoreError::Full { path: path.to_owned() } } else { error }
-}
-
-/// Has the allocator give free pages back to the system. glibc keeps those between pages in use, and streams
-/// that come and go in crowds leave many.
-fn trim() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    #[expect(unsafe_code, reason = "the C library has no other way")]
-    // SAFETY: it may be called at any time from any thread, and touches free memory only.
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }
 
 /// Poisons the store when its thread ends by a panic.
