@@ -68,11 +68,9 @@ pub(crate) fn begins_under(head: &[u8], prefix: &str) -> bool {
 }
 
 fn has_other_spelling(path: &str) -> bool {
-    let mut before = 0;
-    path.bytes().any(|byte| {
-        let after_slash = std::mem::replace(&mut before, byte) == b'/';
-        matches!(byte, b'%' | b'\\') || (after_slash && matches!(byte, b'/' | b'.'))
-    })
+    let bytes = path.as_bytes();
+    let after = |slash: usize| matches!(bytes.get(slash + 1), Some(b'/' | b'.'));
+    memchr::memchr2(b'%', b'\\', bytes).is_some() || memchr::memchr_iter(b'/', bytes).any(after)
 }
 
 /// The spelling a lenient server behind us might read.

@@ -13,6 +13,7 @@ use std::{
 pub struct ContentType {
     text: Arc<str>,
     json: bool,
+    compressible: bool,
 }
 
 /// What nearly every request names; cloned instead of checked.
@@ -38,7 +39,8 @@ impl ContentType {
 
     fn checked(text: &str) -> Self {
         let json = media_type(text).eq_ignore_ascii_case("application/json");
-        ContentType { text: text.into(), json }
+        let compressible = json || is_compressible(text);
+        ContentType { text: text.into(), json, compressible }
     }
 
     /// The text as the creator gave it.
@@ -65,11 +67,7 @@ impl ContentType {
 
     /// Worth compressing: text, JSON, XML, JavaScript and their `+json`/`+xml` kin.
     pub fn is_compressible(&self) -> bool {
-        let media = media_type(&self.text).to_ascii_lowercase();
-        self.is_text()
-            || ["json", "xml", "javascript", "x-www-form-urlencoded", "wasm"]
-                .iter()
-                .any(|tail| media.ends_with(tail))
+        self.compressible
     }
 }
 
@@ -83,6 +81,12 @@ impl fmt::Debug for ContentType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", &*self.text)
     }
+}
+
+fn is_compressible(text: &str) -> bool {
+    let media = media_type(text).to_ascii_lowercase();
+    let tails = ["json", "xml", "javascript", "x-www-form-urlencoded", "wasm"];
+    media.starts_with("text/") || tails.iter().any(|tail| media.ends_with(tail))
 }
 
 fn media_type(value: &str) -> &str {

@@ -261,15 +261,15 @@ fn read(query: &str, headers: &HeaderMap) -> Result<Read, Rejection> {
 
 /// The decoded value of a query parameter that may be given once.
 fn parameter(query: &str, name: &'static str) -> Result<Option<String>, Rejection> {
-    let mut values = query.split('&').filter_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (key == name).then_some(value)
+    let mut values = query.as_bytes().split(|byte| *byte == b'&').filter_map(|pair| {
+        let rest = pair.strip_prefix(name.as_bytes())?;
+        if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b"=") }
     });
     let Some(raw) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(Rejection::InvalidQuery { name, rule: "must be given once" });
     }
-    let value = percent_encoding::percent_decode_str(raw).decode_utf8();
+    let value = percent_encoding::percent_decode(raw).decode_utf8();
     value
         .map(|value| Some(value.into_owned()))
         .map_err(|_| Rejection::InvalidQuery { name, rule: "must be UTF-8" })

@@ -16,45 +16,56 @@ pub(super) async fn send(
     response: Response,
     cors: &Cors,
 ) -> Result<()> {
-    let mut head =
-        ResponseHeader::build_no_case(response.status, Some(response.headers.len() + 6))?;
+    let (mut head, ()) = http::Response::new(()).into_parts();
+    head.status = response.status;
+    // Filled before it is Pingora's, which would parse each name again.
+    let headers = &mut head.headers;
+    headers.reserve(response.headers.len() + 6);
     for (name, value) in response.headers {
-        head.append_header(name, value)?;
+        headers.append(name, value);
     }
     let request = session.req_header();
-    cors.apply(&request.method, &request.headers, &mut head)?;
+    cors.apply(&request.method, &request.headers, headers);
     match response.body {
         Body::Live => {
             // HTTP/1.0 has no chunks: there the end of the connection ends the body.
             match request.version {
                 Version::HTTP_11 => {
                     let chunked = HeaderValue::from_static("chunked");
-                    head.insert_header(header::TRANSFER_ENCODING, chunked)?;
+                    headers.insert(header::TRANSFER_ENCODING, chunked);
                 }
                 Version::HTTP_10 => session.set_keepalive(None),
                 _ => {}
             }
-            session.write_response_header(Box::new(head)).await
+            session.write_response_header(boxed(head)).await
         }
         Body::Empty => {
             if !has_no_body(response.status) && !is_head(session) {
-                head.insert_header(header::CONTENT_LENGTH, HeaderValue::from_static("0"))?;
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
             }
-            session.write_response_header(Box::new(head)).await?;
+            session.write_response_header(boxed(head)).await?;
             session.write_response_body(Bytes::new(), true).await
         }
         Body::Full(chunks) => {
             let length: usize = chunks.iter().map(Bytes::len).sum();
-            head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(length))?;
-            session.write_response_header(Box::new(head)).await?;
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            session.write_response_header(boxed(head)).await?;
+            let mut last = Bytes::new();
             if !is_head(session) {
                 for chunk in chunks {
-                    session.write_response_body(chunk, false).await?;
+                    let before = std::mem::replace(&mut last, chunk);
+                    if !before.is_empty() {
+                        session.write_response_body(before, false).await?;
+                    }
                 }
             }
-            session.write_response_body(Bytes::new(), true).await
+            session.write_response_body(last, true).await
         }
     }
+}
+
+fn boxed(head: http::response::Parts) -> Box<ResponseHeader> {
+    Box::new(ResponseHeader::from(head))
 }
 
 fn has_no_body(status: StatusCode) -> bool {
