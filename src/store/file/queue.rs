@@ -3,7 +3,10 @@
 //! Invariant: whether a commit is accepted, and its place, are decided under one lock. So when events are
 //! lost, the epoch moves on before anything that was decided on them can be queued.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -17,6 +20,8 @@ struct State {
     closed: bool,
     /// The writer sleeps.
     idle: bool,
+    /// The writer sleeps until this many wait; 0 when it does not.
+    gathering: usize,
 }
 
 /// See the module.
@@ -54,7 +59,8 @@ impl Queue {
             return Err(StoreError::Superseded);
         }
         state.waiting.push(commit);
-        let wake = std::mem::take(&mut state.idle);
+        let gathered = state.gathering > 0 && state.waiting.len() >= state.gathering;
+        let wake = std::mem::take(&mut state.idle) || gathered;
         drop(state);
         if wake {
             self.wake.notify_one();
@@ -69,6 +75,19 @@ impl Queue {
 
     pub(super) fn epoch(&self) -> LogEpoch {
         self.state.lock().epoch
+    }
+
+    /// Waits until as many as `company` wait, for at most `patience`.
+    pub(super) fn gather(&self, company: usize, patience: Duration) {
+        let until = Instant::now() + patience;
+        let mut state = self.state.lock();
+        state.gathering = company;
+        while state.waiting.len() < company && !state.closed {
+            if self.wake.wait_until(&mut state, until).timed_out() {
+                break;
+            }
+        }
+        state.gathering = 0;
     }
 
     /// Swaps everything that waits into `batch`, which must be empty; waits up to `patience` for something.

@@ -40,6 +40,8 @@ use crate::telemetry::counters::Durations;
 const THROTTLE_AT: usize = 4;
 /// The largest payload of one event, bytes; the rest of a record is far smaller than what is left.
 const LARGEST: usize = frame::MAX_RECORD - (1 << 20);
+/// What a batch waits for its company at most; less where syncs are faster.
+const LONGEST_HOLD: Duration = Duration::from_micros(500);
 /// Records removed in one transaction on behalf of deleted streams.
 pub(super) const PURGE: usize = 1024;
 /// A batch buffer larger than this is given back.
@@ -433,9 +435,24 @@ fn write_loop(work: &Work) {
         Durability::Fsync | Durability::Os => None,
     };
     let mut batch = Vec::new();
+    let mut hold = None;
     loop {
+        if let Some((company, patience)) = hold.take() {
+            work.queue.gather(company, patience);
+            // Where one processor serves all, whoever is about to ask goes first.
+            thread::yield_now();
+        }
         match work.queue.next(&mut batch, patience) {
-            Next::Write => work.write_batch(&mut work.writer.lock(), &mut batch),
+            Next::Write => {
+                let (company, began) = (batch.len(), Instant::now());
+                work.write_batch(&mut work.writer.lock(), &mut batch);
+                // Those who were answered together ask again together: syncing for the first of them would
+                // make the others wait for a second sync, and costs as much as syncing for all. A lone
+                // append has no company to wait for.
+                if company > 1 && work.options.durability == Durability::Fsync {
+                    hold = Some((company, began.elapsed().min(LONGEST_HOLD)));
+                }
+            }
             Next::Idle => {}
             Next::End => return,
         }
