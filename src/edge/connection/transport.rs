@@ -19,7 +19,7 @@ const LINGER: Duration = Duration::from_millis(500);
 
 #[async_trait]
 impl Peek for Connection {
-    /// What [`Connection::sniff`] has seen, zero-filled; Pingora compares it with the preface.
+    /// What `Connection::sniff` has seen, zero-filled; Pingora compares it with the preface.
     async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
         buf.fill(0);
         let n = self.peeked.len().min(buf.len());

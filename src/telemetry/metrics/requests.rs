@@ -10,7 +10,7 @@ use super::{
 };
 use crate::telemetry::Exposition;
 
-/// What a stream request asked for. Those with one method come first, in the order of [`MODES`].
+/// What a stream request asked for. Those with one method come first, in the order of `MODES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// `PUT`.
