@@ -77,9 +77,8 @@ impl Queue {
         self.state.lock().epoch
     }
 
-    /// Waits until as many as `company` wait, for at most `patience`.
-    pub(super) fn gather(&self, company: usize, patience: Duration) {
-        let until = Instant::now() + patience;
+    /// Sleeps until as many as `company` wait, or the time has come.
+    pub(super) fn gather(&self, company: usize, until: Instant) {
         let mut state = self.state.lock();
         state.gathering = company;
         while state.waiting.len() < company && !state.closed {

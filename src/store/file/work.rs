@@ -438,7 +438,7 @@ fn write_loop(work: &Work) {
     let mut hold = None;
     loop {
         if let Some((company, patience)) = hold.take() {
-            work.queue.gather(company, patience);
+            work.queue.gather(company, Instant::now() + patience);
             // Where one processor serves all, whoever is about to ask goes first.
             thread::yield_now();
         }
