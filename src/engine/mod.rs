@@ -320,8 +320,11 @@ fn view(inner: &Inner, now: Timestamp) -> Result<View, Rejection> {
     }
     // A stream that is being removed because its time is up is not there until that is durable, either.
     let assigned = inner.assigned.as_ref().filter(|state| state.core.id == core.id);
-    let deadline = assigned.map_or(inner.durable.deadline, StreamState::deadline);
-    if deadline.is_some_and(|deadline| deadline <= now) {
+    let expired = match assigned {
+        Some(_) => inner.is_expired(now),
+        None => inner.durable.deadline.is_some_and(|deadline| deadline <= now),
+    };
+    if expired {
         return Err(if inner.forks.is_empty() { Rejection::NotFound } else { Rejection::Gone });
     }
     Ok(View { core: core.clone(), tail: inner.durable.tail() })
