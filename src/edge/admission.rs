@@ -43,11 +43,12 @@ pub(crate) fn configure(
 /// 400 for the host, 414 for the URI, 431 for the fields, 501 for the transfer coding.
 pub(crate) fn check(request: &RequestHeader, limits: &HttpLimits) -> Result<(), Problem> {
     // RFC 9112 §3.2. HTTP/2 has its own field for it, HTTP/1.0 has none.
-    if request.version == http::Version::HTTP_11 && !request.headers.contains_key(header::HOST) {
+    let host = request.headers.get(header::HOST);
+    if request.version == http::Version::HTTP_11 && host.is_none() {
         let detail = "an HTTP/1.1 request needs a Host field";
         return Err(Problem::new(StatusCode::BAD_REQUEST, "host-missing", detail));
     }
-    if !request.headers.get(header::HOST).is_none_or(is_host) {
+    if !host.is_none_or(is_host) {
         let detail = "the Host field is not a host with an optional port";
         return Err(Problem::new(StatusCode::BAD_REQUEST, "host-invalid", detail));
     }

@@ -44,7 +44,7 @@ pub(crate) async fn serve(
                 _ = &mut stopped => return,
             };
         }
-        let ours = route::begins_under(&head, &edge.live.settings().options.streams.route);
+        let ours = route::begins_under(&head, &edge.streams.options.load().route);
         let mut session = ServerSession::new_http1(connection);
         session.set_pipelining_enabled(true);
         session.set_pipelined_prefix(head);

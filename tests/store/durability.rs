@@ -63,8 +63,8 @@ impl Life {
         self.text.push_str(&record);
     }
 
-    /// The power goes; what is found becomes the truth.
-    fn crash(&mut self) {
+    /// The power goes; what is found becomes the truth. Gives the bytes that are lost.
+    fn crash(&mut self) -> usize {
         self.disk = self.disk.after_crash(&mut self.rng);
         let store = self.open();
         let found = load(&store, "s").map_or(String::new(), |loaded| {
@@ -73,7 +73,9 @@ impl Life {
         assert!(self.text.starts_with(&found), "not a beginning of what was acknowledged: {found}");
         assert!(found.is_empty() || found.ends_with(';'), "half an event");
         assert!(found.len() >= self.safe, "{} bytes of {} safe ones", found.len(), self.safe);
+        let lost = self.text.len() - found.len();
         (self.text, self.safe) = (found.clone(), found.len());
+        lost
     }
 }
 
@@ -92,9 +94,7 @@ fn os_loses_at_most_what_came_after_the_last_checkpoint() {
                 }
             }
             drop(store);
-            let before = life.text.len();
-            life.crash();
-            lost += before - life.text.len();
+            lost += life.crash();
         }
     }
     assert!(lost > 0, "the simulated disk has lost nothing, so nothing was tested");
@@ -121,9 +121,7 @@ fn interval_loses_at_most_the_last_interval() {
                 life.append(&store);
             }
             drop(store);
-            let before = life.text.len();
-            life.crash();
-            lost += before - life.text.len();
+            lost += life.crash();
         }
     }
     assert!(lost > 0, "the simulated disk has lost nothing, so nothing was tested");

@@ -1,12 +1,12 @@
 //! `backup`: a copy of a data directory, of a running server or a stopped one.
 
-use std::{io::Write, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::{
     CliError, OperateError, Place,
-    progress::{Bytes, Progress, count},
+    progress::{Progress, say_copied},
 };
 use crate::{
     server::control::client::copy_index,
@@ -41,16 +41,7 @@ impl Backup {
             direct => direct?,
         };
         let took = progress.end();
-        let Verified { streams, bytes, lsn, .. } = found;
-        writeln!(
-            std::io::stdout(),
-            "backed up {} with {} up to event {lsn} from {} to {} in {took}; every checksum matches",
-            count(streams, "stream"),
-            Bytes(bytes),
-            options.dir.display(),
-            self.to.display(),
-        )?;
-        Ok(())
+        Ok(say_copied("backed up", &found, &options.dir, &self.to, &took)?)
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::{
     fmt,
-    io::{IsTerminal, Write},
+    io::{self, IsTerminal, Write},
+    path::Path,
     time::{Duration, Instant},
 };
 
-use crate::store::file::offline::{Phase, Step};
+use crate::store::file::offline::{Phase, Step, Verified};
 
 /// Between two looks of a terminal.
 const OFTEN: Duration = Duration::from_millis(200);
@@ -96,6 +97,25 @@ impl fmt::Display for Took {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.1} s", self.0.as_secs_f64())
     }
+}
+
+/// The last line of a command that has copied a data directory.
+pub(super) fn say_copied(
+    done: &str,
+    found: &Verified,
+    from: &Path,
+    to: &Path,
+    took: &Took,
+) -> io::Result<()> {
+    writeln!(
+        io::stdout(),
+        "{done} {} with {} up to event {} from {} to {} in {took}; every checksum matches",
+        count(found.streams, "stream"),
+        Bytes(found.bytes),
+        found.lsn,
+        from.display(),
+        to.display(),
+    )
 }
 
 /// A number of things.

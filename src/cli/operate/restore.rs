@@ -1,14 +1,14 @@
 //! `restore`: a data directory from a backup.
 
-use std::{io::Write, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::{
     CliError, Place,
-    progress::{Bytes, Progress, count},
+    progress::{Progress, say_copied},
 };
-use crate::store::file::offline::{self, Verified};
+use crate::store::file::offline;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Restore {
@@ -25,15 +25,6 @@ impl Restore {
         let mut progress = Progress::begin();
         let found = offline::restore(&self.from, &options, &mut |step| progress.step(step))?;
         let took = progress.end();
-        let Verified { streams, bytes, lsn, .. } = found;
-        writeln!(
-            std::io::stdout(),
-            "restored {} with {} up to event {lsn} from {} to {} in {took}; every checksum matches",
-            count(streams, "stream"),
-            Bytes(bytes),
-            self.from.display(),
-            options.dir.display(),
-        )?;
-        Ok(())
+        Ok(say_copied("restored", &found, &self.from, &options.dir, &took)?)
     }
 }
