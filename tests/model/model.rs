@@ -112,6 +112,14 @@ impl Model {
         self.streams[id].readers -= 1;
     }
 
+    /// Whether only live readers keep the stream at a path from expiring.
+    pub(crate) fn keeps(&self, path: &str) -> bool {
+        self.at(path).is_some_and(|id| {
+            let stream = &self.streams[id];
+            stream.readers > 0 && !stream.expired(self.now)
+        })
+    }
+
     fn renew(&mut self, id: usize) {
         let stream = &mut self.streams[id];
         if stream.readers > 0 && stream.time_is_up(self.now) {
@@ -299,11 +307,11 @@ impl Model {
             return Err("empty-append");
         }
         if let Some(by) = &stream.closed {
+            // The retry of what closed it is known by its producer headers alone (§5.2.1).
             let retry = match &append.producer {
-                None => body.is_empty(),
+                None => append.close && body.is_empty(),
                 Some(producer) => by.as_ref() == Some(producer),
             };
-            let retry = retry && append.close;
             return if retry { answer(stream, known, false) } else { Err("stream-closed") };
         }
         if !body.is_empty() {
