@@ -4,8 +4,12 @@ use std::process::ExitCode;
 
 use durable_streams_server::cli;
 
-/// The static Linux binaries: the allocator of musl serves all threads in turn. Elsewhere the system's own stays: it
-/// is a little slower than this one, and keeps less memory.
+// Events and answers are freed on other threads than those that allocate them, which the system's allocators are slow
+// at: with jemalloc, durable appends take a quarter less processor time, and free memory goes back to the system on its
+// own. It cannot do the latter on musl, where mimalloc can.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 #[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -25,8 +25,9 @@ const FILL: usize = 256 << 10;
 const FILLED: usize = 1000;
 /// How long creating or filling may take.
 const BOUND: Duration = Duration::from_secs(3600);
-/// Streams leave memory after 10 seconds without use, and every shard is looked at within 4 more.
-const IDLE: Duration = Duration::from_secs(16);
+/// Streams leave memory after 10 seconds without use, every shard is looked at within 4 more, and their memory goes
+/// back to the system within 10 after that.
+const IDLE: Duration = Duration::from_secs(26);
 
 /// Runs and prints everything that was asked for.
 pub(crate) fn capacity(args: &CapacityArgs) -> Result<()> {

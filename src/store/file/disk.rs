@@ -216,6 +216,7 @@ impl RealDisk {
 
     /// Makes a directory; it must not be there.
     pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
+        #[cfg_attr(not(unix), expect(unused_mut, reason = "there is nothing to set"))]
         let mut options = fs::DirBuilder::new();
         #[cfg(unix)]
         options.mode(0o700);

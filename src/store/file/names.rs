@@ -74,6 +74,16 @@ impl Names {
         }
     }
 
+    /// Gives back tables that many streams once filled.
+    pub(super) fn shrink(&mut self) {
+        if self.deleted.capacity() > 4 * self.deleted.len() + 1024 {
+            self.deleted.shrink_to(2 * self.deleted.len());
+        }
+        if self.forks.capacity() > 4 * self.forks.len() + 1024 {
+            self.forks.shrink_to(2 * self.forks.len());
+        }
+    }
+
     /// Forgets what an event added; the index has it now.
     pub(super) fn remove(&mut self, lsn: Lsn, id: StreamId, event: &StreamEvent) {
         match Self::needs(event) {

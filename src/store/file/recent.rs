@@ -300,6 +300,10 @@ impl Recent {
         }
         self.settles.fetch_add(1, Ordering::AcqRel);
         self.bytes.fetch_sub(freed, Ordering::Relaxed);
+        for shard in &self.shards {
+            shard.lock().shrink();
+        }
+        self.names.lock().shrink();
     }
 
     fn settle_one(&self, id: StreamId, upto: Lsn) {
@@ -347,6 +351,16 @@ fn cost_of(event: &StreamEvent) -> usize {
 }
 
 impl Shard {
+    /// Gives back tables that many streams once filled.
+    fn shrink(&mut self) {
+        if self.entries.capacity() > 4 * self.entries.len() + 1024 {
+            self.entries.shrink_to(2 * self.entries.len());
+        }
+        if self.ring.capacity() > 4 * self.ring.len() + 1024 {
+            self.ring.shrink_to(2 * self.ring.len());
+        }
+    }
+
     /// Drops clean bytes that were not read lately until what is left fits: each stream gets one more
     /// round for having been read.
     fn make_room(&mut self, budget: usize) {
