@@ -62,15 +62,17 @@ pub(crate) fn compare(options: &Options) -> Result<()> {
         let row = run_row(load.as_ref(), &contestants, &host, options.scale, &history);
         eprintln!("{}", report::line(&history.servers, &row));
         history.rows.push(row);
+        // After every row: a run takes long, and what is cut short is not lost.
+        let run = report::Run {
+            history: &history,
+            machine: &machine,
+            scale: options.scale,
+            pinned,
+            took: start.elapsed(),
+        };
+        report::write(&run, &options.out)?;
     }
-    let run = report::Run {
-        history: &history,
-        machine: &machine,
-        scale: options.scale,
-        pinned,
-        took: start.elapsed(),
-    };
-    report::write(&run, &options.out)
+    Ok(())
 }
 
 /// The rows asked for.

@@ -5,12 +5,16 @@
 
 use std::{
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::store::{Commit, LogEpoch, StoreError};
+
+/// How often the processor is given up in vain before the writer sleeps: some microseconds where nobody needs it.
+const FRUITLESS: u32 = 16;
 
 #[derive(Default)]
 struct State {
@@ -77,8 +81,21 @@ impl Queue {
         self.state.lock().epoch
     }
 
-    /// Sleeps until as many as `company` wait, or the time has come.
+    /// Waits until as many as `company` are queued, or the time has come.
+    ///
+    /// Where one processor serves all, those who are about to ask need it: it is given up as long as that brings
+    /// commits, which costs less than being woken. Then the writer sleeps.
     pub(super) fn gather(&self, company: usize, until: Instant) {
+        let (mut seen, mut fruitless) = (0, 0);
+        while fruitless < FRUITLESS {
+            let waiting = self.state.lock().waiting.len();
+            if waiting >= company || Instant::now() >= until {
+                return;
+            }
+            fruitless = if waiting > seen { 0 } else { fruitless + 1 };
+            seen = waiting;
+            thread::yield_now();
+        }
         let mut state = self.state.lock();
         state.gathering = company;
         while state.waiting.len() < company && !state.closed {

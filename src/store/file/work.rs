@@ -439,8 +439,6 @@ fn write_loop(work: &Work) {
     loop {
         if let Some((company, patience)) = hold.take() {
             work.queue.gather(company, Instant::now() + patience);
-            // Where one processor serves all, whoever is about to ask goes first.
-            thread::yield_now();
         }
         match work.queue.next(&mut batch, patience) {
             Next::Write => {
