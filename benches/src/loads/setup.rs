@@ -37,7 +37,7 @@ pub(super) fn fill(
     let target = &bench.server.target;
     let connections = HANDS.min(streams);
     let traffic = Appends::new(target, PREFIX, kind, connections, streams);
-    let mut traffic = traffic.limited((streams * appends) as u64);
+    let mut traffic = traffic.on_each(appends as u64);
     let mut engine = Engine::connect(target.addr, connections)?;
     let filled = engine.run(Plan::to_the_end(bench.scale.setup_bound), &mut traffic);
     filled.with_context(|| format!("filling {streams} streams"))?;

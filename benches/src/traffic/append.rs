@@ -115,6 +115,8 @@ pub(crate) struct Appends {
     templates: Vec<Template>,
     /// Stops after this many appends in all.
     limit: Option<u64>,
+    /// Stops after this many appends on each stream; streams have one owner then.
+    each: Option<u64>,
     issued: u64,
     /// The stream each connection has just appended to.
     current: Vec<usize>,
@@ -141,6 +143,7 @@ impl Appends {
             streams,
             templates: (0..producers).map(|n| Template::new(target, prefix, kind, n)).collect(),
             limit: None,
+            each: None,
             issued: 0,
             current: (0..connections).map(|conn| conn % streams).collect(),
             sent: vec![0; connections],
@@ -152,6 +155,17 @@ impl Appends {
     /// The same, ending after `limit` appends.
     pub(crate) fn limited(self, limit: u64) -> Self {
         Self { limit: Some(limit), ..self }
+    }
+
+    /// The same, ending after `each` appends on each of the streams, of which there are no fewer than connections.
+    pub(crate) fn on_each(self, each: u64) -> Self {
+        Self { each: Some(each), ..self }
+    }
+
+    /// Whether a connection has sent all that the streams it owns are to get.
+    fn has_filled(&self, conn: usize) -> bool {
+        let owned = self.streams.saturating_sub(conn).div_ceil(self.connections) as u64;
+        self.each.is_some_and(|each| self.sent[conn] == each * owned)
     }
 
     /// What a read of `stream` must yield in all: bytes, or JSON objects.
@@ -182,7 +196,7 @@ impl Appends {
 
 impl Traffic for Appends {
     fn next(&mut self, conn: usize, _: Instant, out: &mut Vec<u8>) -> Next {
-        if self.limit == Some(self.issued) {
+        if self.limit == Some(self.issued) || self.has_filled(conn) {
             return Next::Done;
         }
         if self.streams > self.connections && self.sent[conn] > 0 {
@@ -234,6 +248,18 @@ mod tests {
         }
         let of = |n: usize| format!("POST /v1/stream/s{n:07} HTTP/1.1");
         assert_eq!(seen, [of(0), of(2), of(4), of(0), of(1), of(3), of(1)]);
+    }
+
+    #[test]
+    fn each_stream_is_filled_alike_however_fast_its_connection_is() {
+        let mut appends = Appends::new(&target(), "s", Kind::Binary, 2, 5).on_each(2);
+        let mut sent = |conn: usize| {
+            let mut out = Vec::new();
+            (0..9)
+                .take_while(|_| appends.next(conn, Instant::now(), &mut out) == Next::Send)
+                .count()
+        };
+        assert_eq!((sent(0), sent(1)), (6, 4));
     }
 
     #[test]

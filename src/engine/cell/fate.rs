@@ -31,7 +31,6 @@ impl StreamCell {
 
 impl CommitSink for StreamCell {
     fn committed(&self, version: u64) {
-        let mut replies = Vec::new();
         let mut inner = self.inner.lock();
         let observed = self.observer.get().is_some();
         let seen = observed.then(|| inner.durable.clone());
@@ -40,7 +39,12 @@ impl CommitSink for StreamCell {
             if let Some(effect) = pending.effect {
                 inner.durable = effect;
             }
-            replies.extend(pending.reply);
+            // Before the live readers are woken, of whom there may be thousands: behind them in the queue, whoever
+            // appends would wait for all deliveries, and no two appends would ever share one.
+            if let Some(reply) = pending.reply {
+                // The client may have left; its append stands all the same.
+                let _ = reply.send(Ok(()));
+            }
         }
         inner.durable_version = inner.durable_version.max(version);
         inner.publish();
@@ -48,10 +52,6 @@ impl CommitSink for StreamCell {
         drop(inner);
         if let Some((seen, now)) = change {
             self.observe(&seen, &now);
-        }
-        for reply in replies {
-            // The client may have left; its append stands all the same.
-            let _ = reply.send(Ok(()));
         }
     }
 
