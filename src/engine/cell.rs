@@ -291,8 +291,10 @@ impl Inner {
     }
 
     fn publish(&self) {
-        if let Some(live) = &self.live {
-            live.publish(self.published());
+        if let Some(live) = &self.live
+            && live.show(self.published())
+        {
+            live.wake();
         }
     }
 }

@@ -31,9 +31,19 @@ impl LiveTail {
         TailWatch { id, receiver: self.tail.subscribe(), frames: self.frames.clone(), kept: None }
     }
 
-    /// Wakes readers when there is something new.
-    pub(super) fn publish(&self, published: Published) {
-        self.tail.send_if_modified(|seen| std::mem::replace(seen, published) != published);
+    /// Shows readers what is new, without waking them. Says whether anything is.
+    pub(super) fn show(&self, published: Published) -> bool {
+        let mut news = false;
+        self.tail.send_if_modified(|seen| {
+            news = std::mem::replace(seen, published) != published;
+            false
+        });
+        news
+    }
+
+    /// Wakes readers, who look at what was shown.
+    pub(super) fn wake(&self) {
+        self.tail.send_modify(|_| ());
     }
 
     /// Whether anyone reads live now.

@@ -34,20 +34,26 @@ impl CommitSink for StreamCell {
         let mut inner = self.inner.lock();
         let observed = self.observer.get().is_some();
         let seen = observed.then(|| inner.durable.clone());
+        let mut replies = Vec::new();
         while inner.pending.front().is_some_and(|pending| pending.version <= version) {
             let Some(pending) = inner.pending.pop_front() else { break };
             if let Some(effect) = pending.effect {
                 inner.durable = effect;
             }
-            // Before the live readers are woken, of whom there may be thousands: behind them in the queue, whoever
-            // appends would wait for all deliveries, and no two appends would ever share one.
-            if let Some(reply) = pending.reply {
-                // The client may have left; its append stands all the same.
-                let _ = reply.send(Ok(()));
-            }
+            replies.extend(pending.reply);
         }
         inner.durable_version = inner.durable_version.max(version);
-        inner.publish();
+        let published = inner.published();
+        let news = inner.live.as_ref().is_some_and(|live| live.show(published));
+        // Before the live readers are woken, of whom there may be thousands: behind them in the queue, whoever
+        // appends would wait for all deliveries, and no two appends would ever share one.
+        for reply in replies {
+            // The client may have left; its append stands all the same.
+            let _ = reply.send(Ok(()));
+        }
+        if let Some(live) = inner.live.as_ref().filter(|_| news) {
+            live.wake();
+        }
         let change = seen.map(|seen| (seen, inner.durable.clone()));
         drop(inner);
         if let Some((seen, now)) = change {

@@ -81,7 +81,7 @@ impl Queue {
         self.state.lock().epoch
     }
 
-    /// Waits until as many as `company` are queued, or the time has come.
+    /// Waits until as many as `company` are queued, or the time has come and no more are coming.
     ///
     /// Where one processor serves all, those who are about to ask need it: it is given up as long as that brings
     /// commits, which costs less than being woken. Then the writer sleeps.
@@ -89,7 +89,7 @@ impl Queue {
         let (mut seen, mut fruitless) = (0, 0);
         while fruitless < FRUITLESS {
             let waiting = self.state.lock().waiting.len();
-            if waiting >= company || Instant::now() >= until {
+            if waiting >= company {
                 return;
             }
             fruitless = if waiting > seen { 0 } else { fruitless + 1 };
