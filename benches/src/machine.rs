@@ -11,7 +11,7 @@ pub(crate) struct Machine {
     pub(crate) cores: usize,
     pub(crate) memory_gib: u64,
     pub(crate) kernel: String,
-    /// Device, file system and mount options under the data directories.
+    /// The file system under the data directories, and its room.
     pub(crate) disk: String,
     pub(crate) descriptors: u64,
     /// Load average over the minute before the run: what else the machine was doing.
@@ -59,9 +59,7 @@ fn mount_of(path: &Path) -> String {
         .max_by_key(|fields| fields[1].len());
     let free = statvfs(&path).map_or(0, |stat| stat.blocks_available() * stat.fragment_size());
     match best.as_deref() {
-        Some([device, _, kind, options, ..]) => {
-            format!("{device}, {kind} ({options}), {} GiB free", free >> 30)
-        }
+        Some([_, _, kind, ..]) => format!("{kind}, {} GiB free", free >> 30),
         _ => "unknown".into(),
     }
 }
