@@ -435,11 +435,7 @@ fn write_loop(work: &Work) {
         Durability::Fsync | Durability::Os => None,
     };
     let mut batch = Vec::new();
-    let mut hold = None;
     loop {
-        if let Some((company, patience)) = hold.take() {
-            work.queue.gather(company, Instant::now() + patience);
-        }
         match work.queue.next(&mut batch, patience) {
             Next::Write => {
                 let (company, began) = (batch.len(), Instant::now());
@@ -448,7 +444,8 @@ fn write_loop(work: &Work) {
                 // make the others wait for a second sync, and costs as much as syncing for all. A lone
                 // append has no company to wait for.
                 if company > 1 && work.options.durability == Durability::Fsync {
-                    hold = Some((company, began.elapsed().min(LONGEST_HOLD)));
+                    let hold = began.elapsed().min(LONGEST_HOLD);
+                    work.queue.gather(company, Instant::now() + hold);
                 }
             }
             Next::Idle => {}
