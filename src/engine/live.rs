@@ -1,12 +1,15 @@
 //! What the live readers of one stream share: its durable tail, and the newest frame.
 
-use std::sync::Arc;
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
-use super::{cell::StreamCell, clock::Clock};
+use super::{cell::StreamCell, clock::Clock, relay::Relay};
 use crate::protocol::{Control, Offset, StreamId, Tail};
 
 /// What live readers watch.
@@ -18,52 +21,66 @@ pub(super) struct Published {
 
 /// The writing end, held by the stream's cell from the first live reader on.
 pub(super) struct LiveTail {
-    tail: watch::Sender<Published>,
-    frames: Arc<FrameSlot>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Where the live readers leave the newest frame for each other: readers that follow the tail all need the
+    /// same one, and it is encoded once.
+    frame: Mutex<Option<LiveFrame>>,
+}
+
+struct State {
+    published: Published,
+    /// Goes up with each that is shown.
+    version: u64,
+    readers: Relay,
 }
 
 impl LiveTail {
     pub(super) fn new(published: Published) -> Self {
-        LiveTail { tail: watch::Sender::new(published), frames: Arc::default() }
+        let state = State { published, version: 0, readers: Relay::default() };
+        LiveTail { shared: Arc::new(Shared { state: Mutex::new(state), frame: Mutex::default() }) }
     }
 
     pub(super) fn watch(&self, id: StreamId) -> TailWatch {
-        TailWatch { id, receiver: self.tail.subscribe(), frames: self.frames.clone(), kept: None }
+        let mut state = self.shared.state.lock();
+        let (place, seen) = (state.readers.join(), state.version);
+        drop(state);
+        TailWatch { id, shared: self.shared.clone(), place, seen, kept: None }
     }
 
     /// Shows readers what is new, without waking them. Says whether anything is.
     pub(super) fn show(&self, published: Published) -> bool {
-        let mut news = false;
-        self.tail.send_if_modified(|seen| {
-            news = std::mem::replace(seen, published) != published;
-            false
-        });
+        let mut state = self.shared.state.lock();
+        let news = std::mem::replace(&mut state.published, published) != published;
+        state.version += u64::from(news);
         news
     }
 
-    /// Wakes readers, who look at what was shown.
+    /// Wakes readers, some now and the others as those have looked at what was shown.
     pub(super) fn wake(&self) {
-        self.tail.send_modify(|_| ());
+        let woken = self.shared.state.lock().readers.round();
+        woken.into_iter().for_each(Waker::wake);
     }
 
     /// Whether anyone reads live now.
     pub(super) fn is_watched(&self) -> bool {
-        self.tail.receiver_count() > 0
+        !self.shared.state.lock().readers.is_empty()
     }
 }
 
 /// A live reader's view of one stream's tail. Take it before looking at the tail, and no append is missed.
 pub struct TailWatch {
     id: StreamId,
-    receiver: watch::Receiver<Published>,
-    frames: Arc<FrameSlot>,
+    shared: Arc<Shared>,
+    place: usize,
+    /// The version that was seen last.
+    seen: u64,
     /// The stream that this reader keeps from expiring.
     kept: Option<(Arc<StreamCell>, Clock)>,
 }
-
-/// Where the live readers of one stream leave the newest frame for each other: readers that follow the
-/// tail all need the same one, and it is encoded once.
-type FrameSlot = Mutex<Option<LiveFrame>>;
 
 /// One data event with its control event, and what it was made from.
 #[derive(Clone, Debug)]
@@ -89,12 +106,12 @@ impl TailWatch {
     pub fn frame(&self, from: Offset, tail: Tail) -> Option<LiveFrame> {
         let fits =
             |frame: &LiveFrame| frame.from == from && frame.tail == tail && frame.id == self.id;
-        self.frames.lock().as_ref().filter(|frame| fits(frame)).cloned()
+        self.shared.frame.lock().as_ref().filter(|frame| fits(frame)).cloned()
     }
 
     /// Leaves a frame for others.
     pub fn leave_frame(&self, frame: LiveFrame) {
-        *self.frames.lock() = Some(frame);
+        *self.shared.frame.lock() = Some(frame);
     }
 
     /// For a stream with a sliding TTL, which does not run out while it is watched (§5.1). Nothing ticks:
@@ -110,7 +127,12 @@ impl TailWatch {
 
     /// The newest durable tail, which is seen from now on.
     pub fn tail(&mut self) -> Tail {
-        let published = *self.receiver.borrow_and_update();
+        let mut state = self.shared.state.lock();
+        self.seen = state.version;
+        let published = state.published;
+        let woken = state.readers.heard(self.place);
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
         if published.id == Some(self.id) {
             published.tail
         } else {
@@ -120,15 +142,26 @@ impl TailWatch {
 
     /// Waits for a tail that was not seen yet.
     pub async fn changed(&mut self) {
-        if self.receiver.changed().await.is_err() {
-            // The cell is gone only when the engine is; there is nothing to wait for.
-            std::future::pending().await
+        poll_fn(|cx| self.poll_changed(cx)).await
+    }
+
+    fn poll_changed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.shared.state.lock();
+        let woken = state.readers.heard(self.place);
+        let news = state.version != self.seen;
+        if !news {
+            state.readers.wait(self.place, cx.waker());
         }
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+        if news { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
 impl Drop for TailWatch {
     fn drop(&mut self) {
+        let woken = self.shared.state.lock().readers.leave(self.place);
+        woken.into_iter().for_each(Waker::wake);
         if let Some((cell, clock)) = &self.kept {
             cell.inner.lock().unkeep(self.id, clock.now());
         }

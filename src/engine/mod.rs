@@ -15,6 +15,7 @@ mod limits;
 mod live;
 mod reader;
 mod registry;
+mod relay;
 mod sweep;
 mod touch;
 

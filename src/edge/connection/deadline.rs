@@ -1,12 +1,14 @@
 //! The first bytes of a connection, the time and size of each head, and the end of what has none.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use http::StatusCode;
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::{Connection, ENDLESS, HEAD, IDLE, OPEN};
@@ -27,12 +29,13 @@ impl Connection {
     /// # Errors
     /// The client left, or said nothing within the time for a head.
     pub(crate) async fn sniff(&mut self) -> io::Result<Option<BytesMut>> {
-        let mut seen = BytesMut::with_capacity(FIRST_READ);
+        let mut seen = self.read_some().await?;
+        if seen.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         while seen.len() < H2_PREFACE.len() && H2_PREFACE.starts_with(&seen) {
-            match self.read_buf(&mut seen).await? {
-                0 if seen.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
-                0 => break,
-                _ => {}
+            if self.read_buf(&mut seen).await? == 0 {
+                break;
             }
         }
         self.first = false;
@@ -64,9 +67,19 @@ impl Connection {
     /// The client left, or was silent for longer than a connection may be kept.
     pub(crate) async fn next_head(&mut self) -> io::Result<BytesMut> {
         *self.phase.get_mut() = IDLE;
-        let mut head = BytesMut::with_capacity(FIRST_READ);
-        self.read_buf(&mut head).await?;
-        Ok(head)
+        self.read_some().await
+    }
+
+    /// Reads what there is, into memory that is taken once there is something: a connection that waits has none,
+    /// and each does not have a page of its own, whose beginnings would push one another out of the cache.
+    async fn read_some(&mut self) -> io::Result<BytesMut> {
+        poll_fn(|cx| {
+            let mut space = [MaybeUninit::uninit(); FIRST_READ];
+            let mut buf = ReadBuf::uninit(&mut space);
+            ready!(Pin::new(&mut *self).poll_read(cx, &mut buf))?;
+            Poll::Ready(Ok(BytesMut::from(buf.filled())))
+        })
+        .await
     }
 
     /// While nothing can be read: times a head, ends what is endless when the server stops.
