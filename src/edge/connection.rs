@@ -22,12 +22,15 @@
 mod deadline;
 mod transport;
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::server::ShutdownWatch;
@@ -126,6 +129,51 @@ impl Connection {
             self.held = Vec::new();
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Connection {
+    /// Writes everything, and what was held back before it.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut left = bytes;
+        if !self.held.is_empty() && self.held.len() + left.len() <= HOLD {
+            self.held.extend_from_slice(left);
+            left = &[];
+        }
+        poll_fn(|cx| {
+            ready!(self.poll_release(cx))?;
+            while !left.is_empty() {
+                let n = ready!(Pin::new(&mut self.io).poll_write(cx, left))?;
+                if n == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                left = left.get(n..).unwrap_or_default();
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// While a response is under way: ready when the client has left. What it sends meanwhile, of its next
+    /// request, goes to `ahead`, and then nothing is read any more until that is asked for.
+    pub(crate) fn poll_left(
+        &mut self,
+        cx: &mut Context<'_>,
+        ahead: &mut BytesMut,
+    ) -> Poll<io::Error> {
+        if !ahead.is_empty() {
+            return Poll::Pending;
+        }
+        let mut space = [MaybeUninit::uninit(); 64];
+        let mut buf = ReadBuf::uninit(&mut space);
+        match ready!(Pin::new(self).poll_read(cx, &mut buf)) {
+            Ok(()) if buf.filled().is_empty() => Poll::Ready(io::ErrorKind::UnexpectedEof.into()),
+            Ok(()) => {
+                ahead.extend_from_slice(buf.filled());
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(error),
+        }
     }
 }
 

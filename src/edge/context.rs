@@ -28,7 +28,7 @@ pub struct RequestContext {
 }
 
 /// When things happened.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Timing {
     started: Instant,
 }

@@ -11,24 +11,35 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use pingora::ErrorType;
 use pingora::apps::{HttpServerApp, ReusedHttpStream};
-use pingora::protocols::Stream;
-use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::{ReusableHttpStream, ServerSession};
 use pingora::proxy::{HttpProxy, ProxyHttp};
 use pingora::server::ShutdownWatch;
 
+mod events;
+
 use super::connection::Connection;
-use super::{Edge, route};
+use super::{Answer, Edge, route};
+use events::Following;
+
+/// What follows a request.
+enum Next {
+    /// Perhaps another, of which this has come already.
+    Request(Box<Connection>, BytesMut),
+    /// Its events.
+    Events(Box<Following>),
+    /// Nothing.
+    End,
+}
 
 /// Serves a connection to its end; `head` is what came of its first request. Ends between requests once
 /// `stop` turns `true`.
 pub(crate) async fn serve(
     edge: &Edge,
     proxy: &Arc<HttpProxy<Edge>>,
-    connection: Connection,
+    mut connection: Box<Connection>,
     mut head: BytesMut,
     stop: &ShutdownWatch,
 ) {
-    let mut connection = Box::new(connection);
     let mut watch = stop.clone();
     let stopped = watch.wait_for(|stopping| *stopping);
     tokio::pin!(stopped);
@@ -47,6 +58,7 @@ pub(crate) async fn serve(
         let ours = route::begins_under(&head, &edge.streams.options.load().route);
         let mut session = ServerSession::new_http1(connection);
         session.set_pipelining_enabled(true);
+        let begun = head.len();
         session.set_pipelined_prefix(head);
         if !ours {
             return hand_over(proxy, session, stop).await;
@@ -59,12 +71,16 @@ pub(crate) async fn serve(
         match read {
             Ok(true) => {}
             Ok(false) => return,
-            Err(error) => return refuse(session, &error).await,
+            Err(error) => return Box::pin(refuse(session, &error)).await,
         }
-        let Some((stream, ahead)) = edge.exchange(session).await else { return };
-        let Ok(same) = stream.into_any().downcast::<Connection>() else { return };
-        connection = same;
-        head = ahead.unwrap_or_default();
+        // Boxed: a connection that waits, and most do, keeps no room for it.
+        let next = match Box::pin(edge.exchange(session, begun)).await {
+            Next::Request(same, ahead) => Some((same, ahead)),
+            Next::Events(events) => events.finish(edge).await,
+            Next::End => None,
+        };
+        let Some(next) = next else { return };
+        (connection, head) = next;
         if !head.is_empty() {
             connection.head_ahead(head.len());
         }
@@ -72,20 +88,31 @@ pub(crate) async fn serve(
 }
 
 impl Edge {
-    /// Answers one request whose head has been read. Gives the connection back if there may be another, with
-    /// what came of it already.
-    async fn exchange(&self, mut session: ServerSession) -> Option<(Stream, Option<BytesMut>)> {
+    /// Answers one request whose head has been read, the first `begun` bytes before the session was made.
+    async fn exchange(&self, mut session: ServerSession, begun: usize) -> Next {
         let mut ctx = self.new_ctx();
         self.begin(&mut session, &mut ctx);
         let answered = match self.answer(&mut session, &mut ctx).await {
             // The route was read from the same bytes, so there is no such request.
-            Ok(false) => self.refuse(route::ambiguous(), &mut session, &mut ctx).await,
-            answered => answered,
+            Ok(Answer::Upstream) => {
+                self.refuse(route::ambiguous(), &mut session, &mut ctx).await.map(|_| ())
+            }
+            Ok(Answer::Live(live)) if events::is_plain(&mut session, &ctx, begun) => {
+                return Following::new(session, &mut ctx, live)
+                    .map_or(Next::End, |live| Next::Events(Box::new(live)));
+            }
+            Ok(Answer::Live(live)) => self.streams.follow(&mut session, live).await.map(|_| ()),
+            Ok(Answer::Given) => Ok(()),
+            Err(error) => Err(error),
         };
         self.end(&session, answered.as_ref().err().map(|error| &**error), &mut ctx);
-        answered.ok()?;
-        let reusable = session.finish().await.ok().flatten()?;
-        Some(reusable.into_parts())
+        if answered.is_err() {
+            return Next::End;
+        }
+        let reusable = session.finish().await.ok().flatten().map(ReusableHttpStream::into_parts);
+        let Some((stream, ahead)) = reusable else { return Next::End };
+        let Ok(connection) = stream.into_any().downcast() else { return Next::End };
+        Next::Request(connection, ahead.unwrap_or_default())
     }
 }
 

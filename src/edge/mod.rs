@@ -51,6 +51,7 @@ pub use route::Route;
 pub use stream::{Cors, DurableStreams, StreamOptions, StreamsBackground};
 
 use live::Live;
+use stream::{Events, Handled};
 
 use crate::engine::Engine;
 use crate::telemetry::metrics::{Metrics, Traffic};
@@ -65,6 +66,16 @@ pub struct Edge {
     /// current response.
     pub(crate) shutdown: ShutdownWatch,
     pub(crate) tracer: Tracer,
+}
+
+/// How far a request was brought.
+enum Answer {
+    /// It is answered.
+    Given,
+    /// The head of a live read was sent; its events are still to be.
+    Live(Events),
+    /// It is for an upstream.
+    Upstream,
 }
 
 impl Edge {
@@ -96,8 +107,12 @@ impl Edge {
         span::begin(&self.tracer, session, ctx);
     }
 
-    /// Answers what is not for an upstream. Says whether there is an answer.
-    async fn answer(&self, session: &mut ServerSession, ctx: &mut RequestContext) -> Result<bool> {
+    /// Answers what is not for an upstream, up to the events of a live read.
+    async fn answer(
+        &self,
+        session: &mut ServerSession,
+        ctx: &mut RequestContext,
+    ) -> Result<Answer> {
         let request = session.req_header();
         let options = &ctx.settings.options;
         if let Err(problem) = admission::check(request, &options.limits) {
@@ -106,11 +121,13 @@ impl Edge {
         ctx.route = route::classify(request.uri.path(), options);
         match ctx.route {
             Route::Stream => {
-                let answered = self.streams.handle_in(session, &mut ctx.span).await?;
-                ctx.outcome.problem = answered.problem;
-                Ok(true)
+                match self.streams.handle_in(session, &mut ctx.span).await? {
+                    Handled::Answered(answered) => ctx.outcome.problem = answered.problem,
+                    Handled::Live(events) => return Ok(Answer::Live(events)),
+                }
+                Ok(Answer::Given)
             }
-            Route::Upstream(_) => Ok(false),
+            Route::Upstream(_) => Ok(Answer::Upstream),
             Route::NotFound => {
                 let nowhere = route::nowhere(options);
                 self.refuse(nowhere, session, ctx).await
@@ -132,13 +149,14 @@ impl Edge {
         problem: problem::Problem,
         session: &mut ServerSession,
         ctx: &mut RequestContext,
-    ) -> Result<bool> {
+    ) -> Result<Answer> {
         if !self.streams.matches(session.req_header().uri.path()) {
-            return problem.refuse(session, ctx).await;
+            problem.refuse(session, ctx).await?;
+            return Ok(Answer::Given);
         }
         ctx.outcome.problem = Some(problem.code);
         self.streams.refuse(session, &problem).await?;
-        Ok(true)
+        Ok(Answer::Given)
     }
 
     /// The limits in force.
@@ -177,7 +195,11 @@ impl ProxyHttp for Edge {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
-        self.answer(session, ctx).await
+        match self.answer(session, ctx).await? {
+            Answer::Given => Ok(true),
+            Answer::Upstream => Ok(false),
+            Answer::Live(events) => self.streams.follow(session, events).await.map(|_| true),
+        }
     }
 
     async fn upstream_peer(

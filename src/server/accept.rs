@@ -158,7 +158,8 @@ impl Gate {
             return;
         };
         let io = transport(socket, peer);
-        let connection = Connection::new(io, &self.edge.limits(), self.stop.clone(), permit);
+        let connection =
+            Box::new(Connection::new(io, &self.edge.limits(), self.stop.clone(), permit));
         let (edge, proxy, stop) = (self.edge.clone(), self.proxy.clone(), self.stop.clone());
         tokio::spawn(async move { serve(&edge, &proxy, connection, stop).await });
     }
@@ -168,7 +169,7 @@ impl Gate {
 async fn serve(
     edge: &Edge,
     proxy: &Arc<HttpProxy<Edge>>,
-    mut connection: Connection,
+    mut connection: Box<Connection>,
     mut stop: ShutdownWatch,
 ) {
     let _counted = edge.metrics().connection();
@@ -182,7 +183,7 @@ async fn serve(
         Ok(Some(head)) => http1::serve(edge, proxy, connection, head, &stop).await,
         // HTTP/2.
         Ok(None) => {
-            proxy.process_new(Box::new(connection), &stop).await;
+            proxy.process_new(connection, &stop).await;
         }
         Err(_) => {}
     }

@@ -7,7 +7,7 @@ use std::{
 
 use pingora::protocols::http::ServerSession;
 
-use super::{DurableStreams, StreamOptions, body};
+use super::{DurableStreams, StreamOptions, body, events::Events};
 use crate::{
     edge::{admission::expects_continue, forwarded},
     protocol::{HeadMeta, LiveMode, Outcome, Rejection, Request, Response, StreamPath, render},
@@ -27,8 +27,10 @@ const COMMIT_WAIT: &str = "durable_streams.commit_wait";
 pub(super) enum Answer {
     Response(Response),
     Rejected(Rejection),
-    /// The response was written already.
-    Done(pingora::Result<()>),
+    /// The head of a live read was sent.
+    Live(Events),
+    /// The client left meanwhile.
+    Gone(Box<pingora::Error>),
 }
 
 impl DurableStreams {

@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use pingora::protocols::http::ServerSession;
+use pingora::{Error, protocols::http::ServerSession};
 use tokio::time::Instant;
 
 use super::{
     Answer, DurableStreams, StreamOptions,
+    chunk::Chunk,
     read::start,
     respond,
     times::{later, millis, until},
 };
 use crate::{
-    engine::{LiveFrame, Slice, TailWatch, View},
+    engine::{LiveFrame, Permit, Slice, TailWatch, View},
     protocol::{
         Encoding, Offset, Outcome, Read, Rejection, SseRead, SseStep, SseTiming, StreamPath, Tail,
         Timestamp, encode_control, encode_data, keep_alive, render, text_boundary,
@@ -24,7 +25,44 @@ use crate::{
 /// Bytes read for one data event: what a stalled reader holds.
 const WINDOW: usize = 64 << 10;
 
+/// A live read whose head was sent.
+pub(in crate::edge) struct Events {
+    view: View,
+    watch: TailWatch,
+    sse: SseRead,
+    _place: Permit,
+}
+
+/// Where events go.
+pub(in crate::edge) trait EventSink: Send {
+    /// Writes an event, so that the client has it as soon as it can.
+    fn send(&mut self, event: Chunk) -> impl Future<Output = pingora::Result<()>> + Send;
+    /// Comes back only when the client has left. May be dropped and asked again.
+    fn left(&mut self) -> impl Future<Output = Box<Error>> + Send;
+    /// There are no more.
+    fn end(&mut self) -> impl Future<Output = pingora::Result<()>> + Send;
+}
+
+impl EventSink for ServerSession {
+    async fn send(&mut self, event: Chunk) -> pingora::Result<()> {
+        self.write_response_body(event.event(), false).await
+    }
+
+    async fn left(&mut self) -> Box<Error> {
+        loop {
+            if let Err(gone) = self.read_body_or_idle(true).await {
+                return gone;
+            }
+        }
+    }
+
+    async fn end(&mut self) -> pingora::Result<()> {
+        self.write_response_body(Bytes::new(), true).await
+    }
+}
+
 impl DurableStreams {
+    /// Sends the head of a live read.
     pub(super) async fn events(
         &self,
         session: &mut ServerSession,
@@ -49,27 +87,28 @@ impl DurableStreams {
         }
         let head = render(Outcome::Events(&view.core.content_type));
         if let Err(gone) = respond::send(session, head, &options.cors).await {
-            return Answer::Done(Err(gone));
+            return Answer::Gone(gone);
         }
-        let _counted = self.metrics.sse();
         let now = self.engine.now();
         let timing = SseTiming {
             recycle_at: later(now, options.sse_reconnect_interval.mul_f64(jitter())),
             keep_alive_millis: millis(options.sse_keep_alive),
         };
         let sse = SseRead::new(from, read.cursor, timing, now, fastrand::u64(..));
-        let done = self.drive(session, &view, watch, sse).await;
-        drop(place);
-        Answer::Done(done)
+        Answer::Live(Events { view, watch, sse, _place: place })
     }
 
-    async fn drive(
+    /// Sends the events of a live read, to its end.
+    ///
+    /// # Errors
+    /// Only when the client can no longer be written to.
+    pub(in crate::edge) async fn drive(
         &self,
-        session: &mut ServerSession,
-        view: &View,
-        mut watch: TailWatch,
-        mut sse: SseRead,
+        events: Events,
+        out: &mut impl EventSink,
     ) -> pingora::Result<()> {
+        let _counted = self.metrics.sse();
+        let Events { view, mut watch, mut sse, _place } = events;
         let mut shutdown = self.shutdown.clone();
         let stop = async move {
             let _ = shutdown.wait_for(|stopping| *stopping).await;
@@ -83,7 +122,7 @@ impl DurableStreams {
             let tail = watch.tail();
             let now = self.engine.now();
             let (kind, event) = match sse.poll(tail, now) {
-                SseStep::Read(from) => match self.data(view, &watch, &mut sse, from, tail).await {
+                SseStep::Read(from) => match self.data(&view, &watch, &mut sse, from, tail).await {
                     Ok(event) => (SseEvent::Data, event),
                     // Deleted or damaged since; the client asks again and is told.
                     Err(rejection) => {
@@ -92,11 +131,13 @@ impl DurableStreams {
                     }
                 },
                 SseStep::Control(control) => {
-                    let mut out = Vec::with_capacity(192);
-                    encode_control(&mut out, &control);
-                    (SseEvent::Control, out.into())
+                    let event = Chunk::new(192, |out| encode_control(out, &control));
+                    (SseEvent::Control, event)
                 }
-                SseStep::KeepAlive => (SseEvent::KeepAlive, Bytes::from_static(keep_alive())),
+                SseStep::KeepAlive => {
+                    let event = Chunk::new(8, |out| out.extend_from_slice(keep_alive()));
+                    (SseEvent::KeepAlive, event)
+                }
                 SseStep::Finish => break,
                 SseStep::Wait(then) => {
                     if fires <= now || fires > then {
@@ -107,16 +148,16 @@ impl DurableStreams {
                         () = watch.changed() => {}
                         () = &mut timer => fires = Timestamp::default(),
                         () = &mut stop, if !sse.is_stopping() => sse.on_shutdown(),
-                        gone = session.read_body_or_idle(true) => { gone?; }
+                        gone = out.left() => return Err(gone),
                     }
                     continue;
                 }
             };
             let bytes = event.len();
-            session.write_response_body(event, false).await?;
+            out.send(event).await?;
             self.metrics.sse_event(kind, bytes);
         }
-        session.write_response_body(Bytes::new(), true).await
+        out.end().await
     }
 
     /// One data event with the control event that must follow it.
@@ -127,13 +168,13 @@ impl DurableStreams {
         sse: &mut SseRead,
         from: Offset,
         tail: Tail,
-    ) -> Result<Bytes, Rejection> {
+    ) -> Result<Chunk, Rejection> {
         let left = watch.frame(from, tail);
         if let Some(frame) = &left {
             let mut ahead = sse.clone();
             if ahead.sent(frame.end, frame.held, tail, self.engine.now()) == frame.control {
                 *sse = ahead;
-                return Ok(frame.bytes.clone());
+                return Ok(Chunk::framed(frame.bytes.clone()));
             }
         }
         let encoding = Encoding::of(&view.core.content_type);
@@ -147,13 +188,13 @@ impl DurableStreams {
             }
             Encoding::Json | Encoding::Base64 => false,
         };
-        let mut out = Vec::with_capacity(slice.len() + slice.len() / 2 + 256);
-        if !slice.is_empty() {
-            encode_data(&mut out, encoding, &slice.chunks);
-        }
         let control = sse.sent(slice.end, held, tail, self.engine.now());
-        encode_control(&mut out, &control);
-        let bytes = Bytes::from(out);
+        let event = Chunk::new(slice.len() + slice.len() / 2 + 256, |out| {
+            if !slice.is_empty() {
+                encode_data(out, encoding, &slice.chunks);
+            }
+            encode_control(out, &control);
+        });
         // Only frames that reach the tail are of use to others; a reader that catches up is alone.
         if control.up_to_date && left.is_none() {
             watch.leave_frame(LiveFrame {
@@ -163,10 +204,10 @@ impl DurableStreams {
                 end: slice.end,
                 held,
                 control,
-                bytes: bytes.clone(),
+                bytes: event.bytes().clone(),
             });
         }
-        Ok(bytes)
+        Ok(event)
     }
 }
 

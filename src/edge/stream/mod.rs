@@ -12,6 +12,7 @@
 //! | `body` | receives a request body, bounded |
 //! | `read` | catch-up and long-poll |
 //! | `events` | SSE |
+//! | `chunk` | an event, framed for HTTP/1.1 |
 //! | `control` | subscriptions, under the reserved segment |
 //! | `respond` | the one place that writes to a session |
 //! | `compress` | content encoding of catch-up responses |
@@ -20,6 +21,7 @@
 
 mod answer;
 mod body;
+mod chunk;
 mod compress;
 mod control;
 mod cors;
@@ -43,6 +45,9 @@ use pingora::{protocols::http::ServerSession, server::ShutdownWatch};
 pub use cors::Cors;
 pub use mount::StreamsBackground;
 pub use options::StreamOptions;
+
+pub(in crate::edge) use chunk::{Chunk, LAST as LAST_CHUNK};
+pub(in crate::edge) use events::{EventSink, Events};
 
 use answer::Answer;
 use request::Asked;
@@ -75,6 +80,14 @@ pub struct Answered {
     pub problem: Option<&'static str>,
 }
 
+/// How far a request was brought.
+pub(super) enum Handled {
+    /// To its end.
+    Answered(Answered),
+    /// The head of a live read was sent; its events are still to be.
+    Live(Events),
+}
+
 impl DurableStreams {
     /// Routes for the streams of `engine`. Live readers end when `shutdown` turns `true`.
     pub fn new(engine: Arc<Engine>, options: StreamOptions, shutdown: ShutdownWatch) -> Self {
@@ -102,15 +115,18 @@ impl DurableStreams {
     /// # Errors
     /// Only when the client can no longer be written to. What was appended stands all the same.
     pub async fn handle(&self, session: &mut ServerSession) -> pingora::Result<Answered> {
-        self.handle_in(session, &mut Span::default()).await
+        match self.handle_in(session, &mut Span::default()).await? {
+            Handled::Answered(answered) => Ok(answered),
+            Handled::Live(events) => self.follow(session, events).await,
+        }
     }
 
-    /// The same, with what is known of the request added to its span.
+    /// The same, with what is known of the request added to its span, and without the events of a live read.
     pub(super) async fn handle_in(
         &self,
         session: &mut ServerSession,
         span: &mut Span,
-    ) -> pingora::Result<Answered> {
+    ) -> pingora::Result<Handled> {
         let began = Instant::now();
         let options = self.options.load_full();
         let asked = match control::path(session, &options.route) {
@@ -121,12 +137,32 @@ impl DurableStreams {
         if span.is_recorded() {
             span.text("durable_streams.mode", mode.name());
         }
-        let answered = self.answer_asked(session, &options, span, began, asked).await;
+        let handled = self.answer_asked(session, &options, span, began, asked).await;
+        if !matches!(handled, Ok(Handled::Live(_))) {
+            self.count(session, mode);
+        }
+        handled
+    }
+
+    /// Sends the events of a live read through the session that has its head.
+    ///
+    /// # Errors
+    /// Only when the client can no longer be written to.
+    pub(super) async fn follow(
+        &self,
+        session: &mut ServerSession,
+        events: Events,
+    ) -> pingora::Result<Answered> {
+        let sent = self.drive(events, session).await;
+        self.count(session, Mode::Sse);
+        sent.map(|()| Answered { problem: None })
+    }
+
+    fn count(&self, session: &ServerSession, mode: Mode) {
         let status = session.response_written().map(|response| response.status);
         self.metrics.request(mode, &session.req_header().method, status);
         let (received, sent) = (session.body_bytes_read(), session.body_bytes_sent());
         self.metrics.bytes(Traffic::Streams, received, sent);
-        answered
     }
 
     async fn answer_asked(
@@ -136,10 +172,11 @@ impl DurableStreams {
         span: &mut Span,
         began: Instant,
         asked: Asked,
-    ) -> pingora::Result<Answered> {
+    ) -> pingora::Result<Handled> {
         let mode = asked.mode();
         let answer = match asked {
-            Asked::Control(path) => match self.control(session, options, &path).await {
+            // Boxed: rare, and larger than everything else a connection's future has to have room for.
+            Asked::Control(path) => match Box::pin(self.control(session, options, &path)).await {
                 Ok(response) => Answer::Response(response),
                 Err(rejection) => Answer::Rejected(rejection),
             },
@@ -152,7 +189,8 @@ impl DurableStreams {
             }
         };
         let (mut response, problem) = match answer {
-            Answer::Done(result) => return result.map(|()| Answered { problem: None }),
+            Answer::Live(events) => return Ok(Handled::Live(events)),
+            Answer::Gone(gone) => return Err(gone),
             Answer::Response(response) => (response, None),
             Answer::Rejected(rejection) => (render_rejection(&rejection), Some(rejection.code())),
         };
@@ -172,7 +210,7 @@ impl DurableStreams {
             session.set_keepalive(None);
         }
         respond::send(session, response, &options.cors).await?;
-        Ok(Answered { problem })
+        Ok(Handled::Answered(Answered { problem }))
     }
 
     /// Refuses a request for a bound of the server, in the shape that stream clients and pages can read.
