@@ -13,7 +13,7 @@ use slab::Slab;
 
 /// Woken and not yet heard of, at most. It is filled up when half of them were heard of: in small batches, so
 /// that a runtime has other things between them, and not one by one.
-const UNDER_WAY: usize = 32;
+const UNDER_WAY: usize = 16;
 
 /// See the module.
 #[derive(Default)]
