@@ -114,7 +114,7 @@ impl Lookup<'_> {
         if let Some(found) = self.recent.read(id, from, to, max) {
             return Ok(found);
         }
-        self.index.read()?.bytes(id, from, to, max)
+        Ok(vec![self.index.read()?.bytes(id, from, to, max)?])
     }
 
     pub(super) fn due(&self, now: Timestamp, max: usize) -> Result<Vec<StreamPath>, StoreError> {

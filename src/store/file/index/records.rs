@@ -22,14 +22,14 @@ const APPEND_BELOW: usize = 16 << 10;
 
 impl Reading<'_> {
     /// Bytes from `from` to at most `to`, and no more than `max` once there are some. Copied, since the
-    /// map may change after this transaction.
+    /// map may change after this transaction; in one piece, which is sent with fewer calls than many.
     pub(in crate::store::file) fn bytes(
         &self,
         id: StreamId,
         from: Offset,
         to: Offset,
         max: usize,
-    ) -> Result<Vec<Bytes>, StoreError> {
+    ) -> Result<Bytes, StoreError> {
         let index = self.index;
         let failed = index_error("read", index.path());
         let at = keys::chunk(id, from);
@@ -40,7 +40,8 @@ impl Reading<'_> {
         };
         let end = keys::chunk(id, to);
         let range = (Bound::Included(first.as_slice()), Bound::Excluded(end.as_slice()));
-        let (mut pieces, mut next, mut room) = (Vec::new(), from.position(), max);
+        let whole = to.position().saturating_sub(from.position()).min(max as u64) as usize;
+        let (mut found, mut next) = (Vec::with_capacity(whole), from.position());
         for record in index.chunks.range(&self.txn, &range).map_err(&failed)? {
             let (key, value) = record.map_err(&failed)?;
             let damaged = || index.damaged(&format!("a chunk of stream {}", id.0));
@@ -50,17 +51,16 @@ impl Reading<'_> {
             if end <= next {
                 continue;
             }
-            if start > next || room == 0 {
+            if start > next || found.len() == max {
                 break;
             }
-            let take = (end.min(to.position()) - next).min(room as u64) as usize;
+            let take = (end.min(to.position()) - next).min((max - found.len()) as u64) as usize;
             let skip = (next - start) as usize;
             let piece = contents.get(skip..skip + take).ok_or_else(damaged)?;
-            pieces.push(Bytes::copy_from_slice(piece));
+            found.extend_from_slice(piece);
             next += take as u64;
-            room -= take;
         }
-        Ok(pieces)
+        Ok(found.into())
     }
 }
 
