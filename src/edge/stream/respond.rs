@@ -50,17 +50,17 @@ pub(super) async fn send(
             let length: usize = chunks.iter().map(Bytes::len).sum();
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
             session.write_response_header(boxed(head)).await?;
-            let mut last = Bytes::new();
-            if !is_head(session) {
-                for chunk in chunks {
-                    let before = std::mem::replace(&mut last, chunk);
-                    if !before.is_empty() {
-                        session.write_response_body(before, false).await?;
-                    }
-                }
-            }
-            session.write_response_body(last, true).await
+            let body = if is_head(session) { Bytes::new() } else { whole(chunks) };
+            session.write_response_body(body, true).await
         }
+    }
+}
+
+/// All pieces as one: to hand each to the socket, and to wake the client for each, costs more than a copy.
+fn whole(mut chunks: Vec<Bytes>) -> Bytes {
+    match chunks.len() {
+        0 | 1 => chunks.pop().unwrap_or_default(),
+        _ => chunks.concat().into(),
     }
 }
 
