@@ -56,12 +56,13 @@ pub(crate) async fn serve(
             };
         }
         let ours = route::begins_under(&head, &edge.streams.options.load().route);
-        let mut session = ServerSession::new_http1(connection);
+        // Boxed, as it is large and handed on more than once.
+        let mut session = Box::new(ServerSession::new_http1(connection));
         session.set_pipelining_enabled(true);
         let begun = head.len();
         session.set_pipelined_prefix(head);
         if !ours {
-            return hand_over(proxy, session, stop).await;
+            return hand_over(proxy, *session, stop).await;
         }
         let read = tokio::select! {
             biased;
@@ -71,7 +72,7 @@ pub(crate) async fn serve(
         match read {
             Ok(true) => {}
             Ok(false) => return,
-            Err(error) => return Box::pin(refuse(session, &error)).await,
+            Err(error) => return Box::pin(refuse(*session, &error)).await,
         }
         // Boxed: a connection that waits, and most do, keeps no room for it.
         let next = match Box::pin(edge.exchange(session, begun)).await {
@@ -89,7 +90,7 @@ pub(crate) async fn serve(
 
 impl Edge {
     /// Answers one request whose head has been read, the first `begun` bytes before the session was made.
-    async fn exchange(&self, mut session: ServerSession, begun: usize) -> Next {
+    async fn exchange(&self, mut session: Box<ServerSession>, begun: usize) -> Next {
         let mut ctx = self.new_ctx();
         self.begin(&mut session, &mut ctx);
         let answered = match self.answer(&mut session, &mut ctx).await {
@@ -98,7 +99,7 @@ impl Edge {
                 self.refuse(route::ambiguous(), &mut session, &mut ctx).await.map(|_| ())
             }
             Ok(Answer::Live(live)) if events::is_plain(&mut session, &ctx, begun) => {
-                return Following::new(session, &mut ctx, live)
+                return Following::new(*session, &mut ctx, live)
                     .map_or(Next::End, |live| Next::Events(Box::new(live)));
             }
             Ok(Answer::Live(live)) => self.streams.follow(&mut session, live).await.map(|_| ()),
@@ -109,7 +110,12 @@ impl Edge {
         if answered.is_err() {
             return Next::End;
         }
-        let reusable = session.finish().await.ok().flatten().map(ReusableHttpStream::into_parts);
+        // What `ServerSession::finish` does, without its three copies of the session.
+        let ServerSession::H1(mut session) = *session else { return Next::End };
+        if session.finish_body().await.is_err() {
+            return Next::End;
+        }
+        let reusable = session.reuse().await.ok().flatten().map(ReusableHttpStream::into_parts);
         let Some((stream, ahead)) = reusable else { return Next::End };
         let Ok(connection) = stream.into_any().downcast() else { return Next::End };
         Next::Request(connection, ahead.unwrap_or_default())

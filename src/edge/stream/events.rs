@@ -122,14 +122,21 @@ impl DurableStreams {
             let tail = watch.tail();
             let now = self.engine.now();
             let (kind, event) = match sse.poll(tail, now) {
-                SseStep::Read(from) => match self.data(&view, &watch, &mut sse, from, tail).await {
-                    Ok(event) => (SseEvent::Data, event),
-                    // Deleted or damaged since; the client asks again and is told.
-                    Err(rejection) => {
-                        tracing::debug!(path = %view.core.path, %rejection, "live read ends early");
-                        break;
+                SseStep::Read(from) => {
+                    let event = match self.shared(&watch, &mut sse, from, tail) {
+                        Some(event) => Ok(event),
+                        // Boxed: of many readers one makes the event.
+                        None => Box::pin(self.data(&view, &watch, &mut sse, from, tail)).await,
+                    };
+                    match event {
+                        Ok(event) => (SseEvent::Data, event),
+                        // Deleted or damaged since; the client asks again and is told.
+                        Err(rejection) => {
+                            tracing::debug!(path = %view.core.path, %rejection, "live read ends early");
+                            break;
+                        }
                     }
-                },
+                }
                 SseStep::Control(control) => {
                     let event = Chunk::new(192, |out| encode_control(out, &control));
                     (SseEvent::Control, event)
@@ -160,6 +167,23 @@ impl DurableStreams {
         out.end().await
     }
 
+    /// What another reader left, if that is just what this one needs.
+    fn shared(
+        &self,
+        watch: &TailWatch,
+        sse: &mut SseRead,
+        from: Offset,
+        tail: Tail,
+    ) -> Option<Chunk> {
+        let frame = watch.frame(from, tail)?;
+        let mut ahead = sse.clone();
+        let control = ahead.sent(frame.end, frame.held, tail, self.engine.now());
+        (control == frame.control).then(|| {
+            *sse = ahead;
+            Chunk::framed(frame.bytes)
+        })
+    }
+
     /// One data event with the control event that must follow it.
     async fn data(
         &self,
@@ -169,14 +193,6 @@ impl DurableStreams {
         from: Offset,
         tail: Tail,
     ) -> Result<Chunk, Rejection> {
-        let left = watch.frame(from, tail);
-        if let Some(frame) = &left {
-            let mut ahead = sse.clone();
-            if ahead.sent(frame.end, frame.held, tail, self.engine.now()) == frame.control {
-                *sse = ahead;
-                return Ok(Chunk::framed(frame.bytes.clone()));
-            }
-        }
         let encoding = Encoding::of(&view.core.content_type);
         let mut slice = self.engine.read(&view.core, from, tail.offset, WINDOW).await?;
         let held = match encoding {
@@ -195,8 +211,9 @@ impl DurableStreams {
             }
             encode_control(out, &control);
         });
-        // Only frames that reach the tail are of use to others; a reader that catches up is alone.
-        if control.up_to_date && left.is_none() {
+        // Only frames that reach the tail are of use to others; a reader that catches up is alone. One that
+        // another left, with another cursor, stays: most have that one.
+        if control.up_to_date && watch.frame(from, tail).is_none() {
             watch.leave_frame(LiveFrame {
                 id: watch.id(),
                 from,
