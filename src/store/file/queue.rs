@@ -77,6 +77,11 @@ impl Queue {
         self.state.lock().accepts()
     }
 
+    /// How many are queued.
+    pub(super) fn waiting(&self) -> usize {
+        self.state.lock().waiting.len()
+    }
+
     pub(super) fn epoch(&self) -> LogEpoch {
         self.state.lock().epoch
     }
@@ -88,7 +93,7 @@ impl Queue {
     pub(super) fn gather(&self, company: usize, until: Instant) {
         let (mut seen, mut fruitless) = (0, 0);
         while fruitless < FRUITLESS {
-            let waiting = self.state.lock().waiting.len();
+            let waiting = self.waiting();
             if waiting >= company {
                 return;
             }

@@ -435,17 +435,24 @@ fn write_loop(work: &Work) {
         Durability::Fsync | Durability::Os => None,
     };
     let mut batch = Vec::new();
+    let mut gathering = Duration::ZERO;
     loop {
         match work.queue.next(&mut batch, patience) {
             Next::Write => {
-                let (company, began) = (batch.len(), Instant::now());
+                let (answered, began) = (batch.len(), Instant::now());
                 work.write_batch(&mut work.writer.lock(), &mut batch);
                 // Those who were answered together ask again together: syncing for the first of them would
                 // make the others wait for a second sync, and costs as much as syncing for all. A lone
                 // append has no company to wait for.
-                if company > 1 && work.options.durability == Durability::Fsync {
-                    let hold = began.elapsed().min(LONGEST_HOLD);
-                    work.queue.gather(company, Instant::now() + hold);
+                if answered > 1 && work.options.durability == Durability::Fsync {
+                    let (wrote, written) = (began.elapsed(), Instant::now());
+                    // Where asking takes longer than syncing, half of all who are under way are written while
+                    // the others ask: nobody waits for the disk, and fewer push one another out of the cache.
+                    let halves = gathering > wrote;
+                    let all = answered + work.queue.waiting();
+                    let company = if halves { all / 2 } else { answered };
+                    work.queue.gather(company, written + wrote.min(LONGEST_HOLD));
+                    gathering = written.elapsed();
                 }
             }
             Next::Idle => {}
