@@ -58,6 +58,7 @@ pub(crate) fn binary() -> Command {
 pub(crate) fn finish(command: &mut Command) -> Outcome {
     let Output { status, stdout, stderr } = command.output().expect("the binary runs");
     let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
-    let code = status.code().expect("ended by itself, not by a signal");
-    Outcome { code, stdout: text(stdout), stderr: text(stderr) }
+    let (stdout, stderr) = (text(stdout), text(stderr));
+    let Some(code) = status.code() else { panic!("ended by a signal, {status}: {stderr}") };
+    Outcome { code, stdout, stderr }
 }

@@ -78,8 +78,9 @@ impl Load for Live {
         if self.saturating {
             fan = fan.saturating(WINDOW);
         } else {
-            // About 50,000 deliveries a second at most, far from saturation.
-            let per_second = (50_000.0 / self.subscribers as f64).clamp(2.0, 200.0);
+            // Far from saturation. A delivery by long-poll is a response and a request, too.
+            let deliveries = if self.via == Via::Sse { 50_000.0 } else { 10_000.0 };
+            let per_second = (deliveries / self.subscribers as f64).clamp(1.0, 200.0);
             plan.pace = Some(Pace { connections: 1, per_second });
             plan.window = Some(bench.scale.window.max(Duration::from_secs(2)));
         }

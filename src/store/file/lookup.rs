@@ -114,7 +114,8 @@ impl Lookup<'_> {
         if let Some(found) = self.recent.read(id, from, to, max) {
             return Ok(found);
         }
-        Ok(vec![self.index.read()?.bytes(id, from, to, max)?])
+        let bytes = self.index.read()?.bytes(id, from, to, max)?;
+        Ok(Some(bytes).filter(|bytes| !bytes.is_empty()).into_iter().collect())
     }
 
     pub(super) fn due(&self, now: Timestamp, max: usize) -> Result<Vec<StreamPath>, StoreError> {

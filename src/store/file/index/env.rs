@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use heed::{
     CommitOrAbort, CompactionOption, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn,
-    WithTls, types::Bytes,
+    WithoutTls, types::Bytes,
 };
 use parking_lot::{RwLock, RwLockReadGuard};
 
@@ -27,7 +27,7 @@ pub(super) type Table = Database<'static, Bytes, Bytes>;
 
 /// The environment and its databases.
 pub(in crate::store::file) struct Index {
-    env: Env,
+    env: Env<WithoutTls>,
     gate: RwLock<()>,
     path: PathBuf,
     pub(super) meta: Table,
@@ -47,7 +47,7 @@ const NAMES: [&str; 8] =
 /// A read transaction: a moment of the index. Keep it short; never across an `.await`.
 pub(in crate::store::file) struct Reading<'i> {
     // Dropped in this order.
-    pub(super) txn: RoTxn<'i, WithTls>,
+    pub(super) txn: RoTxn<'i, WithoutTls>,
     pub(super) index: &'i Index,
     _gate: RwLockReadGuard<'i, ()>,
 }
@@ -56,7 +56,10 @@ impl Index {
     /// Opens the index in `dir`, which must be there; creates its databases when they are not.
     pub(in crate::store::file) fn open(dir: &Path, map_size: usize) -> Result<Self, StoreError> {
         let path = dir.join("data.mdb");
-        let mut options = EnvOpenOptions::new();
+        // With thread-local readers LMDB is called when a thread ends, and writes to its reader table: after
+        // the index was closed that is a segmentation fault, and who waits for a scope of threads, or for
+        // what they send, does not wait for that.
+        let mut options = EnvOpenOptions::new().read_txn_without_tls();
         options.map_size(round_up(map_size)).max_dbs(NAMES.len() as u32).max_readers(512);
         #[expect(unsafe_code, reason = "heed asks for it where LMDB maps the file")]
         // SAFETY: the data directory is locked, so that no other process changes the file; within this
@@ -256,7 +259,7 @@ impl From<StoreError> for WriteError {
 }
 
 /// Refuses a file that is cut: touching what is missing would end the process.
-fn check_length(env: &Env, path: &Path) -> Result<(), StoreError> {
+fn check_length(env: &Env<WithoutTls>, path: &Path) -> Result<(), StoreError> {
     // LMDB may leave out the last pages of a transaction when it freed them again.
     const SLACK: u64 = 1 << 20;
     let length = env.real_disk_size().map_err(index_error("look at", path))?;
