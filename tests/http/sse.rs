@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 
-use crate::world::{Kind, ROUTE, SHORT, Sse, World, offset, soon};
+use crate::world::{Kind, ROUTE, SHORT, Sse, World, offset, request, soon};
 
 for_each_store![
     the_head_says_what_follows,
@@ -27,6 +27,9 @@ for_each_store![
     refusals_are_ordinary_answers,
     cursors_echo_and_advance,
     http_1_0_gets_events_without_chunks,
+    the_connection_serves_on_after_the_events,
+    a_request_sent_ahead_is_answered_after_the_events,
+    a_connection_to_be_closed_is_closed_after_the_events,
 ];
 
 async fn text(kind: Kind, body: &str) -> World {
@@ -349,4 +352,62 @@ async fn http_1_0_gets_events_without_chunks(kind: Kind) {
         "{}",
         reply.text()
     );
+}
+
+async fn the_connection_serves_on_after_the_events(kind: Kind) {
+    let world = text(kind, "abc").await;
+    world.close("/a").await;
+    let mut client = world.server.connect().await;
+    for _ in 0..3 {
+        client.send(request("GET", "/a?offset=-1&live=sse", "", b"")).await;
+        let head = client.head().await;
+        let mut sse = Sse::new(client, head);
+        assert_eq!(pair(&mut sse).await.0, "abc");
+        assert!(soon(sse.next()).await.is_none());
+        client = sse.client;
+        client.send(request("GET", "/a", "", b"")).await;
+        assert_eq!(soon(client.reply()).await.text(), "abc");
+    }
+    world.at_rest().await;
+}
+
+/// With the first request or after its head, it waits for the events to end and is not lost.
+async fn a_request_sent_ahead_is_answered_after_the_events(kind: Kind) {
+    for together in [true, false] {
+        let world = text(kind, "abc").await;
+        let (first, second) =
+            (request("GET", "/a?offset=-1&live=sse", "", b""), request("GET", "/a", "", b""));
+        let mut client = world.server.connect().await;
+        let parts = if together { vec![[first, second].concat()] } else { vec![first, second] };
+        let mut parts = parts.into_iter();
+        client.send(parts.next().unwrap()).await;
+        let head = client.head().await;
+        let mut sse = Sse::new(client, head);
+        assert_eq!(pair(&mut sse).await.0, "abc");
+        if let Some(second) = parts.next() {
+            // In two pieces: the first is read while events are written, the other after them.
+            let (begin, end) = second.split_at(7);
+            sse.client.send(begin).await;
+            world.append("/a", "text/plain", "def").await;
+            assert_eq!(pair(&mut sse).await.0, "def");
+            sse.client.send(end).await;
+        } else {
+            world.append("/a", "text/plain", "def").await;
+            assert_eq!(pair(&mut sse).await.0, "def");
+        }
+        world.close("/a").await;
+        assert_eq!(soon(sse.event()).await.control()["streamClosed"], true);
+        assert!(soon(sse.next()).await.is_none());
+        assert_eq!(soon(sse.client.reply()).await.text(), "abcdef", "together: {together}");
+    }
+}
+
+async fn a_connection_to_be_closed_is_closed_after_the_events(kind: Kind) {
+    let world = text(kind, "abc").await;
+    world.close("/a").await;
+    let mut sse = world.sse("/a?offset=-1&live=sse", "connection: close\r\n").await;
+    assert_eq!(sse.head.header("connection"), Some("close"));
+    assert_eq!(pair(&mut sse).await.0, "abc");
+    assert!(soon(sse.next()).await.is_none());
+    assert!(soon(sse.client.is_closed()).await, "nothing follows");
 }

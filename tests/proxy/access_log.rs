@@ -24,11 +24,13 @@ impl Write for Lines {
 }
 
 impl Lines {
-    /// The event whose path is `path`; other tests log as well.
-    fn of(&self, path: &str) -> Option<Value> {
+    /// The event of a request, by method and path; other tests log as well.
+    fn of(&self, request: &str) -> Option<Value> {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
         let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        events.map(|event| event["fields"].clone()).find(|fields| fields["path"] == path)
+        let begins =
+            |message: &Value| message.as_str().is_some_and(|text| text.starts_with(request));
+        events.map(|event| event["fields"].clone()).find(|fields| begins(&fields["message"]))
     }
 }
 
@@ -46,12 +48,17 @@ async fn every_request_leaves_one_event_with_what_an_operator_asks_for() {
         TestServer::start(EdgeOptions { access_log: true, ..edge(vec![to(&[&upstream])]) });
     let reply = server.get("/logged?token=secret").await;
     server.get("/v1/stream/../logged").await;
-    eventually("both are logged", || async {
-        lines.of("/logged").is_some() && lines.of("/v1/stream/../logged").is_some()
+    let fields = "host: a\r\ncontent-type: text/plain\r\nstream-closed: true\r\ncontent-length: 3";
+    server.ask(format!("PUT /v1/stream/logged HTTP/1.1\r\n{fields}\r\n\r\nabc")).await;
+    let events = server.get("/v1/stream/logged?offset=-1&live=sse").await;
+    eventually("all are logged", || async {
+        ["GET /logged", "GET /v1/stream/../logged", "GET /v1/stream/logged"]
+            .iter()
+            .all(|request| lines.of(request).is_some())
     })
     .await;
 
-    let event = lines.of("/logged").unwrap();
+    let event = lines.of("GET /logged").unwrap();
     assert_eq!(event["method"], "GET");
     assert_eq!(event["status"], 200);
     assert_eq!(event["bytes_out"], 5);
@@ -62,6 +69,11 @@ async fn every_request_leaves_one_event_with_what_an_operator_asks_for() {
     assert_eq!(event["message"], "GET /logged 200");
     assert!(!event.to_string().contains("secret"), "the query was logged: {event}");
 
-    let refused = lines.of("/v1/stream/../logged").unwrap();
+    let live = lines.of("GET /v1/stream/logged").unwrap();
+    assert_eq!((&live["status"], &live["route"]), (&200.into(), &"stream".into()));
+    assert_eq!(live["bytes_out"], events.body.len(), "{events:?}");
+    assert!(live["duration_ms"].as_f64().unwrap() > 0.0 && live["ended"].is_null(), "{live}");
+
+    let refused = lines.of("GET /v1/stream/../logged").unwrap();
     assert_eq!((&refused["status"], &refused["problem"]), (&400.into(), &"ambiguous-path".into()));
 }
