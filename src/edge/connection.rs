@@ -24,7 +24,6 @@ mod transport;
 
 use std::future::poll_fn;
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, Waker, ready};
@@ -130,9 +129,7 @@ impl Connection {
         }
         Poll::Ready(Ok(()))
     }
-}
 
-impl Connection {
     /// Writes everything, and what was held back before it.
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut left = bytes;
@@ -164,12 +161,10 @@ impl Connection {
         if !ahead.is_empty() {
             return Poll::Pending;
         }
-        let mut space = [MaybeUninit::uninit(); 64];
-        let mut buf = ReadBuf::uninit(&mut space);
-        match ready!(Pin::new(self).poll_read(cx, &mut buf)) {
-            Ok(()) if buf.filled().is_empty() => Poll::Ready(io::ErrorKind::UnexpectedEof.into()),
-            Ok(()) => {
-                ahead.extend_from_slice(buf.filled());
+        match ready!(self.poll_some(cx)) {
+            Ok(read) if read.is_empty() => Poll::Ready(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                *ahead = read;
                 Poll::Pending
             }
             Err(error) => Poll::Ready(error),

@@ -57,7 +57,7 @@ impl Problem {
         text
     }
 
-    /// Answers a request with this, in `request_filter`: `Ok(true)`, there is nothing more to do.
+    /// Answers a request with this; there is nothing more to do for it.
     ///
     /// # Errors
     /// Only when the client can no longer be written to.
@@ -65,10 +65,9 @@ impl Problem {
         self,
         session: &mut ServerSession,
         ctx: &mut RequestContext,
-    ) -> pingora::Result<bool> {
+    ) -> pingora::Result<()> {
         ctx.outcome.problem = Some(self.code);
-        self.send(session).await?;
-        Ok(true)
+        self.send(session).await
     }
 
     /// Writes the answer and ends the response. A `HEAD` request gets the header only.

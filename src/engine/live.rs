@@ -97,7 +97,7 @@ pub struct LiveFrame {
     pub held: bool,
     /// The control event.
     pub control: Control,
-    /// Both events.
+    /// Both events, framed as who left it and who takes it agree.
     pub bytes: Bytes,
 }
 

@@ -131,7 +131,7 @@ mod tests {
     enum Step {
         Join,
         Leave(usize),
-        /// A round; the reader is awake for a reason of its own before it.
+        /// Something new is shown.
         Round,
         /// The runtime polls one of those who were woken.
         Poll(usize),

@@ -29,7 +29,7 @@ impl Connection {
     /// # Errors
     /// The client left, or said nothing within the time for a head.
     pub(crate) async fn sniff(&mut self) -> io::Result<Option<BytesMut>> {
-        let mut seen = self.read_some().await?;
+        let mut seen = poll_fn(|cx| self.poll_some(cx)).await?;
         if seen.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -67,19 +67,16 @@ impl Connection {
     /// The client left, or was silent for longer than a connection may be kept.
     pub(crate) async fn next_head(&mut self) -> io::Result<BytesMut> {
         *self.phase.get_mut() = IDLE;
-        self.read_some().await
+        poll_fn(|cx| self.poll_some(cx)).await
     }
 
     /// Reads what there is, into memory that is taken once there is something: a connection that waits has none,
     /// and each does not have a page of its own, whose beginnings would push one another out of the cache.
-    async fn read_some(&mut self) -> io::Result<BytesMut> {
-        poll_fn(|cx| {
-            let mut space = [MaybeUninit::uninit(); FIRST_READ];
-            let mut buf = ReadBuf::uninit(&mut space);
-            ready!(Pin::new(&mut *self).poll_read(cx, &mut buf))?;
-            Poll::Ready(Ok(BytesMut::from(buf.filled())))
-        })
-        .await
+    pub(super) fn poll_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<BytesMut>> {
+        let mut space = [MaybeUninit::uninit(); FIRST_READ];
+        let mut buf = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(self).poll_read(cx, &mut buf))?;
+        Poll::Ready(Ok(BytesMut::from(buf.filled())))
     }
 
     /// While nothing can be read: times a head, ends what is endless when the server stops.
