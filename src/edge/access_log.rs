@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderValue, Method, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
 use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType};
 use tracing::Level;
@@ -61,6 +61,11 @@ impl Entry {
             upstream: ctx.attempt.peer().map(|peer| peer.to_string().into()),
             problem: ctx.outcome.problem,
         })
+    }
+
+    /// The answer became another one than was known.
+    pub(crate) fn answered(self, status: StatusCode, problem: Option<&'static str>) -> Self {
+        Entry { status: status.as_u16(), problem, ..self }
     }
 
     /// Emits the event for the finished request.

@@ -33,6 +33,7 @@ use bytes::BytesMut;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::server::ShutdownWatch;
+use pingora::{ErrorType, OrErr};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
@@ -53,8 +54,33 @@ const HEAD: u8 = 1;
 const OPEN: u8 = 2;
 /// A proxied tunnel or event stream: it has no end to wait for when the server stops.
 const ENDLESS: u8 = 3;
+/// A whole answer is being written that is not to be sent yet.
+const WITHHELD: u8 = 4;
 
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+
+/// How slowly a client may take what is written to it; see [`HttpLimits`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    write_timeout: Duration,
+    min_send_rate: Option<usize>,
+}
+
+impl Pace {
+    /// The longest that a write may take. As Pingora has it: a whole write is judged, and it has a second at least.
+    fn time_for(self, bytes: usize) -> Duration {
+        let slowest = self.min_send_rate.filter(|rate| *rate > 0);
+        slowest.map_or(self.write_timeout, |rate| {
+            Duration::from_secs_f64(bytes.max(rate) as f64 / rate as f64)
+        })
+    }
+}
+
+impl HttpLimits {
+    pub(crate) fn pace(&self) -> Pace {
+        Pace { write_timeout: self.write_timeout, min_send_rate: self.min_send_rate }
+    }
+}
 
 /// The transport handed to Pingora.
 pub struct Connection {
@@ -117,6 +143,9 @@ impl Connection {
 
     /// Sends what was held back.
     fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.withholds() {
+            return Poll::Ready(Ok(()));
+        }
         while !self.held.is_empty() {
             let n = ready!(Pin::new(&mut self.io).poll_write(cx, &self.held))?;
             if n == 0 {
@@ -130,8 +159,28 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes everything, and what was held back before it.
-    pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn withholds(&mut self) -> bool {
+        *self.phase.get_mut() == WITHHELD
+    }
+
+    /// The answer that was withheld; it is for the caller to send or to drop.
+    pub(crate) fn take_withheld(&mut self) -> Vec<u8> {
+        *self.phase.get_mut() = OPEN;
+        std::mem::take(&mut self.held)
+    }
+
+    /// Writes everything, and what was held back before it, in the time that the client has for it.
+    ///
+    /// # Errors
+    /// `WriteTimedout`, `WriteError`.
+    pub(crate) async fn send_in_time(&mut self, bytes: &[u8], pace: Pace) -> pingora::Result<()> {
+        tokio::time::timeout(pace.time_for(bytes.len()), self.send(bytes))
+            .await
+            .or_err(ErrorType::WriteTimedout, "writing to the client")?
+            .or_err(ErrorType::WriteError, "writing to the client")
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut left = bytes;
         if !self.held.is_empty() && self.held.len() + left.len() <= HOLD {
             self.held.extend_from_slice(left);
@@ -173,7 +222,7 @@ impl Connection {
 }
 
 /// What was held back when nobody flushed (an answer given just before a failure) goes out, as far as
-/// the socket takes it at once.
+/// the socket takes it at once; not what was withheld.
 impl Drop for Connection {
     fn drop(&mut self) {
         if !self.held.is_empty() {
@@ -198,6 +247,13 @@ pub(crate) fn request_done(session: &ServerSession) {
 /// The response being passed on has no end of its own: a stop does not wait for it.
 pub(crate) fn endless(session: &ServerSession) {
     set_phase(session, ENDLESS);
+}
+
+/// From now on what is written to the session is withheld, whole, until
+/// [`take_withheld`](Connection::take_withheld): neither a flush nor the end sends it. `false` if the session's
+/// connection cannot do that.
+pub(crate) fn withhold(session: &ServerSession) -> bool {
+    set_phase(session, WITHHELD)
 }
 
 fn set_phase(session: &ServerSession, phase: u8) -> bool {
@@ -248,7 +304,7 @@ impl AsyncWrite for Connection {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        if this.held.len() + buf.len() <= HOLD {
+        if this.withholds() || this.held.len() + buf.len() <= HOLD {
             this.held.extend_from_slice(buf);
             return Poll::Ready(Ok(buf.len()));
         }
@@ -282,6 +338,10 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.withholds() {
+            let some = bufs.iter().find(|buf| !buf.is_empty());
+            return self.poll_write(cx, some.map_or(&[], |buf| buf));
+        }
         ready!(self.poll_release(cx))?;
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }

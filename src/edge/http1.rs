@@ -16,10 +16,13 @@ use pingora::proxy::{HttpProxy, ProxyHttp};
 use pingora::server::ShutdownWatch;
 
 mod events;
+pub(super) mod text;
+mod withheld;
 
 use super::connection::Connection;
 use super::{Answer, Edge, route};
 use events::Following;
+use withheld::Withheld;
 
 /// What follows a request.
 enum Next {
@@ -27,6 +30,8 @@ enum Next {
     Request(Box<Connection>, BytesMut),
     /// Its events.
     Events(Box<Following>),
+    /// Its answer, once that is true.
+    Answer(Box<Withheld>),
     /// Nothing.
     End,
 }
@@ -78,6 +83,7 @@ pub(crate) async fn serve(
         let next = match Box::pin(edge.exchange(session, begun)).await {
             Next::Request(same, ahead) => Some((same, ahead)),
             Next::Events(events) => events.finish(edge).await,
+            Next::Answer(answer) => answer.finish(edge).await,
             Next::End => None,
         };
         let Some(next) = next else { return };
@@ -93,7 +99,7 @@ impl Edge {
     async fn exchange(&self, mut session: Box<ServerSession>, begun: usize) -> Next {
         let mut ctx = self.new_ctx();
         self.begin(&mut session, &mut ctx);
-        let answered = match self.answer(&mut session, &mut ctx).await {
+        let answered = match self.answer(&mut session, &mut ctx, true).await {
             // The route was read from the same bytes, so there is no such request.
             Ok(Answer::Upstream) => {
                 self.refuse(route::ambiguous(), &mut session, &mut ctx).await.map(|_| ())
@@ -101,6 +107,10 @@ impl Edge {
             Ok(Answer::Live(live)) if events::is_plain(&mut session, &ctx, begun) => {
                 return Following::new(*session, &mut ctx, live)
                     .map_or(Next::End, |live| Next::Events(Box::new(live)));
+            }
+            Ok(Answer::Accepted(acceptance)) => {
+                let withheld = Withheld::new(session, &mut ctx, acceptance).await;
+                return withheld.map_or(Next::End, |withheld| Next::Answer(Box::new(withheld)));
             }
             Ok(Answer::Live(live)) => self.streams.follow(&mut session, live).await.map(|_| ()),
             Ok(Answer::Given) => Ok(()),
@@ -110,16 +120,20 @@ impl Edge {
         if answered.is_err() {
             return Next::End;
         }
-        // What `ServerSession::finish` does, without its three copies of the session.
-        let ServerSession::H1(mut session) = *session else { return Next::End };
-        if session.finish_body().await.is_err() {
-            return Next::End;
-        }
-        let reusable = session.reuse().await.ok().flatten().map(ReusableHttpStream::into_parts);
-        let Some((stream, ahead)) = reusable else { return Next::End };
-        let Ok(connection) = stream.into_any().downcast() else { return Next::End };
-        Next::Request(connection, ahead.unwrap_or_default())
+        let same = reuse(session).await;
+        same.map_or(Next::End, |(connection, ahead)| Next::Request(connection, ahead))
     }
+}
+
+/// Ends an answered session. Gives its connection if there may be another request, with what has come of that.
+///
+/// What `ServerSession::finish` does, without its three copies of the session.
+async fn reuse(session: Box<ServerSession>) -> Option<(Box<Connection>, BytesMut)> {
+    let ServerSession::H1(mut session) = *session else { return None };
+    session.finish_body().await.ok()?;
+    let reusable = session.reuse().await.ok().flatten().map(ReusableHttpStream::into_parts);
+    let (stream, ahead) = reusable?;
+    Some((stream.into_any().downcast().ok()?, ahead.unwrap_or_default()))
 }
 
 /// What is not HTTP gets the answer that Pingora's proxy gives.

@@ -51,7 +51,7 @@ pub use route::Route;
 pub use stream::{Cors, DurableStreams, StreamOptions, StreamsBackground};
 
 use live::Live;
-use stream::{Events, Handled};
+use stream::{Acceptance, Events, Handled};
 
 use crate::engine::Engine;
 use crate::telemetry::metrics::{Metrics, Traffic};
@@ -74,6 +74,8 @@ enum Answer {
     Given,
     /// The head of a live read was sent; its events are still to be.
     Live(Events),
+    /// The answer was written, and the connection withholds it until it is true.
+    Accepted(Acceptance),
     /// It is for an upstream.
     Upstream,
 }
@@ -107,11 +109,13 @@ impl Edge {
         span::begin(&self.tracer, session, ctx);
     }
 
-    /// Answers what is not for an upstream, up to the events of a live read.
+    /// Answers what is not for an upstream, up to the events of a live read; `withhold` as in
+    /// [`DurableStreams::handle_in`].
     async fn answer(
         &self,
         session: &mut ServerSession,
         ctx: &mut RequestContext,
+        withhold: bool,
     ) -> Result<Answer> {
         let request = session.req_header();
         let options = &ctx.settings.options;
@@ -121,11 +125,14 @@ impl Edge {
         ctx.route = route::classify(request.uri.path(), options);
         match ctx.route {
             Route::Stream => {
-                match self.streams.handle_in(session, &mut ctx.span).await? {
-                    Handled::Answered(answered) => ctx.outcome.problem = answered.problem,
-                    Handled::Live(events) => return Ok(Answer::Live(events)),
-                }
-                Ok(Answer::Given)
+                Ok(match self.streams.handle_in(session, &mut ctx.span, withhold).await? {
+                    Handled::Live(events) => Answer::Live(events),
+                    Handled::Accepted(acceptance) => Answer::Accepted(acceptance),
+                    Handled::Answered(answered) => {
+                        ctx.outcome.problem = answered.problem;
+                        Answer::Given
+                    }
+                })
             }
             Route::Upstream(_) => Ok(Answer::Upstream),
             Route::NotFound => {
@@ -195,8 +202,9 @@ impl ProxyHttp for Edge {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
-        match self.answer(session, ctx).await? {
-            Answer::Given => Ok(true),
+        match self.answer(session, ctx, false).await? {
+            // Nothing is withheld here, so what is accepted is answered.
+            Answer::Given | Answer::Accepted(_) => Ok(true),
             Answer::Upstream => Ok(false),
             Answer::Live(events) => self.streams.follow(session, events).await.map(|_| true),
         }

@@ -3,13 +3,16 @@
 //! The protocol's shape of error for what is not the protocol's: `type`, `title`, `status`, `detail` and a
 //! stable machine-readable `code`. `detail` says what to change and never repeats a client's bytes.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 
 use super::context::RequestContext;
-use crate::protocol::problem_body;
+use super::http1;
+use crate::protocol::{Response, problem_body, render_problem};
 
 /// The media type of every problem body.
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
@@ -35,6 +38,12 @@ impl Problem {
         self
     }
 
+    /// In the shape of the stream routes' own refusals.
+    pub(crate) fn response(&self) -> Response {
+        let after = self.retry_after.map(|seconds| Duration::from_secs(seconds.into()));
+        render_problem(self.status, self.code, self.detail.clone(), after)
+    }
+
     /// The JSON body.
     pub(crate) fn body(&self) -> Bytes {
         problem_body(self.status, self.code, self.detail.clone())
@@ -43,18 +52,7 @@ impl Problem {
     /// The whole answer as HTTP/1.1 text, for refusals made before there is a session.
     /// The connection closes after it.
     pub(crate) fn http1_text(&self) -> Vec<u8> {
-        let body = self.body();
-        let retry = self.retry_after.map(|s| format!("retry-after: {s}\r\n")).unwrap_or_default();
-        let mut text = format!(
-            "HTTP/1.1 {} {}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {}\r\n\
-             cache-control: no-store\r\n{retry}connection: close\r\n\r\n",
-            self.status.as_u16(),
-            self.status.canonical_reason().unwrap_or("Error"),
-            body.len(),
-        )
-        .into_bytes();
-        text.extend_from_slice(&body);
-        text
+        http1::text::whole(&self.response(), "close").0
     }
 
     /// Answers a request with this; there is nothing more to do for it.

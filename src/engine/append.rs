@@ -1,9 +1,31 @@
 //! `POST`: append, close, or both (§5.2, §5.3).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
-use super::{Engine, durable, errors::rejection, here, reloading};
+use super::{
+    Engine,
+    cell::{Reply, StreamCell},
+    durable,
+    errors::rejection,
+    here, reloading,
+};
 use crate::protocol::{Append, AppendOutcome, Decision, Rejection, StreamPath, store_messages};
+
+/// What was decided is not durable yet: nobody may be told before it is.
+#[must_use = "an outcome must not be told before it is durable"]
+pub(crate) struct Unsettled(Reply);
+
+impl Unsettled {
+    /// Waits until it is durable.
+    ///
+    /// # Errors
+    /// It will never be: nothing was appended.
+    pub(crate) async fn settled(self) -> Result<(), Rejection> {
+        durable(Some(self.0)).await
+    }
+}
 
 impl Engine {
     /// Appends `body`, and answers once it is durable.
@@ -20,46 +42,70 @@ impl Engine {
         append: &Append,
         body: Bytes,
     ) -> Result<AppendOutcome, Rejection> {
+        let (appended, unsettled) = self.append_ahead(path, append, body).await?;
+        if let Some(unsettled) = unsettled {
+            unsettled.settled().await?;
+        }
+        Ok(appended)
+    }
+
+    /// Like [`append`](Self::append), but an acceptance comes with the wait for it, if it is not durable yet. A
+    /// refusal comes when what it was judged on is durable.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub(crate) async fn append_ahead(
+        &self,
+        path: &StreamPath,
+        append: &Append,
+        body: Bytes,
+    ) -> Result<(AppendOutcome, Option<Unsettled>), Rejection> {
         self.store.throttle().await;
         let cell = self.loaded(path).await?;
+        let (decided, wait) = self.decide_append(&cell, append, body)?;
+        match decided {
+            Ok(appended) => Ok((appended, wait.map(Unsettled))),
+            Err(rejected) => {
+                durable(wait).await?;
+                if matches!(rejected, Rejection::NotFound | Rejection::Gone) {
+                    self.registry.forget_absent(cell);
+                }
+                Err(rejected)
+            }
+        }
+    }
+
+    /// What becomes of an append, and what that waits for.
+    fn decide_append(
+        &self,
+        cell: &Arc<StreamCell>,
+        append: &Append,
+        body: Bytes,
+    ) -> Result<(Result<AppendOutcome, Rejection>, Option<Reply>), Rejection> {
         let body_empty = body.is_empty();
         // Parsing is the only long work, so it is done outside the lock. A body of another type than the
         // stream's is refused for that.
         let json = matches!(&append.content_type, Some(Ok(given)) if given.is_json());
         let stored = if json && !body_empty { store_messages(&body) } else { Ok(body) };
-
-        let mut wait = None;
-        let decided = self.on(&cell, |cell, inner, now| {
+        self.on(cell, |cell, inner, now| {
             let state = match here(inner, now) {
                 Ok(state) => state,
-                Err(absent) => {
-                    wait = inner.settled();
-                    return Ok(Err(absent));
-                }
+                Err(absent) => return Ok((Err(absent), inner.settled())),
             };
             let id = state.core.id;
             match state.append(append, body_empty, stored, now) {
                 Ok(Decision::Commit(event, outcome)) => {
                     self.check_room(event.data().map_or(0, Bytes::len))?;
-                    wait = inner.commit(cell, &self.store, id, event, None).map_err(rejection)?;
-                    Ok(Ok(outcome))
+                    let wait = inner.commit(cell, &self.store, id, event, None);
+                    Ok((Ok(outcome), wait.map_err(rejection)?))
                 }
                 Ok(Decision::Reply(outcome)) => {
                     self.touch(cell, inner, now);
-                    wait = inner.settled();
-                    Ok(Ok(outcome))
+                    Ok((Ok(outcome), inner.settled()))
                 }
-                Err(rejected) => {
-                    wait = inner.settled();
-                    Ok(Err(rejected))
-                }
+                Err(rejected) => Ok((Err(rejected), inner.settled())),
             }
-        })?;
-        durable(wait).await?;
-        if matches!(decided, Err(Rejection::NotFound | Rejection::Gone)) {
-            self.registry.forget_absent(cell);
-        }
-        decided
+        })
     }
 
     /// Refuses bytes beyond the configured total.

@@ -29,6 +29,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
+pub(crate) use append::Unsettled;
 pub use clock::{Clock, ManualClock};
 pub use limits::{Limits, Permit};
 pub use live::{LiveFrame, TailWatch};

@@ -1,9 +1,11 @@
 //! A disk whose syncs fail. Of the log: what it was for is not acknowledged, and nothing is written again
 //! until a restart, since nobody knows what the disk has. Of the index: the log has everything, so appends
-//! go on, and the checkpoint is made when syncs work again.
+//! go on, and the checkpoint is made when syncs work again. And a disk that does not answer: nor does the server.
 
 use std::{
     fs,
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -25,11 +27,15 @@ struct Breakable {
 impl Breakable {
     /// `None`, with the reason printed, where there is no C compiler or no `LD_PRELOAD`.
     fn new() -> Option<Self> {
+        Self::with(SMALL)
+    }
+
+    fn with(settings: &str) -> Option<Self> {
         if !cfg!(all(target_os = "linux", not(target_env = "musl"))) {
             eprintln!("skipped: LD_PRELOAD of a shim needs Linux with a dynamic libc");
             return None;
         }
-        let mut setup = Setup::new(SMALL);
+        let mut setup = Setup::new(settings);
         let library = setup.path().join("fail_sync.so");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crash/fail_sync.c");
         let mut compiler = Command::new("cc");
@@ -49,7 +55,7 @@ impl Breakable {
         Some(Breakable { setup, trigger })
     }
 
-    /// From now on syncs of files whose path contains `part` fail.
+    /// From now on syncs of files whose path contains `part` fail; with a `~` before it, they wait.
     fn break_syncs(&self, part: &str) {
         let whole = self.trigger.with_extension("new");
         fs::write(&whole, part).unwrap();
@@ -180,4 +186,80 @@ fn a_failed_sync_of_the_index_leaves_appends_to_the_log() {
         }
         assert!(Instant::now() < deadline, "it is never folded in");
     }
+}
+
+/// Two appends in one packet, answered by nobody yet.
+fn ask_for_two(server: &Server, path: &str) -> TcpStream {
+    let mut connection = TcpStream::connect(server.address).unwrap();
+    let fields = "host: a\r\ncontent-type: text/plain\r\ncontent-length: 6\r\n\r\n";
+    let ask = |body| format!("POST /v1/stream/{path} HTTP/1.1\r\n{fields}{body}");
+    connection.write_all((ask("1|one\n") + &ask("2|two\n")).as_bytes()).unwrap();
+    connection
+}
+
+/// What comes within a while, as text. `None` if nothing does, and the connection is still there.
+fn hear(connection: &mut TcpStream, patience: Duration) -> Option<String> {
+    connection.set_read_timeout(Some(patience)).unwrap();
+    let mut heard = [0; 4096];
+    match connection.read(&mut heard) {
+        Ok(n) => Some(String::from_utf8(heard[..n].to_vec()).unwrap()),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+fn until_heard(connection: &mut TcpStream, text: &str, times: usize) -> String {
+    let mut heard = String::new();
+    while heard.matches(text).count() < times {
+        let more = hear(connection, PATIENCE).expect("an answer");
+        assert!(!more.is_empty(), "the connection ended: {heard}");
+        heard += &more;
+    }
+    heard
+}
+
+#[test]
+fn an_append_is_not_answered_before_its_sync_returns() {
+    let Some(disk) = Breakable::new() else { return };
+    let mut server = disk.setup.start();
+    with_some_data(&server, "sync/slow");
+    disk.break_syncs("~.wal");
+    let mut connection = ask_for_two(&server, "sync/slow");
+    assert_eq!(hear(&mut connection, Duration::from_millis(300)), None);
+    // Nor is it shown to readers.
+    let read = server.client().must("GET", "sync/slow?offset=now", &[], b"");
+    let before = read.next_offset();
+    disk.mend();
+    let heard = until_heard(&mut connection, "HTTP/1.1 204", 2);
+    assert_eq!(heard.matches("HTTP/1.1").count(), 2, "{heard}");
+    let read = server.client().must("GET", &format!("sync/slow?offset={before}"), &[], b"");
+    assert_eq!(read.body, b"1|one\n2|two\n");
+
+    // Nothing of an answer is sent when the process ends first.
+    disk.break_syncs("~.wal");
+    let mut connection = ask_for_two(&server, "sync/slow");
+    assert_eq!(hear(&mut connection, Duration::from_millis(200)), None);
+    server.kill();
+    let heard = hear(&mut connection, PATIENCE).expect("an end");
+    assert!(!heard.contains("HTTP/1.1"), "{heard}");
+}
+
+#[test]
+fn an_append_that_is_lost_is_refused_logged_and_counted_as_such() {
+    let log = format!("{SMALL}log: {{format: json, access: true}}\n");
+    let Some(disk) = Breakable::with(&log) else { return };
+    let server = disk.setup.start();
+    with_some_data(&server, "sync/lost");
+    disk.break_syncs("~.wal");
+    let mut connection = ask_for_two(&server, "sync/lost");
+    assert_eq!(hear(&mut connection, Duration::from_millis(200)), None);
+    disk.break_syncs(".wal");
+    // The connection goes on: the second is refused on it as well.
+    let heard = until_heard(&mut connection, "\"code\":\"unavailable\"", 2).to_lowercase();
+    assert_eq!(heard.matches("http/1.1 503 service unavailable\r\n").count(), 2, "{heard}");
+    assert_eq!(heard.matches("content-type: application/problem+json\r\n").count(), 2, "{heard}");
+    assert!(!heard.contains("204"), "{heard}");
+    server.until_logged("POST /v1/stream/sync/lost 503");
+    let line = server.log().lines().find(|line| line.contains("sync/lost 503")).map(str::to_owned);
+    assert!(line.unwrap().contains("\"problem\":\"unavailable\""));
 }

@@ -70,10 +70,10 @@ impl Setup {
     }
 
     fn configure(&self, settings: &str) {
-        let common = format!(
-            "listen: \"127.0.0.1:0\"\nthreads: 2\ndata_dir: {}\nlog: {{format: json, access: false}}\n",
-            self.data.display()
-        );
+        let log = "log: {format: json, access: false}\n";
+        let log = if settings.contains("log:") { "" } else { log };
+        let data = self.data.display();
+        let common = format!("listen: \"127.0.0.1:0\"\nthreads: 2\ndata_dir: {data}\n{log}");
         fs::write(self.path().join("server.yaml"), common + settings).expect("a file is written");
     }
 

@@ -5,19 +5,17 @@
 //! and wait most of the time. Only what the end of the request is told about is kept.
 
 use std::future::poll_fn;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use http::{Method, StatusCode, Version};
 use pingora::protocols::Shutdown;
 use pingora::protocols::http::ServerSession;
-use pingora::{Error, ErrorType, OrErr, Result};
+use pingora::{Error, ErrorType, Result};
 
 use crate::edge::Edge;
 use crate::edge::access_log::Entry;
-use crate::edge::connection::Connection;
+use crate::edge::connection::{Connection, Pace};
 use crate::edge::context::RequestContext;
-use crate::edge::options::HttpLimits;
 use crate::edge::stream::{Chunk, EventSink, Events, LAST_CHUNK};
 use crate::telemetry::metrics::{Mode, Traffic};
 
@@ -34,9 +32,7 @@ pub(super) struct Following {
 /// A chunked body on a bare connection.
 struct Chunked {
     connection: Box<Connection>,
-    /// See [`HttpLimits`].
-    write_timeout: Duration,
-    min_send_rate: Option<usize>,
+    pace: Pace,
     /// Bytes of events.
     sent: usize,
     /// What the client has sent of its next request.
@@ -63,9 +59,8 @@ impl Following {
         let ServerSession::H1(session) = session else { return None };
         let keep = session.will_keepalive();
         let connection = session.into_inner().into_any().downcast().ok()?;
-        let HttpLimits { write_timeout, min_send_rate, .. } = ctx.settings.options.limits;
-        let body =
-            Chunked { connection, write_timeout, min_send_rate, sent: 0, ahead: BytesMut::new() };
+        let pace = ctx.settings.options.limits.pace();
+        let body = Chunked { connection, pace, sent: 0, ahead: BytesMut::new() };
         Some(Following { events, body, keep, entry })
     }
 
@@ -92,23 +87,9 @@ impl Following {
     }
 }
 
-impl Chunked {
-    async fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        // As Pingora has it: a whole write is judged, and it has a second at least.
-        let slowest = self.min_send_rate.filter(|rate| *rate > 0);
-        let timeout = slowest.map_or(self.write_timeout, |rate| {
-            Duration::from_secs_f64(bytes.len().max(rate) as f64 / rate as f64)
-        });
-        tokio::time::timeout(timeout, self.connection.send(bytes))
-            .await
-            .or_err(ErrorType::WriteTimedout, "writing events")?
-            .or_err(ErrorType::WriteError, "writing events")
-    }
-}
-
 impl EventSink for Chunked {
     async fn send(&mut self, event: Chunk) -> Result<()> {
-        self.write(event.bytes()).await?;
+        self.connection.send_in_time(event.bytes(), self.pace).await?;
         self.sent += event.len();
         Ok(())
     }
@@ -120,6 +101,6 @@ impl EventSink for Chunked {
     }
 
     async fn end(&mut self) -> Result<()> {
-        self.write(LAST_CHUNK).await
+        self.connection.send_in_time(LAST_CHUNK, self.pace).await
     }
 }

@@ -7,7 +7,12 @@ use std::{
 
 use pingora::protocols::http::ServerSession;
 
-use super::{DurableStreams, StreamOptions, body, events::Events};
+use super::{
+    DurableStreams, StreamOptions,
+    append::{Acceptance, COMMIT_WAIT},
+    body,
+    events::Events,
+};
 use crate::{
     edge::{admission::expects_continue, forwarded},
     protocol::{HeadMeta, LiveMode, Outcome, Rejection, Request, Response, StreamPath, render},
@@ -20,13 +25,12 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// The largest body that is read only to keep a connection, bytes.
 const SKIPPED: usize = 64 << 10;
 
-/// Of a span: from the received body to the durable answer, seconds.
-const COMMIT_WAIT: &str = "durable_streams.commit_wait";
-
 /// What is left to do for a request.
 pub(super) enum Answer {
     Response(Response),
     Rejected(Rejection),
+    /// To be written, and to be withheld until what was accepted is durable.
+    Accepted(Response, Acceptance),
     /// The head of a live read was sent.
     Live(Events),
     /// The client left meanwhile.
@@ -41,6 +45,7 @@ impl DurableStreams {
         span: &mut Span,
         path: &StreamPath,
         request: Request,
+        withhold: bool,
     ) -> Answer {
         if !matches!(request, Request::Append(_) | Request::Create(_))
             && let Err(rejection) = self.discard_body(session).await
@@ -49,19 +54,7 @@ impl DurableStreams {
         }
         let answered = match request {
             Request::Append(append) => {
-                match body::receive(session, &self.engine, options.body_timeout).await {
-                    Ok(body) => {
-                        let received = Instant::now();
-                        let appended = self.engine.append(path, &append, body.bytes).await;
-                        let waited = received.elapsed();
-                        span.seconds(COMMIT_WAIT, waited);
-                        appended.map(|appended| {
-                            self.metrics.appended(waited);
-                            render(Outcome::Appended(&appended))
-                        })
-                    }
-                    Err(rejection) => Err(rejection),
-                }
+                return self.append(session, options, path, &append, withhold, span).await;
             }
             Request::Create(create) => {
                 match body::receive(session, &self.engine, options.body_timeout).await {

@@ -18,7 +18,7 @@ const FIRST_PERMIT: usize = 64 << 10;
 /// A received body and the share of the in-flight limit that it holds.
 pub(super) struct Received {
     pub(super) bytes: Bytes,
-    _permit: Option<Permit>,
+    pub(super) room: Option<Permit>,
 }
 
 /// Receives the whole body; `silence` is the longest pause inside it.
@@ -38,7 +38,7 @@ pub(super) async fn receive(
         return Err(too_large());
     }
     if declared == Some(0) || (declared.is_none() && session.is_body_empty()) {
-        return Ok(Received { bytes: Bytes::new(), _permit: None });
+        return Ok(Received { bytes: Bytes::new(), room: None });
     }
     let mut permit = engine.append_permit(declared.unwrap_or(FIRST_PERMIT))?;
     if expects_continue(session.req_header()) {
@@ -68,7 +68,7 @@ pub(super) async fn receive(
         }
     }
     let bytes = if rest.is_empty() { first } else { rest.freeze() };
-    Ok(Received { bytes, _permit: Some(permit) })
+    Ok(Received { bytes, room: Some(permit) })
 }
 
 async fn next(session: &mut ServerSession, silence: Duration) -> Result<Option<Bytes>, Rejection> {

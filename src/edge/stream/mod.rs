@@ -9,6 +9,7 @@
 //! | `mount` | the work beside the requests |
 //! | `request` | what a request asks for |
 //! | `answer` | one request of a stream, answered by the engine |
+//! | `append` | appends, and answers that wait to be true |
 //! | `body` | receives a request body, bounded |
 //! | `read` | catch-up and long-poll |
 //! | `events` | SSE |
@@ -20,6 +21,7 @@
 //! | `times` | durations on the engine's clock |
 
 mod answer;
+mod append;
 mod body;
 mod chunk;
 mod compress;
@@ -33,10 +35,7 @@ mod request;
 mod respond;
 mod times;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Method};
@@ -46,6 +45,7 @@ pub use cors::Cors;
 pub use mount::StreamsBackground;
 pub use options::StreamOptions;
 
+pub(in crate::edge) use append::Acceptance;
 pub(in crate::edge) use chunk::{Chunk, LAST as LAST_CHUNK};
 pub(in crate::edge) use events::{EventSink, Events};
 
@@ -55,7 +55,7 @@ use request::Asked;
 use super::problem::Problem;
 use crate::{
     engine::Engine,
-    protocol::{Rejection, render_problem, render_rejection},
+    protocol::{Rejection, render_rejection},
     subscriptions::Subscriptions,
     telemetry::{
         metrics::{Metrics, Mode, Traffic},
@@ -86,6 +86,8 @@ pub(super) enum Handled {
     Answered(Answered),
     /// The head of a live read was sent; its events are still to be.
     Live(Events),
+    /// The answer was written, and the connection withholds it until it is true.
+    Accepted(Acceptance),
 }
 
 impl DurableStreams {
@@ -115,17 +117,21 @@ impl DurableStreams {
     /// # Errors
     /// Only when the client can no longer be written to. What was appended stands all the same.
     pub async fn handle(&self, session: &mut ServerSession) -> pingora::Result<Answered> {
-        match self.handle_in(session, &mut Span::default()).await? {
-            Handled::Answered(answered) => Ok(answered),
+        match self.handle_in(session, &mut Span::default(), false).await? {
             Handled::Live(events) => self.follow(session, events).await,
+            Handled::Answered(answered) => Ok(answered),
+            // Nothing is withheld that was not asked to be.
+            Handled::Accepted(_) => Ok(Answered { problem: None }),
         }
     }
 
     /// The same, with what is known of the request added to its span, and without the events of a live read.
+    /// `withhold`: an append may be answered before it is durable, if the connection can keep the answer.
     pub(super) async fn handle_in(
         &self,
         session: &mut ServerSession,
         span: &mut Span,
+        withhold: bool,
     ) -> pingora::Result<Handled> {
         let began = Instant::now();
         let options = self.options.load_full();
@@ -137,8 +143,8 @@ impl DurableStreams {
         if span.is_recorded() {
             span.text("durable_streams.mode", mode.name());
         }
-        let handled = self.answer_asked(session, &options, span, began, asked).await;
-        if !matches!(handled, Ok(Handled::Live(_))) {
+        let handled = self.answer_asked(session, &options, span, began, asked, withhold).await;
+        if !matches!(handled, Ok(Handled::Live(_) | Handled::Accepted(_))) {
             self.count(session, mode);
         }
         handled
@@ -172,6 +178,7 @@ impl DurableStreams {
         span: &mut Span,
         began: Instant,
         asked: Asked,
+        withhold: bool,
     ) -> pingora::Result<Handled> {
         let mode = asked.mode();
         let answer = match asked {
@@ -181,7 +188,7 @@ impl DurableStreams {
                 Err(rejection) => Answer::Rejected(rejection),
             },
             Asked::Stream(Ok((path, request))) => {
-                self.answer(session, options, span, &path, request).await
+                self.answer(session, options, span, &path, request, withhold).await
             }
             Asked::Stream(Err(rejection)) => {
                 self.skip_small_body(session).await;
@@ -191,6 +198,10 @@ impl DurableStreams {
         let (mut response, problem) = match answer {
             Answer::Live(events) => return Ok(Handled::Live(events)),
             Answer::Gone(gone) => return Err(gone),
+            Answer::Accepted(response, acceptance) => {
+                respond::send(session, response, &options.cors).await?;
+                return Ok(Handled::Accepted(acceptance));
+            }
             Answer::Response(response) => (response, None),
             Answer::Rejected(rejection) => (render_rejection(&rejection), Some(rejection.code())),
         };
@@ -222,9 +233,7 @@ impl DurableStreams {
         session: &mut ServerSession,
         problem: &Problem,
     ) -> pingora::Result<()> {
-        let after = problem.retry_after.map(|seconds| Duration::from_secs(seconds.into()));
-        let response = render_problem(problem.status, problem.code, problem.detail.clone(), after);
-        respond::send(session, response, &self.options.load().cors).await
+        respond::send(session, problem.response(), &self.options.load().cors).await
     }
 
     fn stopping(&self) -> bool {

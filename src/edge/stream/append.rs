@@ -1,0 +1,89 @@
+//! Appends: the body is received, the engine decides, and the answer waits until what it tells is durable.
+//!
+//! Where the connection can withhold an answer, it is written as soon as it is decided, while the request is at
+//! hand: what waits for the disk is then some hundred bytes instead of a session, and hundreds that wait together
+//! do not push one another out of the processor's caches.
+
+use std::time::Instant;
+
+use http::header;
+use pingora::protocols::http::ServerSession;
+
+use super::{DurableStreams, StreamOptions, answer::Answer, body, header as header_of};
+use crate::{
+    edge::connection,
+    engine::{Permit, Unsettled},
+    protocol::{Append, Outcome, Rejection, StreamPath, render},
+    telemetry::{metrics::Metrics, trace::Span},
+};
+
+/// An accepted append that is not durable yet: its answer must not go out before [`settled`](Self::settled).
+pub(in crate::edge) struct Acceptance {
+    unsettled: Unsettled,
+    /// The body's share of what may be under way.
+    _room: Option<Permit>,
+    received: Instant,
+}
+
+impl Acceptance {
+    /// Waits until the append is durable.
+    ///
+    /// # Errors
+    /// It will never be: nothing was appended.
+    pub(in crate::edge) async fn settled(self, metrics: &Metrics) -> Result<(), Rejection> {
+        self.unsettled.settled().await?;
+        metrics.appended(self.received.elapsed());
+        Ok(())
+    }
+}
+
+impl DurableStreams {
+    /// `withhold`: the answer may come before it is true, if the connection can keep it.
+    pub(super) async fn append(
+        &self,
+        session: &mut ServerSession,
+        options: &StreamOptions,
+        path: &StreamPath,
+        append: &Append,
+        withhold: bool,
+        span: &mut Span,
+    ) -> Answer {
+        let body = match body::receive(session, &self.engine, options.body_timeout).await {
+            Ok(body) => body,
+            Err(rejection) => return Answer::Rejected(rejection),
+        };
+        let received = Instant::now();
+        let (appended, unsettled) = match self.engine.append_ahead(path, append, body.bytes).await {
+            Ok(accepted) => accepted,
+            Err(rejection) => return Answer::Rejected(rejection),
+        };
+        let response = render(Outcome::Appended(&appended));
+        let Some(unsettled) = unsettled else {
+            self.metrics.appended(received.elapsed());
+            return Answer::Response(response);
+        };
+        let acceptance = Acceptance { unsettled, _room: body.room, received };
+        if withhold && self.is_plain(session, options) && connection::withhold(session) {
+            return Answer::Accepted(response, acceptance);
+        }
+        let settled = acceptance.settled(&self.metrics).await;
+        span.seconds(COMMIT_WAIT, received.elapsed());
+        match settled {
+            Ok(()) => Answer::Response(response),
+            Err(rejection) => Answer::Rejected(rejection),
+        }
+    }
+
+    /// Whether a refusal that takes the place of the answer needs nothing of the request, and the connection
+    /// goes on after either.
+    fn is_plain(&self, session: &ServerSession, options: &StreamOptions) -> bool {
+        let keeps = session.as_http1().is_some_and(|http1| http1.will_keepalive());
+        keeps
+            && !self.stopping()
+            && !options.server_timing
+            && header_of(session, &header::ORIGIN).is_none()
+    }
+}
+
+/// Of a span: from the received body to the durable answer, seconds.
+pub(super) const COMMIT_WAIT: &str = "durable_streams.commit_wait";
