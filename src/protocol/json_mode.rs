@@ -26,6 +26,10 @@ pub fn store_messages(body: &[u8]) -> Result<Bytes, JsonError> {
         stored.0.clear();
         parse_messages(body)?.iter().for_each(|message| stored.push(message));
     }
+    // Whoever keeps it counts its length, so a body of white space must not stay behind it.
+    if stored.0.len() < body.len() / 2 {
+        stored.0.shrink_to_fit();
+    }
     Ok(stored.0.into())
 }
 
@@ -114,6 +118,14 @@ mod tests {
             assert!(store_messages(bad.as_bytes()).is_err(), "{bad:?}");
         }
         assert!(store_messages(b"\"\xff\"").is_err(), "not UTF-8");
+    }
+
+    #[test]
+    fn white_space_is_not_kept_in_memory() {
+        for body in ["1", "[1, 2]"] {
+            let stored = store_messages(format!("{body:>10000}").as_bytes()).unwrap();
+            assert!(stored.try_into_mut().unwrap().capacity() < 100, "{body}");
+        }
     }
 
     #[test]
