@@ -4,6 +4,7 @@
 //! cannot contain. So a boundary is visible in the bytes themselves: no index is stored, and an offset is
 //! a boundary when the byte before it is the terminator.
 
+use super::json_scan;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
 
@@ -19,21 +20,36 @@ pub type JsonError = serde_json::Error;
 /// # Errors
 /// The parser's, with line and column, when the body is not one JSON value.
 pub fn store_messages(body: &[u8]) -> Result<Bytes, JsonError> {
-    let first = body.iter().find(|b| !b.is_ascii_whitespace());
-    if first == Some(&b'[') {
-        let elements: Vec<&RawValue> = serde_json::from_slice(body)?;
-        let mut stored = BytesMut::with_capacity(body.len() + 1);
-        for element in elements {
-            stored.put_slice(element.get().as_bytes());
-            stored.put_u8(MESSAGE_END);
-        }
-        return Ok(stored.freeze());
+    let mut stored = Stored(Vec::with_capacity(body.len() + 1));
+    if json_scan::messages(body, |message| stored.push(message)).is_none() {
+        // The scan knows no reasons. Whatever the parser says now stands, even that the body is JSON.
+        stored.0.clear();
+        parse_messages(body)?.iter().for_each(|message| stored.push(message));
     }
-    let value: &RawValue = serde_json::from_slice(body)?;
-    let mut stored = BytesMut::with_capacity(value.get().len() + 1);
-    stored.put_slice(value.get().as_bytes());
-    stored.put_u8(MESSAGE_END);
-    Ok(stored.freeze())
+    // Whoever keeps it counts its length, so a body of white space must not stay behind it.
+    if stored.0.len() < body.len() / 2 {
+        stored.0.shrink_to_fit();
+    }
+    Ok(stored.0.into())
+}
+
+/// Messages, each followed by [`MESSAGE_END`].
+struct Stored(Vec<u8>);
+
+impl Stored {
+    fn push(&mut self, message: &[u8]) {
+        self.0.extend_from_slice(message);
+        self.0.push(MESSAGE_END);
+    }
+}
+
+/// The messages of a body, slowly, but with a reason if it is not JSON.
+pub(super) fn parse_messages(body: &[u8]) -> Result<Vec<&[u8]>, JsonError> {
+    let values: Vec<&RawValue> = match body.trim_ascii_start() {
+        [b'[', ..] => serde_json::from_slice(body)?,
+        _ => vec![serde_json::from_slice(body)?],
+    };
+    Ok(values.into_iter().map(|value| value.get().as_bytes()).collect())
 }
 
 /// Frames stored chunks, cut at message boundaries, as one JSON array.
@@ -102,6 +118,28 @@ mod tests {
             assert!(store_messages(bad.as_bytes()).is_err(), "{bad:?}");
         }
         assert!(store_messages(b"\"\xff\"").is_err(), "not UTF-8");
+    }
+
+    #[test]
+    fn white_space_is_not_kept_in_memory() {
+        for body in ["1", "[1, 2]"] {
+            let stored = store_messages(format!("{body:>10000}").as_bytes()).unwrap();
+            assert!(stored.try_into_mut().unwrap().capacity() < 100, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_where() {
+        for (bad, said) in [
+            ("[1,\n 2,]", "trailing comma at line 2 column 4"),
+            (
+                "{\"a\":\n\n\"\t\"}",
+                "control character (\\u0000-\\u001F) found while parsing a string at line 3 column 1",
+            ),
+            ("[1]x", "trailing characters at line 1 column 4"),
+        ] {
+            assert_eq!(store_messages(bad.as_bytes()).unwrap_err().to_string(), said, "{bad:?}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod event;
 mod expiry;
 pub mod headers;
 mod json_mode;
+mod json_scan;
 mod offset;
 mod path;
 mod producer;

@@ -1,9 +1,10 @@
-//! Reads the PEM file with the authorities an upstream's certificate must lead to.
+//! The authorities an upstream's certificate must lead to: those of a PEM file, or those of the system.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use pingora::protocols::tls::CaType;
+use pingora::tls::{RootCertStore, load_native_certs};
 use pingora::utils::tls::{WrappedX509, parse_x509};
 use x509_parser::pem::Pem;
 
@@ -23,4 +24,31 @@ pub(super) fn load(path: &Path) -> Result<Arc<CaType>, String> {
         return Err(format!("tls.ca {shown} holds no certificate"));
     }
     Ok(authorities.into())
+}
+
+/// What the authorities of the system are taken from instead, where it is set.
+const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// Loads the authorities of the system and lets them go. Pingora does the same for every connector, whether or not it
+/// will speak TLS, and panics where it fails.
+///
+/// # Errors
+/// What cannot be loaded, by the variable that names it, and what to change.
+pub(super) fn check_system() -> Result<(), String> {
+    load_system().map_err(|reason| {
+        let set = VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+        let set: Vec<String> = set.map(|(name, value)| format!("{name} = {value:?}")).collect();
+        match set.as_slice() {
+            [] => format!("cannot load the system's certificate authorities: {reason}; repair them, or name a PEM file in SSL_CERT_FILE"),
+            set => format!("cannot load certificate authorities, {}: {reason}; name what can be read, or unset it for those of the system", set.join(", ")),
+        }
+    })
+}
+
+fn load_system() -> Result<(), String> {
+    let mut store = RootCertStore::empty();
+    for certificate in load_native_certs().map_err(|e| e.to_string())? {
+        store.add(certificate).map_err(|e| format!("a certificate is not valid: {e}"))?;
+    }
+    Ok(())
 }

@@ -39,14 +39,20 @@ pub use options::{
     Balance, HealthCheck, HealthProbe, HostHeader, UpstreamOptions, UpstreamServer, UpstreamTls,
 };
 
-/// An upstream that cannot be used as configured.
+/// Why there can be no upstreams as configured.
 #[derive(Debug, thiserror::Error)]
-#[error("upstream {name:?}: {reason}")]
-pub struct UpstreamError {
-    /// The upstream's name.
-    pub name: String,
-    /// What is wrong and what to change.
-    pub reason: String,
+pub enum UpstreamError {
+    /// One of them cannot be used.
+    #[error("upstream {name:?}: {reason}")]
+    Options {
+        /// The upstream's name.
+        name: String,
+        /// What is wrong and what to change.
+        reason: String,
+    },
+    /// The system's certificate authorities cannot be loaded: what is wrong and what to change.
+    #[error("{0}")]
+    Authorities(String),
 }
 
 /// All upstreams, in the order of [`EdgeOptions::upstreams`](super::EdgeOptions::upstreams).
@@ -65,11 +71,13 @@ impl Upstreams {
     /// with its connections and what is known of its health; counts stay with the name.
     ///
     /// # Errors
-    /// No servers, an address without a port, an unreadable CA file.
+    /// No servers, an address without a port, an unreadable CA file; authorities of the system that cannot be loaded,
+    /// even if there are no upstreams, because Pingora's proxy needs them.
     pub(crate) fn build(
         all: &[UpstreamOptions],
         before: Option<&Upstreams>,
     ) -> Result<Self, UpstreamError> {
+        ca::check_system().map_err(UpstreamError::Authorities)?;
         let before = before.map_or(&[][..], |before| &before.0);
         let built = all.iter().map(|options| {
             // A file of authorities may have changed under its name.
@@ -78,7 +86,8 @@ impl Upstreams {
             if let Some(kept) = before.iter().find(same) {
                 return Ok(kept.clone());
             }
-            let fail = |reason| UpstreamError { name: options.name.clone(), reason };
+            let name = || options.name.clone();
+            let fail = |reason| UpstreamError::Options { name: name(), reason };
             let template = template(options).map_err(fail)?;
             let pool = Pool::build(options, &template).map_err(fail)?;
             let named = before.iter().find(|old| old.options.name == options.name);
