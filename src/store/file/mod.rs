@@ -121,15 +121,17 @@ impl FileStore {
         Lookup { index: &work.index, recent: &work.recent }
     }
 
+    /// Looks without blocking; `bytes`: how many it may read.
     async fn look<T: Send + 'static>(
         &self,
+        bytes: usize,
         look: impl FnOnce(Lookup<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         match &self.readers {
             None => look(Self::lookup(&self.work)),
             Some(readers) => {
                 let work = self.work.clone();
-                readers.run(move || look(Self::lookup(&work))).await
+                readers.run(bytes, move || look(Self::lookup(&work))).await
             }
         }
     }
@@ -147,7 +149,7 @@ impl FileStore {
             return Ok(Some(found));
         }
         let path = path.clone();
-        self.look(move |lookup| lookup.load(&path)).await
+        self.look(0, move |lookup| lookup.load(&path)).await
     }
 
     pub(super) fn commit(&self, commit: Commit) -> Result<(), StoreError> {
@@ -169,7 +171,8 @@ impl FileStore {
         if let Some(found) = self.work.recent.read(id, from, to, max) {
             return Ok(found);
         }
-        self.look(move |lookup| lookup.read(id, from, to, max)).await
+        let bytes = max.min(to.position().saturating_sub(from.position()) as usize);
+        self.look(bytes, move |lookup| lookup.read(id, from, to, max)).await
     }
 
     pub(super) async fn due(
@@ -177,7 +180,7 @@ impl FileStore {
         now: Timestamp,
         max: usize,
     ) -> Result<Vec<StreamPath>, StoreError> {
-        self.look(move |lookup| lookup.due(now, max)).await
+        self.look(0, move |lookup| lookup.due(now, max)).await
     }
 
     pub(super) async fn list(
@@ -186,7 +189,7 @@ impl FileStore {
         max: usize,
     ) -> Result<Vec<StreamPath>, StoreError> {
         let after = after.cloned();
-        self.look(move |lookup| lookup.list(after.as_ref(), max)).await
+        self.look(0, move |lookup| lookup.list(after.as_ref(), max)).await
     }
 
     pub(super) fn stats(&self) -> StoreStats {
