@@ -55,13 +55,20 @@ async fn witness() -> (Upstream, Arc<Mutex<Vec<(String, String)>>>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_a_read_and_a_proxied_request_are_told_as_they_were() {
+    spans_of_requests("").await;
+    let data = tempfile::tempdir().unwrap();
+    spans_of_requests(&format!("data_dir: {}\n", data.path().join("data").display())).await;
+}
+
+async fn spans_of_requests(store: &str) {
     let collector = Collector::start().await;
     let (upstream, seen) = witness().await;
     let tracing = format!(
         "{{endpoint: '{}', service_name: orders, headers: [x-team=streams]}}",
         collector.url
     );
-    let rest = format!("upstreams: [{{path: /app, servers: ['http://{}']}}]\n", upstream.addr);
+    let rest =
+        format!("upstreams: [{{path: /app, servers: ['http://{}']}}]\n{store}", upstream.addr);
     let process = Process::run_with(&config(&tracing, &rest), &[SOON]).await;
 
     let parent = format!("traceparent: 00-{TRACE}-{PARENT}-01\r\ntracestate: v=1\r\n");

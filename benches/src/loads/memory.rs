@@ -10,6 +10,8 @@ use anyhow::Result;
 use std::time::Duration;
 
 const SETTLE: Duration = Duration::from_secs(10);
+/// So long nobody touches a stream before it counts as idle: servers let go of what was used after a while.
+const IDLE: Duration = Duration::from_secs(45);
 
 enum Idle {
     Subscribers,
@@ -91,6 +93,7 @@ fn streams(bench: &Bench<'_>, count: usize) -> Result<Outcome> {
     let pid = bench.server.pid()?;
     let before = process::settled_memory(pid, SETTLE)?;
     setup::fill(bench, Kind::Binary, count, 1)?;
+    std::thread::sleep(IDLE);
     let after = process::settled_memory(pid, SETTLE)?;
     let bytes = after.saturating_sub(before) as f64 * 1024.0;
     Ok(Outcome::of(bytes / count as f64).with_memory(pid))

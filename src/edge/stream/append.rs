@@ -53,23 +53,25 @@ impl DurableStreams {
             Err(rejection) => return Answer::Rejected(rejection),
         };
         let received = Instant::now();
-        let (appended, unsettled) = match self.engine.append_ahead(path, append, body.bytes).await {
-            Ok(accepted) => accepted,
-            Err(rejection) => return Answer::Rejected(rejection),
+        let settled = match self.engine.append_ahead(path, append, body.bytes).await {
+            Err(rejection) => Err(rejection),
+            Ok((appended, None)) => {
+                self.metrics.appended(received.elapsed());
+                Ok(render(Outcome::Appended(&appended)))
+            }
+            Ok((appended, Some(unsettled))) => {
+                let response = render(Outcome::Appended(&appended));
+                let acceptance = Acceptance { unsettled, _room: body.room, received };
+                let plain = !span.is_recorded() && self.is_plain(session, options);
+                if withhold && plain && connection::withhold(session) {
+                    return Answer::Accepted(response, acceptance);
+                }
+                acceptance.settled(&self.metrics).await.map(|()| response)
+            }
         };
-        let response = render(Outcome::Appended(&appended));
-        let Some(unsettled) = unsettled else {
-            self.metrics.appended(received.elapsed());
-            return Answer::Response(response);
-        };
-        let acceptance = Acceptance { unsettled, _room: body.room, received };
-        if withhold && self.is_plain(session, options) && connection::withhold(session) {
-            return Answer::Accepted(response, acceptance);
-        }
-        let settled = acceptance.settled(&self.metrics).await;
         span.seconds(COMMIT_WAIT, received.elapsed());
         match settled {
-            Ok(()) => Answer::Response(response),
+            Ok(response) => Answer::Response(response),
             Err(rejection) => Answer::Rejected(rejection),
         }
     }
