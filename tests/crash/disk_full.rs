@@ -164,7 +164,7 @@ fn a_full_log_refuses_appends_until_there_is_room() {
     let mut stream = Appender::create(&mut client, "full/log");
     let refused = stream.until_refused(&mut client, RECORD);
     is_refusal_for_room(&refused);
-    assert!(server.log().contains("cannot write the log"), "{}", server.log());
+    server.until_logged("cannot write the log");
     stays_up_and_recovers(server, &setup, &disk, stream, "size=24m");
 }
 

@@ -88,7 +88,7 @@ fn a_failed_sync_of_the_log_is_not_acknowledged_and_ends_writing_until_a_restart
         let reply = stream.append(&mut client, 1000);
         assert_eq!((reply.status, reply.code()), (503, "unavailable".into()), "{reply:?}");
     }
-    assert!(server.log().contains("cannot sync the log"), "{}", server.log());
+    server.until_logged("cannot sync the log");
     stream.check(&mut client);
 
     // The disk is fine again, the server's knowledge of it is not.
