@@ -97,6 +97,8 @@ pub struct Connection {
     keepalive_timeout: Duration,
     /// The first head is timed from the accept, later ones from their first byte.
     first: bool,
+    /// Who serves it sends what was withheld.
+    may_withhold: bool,
     /// When the present wait ends, and the phase it belongs to.
     deadline: Option<(u8, Instant)>,
     /// Fires at the deadline or earlier.
@@ -133,6 +135,7 @@ impl Connection {
             header_timeout: limits.header_timeout,
             keepalive_timeout: limits.keepalive_timeout,
             first: true,
+            may_withhold: false,
             deadline: None,
             timer: None,
             stop,
@@ -157,6 +160,11 @@ impl Connection {
             self.held = Vec::new();
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether who serves it from now on looks for what was [withheld](withhold).
+    pub(crate) fn may_withhold(&mut self, may: bool) {
+        self.may_withhold = may;
     }
 
     fn withholds(&mut self) -> bool {
@@ -251,19 +259,24 @@ pub(crate) fn endless(session: &ServerSession) {
 
 /// From now on what is written to the session is withheld, whole, until
 /// [`take_withheld`](Connection::take_withheld): neither a flush nor the end sends it. `false` if the session's
-/// connection cannot do that.
+/// connection may not do that.
 pub(crate) fn withhold(session: &ServerSession) -> bool {
-    set_phase(session, WITHHELD)
+    let may = of(session).is_some_and(|connection| connection.may_withhold);
+    may && set_phase(session, WITHHELD)
 }
 
 fn set_phase(session: &ServerSession, phase: u8) -> bool {
-    let Some(stream) = session.as_http1().map(|http1| http1.stream()) else { return false };
-    // `**`: the transport in the box, not the box, which is `Any` as well.
-    let connection = (**stream).as_any().downcast_ref::<Connection>();
+    let connection = of(session);
     if let Some(connection) = connection {
         connection.phase.store(phase, Ordering::Relaxed);
     }
     connection.is_some()
+}
+
+fn of(session: &ServerSession) -> Option<&Connection> {
+    let stream = session.as_http1()?.stream();
+    // `**`: the transport in the box, not the box, which is `Any` as well.
+    (**stream).as_any().downcast_ref()
 }
 
 impl AsyncRead for Connection {

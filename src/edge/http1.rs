@@ -61,6 +61,7 @@ pub(crate) async fn serve(
             };
         }
         let ours = route::begins_under(&head, &edge.streams.options.load().route);
+        connection.may_withhold(ours);
         // Boxed, as it is large and handed on more than once.
         let mut session = Box::new(ServerSession::new_http1(connection));
         session.set_pipelining_enabled(true);
@@ -99,7 +100,7 @@ impl Edge {
     async fn exchange(&self, mut session: Box<ServerSession>, begun: usize) -> Next {
         let mut ctx = self.new_ctx();
         self.begin(&mut session, &mut ctx);
-        let answered = match self.answer(&mut session, &mut ctx, true).await {
+        let answered = match self.answer(&mut session, &mut ctx).await {
             // The route was read from the same bytes, so there is no such request.
             Ok(Answer::Upstream) => {
                 self.refuse(route::ambiguous(), &mut session, &mut ctx).await.map(|_| ())

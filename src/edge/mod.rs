@@ -109,13 +109,11 @@ impl Edge {
         span::begin(&self.tracer, session, ctx);
     }
 
-    /// Answers what is not for an upstream, up to the events of a live read; `withhold` as in
-    /// [`DurableStreams::handle_in`].
+    /// Answers what is not for an upstream, up to the events of a live read.
     async fn answer(
         &self,
         session: &mut ServerSession,
         ctx: &mut RequestContext,
-        withhold: bool,
     ) -> Result<Answer> {
         let request = session.req_header();
         let options = &ctx.settings.options;
@@ -124,16 +122,14 @@ impl Edge {
         }
         ctx.route = route::classify(request.uri.path(), options);
         match ctx.route {
-            Route::Stream => {
-                Ok(match self.streams.handle_in(session, &mut ctx.span, withhold).await? {
-                    Handled::Live(events) => Answer::Live(events),
-                    Handled::Accepted(acceptance) => Answer::Accepted(acceptance),
-                    Handled::Answered(answered) => {
-                        ctx.outcome.problem = answered.problem;
-                        Answer::Given
-                    }
-                })
-            }
+            Route::Stream => Ok(match self.streams.handle_in(session, &mut ctx.span).await? {
+                Handled::Live(events) => Answer::Live(events),
+                Handled::Accepted(acceptance) => Answer::Accepted(acceptance),
+                Handled::Answered(answered) => {
+                    ctx.outcome.problem = answered.problem;
+                    Answer::Given
+                }
+            }),
             Route::Upstream(_) => Ok(Answer::Upstream),
             Route::NotFound => {
                 let nowhere = route::nowhere(options);
@@ -202,8 +198,8 @@ impl ProxyHttp for Edge {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
-        match self.answer(session, ctx, false).await? {
-            // Nothing is withheld here, so what is accepted is answered.
+        match self.answer(session, ctx).await? {
+            // Only a connection that `http1` serves withholds, and that does not come here.
             Answer::Given | Answer::Accepted(_) => Ok(true),
             Answer::Upstream => Ok(false),
             Answer::Live(events) => self.streams.follow(session, events).await.map(|_| true),

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::support::{Outcome, binary};
+use crate::support::{Outcome, binary, outcome};
 
 /// How long a server has to find out that it cannot start.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -21,10 +21,7 @@ fn ended(command: &mut Command) -> Outcome {
         }
         sleep(Duration::from_millis(10));
     }
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let code = output.status.code().expect("not ended by a signal");
-    Outcome { code, stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    outcome(child.wait_with_output().unwrap())
 }
 
 #[test]

@@ -56,7 +56,10 @@ pub(crate) fn binary() -> Command {
 }
 
 pub(crate) fn finish(command: &mut Command) -> Outcome {
-    let Output { status, stdout, stderr } = command.output().expect("the binary runs");
+    outcome(command.output().expect("the binary runs"))
+}
+
+pub(crate) fn outcome(Output { status, stdout, stderr }: Output) -> Outcome {
     let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
     let (stdout, stderr) = (text(stdout), text(stderr));
     let Some(code) = status.code() else { panic!("ended by a signal, {status}: {stderr}") };

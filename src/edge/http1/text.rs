@@ -1,7 +1,5 @@
 //! A whole answer as HTTP/1.1 text, where there is no session to write it.
 
-use http::StatusCode;
-
 use crate::protocol::{Body, Response};
 
 /// The text, and how much of it is the body, bytes. `connection`: what the connection does afterwards.
@@ -10,7 +8,7 @@ pub(crate) fn whole(response: &Response, connection: &str) -> (Vec<u8>, usize) {
         Body::Full(chunks) => chunks.concat(),
         Body::Empty | Body::Live => Vec::new(),
     };
-    let status: StatusCode = response.status;
+    let status = response.status;
     let reason = status.canonical_reason().unwrap_or("Error");
     let mut text = format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).into_bytes();
     for (name, value) in &response.headers {

@@ -45,7 +45,6 @@ impl DurableStreams {
         span: &mut Span,
         path: &StreamPath,
         request: Request,
-        withhold: bool,
     ) -> Answer {
         if !matches!(request, Request::Append(_) | Request::Create(_))
             && let Err(rejection) = self.discard_body(session).await
@@ -54,7 +53,7 @@ impl DurableStreams {
         }
         let answered = match request {
             Request::Append(append) => {
-                return self.append(session, options, path, &append, withhold, span).await;
+                return self.append(session, options, path, &append, span).await;
             }
             Request::Create(create) => {
                 match body::receive(session, &self.engine, options.body_timeout).await {

@@ -17,6 +17,9 @@ use crate::{
     telemetry::{metrics::Metrics, trace::Span},
 };
 
+/// Of a span: from the received body to the durable answer, seconds.
+pub(super) const COMMIT_WAIT: &str = "durable_streams.commit_wait";
+
 /// An accepted append that is not durable yet: its answer must not go out before [`settled`](Self::settled).
 pub(in crate::edge) struct Acceptance {
     unsettled: Unsettled,
@@ -38,14 +41,12 @@ impl Acceptance {
 }
 
 impl DurableStreams {
-    /// `withhold`: the answer may come before it is true, if the connection can keep it.
     pub(super) async fn append(
         &self,
         session: &mut ServerSession,
         options: &StreamOptions,
         path: &StreamPath,
         append: &Append,
-        withhold: bool,
         span: &mut Span,
     ) -> Answer {
         let body = match body::receive(session, &self.engine, options.body_timeout).await {
@@ -63,7 +64,7 @@ impl DurableStreams {
                 let response = render(Outcome::Appended(&appended));
                 let acceptance = Acceptance { unsettled, _room: body.room, received };
                 let plain = !span.is_recorded() && self.is_plain(session, options);
-                if withhold && plain && connection::withhold(session) {
+                if plain && connection::withhold(session) {
                     return Answer::Accepted(response, acceptance);
                 }
                 acceptance.settled(&self.metrics).await.map(|()| response)
@@ -86,6 +87,3 @@ impl DurableStreams {
             && header_of(session, &header::ORIGIN).is_none()
     }
 }
-
-/// Of a span: from the received body to the durable answer, seconds.
-pub(super) const COMMIT_WAIT: &str = "durable_streams.commit_wait";

@@ -117,21 +117,19 @@ impl DurableStreams {
     /// # Errors
     /// Only when the client can no longer be written to. What was appended stands all the same.
     pub async fn handle(&self, session: &mut ServerSession) -> pingora::Result<Answered> {
-        match self.handle_in(session, &mut Span::default(), false).await? {
+        match self.handle_in(session, &mut Span::default()).await? {
             Handled::Live(events) => self.follow(session, events).await,
             Handled::Answered(answered) => Ok(answered),
-            // Nothing is withheld that was not asked to be.
+            // Only a connection that `http1` serves withholds, and that does not come here.
             Handled::Accepted(_) => Ok(Answered { problem: None }),
         }
     }
 
     /// The same, with what is known of the request added to its span, and without the events of a live read.
-    /// `withhold`: an append may be answered before it is durable, if the connection can keep the answer.
     pub(super) async fn handle_in(
         &self,
         session: &mut ServerSession,
         span: &mut Span,
-        withhold: bool,
     ) -> pingora::Result<Handled> {
         let began = Instant::now();
         let options = self.options.load_full();
@@ -143,7 +141,7 @@ impl DurableStreams {
         if span.is_recorded() {
             span.text("durable_streams.mode", mode.name());
         }
-        let handled = self.answer_asked(session, &options, span, began, asked, withhold).await;
+        let handled = self.answer_asked(session, &options, span, began, asked).await;
         if !matches!(handled, Ok(Handled::Live(_) | Handled::Accepted(_))) {
             self.count(session, mode);
         }
@@ -178,7 +176,6 @@ impl DurableStreams {
         span: &mut Span,
         began: Instant,
         asked: Asked,
-        withhold: bool,
     ) -> pingora::Result<Handled> {
         let mode = asked.mode();
         let answer = match asked {
@@ -188,7 +185,7 @@ impl DurableStreams {
                 Err(rejection) => Answer::Rejected(rejection),
             },
             Asked::Stream(Ok((path, request))) => {
-                self.answer(session, options, span, &path, request, withhold).await
+                self.answer(session, options, span, &path, request).await
             }
             Asked::Stream(Err(rejection)) => {
                 self.skip_small_body(session).await;

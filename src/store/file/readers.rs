@@ -32,6 +32,9 @@ struct Jobs {
     closed: bool,
 }
 
+/// The jobs, and who sleeps until there are some.
+type Shared = (Mutex<Jobs>, Condvar);
+
 impl Jobs {
     /// Whether a thread is to be woken for what waits; then it must be.
     fn wakes(&mut self) -> bool {
@@ -43,26 +46,24 @@ impl Jobs {
 
 /// See the module.
 pub(super) struct Readers {
-    shared: Arc<(Mutex<Jobs>, Condvar)>,
+    shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Wakes a thread for what waits. Others who are about to ask come first, where a runtime runs them: one wake-up serves
 /// them all. A task of its own does it, as nobody must depend on whether who asked goes on.
-fn wake_soon(shared: &Arc<(Mutex<Jobs>, Condvar)>) {
-    let Ok(runtime) = Handle::try_current() else {
-        shared.1.notify_one();
-        return;
-    };
+fn wake_soon(shared: &Arc<Shared>) {
     let wake = Wake(shared.clone());
-    runtime.spawn(async move {
-        tokio::task::yield_now().await;
-        drop(wake);
-    });
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(async move {
+            tokio::task::yield_now().await;
+            drop(wake);
+        });
+    }
 }
 
-/// Wakes a thread when dropped, also with a runtime that ends.
-struct Wake(Arc<(Mutex<Jobs>, Condvar)>);
+/// Wakes a thread when dropped, also without a runtime, or with one that ends.
+struct Wake(Arc<Shared>);
 
 impl Drop for Wake {
     fn drop(&mut self) {
@@ -72,7 +73,7 @@ impl Drop for Wake {
 
 impl Readers {
     pub(super) fn start() -> Self {
-        let shared: Arc<(Mutex<Jobs>, Condvar)> = Arc::default();
+        let shared: Arc<Shared> = Arc::default();
         let threads = (0..THREADS)
             .filter_map(|_| {
                 let shared = shared.clone();
@@ -120,7 +121,7 @@ impl Readers {
     }
 }
 
-fn work(shared: &(Mutex<Jobs>, Condvar)) {
+fn work(shared: &Shared) {
     let (jobs, wake) = shared;
     let mut mine = Vec::with_capacity(AT_ONCE);
     let mut tell = Vec::with_capacity(AT_ONCE);
