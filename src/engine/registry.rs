@@ -9,7 +9,10 @@ use std::{
 use parking_lot::RwLock;
 
 use super::cell::{Observer, StreamCell};
-use crate::protocol::{StreamPath, Timestamp};
+use crate::{
+    protocol::{StreamPath, Timestamp},
+    store::spare,
+};
 
 const SHARDS: usize = 64;
 
@@ -87,8 +90,8 @@ impl Registry {
         let before = shard.len();
         let used = |cell: &StreamCell| !cell.is_idle(now, seconds) || !cell.is_clean();
         shard.retain(|_, cell| Arc::strong_count(cell) > 1 || used(cell));
-        if shard.capacity() > 4 * shard.len() + 64 {
-            shard.shrink_to_fit();
+        if let Some(room) = spare(shard.capacity(), shard.len()) {
+            shard.shrink_to(room);
         }
         before - shard.len()
     }

@@ -16,6 +16,7 @@
 
 pub mod file;
 mod memory;
+mod spare;
 
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -23,6 +24,7 @@ use bytes::Bytes;
 
 pub use file::{FileStore, FileStoreOptions, FileStoreStats};
 pub use memory::MemoryStore;
+pub(crate) use spare::spare;
 
 use crate::{
     protocol::{Offset, StreamEvent, StreamId, StreamPath, StreamState, Timestamp},

@@ -9,7 +9,10 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::wal::Lsn;
-use crate::protocol::{StreamEvent, StreamId, StreamPath, StreamState, Timestamp};
+use crate::{
+    protocol::{StreamEvent, StreamId, StreamPath, StreamState, Timestamp},
+    store::spare,
+};
 
 /// See the module.
 #[derive(Default)]
@@ -76,11 +79,11 @@ impl Names {
 
     /// Gives back tables that many streams once filled.
     pub(super) fn shrink(&mut self) {
-        if self.deleted.capacity() > 4 * self.deleted.len() + 1024 {
-            self.deleted.shrink_to(2 * self.deleted.len());
+        if let Some(room) = spare(self.deleted.capacity(), self.deleted.len()) {
+            self.deleted.shrink_to(room);
         }
-        if self.forks.capacity() > 4 * self.forks.len() + 1024 {
-            self.forks.shrink_to(2 * self.forks.len());
+        if let Some(room) = spare(self.forks.capacity(), self.forks.len()) {
+            self.forks.shrink_to(room);
         }
     }
 

@@ -17,7 +17,10 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
 use super::{hot::Hot, index::checkpoint::Events, names::Names, wal::Lsn};
-use crate::protocol::{Offset, StreamEvent, StreamId, StreamState};
+use crate::{
+    protocol::{Offset, StreamEvent, StreamId, StreamState},
+    store::spare,
+};
 
 const SHARDS: usize = 64;
 /// What an event, or a stream with bytes here, costs beside its payload, bytes, roughly.
@@ -317,6 +320,9 @@ impl Recent {
             settled = Some(end);
             names.push((lsn, event));
         }
+        if let Some(room) = spare(entry.pending.capacity(), entry.pending.len()) {
+            entry.pending.shrink_to(room);
+        }
         if let Some(end) = settled {
             shard.clean += entry.hot.settle(end);
         }
@@ -353,11 +359,11 @@ fn cost_of(event: &StreamEvent) -> usize {
 impl Shard {
     /// Gives back tables that many streams once filled.
     fn shrink(&mut self) {
-        if self.entries.capacity() > 4 * self.entries.len() + 1024 {
-            self.entries.shrink_to(2 * self.entries.len());
+        if let Some(room) = spare(self.entries.capacity(), self.entries.len()) {
+            self.entries.shrink_to(room);
         }
-        if self.ring.capacity() > 4 * self.ring.len() + 1024 {
-            self.ring.shrink_to(2 * self.ring.len());
+        if let Some(room) = spare(self.ring.capacity(), self.ring.len()) {
+            self.ring.shrink_to(room);
         }
     }
 
