@@ -29,7 +29,7 @@ settings! {
         checkpoint_size: ByteSize = ByteSize::mib(64) => ByteSize::mib(1), ByteSize::gib(64);
         /// Size of one log file.
         wal_segment: ByteSize = ByteSize::mib(64) => ByteSize::mib(1), ByteSize::gib(4);
-        /// Memory for recent data of streams that are read.
+        /// Most memory for data that was written or read in the last half minute.
         cache: ByteSize = ByteSize::mib(256) => ByteSize::bytes(0), ByteSize::tib(1);
     }
 }

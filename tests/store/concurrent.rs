@@ -73,7 +73,7 @@ fn read(store: &AnyStore, acked: &[AtomicU64], rng: &mut Rng) {
 }
 
 #[test]
-fn readers_see_everything_acknowledged_while_checkpoints_run() {
+fn readers_see_everything_acknowledged_while_checkpoints_run_and_memory_is_given_back() {
     let dir = tempdir();
     let options = FileStoreOptions {
         checkpoint_interval: Duration::from_millis(1),
@@ -103,9 +103,16 @@ fn readers_see_everything_acknowledged_while_checkpoints_run() {
                 scope.spawn(move || write(store, n, acked))
             })
             .collect();
+        let leisure = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                rest(&store);
+                thread::sleep(Duration::from_micros(300));
+            }
+        });
         let written: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
         done.store(true, Ordering::Relaxed);
         written.into_iter().for_each(|written| written.unwrap());
+        leisure.join().unwrap();
         readers.into_iter().for_each(|reader| reader.join().unwrap());
     });
     let AnyStore::File(serving) = &store else { panic!("a file store") };

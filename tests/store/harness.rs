@@ -84,6 +84,13 @@ pub fn checkpoint(store: &AnyStore) {
     }
 }
 
+/// Gives back memory, for a store that keeps some.
+pub fn rest(store: &AnyStore) {
+    if let AnyStore::File(file) = store {
+        file.rest();
+    }
+}
+
 /// Records what became of commits.
 #[derive(Default)]
 pub struct Sink {

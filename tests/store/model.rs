@@ -13,8 +13,15 @@ fn run(seed: u64) {
             model.apply(id, &event);
             commit(&store, id, event).unwrap();
         }
-        match rng.below(4) {
+        match rng.below(6) {
             0 => checkpoint(&store),
+            // What was not touched since the time before last is in the index only.
+            4 => rest(&store),
+            5 => {
+                checkpoint(&store);
+                rest(&store);
+                rest(&store);
+            }
             1 => {
                 drop(store);
                 store = file(dir.path());

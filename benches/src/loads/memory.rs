@@ -11,7 +11,7 @@ use std::time::Duration;
 
 const SETTLE: Duration = Duration::from_secs(10);
 /// So long nobody touches a stream before it counts as idle: servers let go of what was used after a while.
-const IDLE: Duration = Duration::from_secs(45);
+const IDLE: Duration = Duration::from_secs(60);
 
 enum Idle {
     Subscribers,

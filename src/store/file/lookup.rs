@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::{
-    index::env::{Index, Reading},
+    index::gate::{Index, Reading},
     names,
     recent::{Begin, Recent, Settled},
     wal::Lsn,

@@ -43,7 +43,7 @@ pub use options::{Durability, FileStoreOptions};
 pub use stats::FileStoreStats;
 
 use disk::{Disk, RealDisk};
-use index::env::Index;
+use index::gate::Index;
 use layout::Layout;
 use lookup::Lookup;
 use readers::Readers;
@@ -222,6 +222,12 @@ impl FileStore {
     /// [`StoreError::Full`] and [`StoreError::Io`]; nothing is lost, and a later try may work.
     pub fn checkpoint(&self) -> Result<(), StoreError> {
         self.work.checkpoint()
+    }
+
+    /// Gives back memory that was not needed since the call before: bytes that are in the index, too, and what large
+    /// checkpoints left with it. A store with threads does so every twenty seconds.
+    pub fn rest(&self) {
+        self.work.rest();
     }
 
     pub(super) async fn close(&self) {

@@ -7,23 +7,25 @@
 //!   stream's state was loaded, or when its creation is here; until then they cannot be read from here.
 //! - Nothing in this module does I/O, and no lock is held for longer than one stream, or a few, take.
 
-use std::{
-    collections::VecDeque,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
-};
+mod shard;
+
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
 
-use super::{hot::Hot, index::checkpoint::Events, names::Names, wal::Lsn};
+use shard::{Pending, Shard};
+
+use super::{index::checkpoint::Events, names::Names, wal::Lsn};
 use crate::{
     protocol::{Offset, StreamEvent, StreamId, StreamState},
     store::spare,
 };
 
 const SHARDS: usize = 64;
-/// What an event, or a stream with bytes here, costs beside its payload, bytes, roughly.
+/// Streams that are looked at under one lock at leisure.
+const AT_ONCE: usize = 256;
+/// What an event costs beside its payload, bytes, roughly.
 const EVENT_COST: usize = 256;
 /// What a stream that was created costs until a checkpoint: its names, and places to find them.
 const CREATED_COST: usize = 1024;
@@ -42,6 +44,8 @@ pub(super) struct Recent {
     shard_budget: usize,
     /// Odd while a committed checkpoint's events are forgotten, even otherwise; only grows.
     settles: AtomicU64,
+    /// Counts the calls of [`rest`](Self::rest).
+    round: AtomicU32,
     last_id: AtomicU64,
     streams: AtomicU64,
     bytes: AtomicU64,
@@ -61,36 +65,6 @@ struct Front {
     mark: u64,
 }
 
-#[derive(Default)]
-struct Shard {
-    entries: FxHashMap<StreamId, Entry>,
-    /// Streams with events since the last mark.
-    dirty: Vec<StreamId>,
-    /// Streams with clean bytes, in the order in which they are looked at when room is needed.
-    ring: VecDeque<StreamId>,
-    /// Bytes in `ring`'s streams that are clean.
-    clean: usize,
-}
-
-#[derive(Default)]
-struct Entry {
-    pending: VecDeque<Pending>,
-    hot: Hot,
-    /// The mark under which this stream was put into `dirty`.
-    mark: u64,
-    in_ring: bool,
-    /// Read since it was last looked at.
-    used: bool,
-    deleted: bool,
-}
-
-struct Pending {
-    lsn: Lsn,
-    event: StreamEvent,
-    /// Where the stream's hot bytes end after this event; see [`Hot`].
-    end: u64,
-}
-
 /// Where a checkpoint begins.
 pub(super) struct Mark {
     /// The last event that belongs to it.
@@ -108,6 +82,7 @@ impl Recent {
             pending: AtomicUsize::new(0),
             shard_budget: cache / SHARDS,
             settles: AtomicU64::new(0),
+            round: AtomicU32::new(0),
             last_id: AtomicU64::new(next_id.max(1) - 1),
             streams: AtomicU64::new(streams),
             bytes: AtomicU64::new(bytes),
@@ -209,6 +184,7 @@ impl Recent {
         let mut shard = self.shard(id).lock();
         let entry = shard.entries.get_mut(&id)?;
         entry.used = true;
+        entry.round = self.round.load(Ordering::Relaxed);
         entry.hot.read(from, to, max)
     }
 
@@ -309,6 +285,21 @@ impl Recent {
         self.names.lock().shrink();
     }
 
+    /// Lets go of bytes that were neither written to the index nor read since the call before. Those of the index are in
+    /// the system's page cache, too.
+    pub(super) fn rest(&self) {
+        let ended = self.round.fetch_add(1, Ordering::Relaxed);
+        for shard in &self.shards {
+            let mut looks = shard.lock().ring_len();
+            while looks > 0 {
+                let some = looks.min(AT_ONCE);
+                shard.lock().let_go(some, |entry| entry.round < ended);
+                looks -= some;
+            }
+            shard.lock().shrink();
+        }
+    }
+
     fn settle_one(&self, id: StreamId, upto: Lsn) {
         let mut guard = self.shard(id).lock();
         let shard = &mut *guard;
@@ -325,14 +316,9 @@ impl Recent {
         }
         if let Some(end) = settled {
             shard.clean += entry.hot.settle(end);
+            entry.round = self.round.load(Ordering::Relaxed);
         }
-        if entry.pending.is_empty() && entry.hot.is_empty() {
-            shard.entries.remove(&id);
-        } else if !entry.in_ring {
-            entry.in_ring = true;
-            shard.ring.push_back(id);
-        }
-        shard.make_room(self.shard_budget);
+        shard.settled(id, self.shard_budget);
         drop(guard);
         self.pending.fetch_sub(cost, Ordering::Relaxed);
         names.retain(|(_, event)| Names::has(event));
@@ -353,42 +339,5 @@ fn cost_of(event: &StreamEvent) -> usize {
         | StreamEvent::Touched { .. }
         | StreamEvent::SoftDeleted { .. }
         | StreamEvent::Deleted { .. } => EVENT_COST + data,
-    }
-}
-
-impl Shard {
-    /// Gives back tables that many streams once filled.
-    fn shrink(&mut self) {
-        if let Some(room) = spare(self.entries.capacity(), self.entries.len()) {
-            self.entries.shrink_to(room);
-        }
-        if let Some(room) = spare(self.ring.capacity(), self.ring.len()) {
-            self.ring.shrink_to(room);
-        }
-    }
-
-    /// Drops clean bytes that were not read lately until what is left fits: each stream gets one more
-    /// round for having been read.
-    fn make_room(&mut self, budget: usize) {
-        if self.ring.len() > 2 * self.entries.len() + 16 {
-            self.ring.retain(|id| self.entries.contains_key(id));
-        }
-        let mut looks = self.ring.len() * 2;
-        while self.clean + self.ring.len() * EVENT_COST > budget && looks > 0 {
-            looks -= 1;
-            let Some(id) = self.ring.pop_front() else { break };
-            let Some(entry) = self.entries.get_mut(&id) else { continue };
-            if entry.used {
-                entry.used = false;
-                self.ring.push_back(id);
-                continue;
-            }
-            self.clean -= entry.hot.drop_clean();
-            if entry.hot.is_empty() && entry.pending.is_empty() {
-                self.entries.remove(&id);
-            } else {
-                entry.in_ring = false;
-            }
-        }
     }
 }

@@ -24,7 +24,7 @@ use super::{
     Counters, Durability, FileStoreOptions, FileStoreStats,
     disk::Disk,
     error::io_error,
-    index::{checkpoint::Kept, env::Index},
+    index::{checkpoint::Kept, gate::Index},
     queue::{Next, Queue},
     recent::Recent,
     stats::{add, get},
@@ -44,6 +44,10 @@ const LARGEST: usize = frame::MAX_RECORD - (1 << 20);
 const LONGEST_HOLD: Duration = Duration::from_micros(500);
 /// Records removed in one transaction on behalf of deleted streams.
 pub(super) const PURGE: usize = 1024;
+/// A checkpoint was large when it changed a stream per this many bytes of the checkpoint size.
+const MANY: usize = 16 << 10;
+/// How long memory is kept that nobody needs, once to twice.
+const REST: Duration = Duration::from_secs(20);
 /// A batch buffer larger than this is given back.
 const KEEP_BATCH: usize = 64 << 10;
 
@@ -327,6 +331,14 @@ impl Work {
         self.look_at_kept();
     }
 
+    /// Gives back memory that nobody has needed since the call before.
+    pub(super) fn rest(&self) {
+        self.recent.rest();
+        if let Err(error) = self.index.rest(self.options.checkpoint_size / MANY) {
+            tracing::error!(%error, "cannot open the index again; it will be tried when it is needed");
+        }
+    }
+
     /// Counts once what checkpoints keep track of from then on.
     fn look_at_kept(&self) {
         let _one = self.checkpointing.lock();
@@ -465,9 +477,14 @@ fn write_loop(work: &Work) {
 fn fold_loop(work: &Work) {
     // What the opening replayed is folded in first, so that openings do not pile up segments.
     let mut due = work.replayed;
+    let mut rested = Instant::now();
     loop {
         if !due || work.checkpoint().is_ok() {
             work.tidy();
+        }
+        if rested.elapsed() >= REST {
+            work.rest();
+            rested = Instant::now();
         }
         let mut signal = work.signal.0.lock();
         if !signal.now && !signal.stop {

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use heed::RwTxn;
 
 use super::{
-    env::{Index, WriteError},
+    env::Environment,
+    gate::{Index, WriteError},
     keys::{self, Meta},
 };
 use crate::{
@@ -79,17 +80,18 @@ impl Index {
         ids: &[StreamId],
         events_of: &dyn Fn(StreamId) -> Events,
     ) -> Result<Folded, StoreError> {
-        self.write(before_commit, |txn| {
-            let before = self.meta(txn)?;
+        self.has_changed(ids.len());
+        self.write(before_commit, |index, txn| {
+            let before = index.meta(txn)?;
             let mut fold = Fold { meta: before, folded: Folded::default(), value: Vec::new() };
             for id in ids {
                 let mut events = events_of(*id);
                 events.retain(|(lsn, _)| *lsn > before.lsn && *lsn <= upto);
-                fold.stream(self, txn, *id, &events)?;
+                fold.stream(index, txn, *id, &events)?;
             }
             fold.meta.lsn = fold.meta.lsn.max(upto);
             keys::seal(keys::META, &fold.meta.encode(), &mut fold.value);
-            self.meta.put(txn, keys::META, &fold.value)?;
+            index.meta.put(txn, keys::META, &fold.value)?;
             Ok(fold.folded)
         })
     }
@@ -122,12 +124,12 @@ impl Index {
         max: usize,
     ) -> Result<bool, StoreError> {
         let reading = self.read()?;
-        let none = self.purge.is_empty(&reading.txn);
+        let none = reading.index().purge.is_empty(&reading.txn);
         drop(reading);
         if matches!(none, Ok(true)) {
             return Ok(false);
         }
-        self.write(before_commit, |txn| self.purge(txn, max))
+        self.write(before_commit, |index, txn| index.purge(txn, max))
     }
 }
 
@@ -142,7 +144,7 @@ struct Fold {
 impl Fold {
     fn stream(
         &mut self,
-        index: &Index,
+        index: &Environment,
         txn: &mut RwTxn<'_>,
         id: StreamId,
         events: &[(Lsn, StreamEvent)],
@@ -182,7 +184,7 @@ impl Fold {
 
     fn put(
         &mut self,
-        index: &Index,
+        index: &Environment,
         txn: &mut RwTxn<'_>,
         before: Option<&StreamState>,
         state: &StreamState,
@@ -222,7 +224,7 @@ impl Fold {
 
     fn remove(
         &mut self,
-        index: &Index,
+        index: &Environment,
         txn: &mut RwTxn<'_>,
         before: &StreamState,
     ) -> Result<(), WriteError> {

@@ -5,10 +5,7 @@
 
 use heed::{RoTxn, RwTxn};
 
-use super::{
-    env::{Index, WriteError},
-    keys,
-};
+use super::{env::Environment, gate::WriteError, keys};
 use crate::{
     protocol::{StreamId, StreamPath},
     store::{StoreError, file::error::index_error},
@@ -35,7 +32,7 @@ fn is_link(key: &[u8]) -> bool {
     key.len() == 8 + PIECE + 1
 }
 
-impl Index {
+impl Environment {
     /// The stream at a path.
     pub(super) fn path_id(
         &self,

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use heed::RwTxn;
 
 use super::{
-    env::{Index, Reading, WriteError},
+    env::Environment,
+    gate::{Reading, WriteError},
     keys,
 };
 use crate::{
@@ -30,7 +31,7 @@ impl Reading<'_> {
         to: Offset,
         max: usize,
     ) -> Result<Bytes, StoreError> {
-        let index = self.index;
+        let index = self.index();
         let failed = index_error("read", index.path());
         let at = keys::chunk(id, from);
         let holder = index.chunks.get_lower_than_or_equal_to(&self.txn, &at).map_err(&failed)?;
@@ -64,7 +65,7 @@ impl Reading<'_> {
     }
 }
 
-impl Index {
+impl Environment {
     /// Adds bytes at the end of a stream, which is at `tail`.
     pub(super) fn append(
         &self,

@@ -2,16 +2,13 @@
 
 use std::ops::Bound;
 
-use super::{
-    env::{Index, Reading},
-    keys,
-};
+use super::{env::Environment, gate::Reading, keys};
 use crate::{
     protocol::{ProducerId, ProducerState, StreamId, StreamPath, StreamState, Timestamp},
     store::{StoreError, file::error::index_error},
 };
 
-impl Index {
+impl Environment {
     /// A stream's state without its producers.
     pub(super) fn state(
         &self,
@@ -35,7 +32,7 @@ impl Reading<'_> {
         &self,
         path: &StreamPath,
     ) -> Result<Option<StreamId>, StoreError> {
-        self.index.path_id(&self.txn, path)
+        self.index().path_id(&self.txn, path)
     }
 
     /// A stream's state without its producers.
@@ -43,7 +40,7 @@ impl Reading<'_> {
         &self,
         id: StreamId,
     ) -> Result<Option<StreamState>, StoreError> {
-        self.index.state(&self.txn, id)
+        self.index().state(&self.txn, id)
     }
 
     /// Adds a stream's producers to its state.
@@ -51,7 +48,7 @@ impl Reading<'_> {
         &self,
         state: &mut StreamState,
     ) -> Result<(), StoreError> {
-        let index = self.index;
+        let index = self.index();
         let failed = index_error("read", index.path());
         let id = keys::id(state.core.id);
         for record in index.producers.prefix_iter(&self.txn, &id).map_err(&failed)? {
@@ -72,7 +69,7 @@ impl Reading<'_> {
         &self,
         source: StreamId,
     ) -> Result<Vec<StreamId>, StoreError> {
-        let index = self.index;
+        let index = self.index();
         let failed = index_error("read", index.path());
         let mut forks = Vec::new();
         for record in index.forks.prefix_iter(&self.txn, &keys::id(source)).map_err(&failed)? {
@@ -90,7 +87,7 @@ impl Reading<'_> {
         now: Timestamp,
         each: &mut dyn FnMut(StreamId) -> Result<bool, StoreError>,
     ) -> Result<(), StoreError> {
-        let index = self.index;
+        let index = self.index();
         let failed = index_error("read", index.path());
         let end = keys::deadline(now, StreamId(u64::MAX));
         let range = (Bound::Unbounded, Bound::Included(end.as_slice()));
@@ -111,6 +108,6 @@ impl Reading<'_> {
         after: Option<&str>,
         each: &mut dyn FnMut(String, StreamId) -> Result<bool, StoreError>,
     ) -> Result<(), StoreError> {
-        self.index.each_path(&self.txn, after, each)
+        self.index().each_path(&self.txn, after, each)
     }
 }

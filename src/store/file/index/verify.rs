@@ -8,7 +8,8 @@ use std::ops::Bound;
 
 use super::{
     checkpoint::due_at,
-    env::{Reading, Table},
+    env::Table,
+    gate::Reading,
     keys::{self, Meta},
     records::CHUNK,
 };
@@ -111,7 +112,7 @@ impl Check<'_, '_> {
     fn wrong(&mut self, value: Option<&[u8]>, what: &str) {
         self.wrong = true;
         let offset = value.and_then(mapped_at).unwrap_or(0);
-        (self.problem)(corrupt(self.reading.index.path(), offset, what));
+        (self.problem)(corrupt(self.reading.index().path(), offset, what));
     }
 
     /// Walks a database; one that LMDB cannot walk to its end is a problem.
@@ -123,7 +124,7 @@ impl Check<'_, '_> {
         mut each: impl FnMut(&mut Self, &[u8], &[u8]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let reading = self.reading;
-        let failed = index_error("read", reading.index.path());
+        let failed = index_error("read", reading.index().path());
         let mut walk = || {
             // LMDB takes no empty key.
             let from = if prefix.is_empty() { Bound::Unbounded } else { Bound::Included(prefix) };
@@ -148,11 +149,11 @@ impl Check<'_, '_> {
 
     fn has(&self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
         let found = table.get(&self.reading.txn, key);
-        Ok(found.map_err(index_error("read", self.reading.index.path()))?.is_some())
+        Ok(found.map_err(index_error("read", self.reading.index().path()))?.is_some())
     }
 
     fn streams(&mut self) -> Result<(), StoreError> {
-        self.each("streams", self.reading.index.streams, &[], |check, key, value| {
+        self.each("streams", self.reading.index().streams, &[], |check, key, value| {
             check.count();
             check.found.streams += 1;
             let Some(id) = keys::number(key).map(StreamId) else {
@@ -172,7 +173,7 @@ impl Check<'_, '_> {
 
     /// Checks what belongs to one stream.
     fn stream(&mut self, id: StreamId, state: &StreamState) -> Result<(), StoreError> {
-        let index = self.reading.index;
+        let index = self.reading.index();
         let name = format!("stream {} ({})", id.0, state.core.path.as_str());
         if self.meta.is_some_and(|meta| id.0 >= meta.next_id) {
             self.wrong(None, &format!("{name} has an id that was not given out yet"));
@@ -199,7 +200,7 @@ impl Check<'_, '_> {
     fn chunks(&mut self, id: StreamId, state: &StreamState, name: &str) -> Result<(), StoreError> {
         let start = state.core.own_start().position();
         let mut next = start;
-        self.each("chunks", self.reading.index.chunks, &keys::id(id), |check, key, value| {
+        self.each("chunks", self.reading.index().chunks, &keys::id(id), |check, key, value| {
             check.count();
             check.found.chunks += 1;
             let contents = keys::open(key, value);
@@ -227,7 +228,7 @@ impl Check<'_, '_> {
     }
 
     fn producers(&mut self) -> Result<(), StoreError> {
-        let index = self.reading.index;
+        let index = self.reading.index();
         self.each("producers", index.producers, &[], |check, key, value| {
             check.count();
             let (id, producer) = key.split_at_checked(8).unwrap_or((key, &[]));
@@ -283,7 +284,7 @@ impl Check<'_, '_> {
 
     /// Nothing is there that belongs to nobody.
     fn totals(&mut self) -> Result<(), StoreError> {
-        let index = self.reading.index;
+        let index = self.reading.index();
         if let Some(meta) = self.meta
             && (self.found.streams, self.found.bytes) != (meta.streams, meta.bytes)
         {

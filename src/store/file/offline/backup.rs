@@ -10,7 +10,7 @@ use crate::store::{
         destination::Destination,
         disk::{File, RealDisk},
         error::{corrupt, io_error},
-        index::env::Index,
+        index::gate::Index,
         layout::Layout,
         wal::{recovery, segment},
     },

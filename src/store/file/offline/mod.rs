@@ -23,7 +23,7 @@ pub use verify::{Report, verify};
 use super::{
     FileStoreOptions,
     disk::{Disk, File, RealDisk},
-    index::env::Index,
+    index::gate::Index,
     layout::Layout,
 };
 use crate::store::{

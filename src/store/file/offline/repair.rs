@@ -15,7 +15,7 @@ use crate::{
             FileStoreOptions,
             disk::{Disk, RealDisk},
             error::io_error,
-            index::env::Index,
+            index::gate::Index,
             layout::Layout,
             wal::{
                 Lsn,

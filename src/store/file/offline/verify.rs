@@ -11,7 +11,7 @@ use crate::{
             FileStoreOptions,
             disk::RealDisk,
             error::corrupt,
-            index::{env::Index, verify::Indexed},
+            index::{gate::Index, verify::Indexed},
             layout::Layout,
             wal::recovery,
         },
