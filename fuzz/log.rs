@@ -18,7 +18,7 @@ use durable_streams_server::{
         Appended, ContentType, Created, Expiry, StreamEvent, StreamPath, StreamState, Timestamp,
     },
     store::{
-        AnyStore, Commit, CommitSink, FileStore, FileStoreOptions, StoreError,
+        AnyStore, Commit, CommitSink, FileStore, FileStoreOptions, Purpose, StoreError,
         file::disk::{Disk, DiskFile},
     },
 };
@@ -182,7 +182,7 @@ fn open(disk: &Memory) -> Result<AnyStore, StoreError> {
 /// The only stream's state and text, if it is there.
 fn stream(store: &AnyStore) -> Option<(StreamState, String)> {
     let path = StreamPath::new("s").expect("a path");
-    let state = now(store.load(&path)).expect("a whole log loads")?.state;
+    let state = now(store.load(&path, Purpose::Read)).expect("a whole log loads")?.state;
     let mut text = Vec::new();
     let mut at = state.core.own_start();
     while at < state.tail {

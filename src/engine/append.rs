@@ -11,7 +11,10 @@ use super::{
     errors::rejection,
     here, reloading,
 };
-use crate::protocol::{Append, AppendOutcome, Decision, Rejection, StreamPath, store_messages};
+use crate::{
+    protocol::{Append, AppendOutcome, Decision, Rejection, StreamPath, store_messages},
+    store::Purpose,
+};
 
 /// What was decided is not durable yet: nobody may be told before it is.
 #[must_use = "an outcome must not be told before it is durable"]
@@ -61,7 +64,7 @@ impl Engine {
         body: Bytes,
     ) -> Result<(AppendOutcome, Option<Unsettled>), Rejection> {
         self.store.throttle().await;
-        let cell = self.loaded(path).await?;
+        let cell = self.loaded(path, Purpose::Look).await?;
         let (decided, wait) = self.decide_append(&cell, append, body)?;
         match decided {
             Ok(appended) => Ok((appended, wait.map(Unsettled))),

@@ -12,9 +12,12 @@ use super::{
     forks::{ForkChange, lock_both},
     present, reader, reloading, view,
 };
-use crate::protocol::{
-    Create, CreateOutcome, Decision, Fork, ForkSource, JsonError, Offset, Rejection, StreamId,
-    StreamPath, StreamState, count_messages, store_messages,
+use crate::{
+    protocol::{
+        Create, CreateOutcome, Decision, Fork, ForkSource, JsonError, Offset, Rejection, StreamId,
+        StreamPath, StreamState, count_messages, store_messages,
+    },
+    store::Purpose,
 };
 
 /// A fork's source, resolved before any lock is taken.
@@ -41,7 +44,7 @@ impl Engine {
     ) -> Result<CreateOutcome, Rejection> {
         self.store.throttle().await;
         self.remove_expired(path).await?;
-        let cell = self.loaded(path).await?;
+        let cell = self.loaded(path, Purpose::Look).await?;
         let occupied = cell.inner.lock().assigned.is_some();
         let source = match &create.fork {
             Some(fork) if !occupied => Some(self.resolve(fork).await?),
@@ -139,7 +142,7 @@ impl Engine {
 
     /// Finds a fork's source and the position where the fork leaves it.
     async fn resolve(&self, fork: &Fork) -> Result<Source, Rejection> {
-        let cell = self.loaded(&fork.source).await?;
+        let cell = self.loaded(&fork.source, Purpose::Look).await?;
         let seen = {
             let inner = cell.inner.lock();
             if !inner.loaded {

@@ -14,7 +14,10 @@ use super::{
     forks::{ForkChange, lock_both},
     here, reloading,
 };
-use crate::protocol::{Rejection, StreamEvent, StreamPath, Timestamp};
+use crate::{
+    protocol::{Rejection, StreamEvent, StreamPath, Timestamp},
+    store::Purpose,
+};
 
 /// Why a stream goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,9 +56,11 @@ impl Engine {
     /// Removes what is at a path if its time is up; no error if nothing is.
     pub(super) async fn remove_expired(&self, path: &StreamPath) -> Result<(), Rejection> {
         let due =
-            self.look(path, |_, inner, now| Ok(is_due(inner, now))).await.or_else(|rejected| {
-                if rejected == Rejection::NotFound { Ok(false) } else { Err(rejected) }
-            })?;
+            self.look(path, Purpose::Look, |_, inner, now| Ok(is_due(inner, now))).await.or_else(
+                |rejected| {
+                    if rejected == Rejection::NotFound { Ok(false) } else { Err(rejected) }
+                },
+            )?;
         if due {
             // The new stream's event follows in the same log, so nobody has to wait for this one.
             self.remove(path, Cause::Due).await?;
@@ -85,7 +90,7 @@ impl Engine {
     }
 
     async fn remove_one(&self, path: &StreamPath, cause: Cause) -> Result<Removed, Rejection> {
-        let cell = self.loaded(path).await?;
+        let cell = self.loaded(path, Purpose::Look).await?;
         // The source is in memory before the removal is decided, so its set of forks stays right.
         let source = {
             let inner = cell.inner.lock();
@@ -93,7 +98,7 @@ impl Engine {
         };
         let source = match source {
             None => None,
-            Some(fork) => Some((fork.source, self.loaded(&fork.source_path).await?)),
+            Some(fork) => Some((fork.source, self.loaded(&fork.source_path, Purpose::Look).await?)),
         };
         let now = self.clock.now();
         let (mut inner, mut source_inner) = lock_both(&cell, source.as_ref().map(|(_, s)| &**s));
@@ -138,7 +143,7 @@ impl Engine {
     /// deadline that reads have given it.
     pub(super) async fn sweep(&self, path: &StreamPath) -> Result<bool, Rejection> {
         let due = self
-            .look(path, |cell, inner, now| {
+            .look(path, Purpose::Look, |cell, inner, now| {
                 inner.renew_read_live(now);
                 let due = is_due(inner, now);
                 if !due {

@@ -42,7 +42,7 @@ use touch::touched;
 
 use crate::{
     protocol::{Expiry, Offset, Rejection, StreamCore, StreamPath, StreamState, Tail, Timestamp},
-    store::{AnyStore, MemoryStore, StoreError, StoreStats},
+    store::{AnyStore, MemoryStore, Purpose, StoreError, StoreStats},
 };
 
 /// Hears of every durable change that a reader could see. Called on hot paths, sometimes under a stream's
@@ -191,7 +191,7 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`], [`Rejection::Gone`], what the store reports.
     pub async fn head(&self, path: &StreamPath) -> Result<View, Rejection> {
-        self.look(path, |_, inner, now| view(inner, now)).await
+        self.look(path, Purpose::Look, |_, inner, now| view(inner, now)).await
     }
 
     /// Opens a stream for reading; pushes a sliding expiry back (§5.1).
@@ -200,7 +200,7 @@ impl Engine {
     /// [`Rejection::NotFound`], [`Rejection::Gone`], what the store reports.
     pub async fn open(&self, path: &StreamPath) -> Result<View, Rejection> {
         let (view, stored) = self
-            .look(path, |cell, inner, now| {
+            .look(path, Purpose::Read, |cell, inner, now| {
                 let view = view(inner, now)?;
                 Ok((view, self.touch(cell, inner, now)))
             })
@@ -215,7 +215,7 @@ impl Engine {
     /// [`Rejection::NotFound`], [`Rejection::Gone`], what the store reports.
     pub async fn open_live(&self, path: &StreamPath) -> Result<(View, TailWatch), Rejection> {
         let (view, watch, stored) = self
-            .look(path, |cell, inner, now| {
+            .look(path, Purpose::Read, |cell, inner, now| {
                 let view = view(inner, now)?;
                 let stored = self.touch(cell, inner, now);
                 let mut watch = inner.watch(view.core.id);
@@ -266,9 +266,10 @@ impl Engine {
     async fn look<T>(
         &self,
         path: &StreamPath,
+        purpose: Purpose,
         act: impl FnOnce(&Arc<StreamCell>, &mut Inner, Timestamp) -> Result<T, Rejection>,
     ) -> Result<T, Rejection> {
-        let cell = self.loaded(path).await?;
+        let cell = self.loaded(path, purpose).await?;
         let seen = self.on(&cell, act);
         if matches!(seen, Err(Rejection::NotFound)) {
             self.registry.forget_absent(cell);
@@ -288,7 +289,11 @@ impl Engine {
     }
 
     /// The cell of a path, with its stream in it.
-    async fn loaded(&self, path: &StreamPath) -> Result<Arc<StreamCell>, Rejection> {
+    async fn loaded(
+        &self,
+        path: &StreamPath,
+        purpose: Purpose,
+    ) -> Result<Arc<StreamCell>, Rejection> {
         let cell = self.registry.cell(path);
         cell.touch(self.clock.now());
         if cell.inner.lock().loaded {
@@ -307,7 +312,7 @@ impl Engine {
             }
         }
         let epoch = self.store.epoch();
-        let loaded = self.store.load(path).await.map_err(errors::rejection)?;
+        let loaded = self.store.load(path, purpose).await.map_err(errors::rejection)?;
         cell.inner.lock().install(loaded, epoch);
         drop(loading);
         Ok(cell)

@@ -67,6 +67,15 @@ pub enum Committed {
     Queued,
 }
 
+/// What a stream is loaded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Its state is all that is needed.
+    Look,
+    /// Its bytes will be asked for next.
+    Read,
+}
+
 /// A stream as stored.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -204,10 +213,14 @@ impl AnyStore {
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] and [`StoreError::Io`].
-    pub async fn load(&self, path: &StreamPath) -> Result<Option<Loaded>, StoreError> {
+    pub async fn load(
+        &self,
+        path: &StreamPath,
+        purpose: Purpose,
+    ) -> Result<Option<Loaded>, StoreError> {
         match self {
             AnyStore::Memory(store) => Ok(store.load(path)),
-            AnyStore::File(store) => store.load(path).await,
+            AnyStore::File(store) => store.load(path, purpose).await,
         }
     }
 

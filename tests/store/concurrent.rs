@@ -8,7 +8,7 @@ use std::{
 
 use durable_streams_server::{
     protocol::{Offset, StreamEvent},
-    store::{AnyStore, FileStore, FileStoreOptions},
+    store::{AnyStore, FileStore, FileStoreOptions, Purpose},
 };
 
 use crate::{harness::*, workload::Rng};
@@ -57,7 +57,9 @@ fn read(store: &AnyStore, acked: &[AtomicU64], rng: &mut Rng) {
     if known == 0 {
         return;
     }
-    let state = load(store, &format!("s{n}")).expect("it was created").state;
+    let purpose = if rng.below(2) == 0 { Purpose::Look } else { Purpose::Read };
+    let loaded = wait(store.load(&path(&format!("s{n}")), purpose)).unwrap();
+    let state = loaded.expect("it was created").state;
     let tail = state.tail.position();
     assert!(tail >= known - 1, "stream {n} ends at {tail}, and {} was acknowledged", known - 1);
     if tail == 0 {
@@ -165,7 +167,7 @@ fn a_directory_opens_again_right_after_reads_that_nobody_waits_for() {
     for round in 0..60 {
         checkpoint(&store);
         for _ in 0..16 {
-            let mut load = pin!(store.load(&known));
+            let mut load = pin!(store.load(&known, Purpose::Read));
             let _ = load.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         }
         if round % 2 == 0 {

@@ -28,6 +28,15 @@ pub(super) struct Hot {
 }
 
 impl Hot {
+    /// Bytes of the index up to `tail`, the stream's tail.
+    pub(super) fn clean(bytes: Bytes, tail: Offset) -> Self {
+        let mut hot = Hot::default();
+        hot.push(bytes);
+        hot.clean = hot.end;
+        hot.ends_at(tail);
+        hot
+    }
+
     /// The stream begins here, at `start`.
     pub(super) fn begin(&mut self, start: Offset) {
         self.origin = Some(i128::from(start.position()));

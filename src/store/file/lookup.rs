@@ -15,8 +15,11 @@ use super::{
 };
 use crate::{
     protocol::{Offset, StreamId, StreamPath, StreamState, Timestamp},
-    store::{Loaded, StoreError},
+    store::{Loaded, Purpose, StoreError},
 };
+
+/// A stream of which the index has no more bytes than this is kept in memory when it is read.
+const SMALL: u64 = 16 << 10;
 
 /// A look, or why there was none.
 enum Missed {
@@ -88,7 +91,11 @@ impl Lookup<'_> {
         Some(Loaded { state, forks })
     }
 
-    pub(super) fn load(&self, path: &StreamPath) -> Result<Option<Loaded>, StoreError> {
+    pub(super) fn load(
+        &self,
+        path: &StreamPath,
+        purpose: Purpose,
+    ) -> Result<Option<Loaded>, StoreError> {
         self.look(|look| {
             let recent = self.recent.names.lock().at(path);
             let id = match recent {
@@ -97,6 +104,9 @@ impl Lookup<'_> {
             };
             let Some(id) = id else { return Ok(None) };
             let Some(state) = look.state(id, true)? else { return Ok(None) };
+            if purpose == Purpose::Read {
+                look.keep_small(&state)?;
+            }
             Ok(Some(Loaded { state, forks: look.forks(id)? }))
         })
     }
@@ -110,7 +120,10 @@ impl Lookup<'_> {
         max: usize,
     ) -> Result<Vec<Bytes>, StoreError> {
         // Learns where the recent bytes begin.
-        self.look(|look| look.state(id, false).map(|_| ()))?;
+        self.look(|look| {
+            let state = look.state(id, false)?;
+            state.as_ref().map_or(Ok(()), |state| look.keep_small(state))
+        })?;
         if let Some(found) = self.recent.read(id, from, to, max) {
             return Ok(found);
         }
@@ -182,6 +195,21 @@ impl Look<'_> {
             self.reading.producers(base)?;
         }
         Ok(self.recent.fold(self.begin, id, self.lsn, base)?)
+    }
+
+    /// Puts the bytes of a small stream with those in memory, where the reads that follow find them.
+    fn keep_small(&self, state: &StreamState) -> Result<(), Missed> {
+        let (id, start, tail) = (state.core.id, state.core.own_start(), state.tail);
+        let len = tail.position().saturating_sub(start.position());
+        if len == 0 || len > SMALL || self.recent.has(id) {
+            return Ok(());
+        }
+        // Damage is told to those who need the bytes.
+        let bytes = self.reading.bytes(id, start, tail, len as usize);
+        match bytes.ok().filter(|bytes| bytes.len() as u64 == len) {
+            Some(bytes) => Ok(self.recent.keep(self.begin, id, bytes, tail)?),
+            None => Ok(()),
+        }
     }
 
     fn forks(&self, id: StreamId) -> Result<Vec<StreamId>, Missed> {

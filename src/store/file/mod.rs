@@ -52,7 +52,7 @@ use stats::Counters;
 use wal::{recovery, writer::Log};
 use work::Work;
 
-use super::{Commit, DiskStats, Loaded, LogEpoch, StoreError, StoreStats};
+use super::{Commit, DiskStats, Loaded, LogEpoch, Purpose, StoreError, StoreStats};
 use crate::protocol::{Offset, StreamId, StreamPath, Timestamp};
 
 /// See the module.
@@ -144,12 +144,16 @@ impl FileStore {
         self.work.queue.epoch()
     }
 
-    pub(super) async fn load(&self, path: &StreamPath) -> Result<Option<Loaded>, StoreError> {
+    pub(super) async fn load(
+        &self,
+        path: &StreamPath,
+        purpose: Purpose,
+    ) -> Result<Option<Loaded>, StoreError> {
         if let Some(found) = Self::lookup(&self.work).load_recent(path) {
             return Ok(Some(found));
         }
         let path = path.clone();
-        self.look(0, move |lookup| lookup.load(&path)).await
+        self.look(0, move |lookup| lookup.load(&path, purpose)).await
     }
 
     pub(super) fn commit(&self, commit: Commit) -> Result<(), StoreError> {

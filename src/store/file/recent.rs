@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use shard::{Pending, Shard};
 
-use super::{index::checkpoint::Events, names::Names, wal::Lsn};
+use super::{hot::Hot, index::checkpoint::Events, names::Names, wal::Lsn};
 use crate::{
     protocol::{Offset, StreamEvent, StreamId, StreamState},
     store::spare,
@@ -234,6 +234,28 @@ impl Recent {
             entry.hot.ends_at(state.tail);
         }
         Ok(state)
+    }
+
+    /// Whether anything of a stream is here.
+    pub(super) fn has(&self, id: StreamId) -> bool {
+        self.shard(id).lock().entries.contains_key(&id)
+    }
+
+    /// Keeps the bytes that the index has up to the stream's tail, unless something of the stream is here.
+    pub(super) fn keep(
+        &self,
+        begin: Begin,
+        id: StreamId,
+        bytes: Bytes,
+        tail: Offset,
+    ) -> Result<(), Settled> {
+        let mut shard = self.shard(id).lock();
+        self.check(begin)?;
+        if !shard.entries.contains_key(&id) {
+            let round = self.round.load(Ordering::Relaxed);
+            shard.keep(id, Hot::clean(bytes, tail), round, self.shard_budget);
+        }
+        Ok(())
     }
 
     /// Whether the creation of a stream is here, so that the index need not be asked for it.

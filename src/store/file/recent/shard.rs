@@ -62,6 +62,14 @@ impl Shard {
         }
     }
 
+    /// Keeps bytes of the index, of a stream that is not here.
+    pub(super) fn keep(&mut self, id: StreamId, hot: Hot, round: u32, budget: usize) {
+        self.clean += hot.end() as usize;
+        self.ring.push_back(id);
+        self.entries.insert(id, Entry { hot, round, in_ring: true, ..Entry::default() });
+        self.make_room(budget);
+    }
+
     /// Events of a stream were settled: it is one of those with clean bytes now, if it has any.
     pub(super) fn settled(&mut self, id: StreamId, budget: usize) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
