@@ -30,7 +30,7 @@ pub(crate) struct CompareArgs {
     /// Shorter windows, smaller sizes and fewer rows.
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Loads whose names begin with one of these; a name in full runs even with --quick.
+    /// Loads whose names begin with one of these; a name in full is that one alone, which runs even with --quick.
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     /// ours, electric, thesampaton, node, caddy, bare, epoll, nginx; all if absent.

@@ -90,11 +90,15 @@ fn chosen(options: &Options) -> Result<Vec<Box<dyn Load>>> {
         if options.only.contains(&key) {
             return true;
         }
-        let named =
-            options.only.is_empty() || options.only.iter().any(|only| key.starts_with(only));
+        // A row's whole name names that row alone, not those that begin alike.
+        let begins = |only: &String| {
+            key.starts_with(only.as_str()) && !all.iter().any(|load| load.key() == *only)
+        };
+        let named = options.only.is_empty() || options.only.iter().any(begins);
         named && !(options.scale.quick && load.full_only())
     };
-    Ok(all.into_iter().filter(|load| wanted(load.as_ref())).collect())
+    let chosen: Vec<bool> = all.iter().map(|load| wanted(load.as_ref())).collect();
+    Ok(all.into_iter().zip(chosen).filter_map(|(load, chosen)| chosen.then_some(load)).collect())
 }
 
 fn install(options: &Options) -> Result<Vec<Contestant>> {
