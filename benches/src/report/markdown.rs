@@ -14,7 +14,9 @@ Every load runs against a freshly started server with an empty directory on the 
 over loopback, keep-alive HTTP/1.1. The servers take turns run by run (A B C A B C ...), and a cell \
 is the median of its runs. The client is one thread of prebuilt requests over nonblocking sockets; \
 closed loop unless a row says open loop, where requests fall due at a constant rate and latency \
-counts from the due time. Runs begin with a warm-up that is not counted.
+counts from the due time. Runs begin with a warm-up that is not counted. \
+A run during which others took more than a tenth of a processor is made again, up to three times, \
+and the one with the least of that counts, whatever its figure.
 
 Every response is checked: status, length, and a `Stream-Next-Offset` that strictly grows per stream \
 and connection. After an append load the tail is compared with HEAD, and streams (a sample, where \

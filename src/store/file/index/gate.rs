@@ -80,9 +80,9 @@ impl Index {
         self.changed.fetch_max(streams, Ordering::Relaxed);
     }
 
-    /// Gives back what checkpoints of more than `many` streams have left: LMDB keeps the memory of all pages that its largest transaction has
-    /// changed, and the map's pages stay resident, until the environment is closed. So it is opened anew, when the
-    /// checkpoints since the last call were smaller.
+    /// Gives back what checkpoints of more than `many` streams have left: LMDB keeps the memory of all pages that its
+    /// largest transaction has changed, and the map's pages stay resident, until the environment is closed. So it is
+    /// opened anew, when the checkpoints since the last call were smaller.
     ///
     /// # Errors
     /// It cannot be opened now; who needs it next tries again.
