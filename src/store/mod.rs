@@ -265,7 +265,7 @@ impl AnyStore {
         }
     }
 
-    /// Paths of streams whose stored deadline is not after `now`, and of soft-deleted streams without forks;
+    /// Paths of streams whose stored deadline is not after `now`, of soft-deleted ones those without forks;
     /// at most `max`. The caller decides what to do with each.
     ///
     /// # Errors

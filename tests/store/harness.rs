@@ -290,8 +290,11 @@ impl Model {
             let mut due = wait(store.due(at(now), usize::MAX)).unwrap();
             due.sort();
             let is_due = |state: &StreamState| {
-                state.is_expired(at(now))
-                    || (state.soft_deleted && self.forks(state.core.id).is_empty())
+                if state.soft_deleted {
+                    self.forks(state.core.id).is_empty()
+                } else {
+                    state.is_expired(at(now))
+                }
             };
             let mut expected: Vec<_> = self.streams.values().map(|(state, _)| state).collect();
             expected.retain(|state| is_due(state));

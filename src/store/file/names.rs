@@ -146,8 +146,8 @@ impl Names {
     }
 }
 
-/// Whether the sweeper should look at a stream now.
+/// Whether the sweeper should look at a stream now. One that is soft-deleted has nothing to wait for but its forks: were
+/// it due by its deadline too, many such would keep the sweeper from all others.
 pub(super) fn is_due(state: &StreamState, forks: &[StreamId], now: Timestamp) -> bool {
-    let deadline = state.deadline();
-    (state.soft_deleted && forks.is_empty()) || deadline.is_some_and(|deadline| deadline <= now)
+    if state.soft_deleted { forks.is_empty() } else { state.is_expired(now) }
 }
