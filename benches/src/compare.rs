@@ -83,9 +83,9 @@ pub(crate) fn compare(options: &Options) -> Result<()> {
 /// The rows asked for.
 fn chosen(options: &Options) -> Result<Vec<Box<dyn Load>>> {
     let all = loads::all();
+    let keys: Vec<String> = all.iter().map(|load| load.key()).collect();
     for only in &options.only {
-        if only != "disk" && !all.iter().any(|load| load.key().starts_with(only.as_str())) {
-            let keys: Vec<String> = all.iter().map(|load| load.key()).collect();
+        if only != "disk" && !keys.iter().any(|key| key.starts_with(only.as_str())) {
             bail!("--only {only}: no such load; there are disk, {}", keys.join(", "));
         }
     }
@@ -96,14 +96,11 @@ fn chosen(options: &Options) -> Result<Vec<Box<dyn Load>>> {
             return true;
         }
         // A row's whole name names that row alone, not those that begin alike.
-        let begins = |only: &String| {
-            key.starts_with(only.as_str()) && !all.iter().any(|load| load.key() == *only)
-        };
+        let begins = |only: &String| key.starts_with(only.as_str()) && !keys.contains(only);
         let named = options.only.is_empty() || options.only.iter().any(begins);
         named && !(options.scale.quick && load.full_only())
     };
-    let chosen: Vec<bool> = all.iter().map(|load| wanted(load.as_ref())).collect();
-    Ok(all.into_iter().zip(chosen).filter_map(|(load, chosen)| chosen.then_some(load)).collect())
+    Ok(all.into_iter().filter(|load| wanted(load.as_ref())).collect())
 }
 
 fn install(options: &Options) -> Result<Vec<Contestant>> {

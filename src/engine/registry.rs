@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use super::cell::{Observer, StreamCell};
 use crate::{
     protocol::{StreamPath, Timestamp},
-    store::spare,
+    store::Spare,
 };
 
 const SHARDS: usize = 64;
@@ -90,9 +90,7 @@ impl Registry {
         let before = shard.len();
         let used = |cell: &StreamCell| !cell.is_idle(now, seconds) || !cell.is_clean();
         shard.retain(|_, cell| Arc::strong_count(cell) > 1 || used(cell));
-        if let Some(room) = spare(shard.capacity(), shard.len()) {
-            shard.shrink_to(room);
-        }
+        shard.give_back();
         before - shard.len()
     }
 

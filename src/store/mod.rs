@@ -24,7 +24,7 @@ use bytes::Bytes;
 
 pub use file::{FileStore, FileStoreOptions, FileStoreStats};
 pub use memory::MemoryStore;
-pub(crate) use spare::spare;
+pub(crate) use spare::Spare;
 
 use crate::{
     protocol::{Offset, StreamEvent, StreamId, StreamPath, StreamState, Timestamp},

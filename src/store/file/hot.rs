@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{protocol::Offset, store::spare};
+use crate::{protocol::Offset, store::Spare};
 
 /// Clean pieces are joined up to this size, so that a hot stream does not keep many small ones.
 const JOIN: usize = 64 << 10;
@@ -123,9 +123,7 @@ impl Hot {
         self.pieces.truncate(first);
         self.pieces.extend(joined);
         self.pieces.extend(rest);
-        if let Some(room) = spare(self.pieces.capacity(), self.pieces.len()) {
-            self.pieces.shrink_to(room);
-        }
+        self.pieces.give_back();
     }
 
     /// Drops what is in the index as well. Gives how many bytes that were.

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use super::wal::Lsn;
 use crate::{
     protocol::{StreamEvent, StreamId, StreamPath, StreamState, Timestamp},
-    store::spare,
+    store::Spare,
 };
 
 /// See the module.
@@ -79,12 +79,8 @@ impl Names {
 
     /// Gives back tables that many streams once filled.
     pub(super) fn shrink(&mut self) {
-        if let Some(room) = spare(self.deleted.capacity(), self.deleted.len()) {
-            self.deleted.shrink_to(room);
-        }
-        if let Some(room) = spare(self.forks.capacity(), self.forks.len()) {
-            self.forks.shrink_to(room);
-        }
+        self.deleted.give_back();
+        self.forks.give_back();
     }
 
     /// Forgets what an event added; the index has it now.

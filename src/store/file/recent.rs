@@ -19,7 +19,7 @@ use shard::{Pending, Shard};
 use super::{hot::Hot, index::checkpoint::Events, names::Names, wal::Lsn};
 use crate::{
     protocol::{Offset, StreamEvent, StreamId, StreamState},
-    store::spare,
+    store::Spare,
 };
 
 const SHARDS: usize = 64;
@@ -333,9 +333,7 @@ impl Recent {
             settled = Some(end);
             names.push((lsn, event));
         }
-        if let Some(room) = spare(entry.pending.capacity(), entry.pending.len()) {
-            entry.pending.shrink_to(room);
-        }
+        entry.pending.give_back();
         if let Some(end) = settled {
             shard.clean += entry.hot.settle(end);
             entry.round = self.round.load(Ordering::Relaxed);

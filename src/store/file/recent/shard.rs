@@ -7,8 +7,8 @@ use rustc_hash::FxHashMap;
 use crate::{
     protocol::{StreamEvent, StreamId},
     store::{
+        Spare,
         file::{hot::Hot, wal::Lsn},
-        spare,
     },
 };
 
@@ -54,12 +54,8 @@ pub(super) struct Pending {
 impl Shard {
     /// Gives back tables that many streams once filled.
     pub(super) fn shrink(&mut self) {
-        if let Some(room) = spare(self.entries.capacity(), self.entries.len()) {
-            self.entries.shrink_to(room);
-        }
-        if let Some(room) = spare(self.ring.capacity(), self.ring.len()) {
-            self.ring.shrink_to(room);
-        }
+        self.entries.give_back();
+        self.ring.give_back();
     }
 
     /// Keeps bytes of the index, of a stream that is not here.
