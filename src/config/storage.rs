@@ -25,7 +25,8 @@ settings! {
         /// Longest time between two checkpoints of the log into the index.
         checkpoint_interval: HumanDuration = HumanDuration::secs(10)
             => HumanDuration::millis(100), HumanDuration::secs(3600);
-        /// Log bytes that start a checkpoint before its time.
+        /// Memory for what the index does not have yet that starts a checkpoint before its time; a quarter of it does
+        /// while few streams changed.
         checkpoint_size: ByteSize = ByteSize::mib(64) => ByteSize::mib(1), ByteSize::gib(64);
         /// Size of one log file.
         wal_segment: ByteSize = ByteSize::mib(64) => ByteSize::mib(1), ByteSize::gib(4);

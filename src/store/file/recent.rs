@@ -8,6 +8,8 @@
 //! - Nothing in this module does I/O, and no lock is held for longer than one stream, or a few, take.
 
 mod shard;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -25,10 +27,14 @@ use crate::{
 const SHARDS: usize = 64;
 /// Streams that are looked at under one lock at leisure.
 const AT_ONCE: usize = 256;
+/// Events of a stream that are settled under one lock.
+const EVENTS_AT_ONCE: usize = 1024;
 /// What an event costs beside its payload, bytes, roughly.
 const EVENT_COST: usize = 256;
 /// What a stream that was created costs until a checkpoint: its names, and places to find them.
 const CREATED_COST: usize = 1024;
+/// A checkpoint may wait for this many bytes for each stream that it will write a state of.
+const WORTH_A_STATE: usize = 4 << 10;
 
 /// See the module.
 pub(super) struct Recent {
@@ -40,6 +46,8 @@ pub(super) struct Recent {
     front: Mutex<Front>,
     /// Bytes of memory that only a checkpoint can free.
     pending: AtomicUsize,
+    /// Streams with events since the last mark, roughly.
+    dirty: AtomicUsize,
     /// Clean bytes that each shard may keep.
     shard_budget: usize,
     /// Odd while a committed checkpoint's events are forgotten, even otherwise; only grows.
@@ -80,6 +88,7 @@ impl Recent {
             names: Mutex::default(),
             front: Mutex::new(Front { lsn, mark: 1 }),
             pending: AtomicUsize::new(0),
+            dirty: AtomicUsize::new(0),
             shard_budget: cache / SHARDS,
             settles: AtomicU64::new(0),
             round: AtomicU32::new(0),
@@ -107,6 +116,15 @@ impl Recent {
         self.pending.load(Ordering::Relaxed)
     }
 
+    /// Whether a checkpoint is worth its while: a quarter of `most` waits for it, with room for each stream that
+    /// it will write a state of, or `most` in any case. Small checkpoints hold up the log's syncs the least, and
+    /// what they fold in is still in the processor's cache; but going round many streams they would write each
+    /// of them time and again.
+    pub(super) fn is_due(&self, most: usize) -> bool {
+        let states = self.dirty.load(Ordering::Relaxed).saturating_mul(WORTH_A_STATE);
+        self.pending() > most.min((most / 4).saturating_add(states))
+    }
+
     /// Streams and their payload bytes.
     pub(super) fn totals(&self) -> (u64, u64) {
         (self.streams.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
@@ -119,23 +137,26 @@ impl Recent {
         events: impl Iterator<Item = (StreamId, StreamEvent)>,
     ) {
         let mut front = self.front.lock();
-        let mut cost = 0;
+        let (mut cost, mut dirty) = (0, 0);
         let mut next = first;
         for (id, event) in events {
             cost += cost_of(&event);
-            self.publish_one(front.mark, next, id, event);
+            dirty += usize::from(self.publish_one(front.mark, next, id, event));
             next += 1;
         }
         front.lsn = next - 1;
+        self.dirty.fetch_add(dirty, Ordering::Relaxed);
         self.pending.fetch_add(cost, Ordering::Relaxed);
     }
 
-    fn publish_one(&self, mark: u64, lsn: Lsn, id: StreamId, event: StreamEvent) {
+    /// Gives whether this is the stream's first event since the last mark.
+    fn publish_one(&self, mark: u64, lsn: Lsn, id: StreamId, event: StreamEvent) -> bool {
         self.last_id.fetch_max(id.0, Ordering::Relaxed);
         let mut guard = self.shard(id).lock();
         let shard = &mut *guard;
         let entry = shard.entries.entry(id).or_default();
-        if entry.mark != mark {
+        let first = entry.mark != mark;
+        if first {
             entry.mark = mark;
             shard.dirty.push(id);
         }
@@ -171,6 +192,7 @@ impl Recent {
         } else {
             entry.pending.push_back(Pending { lsn, event, end: entry.hot.end() });
         }
+        first
     }
 
     /// A stream's bytes, when they are here; `None` when they must be looked for in the index.
@@ -269,6 +291,7 @@ impl Recent {
     pub(super) fn mark(&self) -> Mark {
         let mut front = self.front.lock();
         front.mark += 1;
+        self.dirty.store(0, Ordering::Relaxed);
         let mut dirty = Vec::new();
         for shard in &self.shards {
             dirty.append(&mut shard.lock().dirty);
@@ -280,6 +303,7 @@ impl Recent {
 
     /// Takes back a checkpoint that failed: its streams are dirty still.
     pub(super) fn unmark(&self, dirty: Vec<StreamId>) {
+        self.dirty.fetch_add(dirty.len(), Ordering::Relaxed);
         for id in dirty {
             self.shard(id).lock().dirty.push(id);
         }
@@ -288,8 +312,9 @@ impl Recent {
     /// A stream's events up to `upto`.
     pub(super) fn events(&self, id: StreamId, upto: Lsn) -> Events {
         let shard = self.shard(id).lock();
-        let pending = shard.entries.get(&id).into_iter().flat_map(|entry| &entry.pending);
-        pending.take_while(|p| p.lsn <= upto).map(|p| (p.lsn, p.event.clone())).collect()
+        let Some(entry) = shard.entries.get(&id) else { return Events::new() };
+        let some = entry.pending.partition_point(|pending| pending.lsn <= upto);
+        entry.pending.range(..some).map(|p| (p.lsn, p.event.clone())).collect()
     }
 
     /// Ends a checkpoint that was committed: forgets the events of `ids` up to `upto`, and keeps their bytes
@@ -297,7 +322,7 @@ impl Recent {
     pub(super) fn settle(&self, ids: &[StreamId], upto: Lsn, freed: u64) {
         self.settles.fetch_add(1, Ordering::AcqRel);
         for id in ids {
-            self.settle_one(*id, upto);
+            while self.settle_some(*id, upto) {}
         }
         self.settles.fetch_add(1, Ordering::AcqRel);
         self.bytes.fetch_sub(freed, Ordering::Relaxed);
@@ -322,32 +347,29 @@ impl Recent {
         }
     }
 
-    fn settle_one(&self, id: StreamId, upto: Lsn) {
+    /// Some of a stream's events, oldest first, so that who needs its lock need not wait for all of them. Gives whether
+    /// there may be more.
+    fn settle_some(&self, id: StreamId, upto: Lsn) -> bool {
         let mut guard = self.shard(id).lock();
         let shard = &mut *guard;
-        let Some(entry) = shard.entries.get_mut(&id) else { return };
-        let (mut cost, mut settled, mut names) = (0, None, Vec::new());
-        while entry.pending.front().is_some_and(|pending| pending.lsn <= upto) {
-            let Some(Pending { lsn, event, end }) = entry.pending.pop_front() else { break };
-            cost += cost_of(&event);
-            settled = Some(end);
-            names.push((lsn, event));
-        }
+        let Some(entry) = shard.entries.get_mut(&id) else { return false };
+        let all = entry.pending.partition_point(|pending| pending.lsn <= upto);
+        let some: Vec<_> = entry.pending.drain(..all.min(EVENTS_AT_ONCE)).collect();
         entry.pending.give_back();
-        if let Some(end) = settled {
-            shard.clean += entry.hot.settle(end);
+        if let Some(last) = some.last() {
+            shard.clean += entry.hot.settle(last.end);
             entry.round = self.round.load(Ordering::Relaxed);
         }
         shard.settled(id, self.shard_budget);
         drop(guard);
+        let cost = some.iter().map(|pending| cost_of(&pending.event)).sum();
         self.pending.fetch_sub(cost, Ordering::Relaxed);
-        names.retain(|(_, event)| Names::has(event));
-        if !names.is_empty() {
-            let mut known = self.names.lock();
-            for (lsn, event) in &names {
-                known.remove(*lsn, id, event);
-            }
+        let mut named = some.iter().filter(|pending| Names::has(&pending.event)).peekable();
+        if named.peek().is_some() {
+            let mut names = self.names.lock();
+            named.for_each(|pending| names.remove(pending.lsn, id, &pending.event));
         }
+        all > some.len()
     }
 }
 

@@ -229,7 +229,7 @@ impl Work {
         for (sink, version) in writer.told.drain(..) {
             sink.committed(version);
         }
-        if self.recent.pending() > self.options.checkpoint_size {
+        if self.recent.is_due(self.options.checkpoint_size) {
             self.ask_for_checkpoint();
         }
     }
@@ -487,6 +487,8 @@ fn fold_loop(work: &Work) {
             rested = Instant::now();
         }
         let mut signal = work.signal.0.lock();
+        // Asked for while this one was made, it may be early for the next.
+        signal.now &= work.recent.is_due(work.options.checkpoint_size);
         if !signal.now && !signal.stop {
             work.signal.1.wait_for(&mut signal, work.options.checkpoint_interval);
         }
