@@ -54,8 +54,6 @@ const HEAD: u8 = 1;
 const OPEN: u8 = 2;
 /// A proxied tunnel or event stream: it has no end to wait for when the server stops.
 const ENDLESS: u8 = 3;
-/// A whole answer is being written that is not to be sent yet.
-const WITHHELD: u8 = 4;
 
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
@@ -97,8 +95,8 @@ pub struct Connection {
     keepalive_timeout: Duration,
     /// The first head is timed from the accept, later ones from their first byte.
     first: bool,
-    /// Who serves it sends what was withheld.
-    may_withhold: bool,
+    /// Who serves it can wait without a session until an answer may be sent.
+    pub(crate) may_withhold: bool,
     /// When the present wait ends, and the phase it belongs to.
     deadline: Option<(u8, Instant)>,
     /// Fires at the deadline or earlier.
@@ -146,9 +144,6 @@ impl Connection {
 
     /// Sends what was held back.
     fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.withholds() {
-            return Poll::Ready(Ok(()));
-        }
         while !self.held.is_empty() {
             let n = ready!(Pin::new(&mut self.io).poll_write(cx, &self.held))?;
             if n == 0 {
@@ -160,21 +155,6 @@ impl Connection {
             self.held = Vec::new();
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// Whether who serves it from now on looks for what was [withheld](withhold).
-    pub(crate) fn may_withhold(&mut self, may: bool) {
-        self.may_withhold = may;
-    }
-
-    fn withholds(&mut self) -> bool {
-        *self.phase.get_mut() == WITHHELD
-    }
-
-    /// The answer that was withheld; it is for the caller to send or to drop.
-    pub(crate) fn take_withheld(&mut self) -> Vec<u8> {
-        *self.phase.get_mut() = OPEN;
-        std::mem::take(&mut self.held)
     }
 
     /// Writes everything, and what was held back before it, in the time that the client has for it.
@@ -230,7 +210,7 @@ impl Connection {
 }
 
 /// What was held back when nobody flushed (an answer given just before a failure) goes out, as far as
-/// the socket takes it at once; not what was withheld.
+/// the socket takes it at once.
 impl Drop for Connection {
     fn drop(&mut self) {
         if !self.held.is_empty() {
@@ -257,12 +237,9 @@ pub(crate) fn endless(session: &ServerSession) {
     set_phase(session, ENDLESS);
 }
 
-/// From now on what is written to the session is withheld, whole, until
-/// [`take_withheld`](Connection::take_withheld): neither a flush nor the end sends it. `false` if the session's
-/// connection may not do that.
-pub(crate) fn withhold(session: &ServerSession) -> bool {
-    let may = of(session).is_some_and(|connection| connection.may_withhold);
-    may && set_phase(session, WITHHELD)
+/// Whether an answer may be handed to who serves the session's connection, to be sent later.
+pub(crate) fn may_withhold(session: &ServerSession) -> bool {
+    of(session).is_some_and(|connection| connection.may_withhold)
 }
 
 fn set_phase(session: &ServerSession, phase: u8) -> bool {
@@ -317,7 +294,7 @@ impl AsyncWrite for Connection {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        if this.withholds() || this.held.len() + buf.len() <= HOLD {
+        if this.held.len() + buf.len() <= HOLD {
             this.held.extend_from_slice(buf);
             return Poll::Ready(Ok(buf.len()));
         }
@@ -351,10 +328,6 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.withholds() {
-            let some = bufs.iter().find(|buf| !buf.is_empty());
-            return self.poll_write(cx, some.map_or(&[], |buf| buf));
-        }
         ready!(self.poll_release(cx))?;
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }

@@ -61,7 +61,7 @@ pub(crate) async fn serve(
             };
         }
         let ours = route::begins_under(&head, &edge.streams.options.load().route);
-        connection.may_withhold(ours);
+        connection.may_withhold = ours;
         // Boxed, as it is large and handed on more than once.
         let mut session = Box::new(ServerSession::new_http1(connection));
         session.set_pipelining_enabled(true);
@@ -109,8 +109,8 @@ impl Edge {
                 return Following::new(*session, &mut ctx, live)
                     .map_or(Next::End, |live| Next::Events(Box::new(live)));
             }
-            Ok(Answer::Accepted(acceptance)) => {
-                let withheld = Withheld::new(session, &mut ctx, acceptance).await;
+            Ok(Answer::Accepted(response, acceptance)) => {
+                let withheld = Withheld::new(session, &mut ctx, &response, acceptance).await;
                 return withheld.map_or(Next::End, |withheld| Next::Answer(Box::new(withheld)));
             }
             Ok(Answer::Live(live)) => self.streams.follow(&mut session, live).await.map(|_| ()),
@@ -121,17 +121,23 @@ impl Edge {
         if answered.is_err() {
             return Next::End;
         }
-        let same = reuse(session).await;
+        let same = finish(session).await;
         same.map_or(Next::End, |(connection, ahead)| Next::Request(connection, ahead))
     }
 }
 
-/// Ends an answered session. Gives its connection if there may be another request, with what has come of that.
-///
-/// What `ServerSession::finish` does, without its three copies of the session.
-async fn reuse(session: Box<ServerSession>) -> Option<(Box<Connection>, BytesMut)> {
-    let ServerSession::H1(mut session) = *session else { return None };
+/// Ends a session that has written its answer. Gives its connection if there may be another request, with what has
+/// come of that.
+async fn finish(mut session: Box<ServerSession>) -> Option<(Box<Connection>, BytesMut)> {
     session.finish_body().await.ok()?;
+    reuse(session).await
+}
+
+/// A session's connection if there may be another request, with what has come of that.
+///
+/// With `finish` before it, what `ServerSession::finish` does without its three copies of the session.
+async fn reuse(session: Box<ServerSession>) -> Option<(Box<Connection>, BytesMut)> {
+    let ServerSession::H1(session) = *session else { return None };
     let reusable = session.reuse().await.ok().flatten().map(ReusableHttpStream::into_parts);
     let (stream, ahead) = reusable?;
     Some((stream.into_any().downcast().ok()?, ahead.unwrap_or_default()))

@@ -54,6 +54,7 @@ use live::Live;
 use stream::{Acceptance, Events, Handled};
 
 use crate::engine::Engine;
+use crate::protocol::Response;
 use crate::telemetry::metrics::{Metrics, Traffic};
 use crate::telemetry::trace::Tracer;
 
@@ -74,8 +75,8 @@ enum Answer {
     Given,
     /// The head of a live read was sent; its events are still to be.
     Live(Events),
-    /// The answer was written, and the connection withholds it until it is true.
-    Accepted(Acceptance),
+    /// The answer, not written, to be withheld until it is true.
+    Accepted(Response, Acceptance),
     /// It is for an upstream.
     Upstream,
 }
@@ -124,7 +125,7 @@ impl Edge {
         match ctx.route {
             Route::Stream => Ok(match self.streams.handle_in(session, &mut ctx.span).await? {
                 Handled::Live(events) => Answer::Live(events),
-                Handled::Accepted(acceptance) => Answer::Accepted(acceptance),
+                Handled::Accepted(response, acceptance) => Answer::Accepted(response, acceptance),
                 Handled::Answered(answered) => {
                     ctx.outcome.problem = answered.problem;
                     Answer::Given
@@ -200,7 +201,7 @@ impl ProxyHttp for Edge {
     ) -> Result<bool> {
         match self.answer(session, ctx).await? {
             // Only a connection that `http1` serves withholds, and that does not come here.
-            Answer::Given | Answer::Accepted(_) => Ok(true),
+            Answer::Given | Answer::Accepted(..) => Ok(true),
             Answer::Upstream => Ok(false),
             Answer::Live(events) => self.streams.follow(session, events).await.map(|_| true),
         }

@@ -124,6 +124,11 @@ impl Response {
         Response { status, headers, body: Body::Empty }
     }
 
+    /// Whether its status lets it have a body, and so a length (RFC 9110 §8.6).
+    pub fn may_have_body(&self) -> bool {
+        !matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    }
+
     fn put(&mut self, name: HeaderName, value: HeaderValue) -> &mut Self {
         self.headers.push((name, value));
         self

@@ -11,7 +11,7 @@ use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::{Connection, ENDLESS, HEAD, IDLE, OPEN, WITHHELD};
+use super::{Connection, ENDLESS, HEAD, IDLE, OPEN};
 use crate::edge::problem::Problem;
 
 /// What an HTTP/2 client sends first (RFC 9113 §3.4).
@@ -93,7 +93,7 @@ impl Connection {
             let why = "the server stops";
             return Poll::Ready(io::Error::new(io::ErrorKind::ConnectionAborted, why));
         }
-        if phase == OPEN || phase == WITHHELD {
+        if phase == OPEN {
             return Poll::Pending;
         }
         let deadline = match self.deadline {
@@ -131,7 +131,7 @@ impl Connection {
     /// Counts bytes of a head. `Err` when it is too long to be one.
     pub(super) fn count(&mut self, n: usize, cx: &mut Context<'_>) -> io::Result<()> {
         match *self.phase.get_mut() {
-            OPEN | ENDLESS | WITHHELD => return Ok(()),
+            OPEN | ENDLESS => return Ok(()),
             IDLE => {
                 *self.phase.get_mut() = HEAD;
                 self.head_bytes = 0;

@@ -1,4 +1,4 @@
-//! The rest of a connection's present answer, when that is written but not true yet: see
+//! The rest of a connection's present answer, when that is decided but not true yet: see
 //! [`stream::append`](crate::edge::stream).
 //!
 //! Invariant: the answer leaves only after what it tells is durable. Whoever drops this before drops the answer
@@ -14,8 +14,11 @@ use crate::edge::access_log::Entry;
 use crate::edge::connection::{Connection, Pace};
 use crate::edge::context::RequestContext;
 use crate::edge::stream::Acceptance;
-use crate::protocol::render_rejection;
+use crate::protocol::{Response, render_rejection};
 use crate::telemetry::metrics::{Mode, Traffic};
+
+/// What becomes of the connection afterwards.
+const KEPT: &str = "keep-alive";
 
 /// See the module.
 pub(super) struct Withheld {
@@ -25,6 +28,8 @@ pub(super) struct Withheld {
     ahead: BytesMut,
     answer: Vec<u8>,
     status: StatusCode,
+    /// Bytes of the answer's body.
+    sent: usize,
     /// Bytes of the request's body.
     received: usize,
     pace: Pace,
@@ -33,19 +38,30 @@ pub(super) struct Withheld {
 }
 
 impl Withheld {
-    /// Takes a session apart that has written its whole answer.
+    /// Takes a session apart that has received its whole request.
     pub(super) async fn new(
         session: Box<ServerSession>,
         ctx: &mut RequestContext,
+        response: &Response,
         acceptance: Acceptance,
     ) -> Option<Self> {
         let entry = Entry::of(&session, ctx);
-        let status = session.response_written()?.status;
         let received = session.body_bytes_read();
-        let (mut connection, ahead) = reuse(session).await?;
-        let answer = connection.take_withheld();
+        let (connection, ahead) = reuse(session).await?;
+        let (answer, sent) = text::whole(response, KEPT);
         let pace = ctx.settings.options.limits.pace();
-        Some(Withheld { acceptance, connection, ahead, answer, status, received, pace, entry })
+        let status = response.status;
+        Some(Withheld {
+            acceptance,
+            connection,
+            ahead,
+            answer,
+            status,
+            sent,
+            received,
+            pace,
+            entry,
+        })
     }
 
     /// Sends the answer once it is true, or why it never will be. Gives the connection back, with what has come of
@@ -56,10 +72,11 @@ impl Withheld {
     ) -> Option<(Box<Connection>, BytesMut)> {
         let Withheld { acceptance, mut connection, ahead, received, pace, entry, .. } = *self;
         let metrics = edge.metrics();
-        let (mut answer, mut status, mut sent, mut problem) = (self.answer, self.status, 0, None);
+        let (mut answer, mut sent) = (self.answer, self.sent);
+        let (mut status, mut problem) = (self.status, None);
         if let Err(rejection) = acceptance.settled(metrics).await {
             let refusal = render_rejection(&rejection);
-            (answer, sent) = text::whole(&refusal, "keep-alive");
+            (answer, sent) = text::whole(&refusal, KEPT);
             (status, problem) = (refusal.status, Some(rejection.code()));
         }
         let result = connection.send_in_time(&answer, pace).await;

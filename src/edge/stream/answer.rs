@@ -29,7 +29,7 @@ const SKIPPED: usize = 64 << 10;
 pub(super) enum Answer {
     Response(Response),
     Rejected(Rejection),
-    /// To be written, and to be withheld until what was accepted is durable.
+    /// To be withheld until what was accepted is durable.
     Accepted(Response, Acceptance),
     /// The head of a live read was sent.
     Live(Events),

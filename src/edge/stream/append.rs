@@ -1,8 +1,8 @@
 //! Appends: the body is received, the engine decides, and the answer waits until what it tells is durable.
 //!
-//! Where the connection can withhold an answer, it is written as soon as it is decided, while the request is at
-//! hand: what waits for the disk is then some hundred bytes instead of a session, and hundreds that wait together
-//! do not push one another out of the processor's caches.
+//! Where who asks can wait without the session, the answer is handed back as soon as it is decided: what waits for
+//! the disk is then some hundred bytes instead of a session, and hundreds that wait together do not push one another
+//! out of the processor's caches.
 
 use std::time::Instant;
 
@@ -20,9 +20,9 @@ use crate::{
 /// Of a span: from the received body to the durable answer, seconds.
 pub(super) const COMMIT_WAIT: &str = "durable_streams.commit_wait";
 
-/// An accepted append that is not durable yet: its answer must not go out before [`settled`](Self::settled).
+/// An accepted append that may not be durable yet: its answer must not go out before [`settled`](Self::settled).
 pub(in crate::edge) struct Acceptance {
-    unsettled: Unsettled,
+    unsettled: Option<Unsettled>,
     /// The body's share of what may be under way.
     _room: Option<Permit>,
     received: Instant,
@@ -34,7 +34,9 @@ impl Acceptance {
     /// # Errors
     /// It will never be: nothing was appended.
     pub(in crate::edge) async fn settled(self, metrics: &Metrics) -> Result<(), Rejection> {
-        self.unsettled.settled().await?;
+        if let Some(unsettled) = self.unsettled {
+            unsettled.settled().await?;
+        }
         metrics.appended(self.received.elapsed());
         Ok(())
     }
@@ -56,15 +58,11 @@ impl DurableStreams {
         let received = Instant::now();
         let settled = match self.engine.append_ahead(path, append, body.bytes).await {
             Err(rejection) => Err(rejection),
-            Ok((appended, None)) => {
-                self.metrics.appended(received.elapsed());
-                Ok(render(Outcome::Appended(&appended)))
-            }
-            Ok((appended, Some(unsettled))) => {
+            Ok((appended, unsettled)) => {
                 let response = render(Outcome::Appended(&appended));
                 let acceptance = Acceptance { unsettled, _room: body.room, received };
                 let plain = !span.is_recorded() && self.is_plain(session, options);
-                if plain && connection::withhold(session) {
+                if plain && connection::may_withhold(session) {
                     return Answer::Accepted(response, acceptance);
                 }
                 acceptance.settled(&self.metrics).await.map(|()| response)

@@ -55,7 +55,7 @@ use request::Asked;
 use super::problem::Problem;
 use crate::{
     engine::Engine,
-    protocol::{Rejection, render_rejection},
+    protocol::{Rejection, Response, render_rejection},
     subscriptions::Subscriptions,
     telemetry::{
         metrics::{Metrics, Mode, Traffic},
@@ -86,8 +86,8 @@ pub(super) enum Handled {
     Answered(Answered),
     /// The head of a live read was sent; its events are still to be.
     Live(Events),
-    /// The answer was written, and the connection withholds it until it is true.
-    Accepted(Acceptance),
+    /// The answer, not written, to be withheld until it is true.
+    Accepted(Response, Acceptance),
 }
 
 impl DurableStreams {
@@ -121,7 +121,7 @@ impl DurableStreams {
             Handled::Live(events) => self.follow(session, events).await,
             Handled::Answered(answered) => Ok(answered),
             // Only a connection that `http1` serves withholds, and that does not come here.
-            Handled::Accepted(_) => Ok(Answered { problem: None }),
+            Handled::Accepted(..) => Ok(Answered { problem: None }),
         }
     }
 
@@ -142,7 +142,7 @@ impl DurableStreams {
             span.text("durable_streams.mode", mode.name());
         }
         let handled = self.answer_asked(session, &options, span, began, asked).await;
-        if !matches!(handled, Ok(Handled::Live(_) | Handled::Accepted(_))) {
+        if !matches!(handled, Ok(Handled::Live(_) | Handled::Accepted(..))) {
             self.count(session, mode);
         }
         handled
@@ -196,8 +196,7 @@ impl DurableStreams {
             Answer::Live(events) => return Ok(Handled::Live(events)),
             Answer::Gone(gone) => return Err(gone),
             Answer::Accepted(response, acceptance) => {
-                respond::send(session, response, &options.cors).await?;
-                return Ok(Handled::Accepted(acceptance));
+                return Ok(Handled::Accepted(response, acceptance));
             }
             Answer::Response(response) => (response, None),
             Answer::Rejected(rejection) => (render_rejection(&rejection), Some(rejection.code())),

@@ -1,7 +1,7 @@
 //! The one place that writes to a session.
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, Version, header};
+use http::{HeaderValue, Version, header};
 use pingora::{Result, http::ResponseHeader, protocols::http::ServerSession};
 
 use super::{Cors, is_head};
@@ -16,6 +16,7 @@ pub(super) async fn send(
     response: Response,
     cors: &Cors,
 ) -> Result<()> {
+    let may_have_body = response.may_have_body();
     let (mut head, ()) = http::Response::new(()).into_parts();
     head.status = response.status;
     // Filled before it is Pingora's, which would parse each name again.
@@ -40,7 +41,7 @@ pub(super) async fn send(
             session.write_response_header(boxed(head)).await
         }
         Body::Empty => {
-            if !has_no_body(response.status) && !is_head(session) {
+            if may_have_body && !is_head(session) {
                 headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
             }
             session.write_response_header(boxed(head)).await?;
@@ -66,8 +67,4 @@ fn whole(mut chunks: Vec<Bytes>) -> Bytes {
 
 fn boxed(head: http::response::Parts) -> Box<ResponseHeader> {
     Box::new(ResponseHeader::from(head))
-}
-
-fn has_no_body(status: StatusCode) -> bool {
-    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
