@@ -95,6 +95,14 @@ impl Hot {
     pub(super) fn settle(&mut self, end: u64) -> usize {
         let was = self.settled;
         let settled = self.fresh.partition_point(|(piece, _)| *piece <= end);
+        if let ([(only, _)], true) = (self.fresh.as_slices().0, self.clean.is_empty())
+            && settled == 1
+        {
+            // Most streams of many: nothing to join, and no memory to ask for.
+            self.settled = *only;
+            std::mem::swap(&mut self.clean, &mut self.fresh);
+            return (self.settled - was) as usize;
+        }
         let last_is_small = self.clean.back().is_some_and(|(_, last)| last.len() < SMALL);
         let last = if last_is_small { self.clean.pop_back() } else { None };
         let mut run = Run::default();
