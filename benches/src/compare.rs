@@ -41,6 +41,7 @@ pub(crate) fn compare(options: &Options) -> Result<()> {
     let descriptors = process::raise_descriptor_limit()?;
     fs::create_dir_all(&options.data)?;
     fs::create_dir_all(&options.out)?;
+    let loads = chosen(options)?;
     let contestants = install(options)?;
     let machine = Machine::read(&options.data, descriptors);
     if machine.disk_is_memory() {
@@ -52,7 +53,6 @@ pub(crate) fn compare(options: &Options) -> Result<()> {
         server_core: pinned.then_some(0),
         cores: if pinned { 1 } else { machine.cores },
     };
-    let loads = chosen(options)?;
     let start = Instant::now();
     let mut history =
         History { servers: facts(&contestants, options, &host)?, ..History::default() };
