@@ -95,11 +95,9 @@ impl Hot {
     pub(super) fn settle(&mut self, end: u64) -> usize {
         let was = self.settled;
         let settled = self.fresh.partition_point(|(piece, _)| *piece <= end);
-        if let ([(only, _)], true) = (self.fresh.as_slices().0, self.clean.is_empty())
-            && settled == 1
-        {
+        if settled == 1 && self.fresh.len() == 1 && self.clean.is_empty() {
             // Most streams of many: nothing to join, and no memory to ask for.
-            self.settled = *only;
+            self.settled = self.end;
             std::mem::swap(&mut self.clean, &mut self.fresh);
             return (self.settled - was) as usize;
         }

@@ -179,11 +179,7 @@ impl Recent {
             entry.hot.push(data.clone());
             self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         }
-        let named = matches!(
-            event,
-            StreamEvent::Created(_) | StreamEvent::Deleted { .. } | StreamEvent::SoftDeleted { .. }
-        );
-        if named {
+        if Names::has(&event) {
             // The stream first, its name second: who finds the name finds the stream.
             let copy = Names::needs(&event);
             entry.pending.push_back(Pending { lsn, event, end: entry.hot.end() });
