@@ -14,4 +14,4 @@ ROUNDS ?= 300
 crash: ; @CRASH_ROUNDS=$(ROUNDS) cargo test --locked --release --test crash kill:: -- --nocapture
 # The store on a simulated disk that loses its power, SEEDS times over.
 SEEDS ?= 5000
-power-loss: ; @STORE_CRASH_SEEDS=$(SEEDS) cargo test --locked --test store crash_fault:: -- --nocapture
+power-loss: ; @STORE_CRASH_SEEDS=$(SEEDS) cargo test --locked -p durable-streams-engine --test store crash_fault:: -- --nocapture

@@ -4,10 +4,8 @@
 //! to the application's own upstream, as before.
 
 use async_trait::async_trait;
-use durable_streams_server::{
-    edge::{DurableStreams, StreamOptions},
-    engine::Engine,
-};
+use durable_streams_engine::Engine;
+use durable_streams_server::edge::{DurableStreams, StreamOptions};
 use pingora::prelude::*;
 
 struct App {

@@ -10,7 +10,7 @@ mod log;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use durable_streams_server::protocol::{
+use durable_streams_protocol::{
     Body, ContentType, Control, Cursor, ETag, Encoding, IfNoneMatch, LiveMode, MAX_PATH_BYTES,
     MESSAGE_END, Offset, Producer, ProducerState, ReadFrom, Request, StreamEvent, StreamId,
     StreamPath, StreamState, Timestamp, count_messages, encode_control, encode_data, frame_array,

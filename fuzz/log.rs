@@ -13,14 +13,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use durable_streams_server::{
-    protocol::{
-        Appended, ContentType, Created, Expiry, StreamEvent, StreamPath, StreamState, Timestamp,
-    },
-    store::{
-        AnyStore, Commit, CommitSink, FileStore, FileStoreOptions, Purpose, StoreError,
-        file::disk::{Disk, DiskFile},
-    },
+use durable_streams_engine::store::{
+    AnyStore, Commit, CommitSink, FileStore, FileStoreOptions, Purpose, StoreError,
+    file::disk::{Disk, DiskFile},
+};
+use durable_streams_protocol::{
+    Appended, ContentType, Created, Expiry, StreamEvent, StreamPath, StreamState, Timestamp,
 };
 
 type Files = BTreeMap<PathBuf, Vec<u8>>;

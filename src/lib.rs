@@ -2,9 +2,6 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`protocol`] | the protocol as pure code: parse, decide, apply, render |
-//! | [`store`] | durability: bytes in order, and back |
-//! | [`engine`] | streams at run time: one cell per active stream |
 //! | [`edge`] | HTTP on Pingora: the stream routes and the reverse proxy |
 //! | [`subscriptions`] | workers that are woken when streams have work |
 //! | [`config`] | the YAML file, the environment and the flags, typed |
@@ -19,9 +16,6 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod edge;
-pub mod engine;
-pub mod protocol;
 pub mod server;
-pub mod store;
 pub mod subscriptions;
 pub mod telemetry;

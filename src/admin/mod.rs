@@ -13,14 +13,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use durable_streams_engine::Engine;
+use durable_streams_protocol::problem_body;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use pingora::{apps::http_app::ServeHttp, protocols::http::ServerSession, server::ShutdownWatch};
 
 use crate::{
-    edge::EdgeControl,
-    engine::Engine,
-    protocol::problem_body,
-    telemetry::{self, Exposition, build, metrics, process},
+    edge::EdgeControl, telemetry, telemetry::Exposition, telemetry::build, telemetry::metrics,
+    telemetry::process,
 };
 
 const HELP: &str = "\

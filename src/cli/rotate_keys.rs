@@ -3,12 +3,12 @@
 use std::io::Write;
 
 use clap::Args;
+use durable_streams_engine::Clock;
+use durable_streams_engine::store::file::keys_dir;
 
 use super::{CliError, check::Settings};
 use crate::{
     config::Config,
-    engine::Clock,
-    store::file::keys_dir,
     subscriptions::{KeyFile, REPLAY_WINDOW_MILLIS},
 };
 

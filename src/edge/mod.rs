@@ -53,10 +53,10 @@ pub use stream::{Cors, DurableStreams, StreamOptions, StreamsBackground};
 use live::Live;
 use stream::{Acceptance, Events, Handled};
 
-use crate::engine::Engine;
-use crate::protocol::Response;
 use crate::telemetry::metrics::{Metrics, Traffic};
 use crate::telemetry::trace::Tracer;
+use durable_streams_engine::Engine;
+use durable_streams_protocol::Response;
 
 /// The server's HTTP side, mounted in Pingora as a [`ProxyHttp`]. Clones are the same edge.
 #[derive(Clone)]

@@ -6,13 +6,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use durable_streams_protocol::{Response, problem_body, render_problem};
 use http::{StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 
 use super::context::RequestContext;
 use super::http1;
-use crate::protocol::{Response, problem_body, render_problem};
 
 /// The media type of every problem body.
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";

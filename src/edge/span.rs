@@ -4,6 +4,7 @@
 //! Names say the route, not the path, so that there are few. Query strings are left out, they carry tokens; of
 //! a stream's only the offset is told.
 
+use durable_streams_protocol::headers::STREAM_NEXT_OFFSET;
 use http::StatusCode;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
@@ -11,7 +12,6 @@ use pingora::{Error, Result};
 
 use super::context::RequestContext;
 use super::{Route, access_log, forwarded, upstream};
-use crate::protocol::headers::STREAM_NEXT_OFFSET;
 use crate::telemetry::trace::{Span, Tracer};
 
 /// Offsets are short; what is longer is none.

@@ -6,6 +6,12 @@ use std::{
 };
 
 use async_trait::async_trait;
+use durable_streams_engine::store::{
+    AnyStore, FileStore, FileStoreOptions, MemoryStore,
+    file::{Durability, keys_dir},
+};
+use durable_streams_engine::{Clock, Engine, Limits};
+use durable_streams_protocol::subscription::{HostRule, TargetRules};
 use http::StatusCode;
 use parking_lot::Mutex;
 use pingora::{server::ShutdownWatch, services::background::BackgroundService};
@@ -20,17 +26,9 @@ use crate::{
         Cors, EdgeOptions, HttpLimits, StreamOptions,
         upstream::{self, UpstreamOptions},
     },
-    engine::{Clock, Engine, Limits},
-    protocol::subscription::{HostRule, TargetRules},
-    store::{
-        AnyStore, FileStore, FileStoreOptions, MemoryStore,
-        file::{Durability, keys_dir},
-    },
     subscriptions::{self, Driver, KeySource, Subscriptions},
-    telemetry::{
-        process,
-        trace::{self, Exporter, Tracer},
-    },
+    telemetry::process,
+    telemetry::trace::{self, Exporter, Tracer},
 };
 
 /// How the server was started.

@@ -3,11 +3,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use durable_streams_engine::Engine;
+
 use super::compose;
 use crate::config::{Config, ConfigError, Sources};
 use crate::edge::EdgeControl;
 use crate::edge::upstream::UpstreamError;
-use crate::engine::Engine;
 use crate::telemetry::logging;
 
 /// Why the running configuration stays.

@@ -5,6 +5,7 @@
 //! runtimes. What happens on which signal is listed in [`super`].
 
 use std::io;
+
 #[cfg(unix)]
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};

@@ -6,6 +6,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use durable_streams_protocol::{
+    Append, Timestamp,
+    subscription::{
+        Attempt, Delivered, DeliveryConfig, LinkRecord, Phase, Refusal, StreamInfo, WakeEvent,
+        WakeNotice, WebhookTarget, Work, json,
+    },
+};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
@@ -13,13 +20,6 @@ use super::{
     entry::{Entry, Slot},
     wake_id,
     webhook::{Answer, Post},
-};
-use crate::protocol::{
-    Append, Timestamp,
-    subscription::{
-        Attempt, Delivered, DeliveryConfig, LinkRecord, Phase, Refusal, StreamInfo, WakeEvent,
-        WakeNotice, WebhookTarget, Work, json,
-    },
 };
 
 /// The longest sleep, so that a clock that is set back or forward is noticed.

@@ -8,19 +8,19 @@ use std::{
     },
 };
 
+use durable_streams_engine::Engine;
+use durable_streams_protocol::{
+    Rejection, StreamPath,
+    subscription::{
+        Attempt, Live, Refusal, Subscription, SubscriptionEvent, SubscriptionId, decode_log,
+    },
+};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 
 use super::{
     Shared,
     log::{Log, LogName},
-};
-use crate::engine::Engine;
-use crate::protocol::{
-    Rejection, StreamPath,
-    subscription::{
-        Attempt, Live, Refusal, Subscription, SubscriptionEvent, SubscriptionId, decode_log,
-    },
 };
 
 /// Names a subscription for as long as the process runs; one that is created anew has another.

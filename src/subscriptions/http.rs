@@ -1,6 +1,13 @@
 //! Control requests under `{route}/__ds/` (§6): from bytes to bytes, whatever carries them.
 
 use bytes::Bytes;
+use durable_streams_protocol::{
+    StreamPath,
+    subscription::{
+        AckRequest, ClaimRequest, CreateRequest, Refusal, ReleaseRequest, StreamsRequest,
+        SubscriptionId,
+    },
+};
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
     header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
@@ -10,13 +17,6 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use super::{Subscriptions, requests::AckKind};
-use crate::protocol::{
-    StreamPath,
-    subscription::{
-        AckRequest, ClaimRequest, CreateRequest, Refusal, ReleaseRequest, StreamsRequest,
-        SubscriptionId,
-    },
-};
 
 /// What is escaped in one segment of a URL.
 pub(super) const SEGMENT: &AsciiSet =
@@ -194,7 +194,7 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
 fn with_json<T: Serialize>(status: StatusCode, value: &T) -> ControlResponse {
     let mut headers = no_store();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    (status, headers, crate::protocol::subscription::json(value).into())
+    (status, headers, durable_streams_protocol::subscription::json(value).into())
 }
 
 fn no_content() -> ControlResponse {

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::secret;
-use crate::protocol::{
+use durable_streams_protocol::{
     Timestamp,
     subscription::{JwkSet, PublicJwk, SigningKey, TokenKey},
 };

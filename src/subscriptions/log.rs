@@ -4,15 +4,12 @@
 //! next number and the old one deleted, so a crash in between leaves both, or a new one that is not whole.
 
 use bytes::Bytes;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-
-use crate::{
-    engine::Engine,
-    protocol::{
-        Append, ContentType, Create, Expiry, Offset, Rejection, StreamPath,
-        subscription::{SubscriptionEvent, SubscriptionId, encode_batch},
-    },
+use durable_streams_engine::Engine;
+use durable_streams_protocol::{
+    Append, ContentType, Create, Expiry, Offset, Rejection, StreamPath,
+    subscription::{SubscriptionEvent, SubscriptionId, encode_batch},
 };
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// Under which all logs live.
 const ROOT: &str = "__ds/subscriptions/";

@@ -39,10 +39,8 @@ pub use keys::{KeyError, KeyFile, KeySource, REPLAY_WINDOW_MILLIS};
 pub use options::Options;
 pub use resolve::{Resolve, Resolved, SystemResolver};
 
-use crate::{
-    engine::{Engine, StreamObserver},
-    protocol::subscription::{Refusal, WakeId},
-};
+use durable_streams_engine::{Engine, StreamObserver};
+use durable_streams_protocol::subscription::{Refusal, WakeId};
 use entry::{Entry, Registry};
 use timers::Timers;
 use watch::Watcher;

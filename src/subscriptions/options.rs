@@ -2,8 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use durable_streams_protocol::subscription::TargetRules;
+
 use super::{KeySource, Resolve, SystemResolver};
-use crate::{protocol::subscription::TargetRules, telemetry::trace::Tracer};
+use crate::telemetry::trace::Tracer;
 
 /// Settings of subscriptions.
 #[derive(Clone)]

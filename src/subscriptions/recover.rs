@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
+use durable_streams_protocol::{
+    StreamPath,
+    subscription::{DeliveryConfig, Glob, Phase, Refusal, Subscription, decode_log},
+};
+
 use super::{
     Shared,
     entry::{Slot, unavailable},
     log::{self, Log, LogName},
     watch::is_reserved,
-};
-use crate::protocol::{
-    StreamPath,
-    subscription::{DeliveryConfig, Glob, Phase, Refusal, Subscription, decode_log},
 };
 
 /// Paths asked for at a time.

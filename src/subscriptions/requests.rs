@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use super::{
-    Shared, Subscriptions,
-    entry::{Entry, Slot, unavailable},
-    log::Log,
-};
-use crate::protocol::{
+use durable_streams_protocol::{
     StreamPath,
     subscription::{
         AckRequest, ClaimResponse, Claims, DeliveryConfig, JwkSet, LinkRecord, Live, Refusal,
         ReleaseRequest, SigningInfo, Subscription, SubscriptionConfig, SubscriptionEvent,
         SubscriptionId, SubscriptionView, TokenError, WebhookTarget, WebhookView,
     },
+};
+
+use super::{
+    Shared, Subscriptions,
+    entry::{Entry, Slot, unavailable},
+    log::Log,
 };
 
 /// Links in one event of a new log.

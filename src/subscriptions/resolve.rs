@@ -5,9 +5,8 @@
 
 use std::{future::Future, io, net::SocketAddr, pin::Pin, sync::Arc};
 
+use durable_streams_protocol::subscription::is_public;
 use reqwest::dns::{Addrs, Name, Resolving};
-
-use crate::protocol::subscription::is_public;
 
 /// Addresses, or why there are none.
 pub type Resolved = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;

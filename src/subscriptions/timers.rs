@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use durable_streams_protocol::Timestamp;
 use parking_lot::Mutex;
 
 use super::entry::Key;
-use crate::protocol::Timestamp;
 
 /// Deadlines by subscription, one each.
 #[derive(Default)]

@@ -13,17 +13,15 @@ use std::{
     },
 };
 
+use durable_streams_engine::StreamObserver;
+use durable_streams_protocol::{
+    Offset, StreamCore, StreamPath, Tail,
+    subscription::{DeliveryConfig, GlobIndex, Live, SubscriptionConfig},
+};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use super::entry::Key;
-use crate::{
-    engine::StreamObserver,
-    protocol::{
-        Offset, StreamCore, StreamPath, Tail,
-        subscription::{DeliveryConfig, GlobIndex, Live, SubscriptionConfig},
-    },
-};
 
 /// See the module.
 #[derive(Default)]

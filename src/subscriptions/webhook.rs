@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use durable_streams_protocol::subscription::WebhookTarget;
 use reqwest::{
     Client, ClientBuilder, Response,
     header::{CONTENT_TYPE, HeaderMap, HeaderName},
@@ -17,7 +18,6 @@ use reqwest::{
 use tokio::sync::Semaphore;
 
 use super::{Options, resolve::Guarded};
-use crate::protocol::subscription::WebhookTarget;
 
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 

@@ -21,3 +21,14 @@ pub const LONG: &str = concat!(
     env!("BUILD_TARGET"),
     ", store format 1)"
 );
+
+#[cfg(test)]
+mod tests {
+    use durable_streams_engine::store::file::FORMAT;
+
+    #[test]
+    fn the_version_that_is_printed_is_the_one_written() {
+        assert_eq!(super::STORE_FORMAT, FORMAT.to_string());
+        assert!(super::LONG.ends_with(&format!("store format {FORMAT})")), "{}", super::LONG);
+    }
+}

@@ -2,15 +2,13 @@
 
 use std::collections::HashMap;
 
+use durable_streams_engine::counters::Snapshot;
 use prometheus::{
     TextEncoder,
     proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
 };
 
-use super::{
-    counters::Snapshot,
-    metrics::{self, Kind},
-};
+use super::metrics::{self, Kind};
 
 /// The media type of [`Exposition::text`].
 pub const MEDIA_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -113,7 +111,7 @@ fn sample(metric: metrics::Metric, labels: &[&str]) -> Metric {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::counters::Durations;
+    use durable_streams_engine::counters::Durations;
 
     #[test]
     fn values_are_grouped_escaped_and_cumulative() {

@@ -2,7 +2,6 @@
 //! count and log.
 
 pub mod build;
-pub mod counters;
 mod exposition;
 pub mod logging;
 pub mod metrics;

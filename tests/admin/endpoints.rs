@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use durable_streams_engine::store::{AnyStore, FileStore, FileStoreOptions};
+use durable_streams_engine::{Clock, Engine, Limits};
 use durable_streams_server::edge::EdgeOptions;
-use durable_streams_server::engine::{Clock, Engine, Limits};
 use durable_streams_server::server::{AdminOptions, ListenOptions, Server, ServerOptions};
-use durable_streams_server::store::{AnyStore, FileStore, FileStoreOptions};
 use durable_streams_server::telemetry::metrics::{self, Kind};
 
 use crate::harness::{edge, eventually, to};

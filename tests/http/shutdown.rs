@@ -68,6 +68,6 @@ async fn an_append_under_way_is_answered(kind: Kind) {
     assert!(client.is_closed().await);
     let (stopped, _) = server.ended().await;
     assert_eq!(stopped, Stopped::Drained);
-    let path = durable_streams_server::protocol::StreamPath::new("a").unwrap();
+    let path = durable_streams_protocol::StreamPath::new("a").unwrap();
     assert_eq!(engine.head(&path).await.unwrap().tail.offset.position(), 6, "it is stored");
 }

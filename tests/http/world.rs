@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use durable_streams_engine::store::{AnyStore, StoreStats};
+use durable_streams_engine::{Clock, Engine, Limits, ManualClock};
+use durable_streams_protocol::Timestamp;
 use durable_streams_server::edge::EdgeOptions;
-use durable_streams_server::engine::{Clock, Engine, Limits, ManualClock};
-use durable_streams_server::protocol::Timestamp;
 use durable_streams_server::server::ServerOptions;
-use durable_streams_server::store::{AnyStore, StoreStats};
 
 use crate::support::{Client, PATIENCE, Reply, StoreKind, TestServer, eventually};
 

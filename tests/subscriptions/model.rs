@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use durable_streams_server::protocol::{
+use durable_streams_protocol::{
     Offset, StreamId, StreamPath, Timestamp,
     subscription::{
         Ack, Claims, CreateRequest, Delivered, EndReason, Fence, LinkRecord, Live, Phase,

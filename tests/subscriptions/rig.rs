@@ -3,15 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use durable_streams_server::{
-    engine::{Clock, Engine, Limits, ManualClock, StreamObserver},
-    protocol::{
-        Append, ContentType, Create, Expiry, Offset, StreamCore, StreamPath, Tail, Timestamp,
-        subscription::TargetRules,
-    },
-    store::{AnyStore, MemoryStore},
-    subscriptions::{Options, Subscriptions},
+use durable_streams_engine::store::{AnyStore, MemoryStore};
+use durable_streams_engine::{Clock, Engine, Limits, ManualClock, StreamObserver};
+use durable_streams_protocol::{
+    Append, ContentType, Create, Expiry, Offset, StreamCore, StreamPath, Tail, Timestamp,
+    subscription::TargetRules,
 };
+use durable_streams_server::subscriptions::{Options, Subscriptions};
 use http::{HeaderMap, Method, StatusCode, header::AUTHORIZATION};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -158,7 +156,7 @@ impl Rig {
         let tail = view.tail.offset;
         let slice = self.engine.read(&view.core, Offset::ZERO, tail, usize::MAX).await.unwrap();
         let bytes: Vec<u8> = slice.chunks.concat();
-        let messages = bytes.split(|byte| *byte == durable_streams_server::protocol::MESSAGE_END);
+        let messages = bytes.split(|byte| *byte == durable_streams_protocol::MESSAGE_END);
         messages.filter(|m| !m.is_empty()).map(|m| serde_json::from_slice(m).unwrap()).collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use durable_streams_server::protocol::StreamPath;
+use durable_streams_protocol::StreamPath;
 use serde_json::{Value, json};
 
 use super::{

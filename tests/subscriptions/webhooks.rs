@@ -7,10 +7,8 @@ use std::{
     time::Duration,
 };
 
-use durable_streams_server::{
-    protocol::subscription::{JwkSet, verify_signature},
-    subscriptions::{KeyFile, KeySource, Options, Resolve, Resolved},
-};
+use durable_streams_protocol::subscription::{JwkSet, verify_signature};
+use durable_streams_server::subscriptions::{KeyFile, KeySource, Options, Resolve, Resolved};
 use http::Method;
 use serde_json::{Value, json};
 

@@ -7,6 +7,7 @@ pub mod client;
 pub mod proxy;
 pub mod server;
 #[macro_use]
+#[path = "../../crates/engine/tests/support/stores.rs"]
 pub mod stores;
 pub mod upstreams;
 

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use durable_streams_engine::Engine;
 use durable_streams_server::edge::EdgeOptions;
 use durable_streams_server::edge::upstream::{UpstreamOptions, UpstreamServer};
-use durable_streams_server::engine::Engine;
 use durable_streams_server::server::ServerOptions;
 
 use super::server::TestServer;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use durable_streams_server::engine::Engine;
+use durable_streams_engine::Engine;
 use durable_streams_server::server::{ListenOptions, Server, ServerOptions, StopHandle, Stopped};
 
 use super::client::{Client, PATIENCE, Reply};

@@ -3,21 +3,19 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use durable_streams_engine::store::{
+    FileStoreOptions, StoreError,
+    file::{
+        Destination,
+        offline::{self, Phase, Step, Verified},
+    },
+};
 
 use super::{
     CliError, OperateError, Place,
     progress::{Progress, say_copied},
 };
-use crate::{
-    server::control::client::copy_index,
-    store::{
-        FileStoreOptions, StoreError,
-        file::{
-            Destination,
-            offline::{self, Phase, Step, Verified},
-        },
-    },
-};
+use crate::server::control::client::copy_index;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Backup {

@@ -3,12 +3,12 @@
 use std::io::Write;
 
 use clap::Args;
+use durable_streams_engine::store::file::offline;
 
 use super::{
     CliError, Place,
     progress::{Bytes, Progress, count},
 };
-use crate::store::file::offline;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Compact {

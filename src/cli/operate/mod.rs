@@ -24,8 +24,8 @@ use super::CliError;
 use crate::{
     config::{Config, Flag, Sources},
     server::{control::client::ControlError, store_options},
-    store::{FileStoreOptions, StoreError},
 };
+use durable_streams_engine::store::{FileStoreOptions, StoreError};
 
 /// Which data directory. The file gives its place and its sizes.
 #[derive(Debug, Args)]

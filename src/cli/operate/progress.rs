@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::store::file::offline::{Phase, Step, Verified};
+use durable_streams_engine::store::file::offline::{Phase, Step, Verified};
 
 /// Between two looks of a terminal.
 const OFTEN: Duration = Duration::from_millis(200);

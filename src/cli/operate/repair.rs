@@ -3,12 +3,12 @@
 use std::io::{self, Write};
 
 use clap::Args;
+use durable_streams_engine::store::file::offline::{self, Damage, Lost};
 
 use super::{
     CliError, OperateError, Place,
     progress::{Bytes, Progress, count},
 };
-use crate::store::file::offline::{self, Damage, Lost};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Repair {

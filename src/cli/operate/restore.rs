@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use durable_streams_engine::store::file::offline;
 
 use super::{
     CliError, Place,
     progress::{Progress, say_copied},
 };
-use crate::store::file::offline;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Restore {

@@ -9,12 +9,12 @@ use std::{
 };
 
 use clap::Args;
+use durable_streams_engine::store::file::offline::{self, Verified};
 
 use super::{
     CliError, OperateError, Place,
     progress::{Bytes, Progress, count},
 };
-use crate::store::file::offline::{self, Verified};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Verify {

@@ -1,9 +1,8 @@
 //! A whole answer as HTTP/1.1 text, where there is no session to write it.
 
 use bytes::Bytes;
+use durable_streams_protocol::{Body, Response};
 use pingora::protocols::http::date::get_cached_date;
-
-use crate::protocol::{Body, Response};
 
 /// Room for the head of a usual answer, bytes.
 const HEAD: usize = 512;
@@ -41,7 +40,7 @@ pub(crate) fn whole(response: &Response, connection: &str) -> (Vec<u8>, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{Outcome, Rejection, render, render_rejection};
+    use durable_streams_protocol::{Outcome, Rejection, render, render_rejection};
 
     fn text(response: &Response) -> (String, usize) {
         let (text, body) = whole(response, "keep-alive");

@@ -5,6 +5,7 @@
 //! with it, and the client learns by a retry what became of its append.
 
 use bytes::BytesMut;
+use durable_streams_protocol::{Response, render_rejection};
 use http::{Method, StatusCode};
 use pingora::protocols::http::ServerSession;
 
@@ -14,7 +15,6 @@ use crate::edge::access_log::Entry;
 use crate::edge::connection::{Connection, Pace};
 use crate::edge::context::RequestContext;
 use crate::edge::stream::Acceptance;
-use crate::protocol::{Response, render_rejection};
 use crate::telemetry::metrics::{Mode, Traffic};
 
 /// What becomes of the connection afterwards.

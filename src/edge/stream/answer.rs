@@ -5,6 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use durable_streams_protocol::{
+    HeadMeta, LiveMode, Outcome, Rejection, Request, Response, StreamPath, render,
+};
 use pingora::protocols::http::ServerSession;
 
 use super::{
@@ -15,7 +18,6 @@ use super::{
 };
 use crate::{
     edge::{admission::expects_continue, forwarded},
-    protocol::{HeadMeta, LiveMode, Outcome, Rejection, Request, Response, StreamPath, render},
     telemetry::trace::Span,
 };
 

@@ -6,16 +6,13 @@
 
 use std::time::Instant;
 
+use durable_streams_engine::{Permit, Unsettled};
+use durable_streams_protocol::{Append, Outcome, Rejection, StreamPath, render};
 use http::header;
 use pingora::protocols::http::ServerSession;
 
 use super::{DurableStreams, StreamOptions, answer::Answer, body, header as header_of};
-use crate::{
-    edge::connection,
-    engine::{Permit, Unsettled},
-    protocol::{Append, Outcome, Rejection, StreamPath, render},
-    telemetry::{metrics::Metrics, trace::Span},
-};
+use crate::{edge::connection, telemetry::metrics::Metrics, telemetry::trace::Span};
 
 /// Of a span: from the received body to the durable answer, seconds.
 pub(super) const COMMIT_WAIT: &str = "durable_streams.commit_wait";

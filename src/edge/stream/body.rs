@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use durable_streams_engine::{Engine, Permit};
+use durable_streams_protocol::Rejection;
 use http::header;
 use pingora::{ErrorType, protocols::http::ServerSession};
 
 use super::super::admission::expects_continue;
-use crate::{
-    engine::{Engine, Permit},
-    protocol::Rejection,
-};
 
 /// What an append of unknown length sets aside at first, bytes.
 const FIRST_PERMIT: usize = 64 << 10;

@@ -1,15 +1,12 @@
 //! The control requests under the reserved segment (§6), handed to the subscriptions.
 
 use bytes::Bytes;
+use durable_streams_protocol::{Body, Outcome, PathError, Rejection, Response, StreamPath, render};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::protocols::http::ServerSession;
 
 use super::{DurableStreams, StreamOptions, body};
-use crate::{
-    edge::forwarded,
-    protocol::{Body, Outcome, PathError, Rejection, Response, StreamPath, render},
-    subscriptions::Subscriptions,
-};
+use crate::{edge::forwarded, subscriptions::Subscriptions};
 
 /// The path after the reserved segment, when there is one; told apart before any stream is looked for.
 pub(super) fn path(session: &ServerSession, route: &str) -> Option<String> {

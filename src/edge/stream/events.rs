@@ -3,6 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use durable_streams_engine::{LiveFrame, Permit, Slice, TailWatch, View};
+use durable_streams_protocol::{
+    Encoding, Offset, Outcome, Read, Rejection, SseRead, SseStep, SseTiming, StreamPath, Tail,
+    Timestamp, encode_control, encode_data, keep_alive, render, text_boundary,
+};
 use pingora::{Error, protocols::http::ServerSession};
 use tokio::time::Instant;
 
@@ -13,14 +18,7 @@ use super::{
     respond,
     times::{later, millis, until},
 };
-use crate::{
-    engine::{LiveFrame, Permit, Slice, TailWatch, View},
-    protocol::{
-        Encoding, Offset, Outcome, Read, Rejection, SseRead, SseStep, SseTiming, StreamPath, Tail,
-        Timestamp, encode_control, encode_data, keep_alive, render, text_boundary,
-    },
-    telemetry::metrics::SseEvent,
-};
+use crate::telemetry::metrics::SseEvent;
 
 /// Bytes read for one data event: what a stalled reader holds.
 const WINDOW: usize = 64 << 10;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use durable_streams_engine::Engine;
 use pingora::{server::ShutdownWatch, services::background::BackgroundService};
 use tokio::sync::watch;
 
 use super::{DurableStreams, StreamOptions};
-use crate::engine::Engine;
 
 /// Runs the engine's housekeeping, and tells live readers when a stop begins. Add it to the server as a
 /// `background_service`.

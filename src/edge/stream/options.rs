@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use durable_streams_protocol::MAX_PATH_BYTES;
 use ipnet::IpNet;
 
 use super::Cors;
-use crate::protocol::MAX_PATH_BYTES;
 
 /// What the stream routes can be told.
 #[derive(Clone, Debug)]

@@ -1,5 +1,10 @@
 //! Catch-up and long-poll (§5.6, §5.7).
 
+use durable_streams_engine::{Slice, TailWatch, View};
+use durable_streams_protocol::{
+    Body, Cursor, LiveMode, LongPollStep, Offset, Outcome, Read, ReadFrom, Rejection, Response,
+    SliceMeta, StreamPath, Tail, frame_array, long_poll, render,
+};
 use http::{HeaderValue, header};
 use pingora::protocols::http::ServerSession;
 
@@ -7,13 +12,6 @@ use super::{
     DurableStreams, StreamOptions,
     compress::Coding,
     times::{later, until},
-};
-use crate::{
-    engine::{Slice, TailWatch, View},
-    protocol::{
-        Body, Cursor, LiveMode, LongPollStep, Offset, Outcome, Read, ReadFrom, Rejection, Response,
-        SliceMeta, StreamPath, Tail, frame_array, long_poll, render,
-    },
 };
 
 impl DurableStreams {

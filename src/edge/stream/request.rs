@@ -1,12 +1,10 @@
 //! What a request to the stream routes asks for.
 
+use durable_streams_protocol::{LiveMode, PathError, Rejection, Request, StreamPath};
 use pingora::protocols::http::ServerSession;
 
 use super::StreamOptions;
-use crate::{
-    protocol::{LiveMode, PathError, Rejection, Request, StreamPath},
-    telemetry::metrics::Mode,
-};
+use crate::telemetry::metrics::Mode;
 
 /// What a request asks for.
 pub(super) enum Asked {

@@ -1,11 +1,11 @@
 //! The one place that writes to a session.
 
 use bytes::Bytes;
+use durable_streams_protocol::{Body, Response};
 use http::{HeaderValue, Version, header};
 use pingora::{Result, http::ResponseHeader, protocols::http::ServerSession};
 
 use super::{Cors, is_head};
-use crate::protocol::{Body, Response};
 
 /// Writes a whole response, or the head of a live one.
 ///

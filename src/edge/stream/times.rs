@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use durable_streams_protocol::Timestamp;
 use http::{HeaderName, HeaderValue};
 
-use crate::{protocol::Timestamp, telemetry::metrics::Mode};
+use crate::telemetry::metrics::Mode;
 
 /// Milliseconds of a duration, for adding to a [`Timestamp`].
 pub(super) fn millis(duration: Duration) -> u64 {

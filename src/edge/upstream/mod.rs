@@ -32,9 +32,9 @@ use pingora::{Error, ErrorType, Result};
 
 use super::problem::Problem;
 use super::{RequestContext, Route};
-use crate::telemetry::counters::Sharded;
 use crate::telemetry::metrics::ByStatus;
 use balancer::Pool;
+use durable_streams_engine::counters::Sharded;
 pub use options::{
     Balance, HealthCheck, HealthProbe, HostHeader, UpstreamOptions, UpstreamServer, UpstreamTls,
 };

@@ -9,8 +9,9 @@ use std::{
     time::Duration,
 };
 
+use durable_streams_engine::store::file::disk::File;
+
 use super::{NAME, wire, wire::Reply};
-use crate::store::file::disk::File;
 
 /// How often the file is looked at while it grows.
 const LOOK: Duration = Duration::from_millis(100);

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use crate::engine::Engine;
+use durable_streams_engine::Engine;
 
 /// Nothing.
 pub(super) struct Control;
@@ -18,7 +18,7 @@ impl Control {
 pub mod client {
     use std::path::Path;
 
-    use crate::store::file::disk::File;
+    use durable_streams_engine::store::file::disk::File;
 
     /// Why there is no copy.
     #[derive(Debug, thiserror::Error)]

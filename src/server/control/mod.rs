@@ -26,10 +26,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use durable_streams_engine::Engine;
+use durable_streams_engine::store::AnyStore;
 use socket2::{Domain, SockAddr, Socket, Type};
 use wire::Reply;
-
-use crate::{engine::Engine, store::AnyStore};
 
 /// The socket's name in the data directory.
 const NAME: &str = "control";

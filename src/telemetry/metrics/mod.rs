@@ -22,10 +22,8 @@ pub use open::Open;
 pub use requests::Mode;
 pub use status::{ByStatus, by_status};
 
-use super::{
-    Exposition,
-    counters::{Count, Durations, Sharded},
-};
+use super::Exposition;
+use durable_streams_engine::counters::{Count, Durations, Sharded};
 use open::What;
 use requests::Requests;
 

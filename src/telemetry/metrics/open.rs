@@ -1,7 +1,8 @@
 //! What is open at this moment: counted when it comes and when it leaves, so that each thread only ever adds.
 
+use durable_streams_engine::counters::Count;
+
 use super::{Counters, Metrics};
-use crate::telemetry::counters::Count;
 
 /// Something that is counted while it lives.
 pub struct Open<'m> {

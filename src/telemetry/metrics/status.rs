@@ -2,9 +2,8 @@
 
 use std::array;
 
+use durable_streams_engine::counters::Count;
 use http::StatusCode;
-
-use crate::telemetry::counters::Count;
 
 /// Statuses with a column of their own, and one for the rest of each class. 0 is "no answer".
 const STATUSES: [u16; 32] = [

@@ -1,0 +1,288 @@
+//! Cells on a log whose events become durable later, or never: what the store in memory cannot show.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use durable_streams_protocol::{Appended, ContentType, Created, Expiry, ForkPoint};
+use proptest::prelude::*;
+
+use super::*;
+use crate::engine::forks::lock_both;
+
+/// A store's queue. What is durable is kept as states, to load from.
+#[derive(Default)]
+struct Log {
+    epoch: LogEpoch,
+    queue: VecDeque<Commit>,
+    durable: Vec<(StreamState, Vec<StreamId>)>,
+}
+
+impl Log {
+    fn take(&mut self, commit: Commit) -> Result<Committed, StoreError> {
+        if commit.epoch != self.epoch {
+            return Err(StoreError::Superseded);
+        }
+        self.queue.push_back(commit);
+        Ok(Committed::Queued)
+    }
+
+    /// Makes the oldest event durable.
+    fn sync(&mut self) {
+        let Some(commit) = self.queue.pop_front() else { return };
+        match &commit.event {
+            StreamEvent::Created(created) => {
+                if let Some(fork) = &created.fork {
+                    self.entry(fork.source).1.push(commit.id);
+                }
+                self.durable.push((StreamState::created(commit.id, created), Vec::new()));
+            }
+            StreamEvent::Deleted { .. } => {
+                self.durable.retain(|(state, _)| state.core.id != commit.id);
+                self.durable.iter_mut().for_each(|(_, forks)| forks.retain(|id| *id != commit.id));
+            }
+            event => self.entry(commit.id).0.apply(event),
+        }
+        commit.sink.committed(commit.version);
+    }
+
+    fn entry(&mut self, id: StreamId) -> &mut (StreamState, Vec<StreamId>) {
+        self.durable.iter_mut().find(|(state, _)| state.core.id == id).unwrap()
+    }
+
+    /// Loses everything queued.
+    fn lose(&mut self) {
+        self.epoch.0 += 1;
+        for commit in self.queue.drain(..) {
+            commit.sink.failed(commit.version, StoreError::Superseded);
+        }
+    }
+
+    fn load(&self, cell: &Arc<StreamCell>) {
+        let mut inner = cell.inner.lock();
+        if !inner.loaded && inner.can_load() {
+            let found = self.durable.iter().find(|(state, _)| state.core.path == cell.path);
+            let loaded =
+                found.map(|(state, forks)| Loaded { state: state.clone(), forks: forks.clone() });
+            inner.install(loaded, self.epoch);
+        }
+    }
+
+    fn commit(
+        &mut self,
+        cell: &Arc<StreamCell>,
+        id: u64,
+        event: StreamEvent,
+    ) -> Result<Option<Reply>, StoreError> {
+        let epoch = self.epoch;
+        cell.inner.lock().hand_over(
+            cell,
+            epoch,
+            |commit| self.take(commit),
+            StreamId(id),
+            event,
+            None,
+        )
+    }
+}
+
+const NOW: Timestamp = Timestamp::from_millis(1);
+
+fn cell(path: &str) -> Arc<StreamCell> {
+    Arc::new(StreamCell::new(StreamPath::new(path).unwrap(), Observer::default()))
+}
+
+fn created(cell: &StreamCell, fork: Option<ForkPoint>) -> StreamEvent {
+    StreamEvent::Created(Box::new(Created {
+        at: NOW,
+        path: cell.path.clone(),
+        content_type: ContentType::default(),
+        expiry: Expiry::Never,
+        expiry_inherited: false,
+        fork,
+        closed: false,
+        data: Bytes::new(),
+    }))
+}
+
+fn appended(data: &'static str) -> StreamEvent {
+    let data = Bytes::from_static(data.as_bytes());
+    StreamEvent::Appended(Appended {
+        at: NOW,
+        data,
+        producer: None,
+        stream_seq: None,
+        close: false,
+    })
+}
+
+/// `Some` answer, or `None` while it waits.
+fn answer(reply: &mut Option<Reply>) -> Option<Result<(), ()>> {
+    match reply.as_mut().unwrap().try_recv() {
+        Ok(done) => Some(done.map_err(|_| ())),
+        Err(oneshot::error::TryRecvError::Empty) => None,
+        Err(oneshot::error::TryRecvError::Closed) => panic!("answered twice, or dropped"),
+    }
+}
+
+fn created_stream(log: &mut Log, path: &str, id: u64) -> Arc<StreamCell> {
+    let cell = cell(path);
+    log.load(&cell);
+    log.commit(&cell, id, created(&cell, None)).unwrap();
+    log.sync();
+    cell
+}
+
+#[test]
+fn readers_see_what_is_durable_and_answers_wait_for_it() {
+    let mut log = Log::default();
+    let cell = created_stream(&mut log, "a", 1);
+    let mut watch = cell.inner.lock().watch(StreamId(1));
+    let mut first = log.commit(&cell, 1, appended("ab")).unwrap();
+    let mut second = log.commit(&cell, 1, appended("c")).unwrap();
+    let mut looked = cell.inner.lock().settled();
+    assert_eq!(cell.inner.lock().assigned.as_ref().unwrap().tail, Offset::new(3));
+    assert_eq!(watch.tail().offset, Offset::ZERO);
+    assert!(!cell.is_clean(), "what is not durable keeps the cell");
+    log.sync();
+    assert_eq!((answer(&mut first), answer(&mut second)), (Some(Ok(())), None));
+    assert_eq!((answer(&mut looked), watch.tail().offset), (None, Offset::new(2)));
+    log.sync();
+    assert_eq!((answer(&mut second), answer(&mut looked)), (Some(Ok(())), Some(Ok(()))));
+    assert_eq!(watch.tail().offset, Offset::new(3));
+    assert!(cell.inner.lock().settled().is_none());
+}
+
+#[test]
+fn what_is_lost_is_forgotten_and_the_durable_state_goes_on() {
+    let mut log = Log::default();
+    let cell = created_stream(&mut log, "a", 1);
+    let mut first = log.commit(&cell, 1, appended("ab")).unwrap();
+    let mut second = log.commit(&cell, 1, appended("c")).unwrap();
+    let mut looked = cell.inner.lock().settled();
+    log.sync();
+    assert_eq!(answer(&mut first), Some(Ok(())));
+    log.lose();
+    assert_eq!((answer(&mut second), answer(&mut looked)), (Some(Err(())), Some(Err(()))));
+    assert!(!cell.inner.lock().loaded);
+    log.load(&cell);
+    assert_eq!(cell.inner.lock().assigned.as_ref().unwrap().tail, Offset::new(2));
+    let mut third = log.commit(&cell, 1, appended("d")).unwrap();
+    log.sync();
+    assert_eq!(answer(&mut third), Some(Ok(())));
+    assert_eq!(cell.inner.lock().durable.tail, Offset::new(3));
+}
+
+#[test]
+fn a_refused_commit_leaves_nobody_waiting() {
+    let mut log = Log::default();
+    let cell = created_stream(&mut log, "a", 1);
+    let closed = |_| Err(StoreError::Closed);
+    let mut inner = cell.inner.lock();
+    assert!(inner.hand_over(&cell, LogEpoch(0), closed, StreamId(1), appended("x"), None).is_err());
+    assert!(inner.settled().is_none(), "there is nothing that could answer");
+    assert!(inner.can_load() && !inner.loaded);
+}
+
+#[test]
+fn a_stream_that_lost_nothing_goes_on_at_once() {
+    let mut log = Log::default();
+    let cell = created_stream(&mut log, "a", 1);
+    log.lose();
+    let mut reply = log.commit(&cell, 1, appended("x")).unwrap();
+    log.sync();
+    assert_eq!(answer(&mut reply), Some(Ok(())));
+}
+
+#[test]
+fn an_event_decided_on_lost_state_is_refused() {
+    let mut log = Log::default();
+    let cell = created_stream(&mut log, "a", 1);
+    let _lost = log.commit(&cell, 1, appended("x")).unwrap();
+    // The log has moved on; the cell has not heard of it yet.
+    log.epoch.0 += 1;
+    assert!(matches!(log.commit(&cell, 1, appended("y")), Err(StoreError::Superseded)));
+}
+
+/// Forks, or deletes a fork of, stream 1 as the engine does.
+fn change(log: &mut Log, source: &Arc<StreamCell>, fork: &Arc<StreamCell>, id: u64, added: bool) {
+    let point = ForkPoint {
+        source: StreamId(1),
+        source_path: source.path.clone(),
+        position: Offset::ZERO,
+        requested: None,
+        sub_offset: 0,
+        ancestors: Vec::new(),
+    };
+    let event = if added { created(fork, Some(point)) } else { StreamEvent::Deleted { at: NOW } };
+    let (source, source_id, fork_id) = (source.clone(), StreamId(1), StreamId(id));
+    let (mut inner, locked) = lock_both(fork, Some(&source));
+    let forks = ForkChange { source: source.clone(), source_id, fork: fork_id, added };
+    let epoch = log.epoch;
+    inner.hand_over(fork, epoch, |commit| log.take(commit), fork_id, event, Some(forks)).unwrap();
+    ForkChange::enter(&mut locked.unwrap(), fork_id, added);
+}
+
+#[test]
+fn a_source_keeps_count_of_forks_that_are_lost() {
+    let mut log = Log::default();
+    let source = created_stream(&mut log, "m", 1);
+    let count = |source: &StreamCell| source.inner.lock().forks.len();
+    for path in ["a", "z"] {
+        let fork = cell(path);
+        log.load(&fork);
+        change(&mut log, &source, &fork, 2, true);
+        change(&mut log, &source, &fork, 2, false);
+        log.lose();
+        assert_eq!(count(&source), 0, "neither came nor went");
+        log.load(&fork);
+        change(&mut log, &source, &fork, 3, true);
+        log.sync();
+        change(&mut log, &source, &fork, 3, false);
+        assert_eq!(count(&source), 0);
+        log.lose();
+        assert_eq!(count(&source), 1, "the fork is still there");
+        log.load(&fork);
+        change(&mut log, &source, &fork, 3, false);
+        log.sync();
+        assert_eq!(count(&source), 0);
+    }
+}
+
+proptest! {
+    /// Appends, syncs and losses in any order: what was acknowledged is durable, in order, and nothing else is.
+    #[test]
+    fn acknowledged_is_durable(steps in proptest::collection::vec(0u8..8, 0..80)) {
+        let mut log = Log::default();
+        let cell = created_stream(&mut log, "a", 1);
+        let mut waiting: Vec<(u64, Option<Reply>)> = Vec::new();
+        let mut acknowledged = 0;
+        let mut seen = 0;
+        for step in steps {
+            match step {
+                0..=3 => {
+                    log.load(&cell);
+                    let before = cell.inner.lock().assigned.as_ref().unwrap().tail.position();
+                    let reply = log.commit(&cell, 1, appended("x")).unwrap();
+                    waiting.push((before + 1, reply));
+                }
+                4..=6 => log.sync(),
+                _ => log.lose(),
+            }
+            waiting.retain_mut(|(tail, reply)| match answer(reply) {
+                None => true,
+                Some(Ok(())) => {
+                    assert_eq!(*tail, acknowledged + 1, "in order, without a gap");
+                    acknowledged = *tail;
+                    false
+                }
+                Some(Err(())) => false,
+            });
+            let durable = log.durable.first().unwrap().0.tail.position();
+            prop_assert_eq!(acknowledged, durable);
+            let published = cell.inner.lock().durable.tail.position();
+            prop_assert_eq!(published, durable);
+            prop_assert!(published >= seen, "a reader's tail never goes back");
+            seen = published;
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! `PUT`: create, confirm, fork (§5.1, §4.2).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use durable_streams_protocol::{
+    Create, CreateOutcome, Decision, Fork, ForkSource, JsonError, Offset, Rejection, StreamId,
+    StreamPath, StreamState, count_messages, store_messages,
+};
+
+use super::{
+    Engine,
+    cell::{Reply, StreamCell},
+    durable,
+    errors::rejection,
+    forks::{ForkChange, lock_both},
+    present, reader, reloading, view,
+};
+use crate::store::Purpose;
+
+/// A fork's source, resolved before any lock is taken.
+struct Source {
+    cell: Arc<StreamCell>,
+    id: StreamId,
+    position: Offset,
+    json: bool,
+}
+
+impl Engine {
+    /// Creates a stream, or confirms that it exists with the same configuration.
+    ///
+    /// # Errors
+    /// Those of [`StreamState::create`] and [`StreamState::confirm`]; for forks
+    /// [`Rejection::SourceNotFound`], [`Rejection::SourceDeleted`], [`Rejection::OffsetBeyondTail`],
+    /// [`Rejection::OffsetInsideMessage`], [`Rejection::SubOffsetBeyondData`];
+    /// [`Rejection::TooManyStreams`], [`Rejection::StorageFull`], [`Rejection::Unavailable`].
+    pub async fn create(
+        &self,
+        path: &StreamPath,
+        create: &Create,
+        body: Bytes,
+    ) -> Result<CreateOutcome, Rejection> {
+        self.store.throttle().await;
+        self.remove_expired(path).await?;
+        let cell = self.loaded(path, Purpose::Look).await?;
+        let occupied = cell.inner.lock().assigned.is_some();
+        let source = match &create.fork {
+            Some(fork) if !occupied => Some(self.resolve(fork).await?),
+            _ => None,
+        };
+        let json = match (&create.content_type, &source) {
+            (Some(asked), _) => asked.is_json(),
+            (None, source) => source.as_ref().is_some_and(|source| source.json),
+        };
+        // Parsing is long work, so it is done outside the lock, and not at all where a stream lives.
+        let stored = (!occupied).then(|| match json && !body.is_empty() {
+            true => store_messages(&body),
+            false => Ok(body),
+        });
+        let (outcome, wait) = match source {
+            None => self.create_in(&cell, create, None, stored)?,
+            Some(source) => self.create_fork(&cell, create, &source, stored)?,
+        };
+        durable(wait).await?;
+        outcome
+    }
+
+    fn create_fork(
+        &self,
+        cell: &Arc<StreamCell>,
+        create: &Create,
+        source: &Source,
+        stored: Option<Result<Bytes, JsonError>>,
+    ) -> Result<(Result<CreateOutcome, Rejection>, Option<Reply>), Rejection> {
+        if Arc::ptr_eq(cell, &source.cell) {
+            return Err(Rejection::SourceNotFound);
+        }
+        self.create_in(cell, create, Some(source), stored)
+    }
+
+    fn create_in(
+        &self,
+        cell: &Arc<StreamCell>,
+        create: &Create,
+        source: Option<&Source>,
+        stored: Option<Result<Bytes, JsonError>>,
+    ) -> Result<(Result<CreateOutcome, Rejection>, Option<Reply>), Rejection> {
+        let (mut inner, mut source_inner) = lock_both(cell, source.map(|source| &*source.cell));
+        if !inner.loaded || source_inner.as_ref().is_some_and(|source| !source.loaded) {
+            return Err(reloading());
+        }
+        let now = self.clock.now();
+        if let Some(state) = &inner.assigned {
+            let confirmed = state.confirm(create);
+            if confirmed.is_ok() {
+                self.touch(cell, &mut inner, now);
+            }
+            return Ok((confirmed, inner.settled()));
+        }
+        let Some(stored) = stored else {
+            // The path was taken when it was looked at and is free now.
+            return Err(reloading());
+        };
+        let fork_source = match (source, &source_inner) {
+            (Some(source), Some(locked)) => {
+                let state = locked.assigned.as_ref().filter(|state| state.core.id == source.id);
+                let state = state.ok_or(Rejection::SourceNotFound)?;
+                Some(ForkSource { state, position: source.position })
+            }
+            _ => None,
+        };
+        self.check_new(stored.as_ref().map_or(0, Bytes::len))?;
+        let decision = StreamState::create(&cell.path, create, fork_source, stored, now)?;
+        let (event, outcome) = match decision {
+            Decision::Commit(event, outcome) => (event, outcome),
+            Decision::Reply(outcome) => return Ok((Ok(outcome), inner.settled())),
+        };
+        let id = self.store.next_id();
+        let change = source.map(|source| ForkChange {
+            source: source.cell.clone(),
+            source_id: source.id,
+            fork: id,
+            added: true,
+        });
+        let wait = inner.commit(cell, &self.store, id, event, change).map_err(rejection)?;
+        if let Some(source) = &mut source_inner {
+            ForkChange::enter(source, id, true);
+        }
+        Ok((Ok(outcome), wait))
+    }
+
+    fn check_new(&self, bytes: usize) -> Result<(), Rejection> {
+        if let Some(limit) = self.limits().max_streams
+            && self.store.stats().streams >= limit
+        {
+            return Err(Rejection::TooManyStreams { limit });
+        }
+        self.check_room(bytes)
+    }
+
+    /// Finds a fork's source and the position where the fork leaves it.
+    async fn resolve(&self, fork: &Fork) -> Result<Source, Rejection> {
+        let cell = self.loaded(&fork.source, Purpose::Look).await?;
+        let seen = {
+            let inner = cell.inner.lock();
+            if !inner.loaded {
+                return Err(reloading());
+            }
+            let now = self.clock.now();
+            match inner.assigned.as_ref().map(|state| present(state, &inner, now)) {
+                Some(Ok(())) | None => view(&inner, now),
+                Some(Err(gone)) => Err(gone),
+            }
+        };
+        let view = seen.map_err(|rejected| match rejected {
+            Rejection::Gone => Rejection::SourceDeleted,
+            Rejection::NotFound => Rejection::SourceNotFound,
+            other => other,
+        })?;
+        let (core, tail) = (&view.core, view.tail.offset);
+        let anchor = fork.offset.unwrap_or(tail);
+        if anchor > tail {
+            return Err(Rejection::OffsetBeyondTail { tail });
+        }
+        let position = if core.content_type.is_json() {
+            self.skip_messages(core, anchor, tail, fork.sub_offset).await?
+        } else {
+            let position = anchor.advance(fork.sub_offset);
+            if position > tail {
+                return Err(Rejection::SubOffsetBeyondData);
+            }
+            position
+        };
+        Ok(Source { cell, id: core.id, position, json: core.content_type.is_json() })
+    }
+
+    /// The position `count` messages after `anchor`, which must be a message boundary.
+    async fn skip_messages(
+        &self,
+        core: &durable_streams_protocol::StreamCore,
+        anchor: Offset,
+        tail: Offset,
+        count: u64,
+    ) -> Result<Offset, Rejection> {
+        let mut at = anchor;
+        let mut left = count;
+        let mut checked = false;
+        while left > 0 || !checked {
+            if at >= tail {
+                return if left == 0 { Ok(at) } else { Err(Rejection::SubOffsetBeyondData) };
+            }
+            let window = if left == 0 { 1 } else { self.limits().max_read };
+            let slice = reader::read(&self.store, core, at, tail, window).await?;
+            checked = true;
+            for chunk in &slice.chunks {
+                let messages = count_messages(chunk) as u64;
+                if messages >= left {
+                    let end = memchr::memchr_iter(durable_streams_protocol::MESSAGE_END, chunk)
+                        .nth((left as usize).wrapping_sub(1));
+                    return Ok(match (left, end) {
+                        (0, _) | (_, None) => at,
+                        (_, Some(end)) => at.advance(end as u64 + 1),
+                    });
+                }
+                left -= messages;
+                at = at.advance(chunk.len() as u64);
+            }
+        }
+        Ok(at)
+    }
+}

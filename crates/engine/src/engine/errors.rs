@@ -1,0 +1,29 @@
+//! From the store's trouble to the client's answer, with the operator told in the log.
+
+use durable_streams_protocol::Rejection;
+
+use crate::store::StoreError;
+
+/// What a client is told about trouble in the store.
+pub(super) fn rejection(error: StoreError) -> Rejection {
+    match error {
+        StoreError::Full { .. } => {
+            tracing::error!(%error, "no room to store; reads go on, appends are refused");
+            Rejection::StorageFull
+        }
+        StoreError::Superseded => Rejection::Unavailable { reason: "recovering from a lost write" },
+        StoreError::Closed => Rejection::ShuttingDown,
+        StoreError::Poisoned { .. } => {
+            tracing::error!(%error, "the store refuses writes");
+            Rejection::Unavailable { reason: "storage failed; an operator must look" }
+        }
+        StoreError::Corrupt { .. } => {
+            tracing::error!(%error, "stored data is damaged");
+            Rejection::Damaged
+        }
+        StoreError::Io { .. } | StoreError::Locked { .. } | StoreError::Format { .. } => {
+            tracing::error!(%error, "storage failed");
+            Rejection::Unavailable { reason: "storage failed" }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Keys and values of the index: fixed-width, big-endian, so that byte order is the order meant.
+//!
+//! A sealed value is the CRC-32C of key and contents, then the contents: LMDB has no checksums of its own.
+
+use durable_streams_protocol::{Offset, ProducerId, StreamId, Timestamp};
+
+use crate::store::file::wal::Lsn;
+
+/// `stream id`.
+pub(super) fn id(id: StreamId) -> [u8; 8] {
+    id.0.to_be_bytes()
+}
+
+/// `stream id, start`.
+pub(super) fn chunk(id: StreamId, start: Offset) -> [u8; 16] {
+    pair(id.0, start.position())
+}
+
+/// `deadline in milliseconds, stream id`.
+pub(super) fn deadline(at: Timestamp, id: StreamId) -> [u8; 16] {
+    pair(at.millis(), id.0)
+}
+
+/// `source id, fork id`.
+pub(super) fn fork(source: StreamId, fork: StreamId) -> [u8; 16] {
+    pair(source.0, fork.0)
+}
+
+/// `stream id, producer id`.
+pub(super) fn producer(id: StreamId, producer: &ProducerId) -> Vec<u8> {
+    let mut key = Vec::with_capacity(8 + producer.as_str().len());
+    key.extend_from_slice(&id.0.to_be_bytes());
+    key.extend_from_slice(producer.as_str().as_bytes());
+    key
+}
+
+fn pair(a: u64, b: u64) -> [u8; 16] {
+    (u128::from(a) << 64 | u128::from(b)).to_be_bytes()
+}
+
+/// The two numbers of a 16-byte key.
+pub(super) fn unpair(key: &[u8]) -> Option<(u64, u64)> {
+    let both = u128::from_be_bytes(key.try_into().ok()?);
+    Some(((both >> 64) as u64, both as u64))
+}
+
+/// A big-endian number: a stream id as a value.
+pub(super) fn number(value: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(value.try_into().ok()?))
+}
+
+/// Puts `contents` and its checksum into `out`.
+pub(super) fn seal(key: &[u8], contents: &[u8], out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(&checksum(key, contents).to_le_bytes());
+    out.extend_from_slice(contents);
+}
+
+/// The contents of a sealed value; `None` when it is damaged.
+pub(super) fn open<'v>(key: &[u8], value: &'v [u8]) -> Option<&'v [u8]> {
+    let (crc, contents) = value.split_at_checked(4)?;
+    (crc == checksum(key, contents).to_le_bytes()).then_some(contents)
+}
+
+fn checksum(key: &[u8], contents: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(key), contents)
+}
+
+/// The one record of the `meta` database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::store::file) struct Meta {
+    /// The last event that the index has.
+    pub(in crate::store::file) lsn: Lsn,
+    /// No stream has had this id, nor any higher one.
+    pub(in crate::store::file) next_id: u64,
+    /// The next node of the path tree.
+    pub(in crate::store::file) next_node: u64,
+    /// Streams, soft-deleted ones included.
+    pub(in crate::store::file) streams: u64,
+    /// Their payload bytes.
+    pub(in crate::store::file) bytes: u64,
+}
+
+/// The key of [`Meta`].
+pub(super) const META: &[u8] = b"meta";
+const FORMAT: u64 = 1;
+
+impl Meta {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let fields = [FORMAT, self.lsn, self.next_id, self.next_node, self.streams, self.bytes];
+        fields.iter().flat_map(|field| field.to_le_bytes()).collect()
+    }
+
+    pub(super) fn decode(contents: &[u8]) -> Option<Self> {
+        let mut fields = contents.chunks_exact(8).map(|word| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(word);
+            u64::from_le_bytes(bytes)
+        });
+        if contents.len() != 48 || fields.next()? != FORMAT {
+            return None;
+        }
+        Some(Meta {
+            lsn: fields.next()?,
+            next_id: fields.next()?,
+            next_node: fields.next()?,
+            streams: fields.next()?,
+            bytes: fields.next()?,
+        })
+    }
+}

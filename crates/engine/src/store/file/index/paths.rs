@@ -1,0 +1,175 @@
+//! The `paths` database: from path to stream, in byte order of paths.
+//!
+//! LMDB keys stop at 511 bytes and paths at 1024, so long paths are spelled in pieces: see
+//! docs/storage.md, "paths". The common, short path is one record in node 0.
+
+use durable_streams_protocol::{StreamId, StreamPath};
+use heed::{RoTxn, RwTxn};
+
+use super::{env::Environment, gate::WriteError, keys};
+use crate::store::{StoreError, file::error::index_error};
+
+/// The longest piece of a path in one key.
+const PIECE: usize = 500;
+/// The byte that ends the key of a link to the node of longer paths.
+const LINK: u8 = 1;
+const ROOT: u64 = 0;
+
+fn key(node: u64, piece: &[u8], link: bool) -> Vec<u8> {
+    let mut key = Vec::with_capacity(9 + piece.len());
+    key.extend_from_slice(&node.to_be_bytes());
+    key.extend_from_slice(piece);
+    if link {
+        key.push(LINK);
+    }
+    key
+}
+
+/// Whether a key is a link: only links are longer than a piece can be.
+fn is_link(key: &[u8]) -> bool {
+    key.len() == 8 + PIECE + 1
+}
+
+impl Environment {
+    /// The stream at a path.
+    pub(super) fn path_id(
+        &self,
+        txn: &RoTxn<'_>,
+        path: &StreamPath,
+    ) -> Result<Option<StreamId>, StoreError> {
+        let failed = index_error("read", self.path());
+        let mut node = ROOT;
+        let mut rest = path.as_str().as_bytes();
+        while rest.len() > PIECE {
+            let (piece, following) = rest.split_at(PIECE);
+            match self.paths.get(txn, &key(node, piece, true)).map_err(&failed)? {
+                Some(link) => node = self.node(link)?,
+                None => return Ok(None),
+            }
+            rest = following;
+        }
+        let found = self.paths.get(txn, &key(node, rest, false)).map_err(&failed)?;
+        found.map(|value| self.node(value).map(StreamId)).transpose()
+    }
+
+    fn node(&self, value: &[u8]) -> Result<u64, StoreError> {
+        keys::number(value).ok_or_else(|| self.damaged("a record of `paths`"))
+    }
+
+    pub(super) fn put_path(
+        &self,
+        txn: &mut RwTxn<'_>,
+        path: &StreamPath,
+        id: StreamId,
+        next_node: &mut u64,
+    ) -> Result<(), WriteError> {
+        let mut node = ROOT;
+        let mut rest = path.as_str().as_bytes();
+        while rest.len() > PIECE {
+            let (piece, following) = rest.split_at(PIECE);
+            let link = key(node, piece, true);
+            let known = self.paths.get(txn, &link)?.map(|value| self.node(value)).transpose()?;
+            node = match known {
+                Some(known) => known,
+                None => {
+                    let new = *next_node;
+                    *next_node += 1;
+                    self.paths.put(txn, &link, &new.to_be_bytes())?;
+                    new
+                }
+            };
+            rest = following;
+        }
+        Ok(self.paths.put(txn, &key(node, rest, false), &id.0.to_be_bytes())?)
+    }
+
+    /// Removes a path if it names `id`, and the nodes that are empty then.
+    pub(super) fn remove_path(
+        &self,
+        txn: &mut RwTxn<'_>,
+        path: &StreamPath,
+        id: StreamId,
+    ) -> Result<(), WriteError> {
+        if self.path_id(txn, path)? != Some(id) {
+            return Ok(());
+        }
+        let mut links = Vec::new();
+        let mut node = ROOT;
+        let mut rest = path.as_str().as_bytes();
+        while rest.len() > PIECE {
+            let (piece, following) = rest.split_at(PIECE);
+            let link = key(node, piece, true);
+            let Some(value) = self.paths.get(txn, &link)? else { return Ok(()) };
+            node = self.node(value)?;
+            links.push((link, node));
+            rest = following;
+        }
+        self.paths.delete(txn, &key(node, rest, false))?;
+        while let Some((link, node)) = links.pop() {
+            if self.paths.prefix_iter(txn, &node.to_be_bytes())?.next().is_some() {
+                break;
+            }
+            self.paths.delete(txn, &link)?;
+        }
+        Ok(())
+    }
+
+    /// Gives paths after `after` in byte order to `each`, until it returns false.
+    pub(super) fn each_path(
+        &self,
+        txn: &RoTxn<'_>,
+        after: Option<&str>,
+        each: &mut dyn FnMut(String, StreamId) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        let after = after.map_or(&[][..], str::as_bytes);
+        self.each_in_node(txn, ROOT, Vec::new(), after, each).map(|_| ())
+    }
+
+    /// Walks one node; `after` is what is left of the path to start after, empty for all. Gives whether
+    /// to go on.
+    fn each_in_node(
+        &self,
+        txn: &RoTxn<'_>,
+        node: u64,
+        before: Vec<u8>,
+        after: &[u8],
+        each: &mut dyn FnMut(String, StreamId) -> Result<bool, StoreError>,
+    ) -> Result<bool, StoreError> {
+        let failed = index_error("read", self.path());
+        let (piece, rest) = after.split_at(after.len().min(PIECE));
+        if !rest.is_empty()
+            && let Some(link) = self.paths.get(txn, &key(node, piece, true)).map_err(&failed)?
+        {
+            let before = [&before, piece].concat();
+            if !self.each_in_node(txn, self.node(link)?, before, rest, each)? {
+                return Ok(false);
+            }
+        }
+        // Past the record itself and, once its longer paths were walked, past its link.
+        let from = key(node, piece, !rest.is_empty());
+        let from = if after.is_empty() {
+            std::ops::Bound::Included(from.as_slice())
+        } else {
+            std::ops::Bound::Excluded(from.as_slice())
+        };
+        let end = (node + 1).to_be_bytes();
+        let range = (from, std::ops::Bound::Excluded(end.as_slice()));
+        for record in self.paths.range(txn, &range).map_err(&failed)? {
+            let (key, value) = record.map_err(&failed)?;
+            let mut path = before.clone();
+            let go_on = if is_link(key) {
+                path.extend_from_slice(key.get(8..8 + PIECE).unwrap_or(&[]));
+                self.each_in_node(txn, self.node(value)?, path, &[], each)?
+            } else {
+                path.extend_from_slice(key.get(8..).unwrap_or(&[]));
+                let path = String::from_utf8(path)
+                    .map_err(|_| self.damaged("a path that is not UTF-8"))?;
+                each(path, StreamId(self.node(value)?))?
+            };
+            if !go_on {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,135 @@
+//! The `chunks` database: a stream's own bytes, in pieces of up to [`CHUNK`] bytes keyed by their start.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+use durable_streams_protocol::{Offset, StreamId};
+use heed::RwTxn;
+
+use super::{
+    env::Environment,
+    gate::{Reading, WriteError},
+    keys,
+};
+use crate::store::{StoreError, file::error::index_error};
+
+/// The longest chunk, bytes.
+pub(in crate::store::file) const CHUNK: usize = 64 << 10;
+/// Bytes are added to a last chunk that is shorter than this; a longer one is left as it is, so that a
+/// stream that grows slowly does not rewrite much.
+const APPEND_BELOW: usize = 16 << 10;
+
+impl Reading<'_> {
+    /// Bytes from `from` to at most `to`, and no more than `max` once there are some. Copied, since the
+    /// map may change after this transaction; in one piece, which is sent with fewer calls than many.
+    pub(in crate::store::file) fn bytes(
+        &self,
+        id: StreamId,
+        from: Offset,
+        to: Offset,
+        max: usize,
+    ) -> Result<Bytes, StoreError> {
+        let index = self.index();
+        let failed = index_error("read", index.path());
+        let at = keys::chunk(id, from);
+        let holder = index.chunks.get_lower_than_or_equal_to(&self.txn, &at).map_err(&failed)?;
+        let first = match holder.and_then(|(key, _)| keys::unpair(key)) {
+            Some((holder, start)) if holder == id.0 => keys::chunk(id, Offset::new(start)),
+            _ => at,
+        };
+        let end = keys::chunk(id, to);
+        let range = (Bound::Included(first.as_slice()), Bound::Excluded(end.as_slice()));
+        let whole = to.position().saturating_sub(from.position()).min(max as u64) as usize;
+        let (mut found, mut next) = (Vec::with_capacity(whole), from.position());
+        for record in index.chunks.range(&self.txn, &range).map_err(&failed)? {
+            let (key, value) = record.map_err(&failed)?;
+            let damaged = || index.damaged(&format!("a chunk of stream {}", id.0));
+            let (_, start) = keys::unpair(key).ok_or_else(damaged)?;
+            let contents = keys::open(key, value).ok_or_else(damaged)?;
+            let end = start + contents.len() as u64;
+            if end <= next {
+                continue;
+            }
+            if start > next || found.len() == max {
+                break;
+            }
+            let take = (end.min(to.position()) - next).min((max - found.len()) as u64) as usize;
+            let skip = (next - start) as usize;
+            let piece = contents.get(skip..skip + take).ok_or_else(damaged)?;
+            found.extend_from_slice(piece);
+            next += take as u64;
+        }
+        Ok(found.into())
+    }
+}
+
+impl Environment {
+    /// Adds bytes at the end of a stream, which is at `tail`.
+    pub(super) fn append(
+        &self,
+        txn: &mut RwTxn<'_>,
+        id: StreamId,
+        tail: Offset,
+        pieces: &[&Bytes],
+    ) -> Result<(), WriteError> {
+        let last = self.chunks.get_lower_than(txn, &keys::chunk(id, tail))?;
+        let (mut start, mut chunk) = (tail.position(), Vec::with_capacity(CHUNK));
+        if let Some((key, value)) = last
+            && let Some((holder, at)) = keys::unpair(key)
+            && holder == id.0
+            && value.len() < APPEND_BELOW
+        {
+            let contents = keys::open(key, value)
+                .ok_or_else(|| self.damaged(&format!("a chunk of stream {}", id.0)))?;
+            chunk.extend_from_slice(contents);
+            start = at;
+        }
+        let mut value = Vec::with_capacity(CHUNK + 4);
+        let mut put = |txn: &mut RwTxn<'_>, start: u64, chunk: &[u8]| {
+            let key = keys::chunk(id, Offset::new(start));
+            keys::seal(&key, chunk, &mut value);
+            self.chunks.put(txn, &key, &value)
+        };
+        for piece in pieces {
+            let mut piece: &[u8] = piece;
+            while !piece.is_empty() {
+                let (now, later) = piece.split_at(piece.len().min(CHUNK - chunk.len()));
+                chunk.extend_from_slice(now);
+                piece = later;
+                if chunk.len() == CHUNK {
+                    put(txn, start, &chunk)?;
+                    start += chunk.len() as u64;
+                    chunk.clear();
+                }
+            }
+        }
+        if !chunk.is_empty() {
+            put(txn, start, &chunk)?;
+        }
+        Ok(())
+    }
+
+    /// Removes some of what deleted streams left behind, at most `max` records. Gives whether there is more.
+    pub(super) fn purge(&self, txn: &mut RwTxn<'_>, max: usize) -> Result<bool, WriteError> {
+        let mut room = max;
+        while let Some((key, _)) = self.purge.first(txn)? {
+            let id = key.to_vec();
+            for table in [self.chunks, self.producers] {
+                let mut found = Vec::new();
+                for record in table.prefix_iter(txn, &id)?.take(room) {
+                    found.push(record?.0.to_vec());
+                }
+                for key in &found {
+                    table.delete(txn, key)?;
+                }
+                room -= found.len();
+            }
+            if room == 0 {
+                return Ok(true);
+            }
+            self.purge.delete(txn, &id)?;
+            room -= 1;
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,114 @@
+//! Reading streams from the index: state, producers, forks, deadlines.
+
+use std::ops::Bound;
+
+use durable_streams_protocol::{
+    ProducerId, ProducerState, StreamId, StreamPath, StreamState, Timestamp,
+};
+
+use super::{env::Environment, gate::Reading, keys};
+use crate::store::{StoreError, file::error::index_error};
+
+impl Environment {
+    /// A stream's state without its producers.
+    pub(super) fn state(
+        &self,
+        txn: &heed::RoTxn<'_>,
+        id: StreamId,
+    ) -> Result<Option<StreamState>, StoreError> {
+        let key = keys::id(id);
+        let value = self.streams.get(txn, &key).map_err(index_error("read", self.path()))?;
+        let Some(value) = value else { return Ok(None) };
+        let state = keys::open(&key, value).map(|contents| StreamState::decode(id, contents));
+        match state {
+            Some(Ok(state)) => Ok(Some(state)),
+            Some(Err(_)) | None => Err(self.damaged(&format!("the state of stream {}", id.0))),
+        }
+    }
+}
+
+impl Reading<'_> {
+    /// The stream at a path.
+    pub(in crate::store::file) fn path_id(
+        &self,
+        path: &StreamPath,
+    ) -> Result<Option<StreamId>, StoreError> {
+        self.index().path_id(&self.txn, path)
+    }
+
+    /// A stream's state without its producers.
+    pub(in crate::store::file) fn state(
+        &self,
+        id: StreamId,
+    ) -> Result<Option<StreamState>, StoreError> {
+        self.index().state(&self.txn, id)
+    }
+
+    /// Adds a stream's producers to its state.
+    pub(in crate::store::file) fn producers(
+        &self,
+        state: &mut StreamState,
+    ) -> Result<(), StoreError> {
+        let index = self.index();
+        let failed = index_error("read", index.path());
+        let id = keys::id(state.core.id);
+        for record in index.producers.prefix_iter(&self.txn, &id).map_err(&failed)? {
+            let (key, value) = record.map_err(&failed)?;
+            let name = key.get(8..).and_then(|name| std::str::from_utf8(name).ok());
+            let producer = name.and_then(ProducerId::new);
+            let known = keys::open(key, value).map(ProducerState::decode);
+            let (Some(producer), Some(Ok(known))) = (producer, known) else {
+                return Err(index.damaged(&format!("a producer of stream {}", state.core.id.0)));
+            };
+            state.producers.insert(producer, known);
+        }
+        Ok(())
+    }
+
+    /// Streams that were forked from one.
+    pub(in crate::store::file) fn forks(
+        &self,
+        source: StreamId,
+    ) -> Result<Vec<StreamId>, StoreError> {
+        let index = self.index();
+        let failed = index_error("read", index.path());
+        let mut forks = Vec::new();
+        for record in index.forks.prefix_iter(&self.txn, &keys::id(source)).map_err(&failed)? {
+            let (key, _) = record.map_err(&failed)?;
+            let (_, fork) =
+                keys::unpair(key).ok_or_else(|| index.damaged("a record of `forks`"))?;
+            forks.push(StreamId(fork));
+        }
+        Ok(forks)
+    }
+
+    /// Gives streams whose deadline is not after `now`, earliest first, until `each` returns false.
+    pub(in crate::store::file) fn each_due(
+        &self,
+        now: Timestamp,
+        each: &mut dyn FnMut(StreamId) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        let index = self.index();
+        let failed = index_error("read", index.path());
+        let end = keys::deadline(now, StreamId(u64::MAX));
+        let range = (Bound::Unbounded, Bound::Included(end.as_slice()));
+        for record in index.deadlines.range(&self.txn, &range).map_err(&failed)? {
+            let (key, _) = record.map_err(&failed)?;
+            let (_, id) =
+                keys::unpair(key).ok_or_else(|| index.damaged("a record of `deadlines`"))?;
+            if !each(StreamId(id))? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives paths after `after` in byte order, until `each` returns false.
+    pub(in crate::store::file) fn each_path(
+        &self,
+        after: Option<&str>,
+        each: &mut dyn FnMut(String, StreamId) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        self.index().each_path(&self.txn, after, each)
+    }
+}

@@ -1,0 +1,324 @@
+//! Checking the whole index: every checksum, and that records fit together.
+//!
+//! One read transaction over everything: what pins pages in a serving index costs nothing here, since nobody
+//! writes while the directory is locked. Memory does not grow with the index: each database is walked once, in
+//! key order, and what must match is looked up.
+
+use std::ops::Bound;
+
+use durable_streams_protocol::{ProducerId, ProducerState, StreamId, StreamPath, StreamState};
+
+use super::{
+    checkpoint::due_at,
+    env::Table,
+    gate::Reading,
+    keys::{self, Meta},
+    records::CHUNK,
+};
+use crate::store::{
+    StoreError,
+    file::{
+        disk::mapped_at,
+        error::{corrupt, index_error},
+    },
+};
+
+/// What the index holds.
+#[derive(Default)]
+pub(in crate::store::file) struct Indexed {
+    pub(in crate::store::file) streams: u64,
+    pub(in crate::store::file) chunks: u64,
+    pub(in crate::store::file) bytes: u64,
+}
+
+/// Gets what is wrong.
+pub(in crate::store::file) type Problem<'p> = dyn FnMut(StoreError) + 'p;
+
+impl Reading<'_> {
+    /// Checks everything; `progress` gets the number of records done, every so often.
+    pub(in crate::store::file) fn verify(
+        &self,
+        progress: &mut dyn FnMut(u64),
+        problem: &mut Problem<'_>,
+    ) -> Result<Indexed, StoreError> {
+        let meta = match self.meta() {
+            Ok(meta) => Some(meta),
+            Err(error) => {
+                problem(error);
+                None
+            }
+        };
+        let expected = Expected::default();
+        let mut check = Check {
+            reading: self,
+            meta,
+            expected,
+            found: Indexed::default(),
+            wrong: false,
+            done: 0,
+            progress,
+            problem,
+        };
+        match check.all() {
+            // LMDB gives a transaction up that has met damage.
+            Err(error) if check.wrong => {
+                check.wrong(
+                    None,
+                    &format!("what is left cannot be checked: {error}; restore a backup"),
+                );
+            }
+            checked => checked?,
+        }
+        Ok(check.found)
+    }
+}
+
+/// Records that the streams say should be there.
+#[derive(Default)]
+struct Expected {
+    deadlines: u64,
+    forks: u64,
+}
+
+struct Check<'c, 'r> {
+    reading: &'c Reading<'r>,
+    meta: Option<Meta>,
+    expected: Expected,
+    found: Indexed,
+    /// Something is.
+    wrong: bool,
+    done: u64,
+    progress: &'c mut dyn FnMut(u64),
+    problem: &'c mut Problem<'c>,
+}
+
+impl Check<'_, '_> {
+    fn all(&mut self) -> Result<(), StoreError> {
+        self.streams()?;
+        self.producers()?;
+        self.paths()?;
+        self.totals()
+    }
+
+    fn count(&mut self) {
+        self.done += 1;
+        if self.done.is_multiple_of(256) {
+            (self.progress)(self.done);
+        }
+    }
+
+    /// Notes a problem, in the record at `value` if there is one.
+    fn wrong(&mut self, value: Option<&[u8]>, what: &str) {
+        self.wrong = true;
+        let offset = value.and_then(mapped_at).unwrap_or(0);
+        (self.problem)(corrupt(self.reading.index().path(), offset, what));
+    }
+
+    /// Walks a database; one that LMDB cannot walk to its end is a problem.
+    fn each(
+        &mut self,
+        name: &str,
+        table: Table,
+        prefix: &[u8],
+        mut each: impl FnMut(&mut Self, &[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let reading = self.reading;
+        let failed = index_error("read", reading.index().path());
+        let mut walk = || {
+            // LMDB takes no empty key.
+            let from = if prefix.is_empty() { Bound::Unbounded } else { Bound::Included(prefix) };
+            let range = (from, Bound::Unbounded);
+            for record in table.range(&reading.txn, &range).map_err(&failed)? {
+                let (key, value) = record.map_err(&failed)?;
+                if !key.starts_with(prefix) {
+                    break;
+                }
+                each(self, key, value)?;
+            }
+            Ok(())
+        };
+        match walk() {
+            Err(StoreError::Corrupt { found, .. }) => {
+                self.wrong(None, &format!("`{name}` cannot be read to its end: {found}"));
+                Ok(())
+            }
+            walked => walked,
+        }
+    }
+
+    fn has(&self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
+        let found = table.get(&self.reading.txn, key);
+        Ok(found.map_err(index_error("read", self.reading.index().path()))?.is_some())
+    }
+
+    fn streams(&mut self) -> Result<(), StoreError> {
+        self.each("streams", self.reading.index().streams, &[], |check, key, value| {
+            check.count();
+            check.found.streams += 1;
+            let Some(id) = keys::number(key).map(StreamId) else {
+                check.wrong(Some(value), "a key of `streams` is not a stream id");
+                return Ok(());
+            };
+            let state =
+                keys::open(key, value).and_then(|state| StreamState::decode(id, state).ok());
+            let Some(state) = state else {
+                let what = format!("the state of stream {} does not match its checksum", id.0);
+                check.wrong(Some(value), &what);
+                return Ok(());
+            };
+            check.stream(id, &state)
+        })
+    }
+
+    /// Checks what belongs to one stream.
+    fn stream(&mut self, id: StreamId, state: &StreamState) -> Result<(), StoreError> {
+        let index = self.reading.index();
+        let name = format!("stream {} ({})", id.0, state.core.path.as_str());
+        if self.meta.is_some_and(|meta| id.0 >= meta.next_id) {
+            self.wrong(None, &format!("{name} has an id that was not given out yet"));
+        }
+        if index.path_id(&self.reading.txn, &state.core.path).ok().flatten() != Some(id) {
+            self.wrong(None, &format!("the path of {name} does not lead to it"));
+        }
+        if let Some(at) = due_at(state) {
+            self.expected.deadlines += 1;
+            if !self.has(index.deadlines, &keys::deadline(at, id))? {
+                self.wrong(None, &format!("the deadline of {name} is missing"));
+            }
+        }
+        if let Some(fork) = &state.core.fork {
+            self.expected.forks += 1;
+            if !self.has(index.forks, &keys::fork(fork.source, id))? {
+                self.wrong(None, &format!("{name} is missing among the forks of its source"));
+            }
+        }
+        self.chunks(id, state, &name)
+    }
+
+    /// A stream's chunks are whole and without gaps from its start to its tail.
+    fn chunks(&mut self, id: StreamId, state: &StreamState, name: &str) -> Result<(), StoreError> {
+        let start = state.core.own_start().position();
+        let mut next = start;
+        self.each("chunks", self.reading.index().chunks, &keys::id(id), |check, key, value| {
+            check.count();
+            check.found.chunks += 1;
+            let contents = keys::open(key, value);
+            let at = keys::unpair(key).map(|(_, at)| at);
+            if at != Some(next) {
+                let what = format!("the bytes of {name} from position {next} on are missing");
+                check.wrong(Some(value), &what);
+            } else if contents.is_none_or(|contents| contents.len() > CHUNK) {
+                let what =
+                    format!("the bytes of {name} at position {next} do not match their checksum");
+                check.wrong(Some(value), &what);
+            }
+            next = at.unwrap_or(next) + value.len().saturating_sub(4) as u64;
+            Ok(())
+        })?;
+        if next != state.tail.position() {
+            let tail = state.tail.position();
+            self.wrong(
+                None,
+                &format!("the bytes of {name} end at {next} and should end at {tail}"),
+            );
+        }
+        self.found.bytes += next.saturating_sub(start);
+        Ok(())
+    }
+
+    fn producers(&mut self) -> Result<(), StoreError> {
+        let index = self.reading.index();
+        self.each("producers", index.producers, &[], |check, key, value| {
+            check.count();
+            let (id, producer) = key.split_at_checked(8).unwrap_or((key, &[]));
+            let producer = std::str::from_utf8(producer).ok().and_then(ProducerId::new);
+            let known = keys::open(key, value).map(ProducerState::decode);
+            if producer.is_none() || !matches!(known, Some(Ok(_))) {
+                let id = keys::number(id).unwrap_or_default();
+                check.wrong(
+                    Some(value),
+                    &format!("a producer of stream {id} does not match its checksum"),
+                );
+            } else if !check.has(index.streams, id)? && !check.has(index.purge, id)? {
+                let id = keys::number(id).unwrap_or_default();
+                check.wrong(
+                    Some(value),
+                    &format!("a producer belongs to stream {id}, which is not there"),
+                );
+            }
+            Ok(())
+        })
+    }
+
+    fn paths(&mut self) -> Result<(), StoreError> {
+        let mut paths = 0;
+        let reading = self.reading;
+        let walked = reading.each_path(None, &mut |path, id| {
+            let state = reading.state(id).ok().flatten();
+            let names = state.is_some_and(|state| state.core.path.as_str() == path);
+            if !names || StreamPath::system(&path).is_err() {
+                self.wrong(
+                    None,
+                    &format!("the path {path:?} names stream {}, which does not have it", id.0),
+                );
+            }
+            paths += 1;
+            self.count();
+            Ok(true)
+        });
+        match walked {
+            Err(StoreError::Corrupt { found, .. }) => {
+                self.wrong(None, &format!("`paths` cannot be read to its end: {found}"));
+            }
+            walked => walked?,
+        }
+        if self.meta.is_some_and(|meta| paths != meta.streams) {
+            self.wrong(
+                None,
+                &format!("there are {paths} paths for {} streams", self.found.streams),
+            );
+        }
+        Ok(())
+    }
+
+    /// Nothing is there that belongs to nobody.
+    fn totals(&mut self) -> Result<(), StoreError> {
+        let index = self.reading.index();
+        if let Some(meta) = self.meta
+            && (self.found.streams, self.found.bytes) != (meta.streams, meta.bytes)
+        {
+            let (streams, bytes) = (self.found.streams, self.found.bytes);
+            let what = format!(
+                "{streams} streams with {bytes} bytes are there, and {} with {} should be",
+                meta.streams, meta.bytes
+            );
+            self.wrong(None, &what);
+        }
+        let mut left = 0;
+        self.each("purge", index.purge, &[], |check, key, _| {
+            if check.has(index.streams, key)? {
+                let id = keys::number(key).unwrap_or_default();
+                check.wrong(None, &format!("stream {id} is there, and deleted as well"));
+            }
+            check.each("chunks", index.chunks, key, |_, _, _| {
+                left += 1;
+                Ok(())
+            })
+        })?;
+        let len =
+            |table: Table| table.len(&self.reading.txn).map_err(index_error("read", index.path()));
+        for (name, there, expected) in [
+            ("chunks", len(index.chunks)?, self.found.chunks + left),
+            ("deadlines", len(index.deadlines)?, self.expected.deadlines),
+            ("forks", len(index.forks)?, self.expected.forks),
+        ] {
+            if there != expected {
+                self.wrong(
+                    None,
+                    &format!("`{name}` has {there} records and should have {expected}"),
+                );
+            }
+        }
+        Ok(())
+    }
+}

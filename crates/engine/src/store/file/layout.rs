@@ -1,0 +1,188 @@
+//! The data directory: what lies where, the lock, the version. See docs/storage.md, "The directory".
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    disk::{Disk, RealDisk},
+    error::io_error,
+};
+use crate::store::StoreError;
+
+const LOCK: &str = "LOCK";
+const VERSION: &str = "VERSION";
+const VERSION_NEW: &str = "VERSION.new";
+const VERSION_PREFIX: &str = "durable-streams-server data, format ";
+/// The format that this version reads and writes.
+pub const FORMAT: u64 = 1;
+
+/// A locked data directory of this format.
+pub(super) struct Layout {
+    /// The log's directory.
+    pub(super) wal: PathBuf,
+    /// The index's directory.
+    pub(super) index: PathBuf,
+    _lock: Box<dyn Send + Sync>,
+}
+
+impl Layout {
+    /// Locks the directory, checks its version, and creates what is missing.
+    pub(super) fn open(disk: &dyn Disk, dir: &Path) -> Result<Self, StoreError> {
+        disk.create_dir_all(dir).map_err(io_error("create", dir))?;
+        // Before the lock, too: it would leave a file in a directory of others.
+        if disk.read(&dir.join(VERSION)).is_err() {
+            check_empty(disk, dir)?;
+        }
+        let lock = Self::lock(disk, dir)?;
+        match disk.read(&dir.join(VERSION)) {
+            Ok(found) => check_version(dir, &found)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => begin(disk, dir)?,
+            Err(error) => return Err(io_error("read", &dir.join(VERSION))(error)),
+        }
+        let layout = Self::of(dir, lock);
+        for sub in [&layout.wal, &layout.index] {
+            disk.create_dir_all(sub).map_err(io_error("create", sub))?;
+        }
+        disk.sync_dir(dir).map_err(io_error("sync", dir))?;
+        Ok(layout)
+    }
+
+    /// Locks a directory that must be one already.
+    pub(super) fn open_existing(disk: &dyn Disk, dir: &Path) -> Result<Self, StoreError> {
+        check_existing(disk, dir)?;
+        let lock = Self::lock(disk, dir)?;
+        Ok(Self::of(dir, lock))
+    }
+
+    /// Locks a directory that must be one already and is only read, on a read-only file system, say.
+    pub(super) fn open_to_read(dir: &Path) -> Result<Self, StoreError> {
+        check_existing(&RealDisk, dir)?;
+        let path = dir.join(LOCK);
+        let lock = RealDisk::lock_to_read(&path).map_err(io_error("lock", &path))?;
+        let lock = lock.ok_or_else(|| locked(&RealDisk, dir))?;
+        Ok(Self::of(dir, Box::new(lock)))
+    }
+
+    /// Locks an empty directory that is to become one. [`write_version`] makes it one.
+    pub(super) fn prepare(dir: &Path) -> Result<Self, StoreError> {
+        // Before the lock, too: it would leave a file in a directory of others.
+        check_destination(dir)?;
+        let lock = Self::lock(&RealDisk, dir)?;
+        check_destination(dir)?;
+        let layout = Self::of(dir, lock);
+        for sub in [&layout.wal, &layout.index] {
+            RealDisk::create_dir(sub).map_err(io_error("create", sub))?;
+        }
+        Ok(layout)
+    }
+
+    fn of(dir: &Path, lock: Box<dyn Send + Sync>) -> Self {
+        Layout { wal: dir.join("wal"), index: dir.join("store"), _lock: lock }
+    }
+
+    fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn Send + Sync>, StoreError> {
+        let path = dir.join(LOCK);
+        let lock = disk.lock(&path).map_err(io_error("lock", &path))?;
+        lock.ok_or_else(|| locked(disk, dir))
+    }
+}
+
+/// The directory of the secrets that are kept beside the store. Backups have it, too.
+pub fn keys_dir(dir: &Path) -> PathBuf {
+    dir.join("keys")
+}
+
+/// What an unfinished directory may hold, [`keys_dir`] included; `VERSION` first, so that it never looks like
+/// a whole one.
+pub(super) fn remove_unfinished(dir: &Path, layout: &Layout) {
+    let _ = RealDisk.remove(&dir.join(VERSION));
+    let _ = RealDisk.remove(&dir.join(VERSION_NEW));
+    for sub in [&layout.wal, &layout.index, &keys_dir(dir)] {
+        let _ = RealDisk::remove_all(sub);
+    }
+    let _ = RealDisk.remove(&dir.join(LOCK));
+}
+
+fn locked(disk: &dyn Disk, dir: &Path) -> StoreError {
+    let holder = disk.read(&dir.join(LOCK)).ok().and_then(|pid| {
+        std::str::from_utf8(&pid).ok().and_then(|pid| pid.trim_end().parse::<u32>().ok())
+    });
+    StoreError::Locked { path: dir.to_owned(), holder }
+}
+
+fn check_existing(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+    let version = dir.join(VERSION);
+    match disk.read(&version) {
+        Ok(found) => check_version(dir, &found),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let found = "is not a data directory of this server, or an unfinished one: it has no VERSION \
+                         file; name the directory that `data_dir` names, or a whole backup";
+            Err(StoreError::Format { path: dir.to_owned(), found: found.into() })
+        }
+        Err(error) => Err(io_error("read", &version)(error)),
+    }
+}
+
+fn check_version(dir: &Path, found: &[u8]) -> Result<(), StoreError> {
+    let format = std::str::from_utf8(found)
+        .ok()
+        .and_then(|text| text.strip_prefix(VERSION_PREFIX))
+        .and_then(|rest| rest.trim_end().parse::<u64>().ok());
+    let found = match format {
+        Some(FORMAT) => return Ok(()),
+        Some(other) => format!(
+            "holds data of format {other}, and this version knows format {FORMAT}; use the version that \
+             wrote it, or a newer one"
+        ),
+        None => "has a VERSION file that this server did not write; choose another data directory"
+            .to_owned(),
+    };
+    Err(StoreError::Format { path: dir.to_owned(), found: found.into() })
+}
+
+/// Makes an empty directory ours. The version comes first, so a directory with anything else and without
+/// it is not ours.
+fn begin(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+    check_empty(disk, dir)?;
+    write_version(disk, dir)
+}
+
+/// Refuses a directory that holds anything but what an opening cut short leaves.
+fn check_empty(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+    let Some(other) = something_in(disk, dir)? else { return Ok(()) };
+    let found = format!(
+        "is not empty (there is {other:?}) and is not a data directory; choose an empty directory, or one \
+         that this server made"
+    );
+    Err(StoreError::Format { path: dir.to_owned(), found: found.into() })
+}
+
+/// Refuses to write over anything.
+fn check_destination(dir: &Path) -> Result<(), StoreError> {
+    let Some(other) = something_in(&RealDisk, dir)? else { return Ok(()) };
+    let found = format!(
+        "is not empty (there is {other:?}), and nothing is overwritten; choose an empty or a new directory"
+    );
+    Err(StoreError::Format { path: dir.to_owned(), found: found.into() })
+}
+
+fn something_in(disk: &dyn Disk, dir: &Path) -> Result<Option<String>, StoreError> {
+    let names = disk.list(dir).map_err(io_error("list", dir))?;
+    let ours = [LOCK, VERSION_NEW, "lost+found"];
+    Ok(names.into_iter().find(|name| !ours.contains(&name.as_str())))
+}
+
+/// Writes the version, safely.
+pub(super) fn write_version(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+    let (new, path) = (dir.join(VERSION_NEW), dir.join(VERSION));
+    let write = || {
+        let file = disk.open(&new, true)?;
+        file.write_at(0, format!("{VERSION_PREFIX}{FORMAT}\n").as_bytes())?;
+        file.sync()?;
+        disk.rename(&new, &path)?;
+        disk.sync_dir(dir)
+    };
+    write().map_err(io_error("write", &path))
+}

@@ -1,0 +1,214 @@
+//! Finding where the log is damaged, and dropping what comes after that.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
+
+use durable_streams_protocol::{StreamEvent, StreamId};
+
+use super::open_index;
+use crate::store::{
+    StoreError,
+    file::{
+        FileStoreOptions,
+        disk::{Disk, RealDisk},
+        error::io_error,
+        index::gate::Index,
+        layout::Layout,
+        wal::{
+            Lsn,
+            frame::{self, FrameHeader},
+            reader, recovery,
+            segment::{self, Segment},
+        },
+    },
+};
+
+/// What `repair` drops, or would drop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Damage {
+    /// The segment in which it begins.
+    pub path: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+    /// What is wrong there.
+    pub found: String,
+    /// The first event that is lost; all later ones are, too.
+    pub first_lost: u64,
+    /// The last event that was found whole, and is lost all the same, if any.
+    pub last_found: Option<u64>,
+    /// The streams of events that were found whole and are lost, by id.
+    pub lost: Vec<Lost>,
+    /// Later segments, which are taken out of the log whole.
+    pub segments: Vec<PathBuf>,
+}
+
+/// What one stream loses of what was found whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lost {
+    /// The stream.
+    pub id: u64,
+    /// Its path, as far as that is known.
+    pub path: Option<String>,
+    /// Events.
+    pub events: u64,
+    /// Their payload, bytes.
+    pub bytes: u64,
+}
+
+/// Finds where the log is damaged; with `apply`, drops everything from there on, for good. `None` when
+/// opening would work as it is.
+///
+/// The index is not repaired: damage in it is an error here, and calls for a backup.
+///
+/// # Errors
+/// As for opening, damage of the log's frames apart.
+pub fn repair(options: &FileStoreOptions, apply: bool) -> Result<Option<Damage>, StoreError> {
+    let disk = RealDisk;
+    let layout = Layout::open_existing(&disk, &options.dir)?;
+    let index = open_index(&layout, options)?;
+    let checkpoint = index.read()?.meta()?.lsn;
+    let mut reached = checkpoint;
+    let mut paths = HashMap::new();
+    let refused = recovery::recover(&disk, &layout.wal, checkpoint, &mut |lsn, id, event| {
+        note_path(&mut paths, id, &event()?);
+        reached = lsn;
+        Ok(())
+    });
+    let (path, offset, found) = match refused {
+        Ok(_) => return Ok(None),
+        Err(StoreError::Corrupt { path, offset, found }) => (path, offset, found.to_string()),
+        Err(other) => return Err(other),
+    };
+    let mut whole = BTreeMap::new();
+    let mut segments = Vec::new();
+    let mut number = 1;
+    for there in segment::numbers_in(&disk, &layout.wal)? {
+        number = there + 1;
+        let file = layout.wal.join(segment::file_name(there));
+        if file >= path
+            && let Ok(segment) = Segment::open(&disk, &layout.wal, there)
+        {
+            whole_after(&segment, reached, &mut paths, &mut whole)?;
+        }
+        if file > path {
+            segments.push(file);
+        }
+    }
+    let last_found = whole.keys().last().copied();
+    let lost = lost(&whole, &paths, &index)?;
+    drop(index);
+    let damage =
+        Damage { path, offset, found, first_lost: reached + 1, last_found, lost, segments };
+    if apply {
+        cut(&layout, &damage, number, checkpoint)?;
+        // What was said to be all of the damage is: the log opens now.
+        recovery::recover(&disk, &layout.wal, checkpoint, &mut |_, _, event| event().map(drop))?;
+    }
+    Ok(Some(damage))
+}
+
+fn note_path(paths: &mut HashMap<StreamId, String>, id: StreamId, event: &StreamEvent) {
+    if let StreamEvent::Created(created) = event {
+        paths.insert(id, created.path.as_str().to_owned());
+    }
+}
+
+/// Notes each whole frame after `reached` that is anywhere in a segment: its stream and its payload's bytes.
+/// The same event may be there twice, in a segment that was left after a failed write and in the next.
+fn whole_after(
+    segment: &Segment,
+    reached: Lsn,
+    paths: &mut HashMap<StreamId, String>,
+    whole: &mut BTreeMap<Lsn, (StreamId, u64)>,
+) -> Result<(), StoreError> {
+    let wanted = |header: &FrameHeader| header.lsn > reached;
+    reader::scan(segment, segment::HEADER, &wanted, &mut |header, record, _| {
+        let event = frame::event(record).ok();
+        if let Some(event) = &event {
+            note_path(paths, header.id, event);
+        }
+        let bytes = event.as_ref().and_then(StreamEvent::data).map_or(0, |data| data.len() as u64);
+        whole.insert(header.lsn, (header.id, bytes));
+        ControlFlow::Continue(())
+    })
+}
+
+fn lost(
+    whole: &BTreeMap<Lsn, (StreamId, u64)>,
+    paths: &HashMap<StreamId, String>,
+    index: &Index,
+) -> Result<Vec<Lost>, StoreError> {
+    let mut streams: BTreeMap<StreamId, (u64, u64)> = BTreeMap::new();
+    for (id, bytes) in whole.values() {
+        let sums = streams.entry(*id).or_default();
+        *sums = (sums.0 + 1, sums.1 + bytes);
+    }
+    let reading = index.read()?;
+    let named = streams.into_iter().map(|(id, (events, bytes))| {
+        let path = match paths.get(&id) {
+            Some(path) => Some(path.clone()),
+            None => reading.state(id)?.map(|state| state.core.path.as_str().to_owned()),
+        };
+        Ok(Lost { id: id.0, path, events, bytes })
+    });
+    named.collect()
+}
+
+/// Drops the rest of one segment and all later ones; they stay beside the log under other names. When nothing
+/// is left, a segment `number` goes on after the index.
+fn cut(layout: &Layout, damage: &Damage, number: u64, checkpoint: Lsn) -> Result<(), StoreError> {
+    let disk = RealDisk;
+    for later in &damage.segments {
+        set_aside(later)?;
+    }
+    let path = &damage.path;
+    if damage.offset >= segment::HEADER {
+        let aside = aside(path)?;
+        RealDisk::copy(path, &aside, &mut |_| {}).map_err(io_error("write", &aside))?;
+        clear(path, damage.offset).map_err(io_error("write", path))?;
+    } else if *path != layout.wal {
+        set_aside(path)?;
+    }
+    if segment::numbers_in(&disk, &layout.wal)?.is_empty() {
+        segment::begin_log(&disk, &layout.wal, number, checkpoint + 1)?;
+    }
+    disk.sync_dir(&layout.wal).map_err(io_error("sync", &layout.wal))
+}
+
+/// A name beside the log that is free: an earlier repair may have taken one.
+fn aside(path: &Path) -> Result<PathBuf, StoreError> {
+    let mut taken = 1;
+    loop {
+        let ending = if taken == 1 { "dropped".to_owned() } else { format!("{taken}.dropped") };
+        let aside = path.with_extension(ending);
+        match RealDisk.open(&aside, false) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(aside),
+            Err(error) => return Err(io_error("open", &aside)(error)),
+            Ok(_) => taken += 1,
+        }
+    }
+}
+
+fn set_aside(path: &Path) -> Result<(), StoreError> {
+    RealDisk.rename(path, &aside(path)?).map_err(io_error("rename", path))
+}
+
+/// Overwrites a file with zeros from an offset on.
+fn clear(path: &Path, from: u64) -> std::io::Result<()> {
+    const PIECE: u64 = 1 << 20;
+    let file = RealDisk.open(path, false)?;
+    let len = file.len()?;
+    let zeros = vec![0; PIECE as usize];
+    let mut at = from;
+    while at < len {
+        let rest = (len - at).min(PIECE);
+        file.write_at(at, zeros.get(..rest as usize).unwrap_or(&zeros))?;
+        at += rest;
+    }
+    file.sync()
+}

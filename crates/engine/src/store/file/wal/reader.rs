@@ -1,0 +1,154 @@
+//! Reading one segment: its good frames in order, and what comes after them.
+
+use std::ops::ControlFlow;
+
+use durable_streams_protocol::{StreamEvent, StreamId};
+
+use super::{
+    Lsn,
+    frame::{self, FrameHeader},
+    segment::{self, Segment},
+};
+use crate::store::{
+    StoreError,
+    file::error::{corrupt, io_error},
+};
+
+const WINDOW: usize = 1 << 20;
+
+/// How the good frames of a segment end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store::file) struct End {
+    /// The event that would have come next.
+    pub(in crate::store::file) next: Lsn,
+    /// Where its frame would be.
+    pub(in crate::store::file) offset: u64,
+}
+
+/// Gets each frame: its place, its stream and a way to decode its event.
+pub(in crate::store::file) type Each<'e> = dyn FnMut(Lsn, StreamId, &dyn Fn() -> Result<StreamEvent, StoreError>) -> Result<(), StoreError>
+    + 'e;
+
+/// Gets a whole frame: its header, its record and where it is.
+pub(in crate::store::file) type EachWhole<'e> =
+    dyn FnMut(FrameHeader, &[u8], u64) -> ControlFlow<()> + 'e;
+
+/// A sliding window over a segment's bytes.
+struct Window<'s> {
+    segment: &'s Segment,
+    bytes: Vec<u8>,
+    /// Where in the file `bytes` starts.
+    start: u64,
+}
+
+impl Window<'_> {
+    /// What there is at `offset`: at least `len` bytes, fewer at the end of the file only.
+    fn at(&mut self, offset: u64, len: usize) -> Result<&[u8], StoreError> {
+        let until = self.start + self.bytes.len() as u64;
+        let wanted = (offset + len as u64).min(self.segment.allocated);
+        if offset < self.start || wanted > until {
+            let left = usize::try_from(self.segment.allocated.saturating_sub(offset))
+                .unwrap_or(usize::MAX);
+            self.bytes.resize(len.max(WINDOW).min(left), 0);
+            let read = self.segment.file.read_at(offset, &mut self.bytes);
+            let read = read.map_err(io_error("read", &self.segment.path))?;
+            self.bytes.truncate(read);
+            self.start = offset;
+        }
+        Ok(self.bytes.get((offset - self.start) as usize..).unwrap_or(&[]))
+    }
+}
+
+/// Reads a segment's frames in order, from its first event up to `limit` (the next segment's first, if
+/// there is one), and gives each to `each`.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when there is a good frame after the end that shows that the bytes at the end
+/// were durable once, and whatever `each` returns.
+pub(in crate::store::file) fn read(
+    segment: &Segment,
+    limit: Option<Lsn>,
+    each: &mut Each<'_>,
+) -> Result<End, StoreError> {
+    let mut window = Window { segment, bytes: Vec::new(), start: 0 };
+    let mut end = End { next: segment.first, offset: segment::HEADER };
+    while limit.is_none_or(|limit| end.next < limit) {
+        let Some(header) = frame::peek(window.at(end.offset, frame::HEADER)?) else { break };
+        let len = frame::HEADER + header.len;
+        if header.lsn != end.next || end.offset + len as u64 > segment.allocated {
+            break;
+        }
+        let bytes = window.at(end.offset, len)?;
+        let Some((header, record)) = frame::decode(segment.number, bytes) else { break };
+        let decode = || {
+            frame::event(record).map_err(|error| {
+                corrupt(&segment.path, end.offset, &format!("a whole frame, but {error}"))
+            })
+        };
+        each(header.lsn, header.id, &decode)?;
+        end = End { next: end.next + 1, offset: end.offset + len as u64 };
+    }
+    if limit.is_none_or(|limit| end.next < limit) {
+        check_rest(segment, end)?;
+    }
+    Ok(end)
+}
+
+/// Looks for a good frame after the end that was written when the event at the end was durable already.
+fn check_rest(segment: &Segment, end: End) -> Result<(), StoreError> {
+    let mut later = None;
+    scan(segment, end.offset, &|header| header.synced > end.next, &mut |header, _, offset| {
+        later = Some((header.lsn, offset));
+        ControlFlow::Break(())
+    })?;
+    let Some((lsn, offset)) = later else { return Ok(()) };
+    let found = format!(
+        "event {next}{whose} is missing or broken, but event {lsn} after it (at byte {offset}) is whole and \
+         was written when event {next} was safe on disk; this is damage, not a crash. Restore a backup, or \
+         see what `repair` would drop",
+        next = end.next,
+        whose = whose(segment, end)
+    );
+    Err(corrupt(&segment.path, end.offset, &found))
+}
+
+/// Whose event is broken at the end, in words, as far as its header can be believed.
+pub(in crate::store::file) fn whose(segment: &Segment, end: End) -> String {
+    let mut window = Window { segment, bytes: Vec::new(), start: 0 };
+    let header = window.at(end.offset, frame::HEADER).ok().and_then(frame::peek);
+    let header = header.filter(|header| header.lsn == end.next);
+    header.map_or(String::new(), |header| format!(" (of stream {})", header.id.0))
+}
+
+/// Gives every whole frame of this segment that begins at `from` or after it, wherever it is, and whose
+/// header is `wanted`; others are not checked, which would take long.
+pub(in crate::store::file) fn scan(
+    segment: &Segment,
+    from: u64,
+    wanted: &dyn Fn(&FrameHeader) -> bool,
+    each: &mut EachWhole<'_>,
+) -> Result<(), StoreError> {
+    let mut window = Window { segment, bytes: Vec::new(), start: 0 };
+    let mut offset = from;
+    while offset + frame::HEADER as u64 <= segment.allocated {
+        let bytes = window.at(offset, frame::HEADER)?;
+        let Some(found) = memchr::memmem::find(bytes, &frame::MAGIC) else {
+            // A magic number may lie across two windows.
+            offset += bytes.len().saturating_sub(frame::MAGIC.len() - 1).max(1) as u64;
+            continue;
+        };
+        offset += found as u64;
+        if let Some(header) = frame::peek(window.at(offset, frame::HEADER)?)
+            && header.synced <= header.lsn
+            && wanted(&header)
+            && offset + (frame::HEADER + header.len) as u64 <= segment.allocated
+            && let Some((header, record)) =
+                frame::decode(segment.number, window.at(offset, frame::HEADER + header.len)?)
+            && each(header, record, offset).is_break()
+        {
+            return Ok(());
+        }
+        offset += 1;
+    }
+    Ok(())
+}

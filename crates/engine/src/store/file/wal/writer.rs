@@ -1,0 +1,233 @@
+//! The log as it is written: one write and one sync for everything that is queued.
+//!
+//! Invariants
+//! - An event is durable when the sync that covers its frame returned.
+//! - After a failed write the segment is left behind: the next one begins with the first event that was
+//!   lost, so nothing of the failed write counts.
+//! - After a failed sync nothing is written again: the page cache may have dropped what could not be
+//!   written, and a later sync would not tell (Rebello et al., ATC '20).
+
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    Lsn, frame,
+    recovery::{Recovered, Sealed},
+    segment::{self, CreateError, Segment},
+};
+use crate::counters::Durations;
+use crate::store::{
+    Commit, StoreError,
+    file::{disk::Disk, error::io_error},
+};
+
+/// The encode buffer is given back above this size.
+const KEEP_BUFFER: usize = 4 << 20;
+
+/// How an append failed.
+pub(in crate::store::file) enum AppendError {
+    /// Nothing of the batch counts; later ones may work.
+    Lost(StoreError),
+    /// It is unknown what is on disk.
+    Unsure(StoreError),
+}
+
+/// The files of the log that are not written any more, and the spare one. The lock guards their names.
+pub(in crate::store::file) struct OldSegments {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    size: u64,
+    files: Mutex<Files>,
+}
+
+struct Files {
+    sealed: VecDeque<Sealed>,
+    /// The first event of the segment that is written now.
+    active_first: Lsn,
+}
+
+/// The log, as its one writer sees it.
+pub(in crate::store::file) struct Log {
+    old: Arc<OldSegments>,
+    active: Segment,
+    /// Where the next frame goes.
+    position: u64,
+    /// The last write failed; go on in a new segment.
+    spoiled: bool,
+    /// The next event.
+    next: Lsn,
+    /// Every event below is durable.
+    synced: Lsn,
+    sync_times: Arc<Durations>,
+    buffer: Vec<u8>,
+}
+
+impl Log {
+    /// Begins a new segment after what was recovered.
+    pub(in crate::store::file) fn begin(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        size: u64,
+        recovered: Recovered,
+    ) -> Result<Self, StoreError> {
+        let Recovered { sealed, empty, next, next_segment } = recovered;
+        let active = Segment::create(&*disk, dir, next_segment, next, size)
+            .map_err(|(CreateError::Nothing(error) | CreateError::DirUnsure(error))| error)?;
+        if let Some(empty) = empty {
+            let path = dir.join(segment::file_name(empty.number));
+            disk.remove(&path).map_err(io_error("remove", &path))?;
+        }
+        let files = Mutex::new(Files { sealed, active_first: next });
+        let old = OldSegments { disk, dir: dir.to_owned(), size, files };
+        Ok(Log {
+            old: Arc::new(old),
+            active,
+            position: segment::HEADER,
+            spoiled: false,
+            next,
+            synced: next,
+            sync_times: Arc::default(),
+            buffer: Vec::new(),
+        })
+    }
+
+    /// The part that checkpoints use.
+    pub(in crate::store::file) fn old_segments(&self) -> Arc<OldSegments> {
+        self.old.clone()
+    }
+
+    /// How long syncs take.
+    pub(in crate::store::file) fn sync_times(&self) -> Arc<Durations> {
+        self.sync_times.clone()
+    }
+
+    /// Whether everything written is durable.
+    pub(in crate::store::file) fn is_synced(&self) -> bool {
+        self.synced == self.next
+    }
+
+    /// Writes a batch and, if asked to, syncs. Gives the number of its first event and its bytes.
+    pub(in crate::store::file) fn append(
+        &mut self,
+        batch: &[Commit],
+        sync: bool,
+    ) -> Result<(Lsn, u64), AppendError> {
+        if self.spoiled {
+            self.rotate()?;
+        }
+        self.encode(batch);
+        if self.position + self.buffer.len() as u64 > self.active.allocated {
+            if self.position > segment::HEADER {
+                self.rotate()?;
+                self.encode(batch);
+            }
+            let needed = self.position + self.buffer.len() as u64;
+            let active = &mut self.active;
+            if needed > active.allocated {
+                let grown = active.file.allocate(needed);
+                grown.map_err(|e| AppendError::Lost(io_error("grow", &active.path)(e)))?;
+                active.allocated = needed;
+            }
+        }
+        if let Err(error) = self.active.file.write_at(self.position, &self.buffer) {
+            self.spoiled = true;
+            return Err(AppendError::Lost(io_error("write", &self.active.path)(error)));
+        }
+        let (first, bytes) = (self.next, self.buffer.len() as u64);
+        self.position += bytes;
+        self.next += batch.len() as u64;
+        if self.buffer.capacity() > KEEP_BUFFER {
+            self.buffer = Vec::new();
+        }
+        if sync {
+            self.sync()?;
+        }
+        Ok((first, bytes))
+    }
+
+    /// Makes everything written durable.
+    pub(in crate::store::file) fn sync(&mut self) -> Result<(), AppendError> {
+        if self.synced < self.next {
+            let began = Instant::now();
+            let synced = self.active.file.sync();
+            self.sync_times.observe_duration(began.elapsed());
+            synced.map_err(|e| AppendError::Unsure(io_error("sync", &self.active.path)(e)))?;
+            self.synced = self.next;
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self, batch: &[Commit]) {
+        self.buffer.clear();
+        for (lsn, commit) in (self.next..).zip(batch) {
+            let number = self.active.number;
+            frame::encode(&mut self.buffer, number, lsn, self.synced, commit.id, &commit.event);
+        }
+    }
+
+    fn rotate(&mut self) -> Result<(), AppendError> {
+        self.sync()?;
+        let mut files = self.old.files.lock();
+        let OldSegments { disk, dir, size, .. } = &*self.old;
+        let new = Segment::create(&**disk, dir, self.active.number + 1, self.next, *size);
+        let new = new.map_err(|error| match error {
+            CreateError::Nothing(error) => AppendError::Lost(error),
+            CreateError::DirUnsure(error) => AppendError::Unsure(error),
+        })?;
+        files.sealed.push_back(Sealed { number: self.active.number, first: self.active.first });
+        files.active_first = self.next;
+        drop(files);
+        self.active = new;
+        self.position = segment::HEADER;
+        self.spoiled = false;
+        Ok(())
+    }
+}
+
+impl OldSegments {
+    /// Bytes reserved by the log, roughly: every segment counts with its usual size.
+    pub(in crate::store::file) fn reserved(&self) -> u64 {
+        (self.files.lock().sealed.len() as u64 + 1) * self.size
+    }
+
+    /// Gives back segments whose events the index has, up to and with `checkpoint`. The index must have
+    /// committed. One of them is kept as the spare file.
+    pub(in crate::store::file) fn recycle(&self, checkpoint: Lsn) -> Result<(), StoreError> {
+        let mut files = self.files.lock();
+        let spare = self.dir.join(segment::SPARE);
+        let mut renamed = Ok(());
+        let mut changed = false;
+        while let Some(oldest) = files.sealed.front().copied() {
+            let end = files.sealed.get(1).map_or(files.active_first, |following| following.first);
+            if end > checkpoint + 1 {
+                break;
+            }
+            let path = self.dir.join(segment::file_name(oldest.number));
+            renamed = self.disk.rename(&path, &spare).map_err(io_error("rename", &path));
+            if renamed.is_err() {
+                break;
+            }
+            files.sealed.pop_front();
+            changed = true;
+        }
+        // Before the spare file is written to, its old name must be gone for good; also when a later
+        // segment could not be given back.
+        if changed && let Err(error) = self.disk.sync_dir(&self.dir) {
+            let _ = self.disk.remove(&spare);
+            return Err(io_error("sync", &self.dir)(error));
+        }
+        renamed
+    }
+
+    /// Prepares the spare file, so that a new segment costs little and a full disk shows up early.
+    pub(in crate::store::file) fn prepare_spare(&self) {
+        let _names = self.files.lock();
+        segment::prepare_spare(&*self.disk, &self.dir, self.size);
+    }
+}

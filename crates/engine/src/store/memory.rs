@@ -1,0 +1,209 @@
+//! The store in memory: the contract on maps. Commits are durable, as far as memory is, when they return.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+use durable_streams_protocol::{Offset, StreamEvent, StreamId, StreamPath, StreamState, Timestamp};
+use parking_lot::{Mutex, RwLock};
+use rustc_hash::FxHashMap;
+
+use super::{Commit, Loaded, StoreStats};
+
+const SHARDS: usize = 64;
+
+/// See the module.
+pub struct MemoryStore {
+    streams: Box<[RwLock<FxHashMap<StreamId, Stream>>]>,
+    index: Mutex<Index>,
+    last_id: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// One stream's state and bytes.
+struct Stream {
+    state: StreamState,
+    chunks: Chunks,
+}
+
+/// What is looked up by something else than the id. Touched by few events, so one lock is enough.
+#[derive(Default)]
+struct Index {
+    paths: BTreeMap<StreamPath, StreamId>,
+    /// Deadline and stream; soft-deleted streams without forks are due at once.
+    deadlines: BTreeSet<(Timestamp, StreamId)>,
+    forks: FxHashMap<StreamId, BTreeSet<StreamId>>,
+}
+
+/// Own bytes in the pieces in which they came, each with its start; starts increase without gaps.
+#[derive(Default)]
+struct Chunks(Vec<(Offset, Bytes)>);
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        MemoryStore {
+            streams: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            index: Mutex::default(),
+            // Entity tags carry ids, and clients keep those for longer than this store lives: a restart
+            // must not give a known id to another stream.
+            last_id: AtomicU64::new(fastrand::u64(..1 << 31) << 32),
+            bytes: AtomicU64::new(0),
+        }
+    }
+}
+
+impl MemoryStore {
+    fn shard(&self, id: StreamId) -> &RwLock<FxHashMap<StreamId, Stream>> {
+        let at = id.0 as usize % SHARDS;
+        #[expect(clippy::indexing_slicing, reason = "reduced to the number of shards")]
+        &self.streams[at]
+    }
+
+    pub(super) fn next_id(&self) -> StreamId {
+        StreamId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    pub(super) fn load(&self, path: &StreamPath) -> Option<Loaded> {
+        let index = self.index.lock();
+        let id = *index.paths.get(path)?;
+        let forks = index.forks.get(&id).map(|forks| forks.iter().copied().collect());
+        let state = self.shard(id).read().get(&id)?.state.clone();
+        Some(Loaded { state, forks: forks.unwrap_or_default() })
+    }
+
+    pub(super) fn commit(&self, commit: Commit) {
+        let Commit { id, event, .. } = commit;
+        match &event {
+            StreamEvent::Created(created) => {
+                let state = StreamState::created(id, created);
+                let mut index = self.index.lock();
+                index.paths.insert(created.path.clone(), id);
+                if let Some(fork) = &created.fork {
+                    index.forks.entry(fork.source).or_default().insert(id);
+                }
+                if let Some(deadline) = state.deadline() {
+                    index.deadlines.insert((deadline, id));
+                }
+                let mut chunks = Chunks::default();
+                chunks.push(state.core.own_start(), created.data.clone());
+                self.bytes.fetch_add(created.data.len() as u64, Ordering::Relaxed);
+                self.shard(id).write().insert(id, Stream { state, chunks });
+            }
+            StreamEvent::Deleted { .. } => self.delete(id),
+            StreamEvent::Appended(_)
+            | StreamEvent::Touched { .. }
+            | StreamEvent::SoftDeleted { .. } => self.change(id, &event),
+        }
+    }
+
+    fn change(&self, id: StreamId, event: &StreamEvent) {
+        let mut shard = self.shard(id).write();
+        let Some(stream) = shard.get_mut(&id) else { return };
+        if let StreamEvent::Appended(appended) = event {
+            stream.chunks.push(stream.state.tail, appended.data.clone());
+            self.bytes.fetch_add(appended.data.len() as u64, Ordering::Relaxed);
+        }
+        let before = due_at(&stream.state);
+        stream.state.apply(event);
+        let after = due_at(&stream.state);
+        drop(shard);
+        if before != after {
+            let mut index = self.index.lock();
+            before.map(|deadline| index.deadlines.remove(&(deadline, id)));
+            after.map(|deadline| index.deadlines.insert((deadline, id)));
+        }
+    }
+
+    fn delete(&self, id: StreamId) {
+        let mut index = self.index.lock();
+        let Some(stream) = self.shard(id).write().remove(&id) else { return };
+        let core = &stream.state.core;
+        if index.paths.get(&core.path) == Some(&id) {
+            index.paths.remove(&core.path);
+        }
+        if let Some(deadline) = due_at(&stream.state) {
+            index.deadlines.remove(&(deadline, id));
+        }
+        if let Some(fork) = &core.fork
+            && let Some(siblings) = index.forks.get_mut(&fork.source)
+        {
+            siblings.remove(&id);
+            if siblings.is_empty() {
+                index.forks.remove(&fork.source);
+            }
+        }
+        self.bytes.fetch_sub(stream.chunks.len(), Ordering::Relaxed);
+    }
+
+    pub(super) fn read(&self, id: StreamId, from: Offset, to: Offset, max: usize) -> Vec<Bytes> {
+        let shard = self.shard(id).read();
+        shard.get(&id).map(|stream| stream.chunks.read(from, to, max)).unwrap_or_default()
+    }
+
+    pub(super) fn due(&self, now: Timestamp, max: usize) -> Vec<StreamPath> {
+        let index = self.index.lock();
+        let due = index.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
+        due.filter(|(deadline, id)| {
+            *deadline > Timestamp::default() || !index.forks.contains_key(id)
+        })
+        .take(max)
+        .filter_map(|(_, id)| Some(self.shard(*id).read().get(id)?.state.core.path.clone()))
+        .collect()
+    }
+
+    pub(super) fn list(&self, after: Option<&StreamPath>, max: usize) -> Vec<StreamPath> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let index = self.index.lock();
+        index
+            .paths
+            .range((from, Bound::Unbounded))
+            .take(max)
+            .map(|(path, _)| path.clone())
+            .collect()
+    }
+
+    pub(super) fn stats(&self) -> StoreStats {
+        StoreStats {
+            streams: self.index.lock().paths.len() as u64,
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// When the sweeper should look at a stream: at its deadline, or at once when soft-deleted.
+fn due_at(state: &StreamState) -> Option<Timestamp> {
+    if state.soft_deleted { Some(Timestamp::default()) } else { state.deadline() }
+}
+
+impl Chunks {
+    fn push(&mut self, start: Offset, data: Bytes) {
+        if !data.is_empty() {
+            self.0.push((start, data));
+        }
+    }
+
+    fn len(&self) -> u64 {
+        self.0.iter().map(|(_, data)| data.len() as u64).sum()
+    }
+
+    fn read(&self, from: Offset, to: Offset, max: usize) -> Vec<Bytes> {
+        let first =
+            self.0.partition_point(|(start, data)| start.advance(data.len() as u64) <= from);
+        let mut pieces = Vec::new();
+        let mut room = max;
+        for (start, data) in self.0.iter().skip(first) {
+            if *start >= to || room == 0 {
+                break;
+            }
+            let skip = from.position().saturating_sub(start.position()) as usize;
+            let until = (to.position() - start.position()).min(data.len() as u64) as usize;
+            let end = until.min(skip.saturating_add(room));
+            room -= end - skip;
+            pieces.push(data.slice(skip..end));
+        }
+        pieces
+    }
+}

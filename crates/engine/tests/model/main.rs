@@ -1,0 +1,13 @@
+//! The engine and the stores under it against a model that a reader can check by eye, below HTTP.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]
+
+mod concurrent;
+mod formats;
+mod model;
+mod ops;
+mod sequences;
+mod stores;
+#[path = "../support/stores.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with other test binaries")]
+mod support;

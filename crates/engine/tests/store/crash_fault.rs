@@ -1,0 +1,163 @@
+//! Crashes at every kind of moment, on a disk that drops, tears and reorders what was not synced.
+//!
+//! What was acknowledged is there after recovery, whole and in order. What was under way is there or not,
+//! a whole event at a time, and none without those before it. Nothing else is there.
+//!
+//! `STORE_CRASH_SEEDS=10000` runs that many; `STORE_CRASH_SEEDS=77..78` one.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use durable_streams_engine::store::{AnyStore, Commit, FileStore, FileStoreOptions, StoreError};
+use durable_streams_protocol::{StreamEvent, StreamId};
+
+use crate::{
+    fault_disk::{FaultDisk, Faults},
+    harness::*,
+    workload::*,
+};
+
+type Events = Vec<(StreamId, StreamEvent)>;
+
+struct Run {
+    rng: Rng,
+    dir: tempfile::TempDir,
+    disk: FaultDisk,
+    /// What was acknowledged.
+    acked: Model,
+    /// Batches of which a beginning may be there: the last ones that failed.
+    maybe: Vec<Events>,
+}
+
+impl Run {
+    fn options(&self) -> FileStoreOptions {
+        FileStoreOptions { wal_segment: 4096, cache: 8192, ..options(self.dir.path()) }
+    }
+
+    fn open(&self) -> Result<AnyStore, StoreError> {
+        FileStore::open_on(Arc::new(self.disk.clone()), self.options()).map(AnyStore::File)
+    }
+
+    /// Commits a batch in one write; moves it to `acked` or `maybe`.
+    fn batch(&mut self, store: &AnyStore) {
+        let AnyStore::File(file) = store else { panic!("a file store") };
+        let mut decided = self.acked.clone();
+        let mut batch = Events::new();
+        let sink = Arc::new(Sink::default());
+        for version in 0..=self.rng.below(6) {
+            let (id, event) = next_event(&mut self.rng, &decided, store);
+            decided.apply(id, &event);
+            batch.push((id, event.clone()));
+            let commit = Commit { id, event, epoch: store.epoch(), version, sink: sink.clone() };
+            if let Err(error) = store.commit(commit) {
+                assert!(matches!(error, StoreError::Poisoned { .. }), "{error}");
+                return;
+            }
+        }
+        assert!(file.step());
+        let told = sink.told();
+        if told.iter().all(Result::is_ok) {
+            assert_eq!(told.last().unwrap().as_ref().unwrap(), &(batch.len() as u64 - 1));
+            self.acked = decided;
+            self.maybe.clear();
+        } else {
+            assert_eq!(told.len(), batch.len(), "each one fails: {told:?}");
+            self.maybe.push(batch);
+        }
+    }
+
+    /// Finds what of the unacknowledged is there, and makes it the truth.
+    fn settle(&mut self, store: &AnyStore) -> Result<(), String> {
+        let mut wrong = match self.acked.check(store) {
+            Ok(()) => return Ok(()),
+            Err(wrong) => wrong,
+        };
+        for batch in std::mem::take(&mut self.maybe) {
+            let mut model = self.acked.clone();
+            for (id, event) in &batch {
+                model.apply(*id, event);
+                match model.check(store) {
+                    Ok(()) => {
+                        self.acked = model;
+                        return Ok(());
+                    }
+                    Err(also) => wrong = format!("{wrong}\n  or: {also}"),
+                }
+            }
+        }
+        Err(wrong)
+    }
+
+    /// One life of the store, up to a crash.
+    fn life(&mut self) -> Result<(), String> {
+        self.disk.set_faults(Faults {
+            stop_at: 1 + self.rng.below(60),
+            write: self.rng.below(40),
+            sync: if self.rng.below(4) == 0 { self.rng.below(40) } else { 0 },
+            ..Faults::default()
+        });
+        if let Ok(store) = self.open() {
+            self.settle(&store)?;
+            self.maybe.clear();
+            for _ in 0..20 {
+                if self.rng.below(4) == 0 {
+                    let AnyStore::File(file) = &store else { panic!("a file store") };
+                    let _ = file.checkpoint();
+                }
+                self.batch(&store);
+                if self.disk.is_stopped() {
+                    break;
+                }
+                self.acked.check(&store)?;
+            }
+        }
+        self.disk = self.disk.after_crash(&mut self.rng);
+        Ok(())
+    }
+}
+
+fn run(seed: u64) {
+    let mut run = Run {
+        rng: Rng(seed),
+        dir: tempdir(),
+        disk: FaultDisk::default(),
+        acked: Model::default(),
+        maybe: Vec::new(),
+    };
+    let failed = |wrong: String| -> ! {
+        panic!("STORE_CRASH_SEEDS={seed}..{} shows it again: {wrong}", seed + 1)
+    };
+    for _ in 0..5 {
+        run.life().unwrap_or_else(|wrong| failed(wrong));
+    }
+    run.disk.set_faults(Faults::default());
+    match run.open() {
+        Ok(store) => run.settle(&store).unwrap_or_else(|wrong| failed(wrong)),
+        Err(error) => failed(error.to_string()),
+    }
+}
+
+#[test]
+fn what_was_acknowledged_survives_any_crash() {
+    let seeds = seeds("STORE_CRASH_SEEDS", 120);
+    let (next, end) = (AtomicU64::new(seeds.start), seeds.end);
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    run(seed);
+                }
+            });
+        }
+    });
+    println!("{} seeds", end - seeds.start);
+}

@@ -1,0 +1,308 @@
+//! A disk in memory that fails, stops and forgets on demand.
+//!
+//! Until a sync, it may lose any part of what was written, sector by sector, in any order; until a sync of
+//! the directory, any of the names. After a crash nothing works; [`FaultDisk::after_crash`] gives the disk
+//! as it might be found then.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use durable_streams_engine::store::file::disk::{Disk, DiskFile};
+use parking_lot::Mutex;
+
+use crate::workload::Rng;
+
+const SECTOR: usize = 512;
+
+type Inode = usize;
+
+#[derive(Clone, Default)]
+struct FileData {
+    safe: Vec<u8>,
+    now: Vec<u8>,
+    /// Writes since the last sync: offset and bytes.
+    unsynced: Vec<(usize, Vec<u8>)>,
+}
+
+#[derive(Clone)]
+enum Name {
+    Put(PathBuf, Inode),
+    Gone(PathBuf),
+    Moved(PathBuf, PathBuf, Inode),
+}
+
+#[derive(Default)]
+struct State {
+    files: Vec<FileData>,
+    safe_names: BTreeMap<PathBuf, Inode>,
+    names: BTreeMap<PathBuf, Inode>,
+    unsynced_names: Vec<Name>,
+    faults: Faults,
+    steps: u64,
+    writes: u64,
+    syncs: u64,
+    stopped: bool,
+}
+
+/// What goes wrong. Numbers count from 1; 0 is never.
+#[derive(Clone, Copy, Default)]
+pub struct Faults {
+    /// The operation at which everything stops.
+    pub stop_at: u64,
+    /// The write that fails half done, as on a full disk.
+    pub write: u64,
+    /// The sync that fails.
+    pub sync: u64,
+    /// The index cannot commit.
+    pub no_index_commits: bool,
+}
+
+/// See the module.
+#[derive(Clone, Default)]
+pub struct FaultDisk(Arc<Mutex<State>>);
+
+struct FaultFile {
+    disk: FaultDisk,
+    inode: Inode,
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the machine is off")
+}
+
+impl FaultDisk {
+    pub fn set_faults(&self, faults: Faults) {
+        let mut state = self.0.lock();
+        (state.steps, state.writes, state.syncs) = (0, 0, 0);
+        state.faults = faults;
+    }
+
+    /// Syncs of files so far, since the faults were set last.
+    pub fn syncs(&self) -> u64 {
+        self.0.lock().syncs
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.0.lock().stopped
+    }
+
+    fn step(&self) -> io::Result<parking_lot::MutexGuard<'_, State>> {
+        let mut state = self.0.lock();
+        state.steps += 1;
+        if state.steps == state.faults.stop_at {
+            state.stopped = true;
+        }
+        if state.stopped { Err(stopped()) } else { Ok(state) }
+    }
+
+    /// The disk as it may be after a crash.
+    pub fn after_crash(&self, rng: &mut Rng) -> FaultDisk {
+        let state = self.0.lock();
+        let mut names = state.safe_names.clone();
+        let keep_names = rng.below(3);
+        for change in &state.unsynced_names {
+            if keep_names == 0 || (keep_names == 1 && rng.below(2) == 0) {
+                continue;
+            }
+            match change.clone() {
+                Name::Put(path, inode) => {
+                    names.insert(path, inode);
+                }
+                Name::Gone(path) => {
+                    names.remove(&path);
+                }
+                Name::Moved(from, to, inode) => {
+                    names.remove(&from);
+                    names.insert(to, inode);
+                }
+            }
+        }
+        let mut files = state.files.clone();
+        for file in &mut files {
+            let mut found = file.safe.clone();
+            let mood = rng.below(4);
+            for (offset, bytes) in &file.unsynced {
+                let cut = rng.below(bytes.len() as u64 + 1) as usize;
+                for (at, sector) in bytes.chunks(SECTOR).enumerate() {
+                    let keep = match mood {
+                        0 => false,
+                        1 => true,
+                        2 => rng.below(2) == 0,
+                        _ => at * SECTOR < cut,
+                    };
+                    if keep {
+                        put(&mut found, offset + at * SECTOR, sector);
+                    }
+                }
+            }
+            *file = FileData { safe: found.clone(), now: found, unsynced: Vec::new() };
+        }
+        let state = State { files, safe_names: names.clone(), names, ..State::default() };
+        FaultDisk(Arc::new(Mutex::new(state)))
+    }
+
+    /// Changes a file behind the store's back.
+    pub fn tamper(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.0.lock();
+        let inode = state.names[path];
+        let file = &mut state.files[inode];
+        change(&mut file.now);
+        file.safe = file.now.clone();
+    }
+
+    /// A copy that shares nothing, with everything safe.
+    pub fn copy(&self) -> FaultDisk {
+        let state = self.0.lock();
+        let mut files = state.files.clone();
+        for file in &mut files {
+            file.safe = file.now.clone();
+            file.unsynced.clear();
+        }
+        let names = state.names.clone();
+        let state = State { files, safe_names: names.clone(), names, ..State::default() };
+        FaultDisk(Arc::new(Mutex::new(state)))
+    }
+
+    /// Paths of files in a directory, in order.
+    pub fn paths(&self, dir: &Path) -> Vec<PathBuf> {
+        let state = self.0.lock();
+        state.names.keys().filter(|path| path.parent() == Some(dir)).cloned().collect()
+    }
+}
+
+fn put(file: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    if file.len() < offset + bytes.len() {
+        file.resize(offset + bytes.len(), 0);
+    }
+    file[offset..offset + bytes.len()].copy_from_slice(bytes);
+}
+
+impl Disk for FaultDisk {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        // LMDB writes to the real one.
+        fs::create_dir_all(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let paths = self.paths(dir);
+        Ok(paths.iter().map(|p| p.file_name().unwrap().to_string_lossy().into_owned()).collect())
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let state = self.0.lock();
+        let inode = state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(state.files[*inode].now.clone())
+    }
+
+    fn open(&self, path: &Path, create: bool) -> io::Result<Box<dyn DiskFile>> {
+        let mut state = self.step()?;
+        let known = state.names.get(path).copied();
+        let inode = match known {
+            Some(inode) => inode,
+            None if create => {
+                state.files.push(FileData::default());
+                let inode = state.files.len() - 1;
+                state.names.insert(path.to_owned(), inode);
+                state.unsynced_names.push(Name::Put(path.to_owned(), inode));
+                inode
+            }
+            None => return Err(io::ErrorKind::NotFound.into()),
+        };
+        Ok(Box::new(FaultFile { disk: self.clone(), inode }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.step()?;
+        let inode = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        state.names.insert(to.to_owned(), inode);
+        state.unsynced_names.push(Name::Moved(from.to_owned(), to.to_owned(), inode));
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.step()?;
+        state.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
+        state.unsynced_names.push(Name::Gone(path.to_owned()));
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.step()?;
+        let under = |path: &Path| path.parent() == Some(dir);
+        let names = state.names.clone();
+        state.safe_names.retain(|path, _| !under(path));
+        state.safe_names.extend(names.into_iter().filter(|(path, _)| under(path)));
+        state.unsynced_names.retain(|change| match change {
+            Name::Put(path, _) | Name::Gone(path) | Name::Moved(path, ..) => !under(path),
+        });
+        Ok(())
+    }
+
+    fn lock(&self, _path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>> {
+        Ok(Some(Box::new(())))
+    }
+
+    fn before_index_commit(&self) -> io::Result<()> {
+        let state = self.step()?;
+        let fails = state.faults.no_index_commits;
+        if fails { Err(io::Error::other("the disk says no")) } else { Ok(()) }
+    }
+}
+
+impl DiskFile for FaultFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.disk.0.lock().files[self.inode].now.len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        let state = self.disk.0.lock();
+        let rest = state.files[self.inode].now.get(offset as usize..).unwrap_or(&[]);
+        let len = rest.len().min(out.len());
+        out[..len].copy_from_slice(&rest[..len]);
+        Ok(len)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.disk.step().inspect_err(|_| {
+            // The power goes while this is being written.
+            let mut state = self.disk.0.lock();
+            if state.steps == state.faults.stop_at {
+                state.files[self.inode].unsynced.push((offset as usize, bytes.to_vec()));
+            }
+        })?;
+        state.writes += 1;
+        let fails = state.writes == state.faults.write;
+        let bytes = if fails { &bytes[..bytes.len() / 2] } else { bytes };
+        let file = &mut state.files[self.inode];
+        put(&mut file.now, offset as usize, bytes);
+        file.unsynced.push((offset as usize, bytes.to_vec()));
+        if fails { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let mut state = self.disk.step()?;
+        let file = &mut state.files[self.inode];
+        let (old, len) = (file.now.len(), len as usize);
+        if old < len {
+            file.now.resize(len, 0);
+            file.unsynced.push((old, vec![0; len - old]));
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.step()?;
+        state.syncs += 1;
+        if state.syncs == state.faults.sync {
+            return Err(io::Error::other("the disk says no"));
+        }
+        let file = &mut state.files[self.inode];
+        file.safe = file.now.clone();
+        file.unsynced.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! What is on disk, byte for byte: a change here is a change of the format. See docs/storage.md.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use durable_streams_engine::store::{AnyStore, FileStore, FileStoreOptions};
+use durable_streams_protocol::{Created, Expiry, Offset, StreamEvent};
+
+use crate::harness::*;
+
+/// Every kind of event, in a log of its own.
+fn write_everything(store: &AnyStore) {
+    let mut first = created("a", "hi");
+    first.expiry = Expiry::Ttl(60);
+    let first = create(store, first);
+    let mut event = appended(b"!");
+    event.producer = Some(producer("p", 1, 0));
+    event.stream_seq = Some(stream_seq("q"));
+    event.close = true;
+    commit(store, first, StreamEvent::Appended(event)).unwrap();
+    commit(store, first, StreamEvent::Touched { at: at(3) }).unwrap();
+    let source = load(store, "a").unwrap();
+    let fork = Some(fork_of(&source, 2));
+    let second = create(store, Created { fork, ..created("b", "") });
+    commit(store, first, StreamEvent::SoftDeleted { at: at(4) }).unwrap();
+    commit(store, second, StreamEvent::Deleted { at: at(5) }).unwrap();
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The checksum of a frame in segment 1.
+fn checksum(frame: &[u8]) -> [u8; 4] {
+    let covered = [&1u64.to_le_bytes(), &frame[4..8], &frame[12..]].concat();
+    crc32c::crc32c(&covered).to_le_bytes()
+}
+
+#[test]
+fn the_log_is_written_as_documented() {
+    let dir = tempdir();
+    let options = FileStoreOptions { wal_segment: 1024, ..options(dir.path()) };
+    let store = AnyStore::File(FileStore::open(options).unwrap());
+    write_everything(&store);
+    drop(store);
+    let log = std::fs::read(dir.path().join("wal/00000000000000000001.wal")).unwrap();
+    assert_eq!(log.len(), 1024);
+    let mut found = vec![hex(&log[..32])];
+    let mut at = 32;
+    // Ids begin at random in each directory; only that part differs from run to run, and the checksum with it.
+    let first_id = log[60..68].to_vec();
+    assert_eq!(u64::from_le_bytes(first_id[..].try_into().unwrap()) as u32, 1);
+    while log[at..].starts_with(b"DSf1") {
+        let len = u32::from_le_bytes(log[at + 4..at + 8].try_into().unwrap()) as usize;
+        let mut frame = log[at..at + 36 + len].to_vec();
+        assert_eq!(frame[8..12], checksum(&frame), "as docs/storage.md has it");
+        for start in 12..frame.len() - 8 {
+            if frame[start + 4..start + 8] == first_id[4..] {
+                frame[start + 4..start + 8].fill(0);
+            }
+        }
+        let of_the_rest = checksum(&frame);
+        frame[8..12].copy_from_slice(&of_the_rest);
+        found.push(hex(&frame));
+        at += 36 + len;
+    }
+    assert!(log[at..].iter().all(|byte| *byte == 0), "nothing after the last frame");
+    let golden = include_str!("golden/wal.hex");
+    let expected: Vec<&str> = golden.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(found, expected, "the format of the log changed:\n{}", found.join("\n"));
+    let version = std::fs::read_to_string(dir.path().join("VERSION")).unwrap();
+    assert_eq!(version, "durable-streams-server data, format 1\n");
+}
+
+fn fixture(format: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store").join(format)
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// What the fixtures hold: a checkpoint, and events after it.
+fn write_fixture(store: &AnyStore) {
+    write_everything(store);
+    let long = create(store, created(&"long/".repeat(150), "in the index"));
+    append(store, long, &[7; 100_000]);
+    checkpoint(store);
+    append(store, long, b"in the log");
+    create(store, created("new", "also in the log"));
+}
+
+#[test]
+fn a_directory_of_format_1_opens() {
+    let dir = tempdir();
+    copy(&fixture("v1"), dir.path());
+    let store = file(dir.path());
+    let paths = wait(store.list(None, 10)).unwrap();
+    let long = "long/".repeat(150);
+    assert_eq!(paths.iter().map(|p| p.as_str()).collect::<Vec<_>>(), ["a", &long, "new"]);
+
+    let first = load(&store, "a").unwrap().state;
+    assert!(first.soft_deleted && first.producers.len() == 1);
+    assert_eq!(first.closed.clone().unwrap().by, Some(producer("p", 1, 0)));
+    assert_eq!((first.stream_seq.clone(), first.touched), (Some(stream_seq("q")), at(3)));
+    assert_eq!(read_all(&store, &first, 100), b"hi!");
+
+    let long = load(&store, &long).unwrap().state;
+    let expected = [b"in the index".as_slice(), &[7; 100_000], b"in the log"].concat();
+    assert_eq!(Bytes::from(read_all(&store, &long, 70_000)), expected);
+    assert_eq!(load(&store, "new").unwrap().state.tail, Offset::new(15));
+    assert!(store.next_id() > load(&store, "new").unwrap().state.core.id);
+}
+
+/// Writes the fixture of the present format. Run it once for a new format, and never again.
+#[test]
+#[ignore = "writes into the source tree"]
+fn write_the_fixture() {
+    let to = fixture("v1");
+    assert!(!to.exists(), "{} is there already", to.display());
+    let dir = tempdir();
+    let options = FileStoreOptions { wal_segment: 4096, map_size: 1 << 20, ..options(dir.path()) };
+    let store = AnyStore::File(FileStore::open(options).unwrap());
+    write_fixture(&store);
+    drop(store);
+    copy(dir.path(), &to);
+    std::fs::remove_file(to.join("store/lock.mdb")).unwrap();
+    std::fs::remove_file(to.join("LOCK")).unwrap();
+}

@@ -1,0 +1,312 @@
+//! A store under test: commits that wait, events in short, and a model of what must be there.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    ops::Range,
+    path::Path,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use durable_streams_engine::store::{
+    AnyStore, Commit, CommitSink, Committed, FileStore, FileStoreOptions, Loaded, LogEpoch,
+    MemoryStore, Purpose, StoreError,
+};
+use durable_streams_protocol::{
+    Appended, ContentType, Created, Expiry, ForkPoint, Offset, Producer, ProducerId, StreamEvent,
+    StreamId, StreamPath, StreamSeq, StreamState, Timestamp,
+};
+use parking_lot::{Condvar, Mutex};
+
+/// Waits for a future without a runtime.
+pub fn wait<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(done) => return done,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+/// A directory in memory where there is one, since simulations sync a lot.
+pub fn tempdir() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.unwrap()
+}
+
+/// Seeds to run: as many as the variable says, or the range that it gives, or `usual`.
+pub fn seeds(variable: &str, usual: u64) -> Range<u64> {
+    let Ok(asked) = std::env::var(variable) else { return 0..usual };
+    match asked.split_once("..") {
+        Some((from, to)) => from.parse().unwrap()..to.parse().unwrap(),
+        None => 0..asked.parse().unwrap(),
+    }
+}
+
+/// Options for tests: small, and no checkpoint unless asked for.
+pub fn options(dir: &Path) -> FileStoreOptions {
+    FileStoreOptions {
+        map_size: 64 << 20,
+        checkpoint_interval: Duration::from_secs(3600),
+        wal_segment: 64 << 10,
+        ..FileStoreOptions::new(dir)
+    }
+}
+
+pub fn memory() -> AnyStore {
+    AnyStore::Memory(MemoryStore::default())
+}
+
+pub fn file(dir: &Path) -> AnyStore {
+    AnyStore::File(FileStore::open(options(dir)).unwrap())
+}
+
+/// Folds the log into the index, for a store that has both.
+pub fn checkpoint(store: &AnyStore) {
+    if let AnyStore::File(file) = store {
+        file.checkpoint().unwrap();
+    }
+}
+
+/// Gives back memory, for a store that keeps some.
+pub fn rest(store: &AnyStore) {
+    if let AnyStore::File(file) = store {
+        file.rest();
+    }
+}
+
+/// Records what became of commits.
+#[derive(Default)]
+pub struct Sink {
+    told: Mutex<Vec<Result<u64, (u64, StoreError)>>>,
+    news: Condvar,
+}
+
+impl CommitSink for Sink {
+    fn committed(&self, version: u64) {
+        self.told.lock().push(Ok(version));
+        self.news.notify_all();
+    }
+
+    fn failed(&self, version: u64, error: StoreError) {
+        self.told.lock().push(Err((version, error)));
+        self.news.notify_all();
+    }
+}
+
+impl Sink {
+    pub fn told(&self) -> Vec<Result<u64, (u64, StoreError)>> {
+        self.told.lock().clone()
+    }
+
+    /// Waits until a version is committed, or one fails.
+    pub fn wait_for(&self, version: u64) -> Result<(), StoreError> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut told = self.told.lock();
+        loop {
+            for news in told.iter() {
+                match news {
+                    Ok(committed) if *committed >= version => return Ok(()),
+                    Err((failed, error)) if *failed == version => return Err(error.clone()),
+                    _ => {}
+                }
+            }
+            assert!(!self.news.wait_until(&mut told, deadline).timed_out(), "no news of {version}");
+        }
+    }
+}
+
+/// Commits one event and waits until it is durable.
+pub fn commit(store: &AnyStore, id: StreamId, event: StreamEvent) -> Result<(), StoreError> {
+    commit_at(store, store.epoch(), id, event)
+}
+
+pub fn commit_at(
+    store: &AnyStore,
+    epoch: LogEpoch,
+    id: StreamId,
+    event: StreamEvent,
+) -> Result<(), StoreError> {
+    let sink = Arc::new(Sink::default());
+    let commit = Commit { id, event, epoch, version: 1, sink: sink.clone() };
+    match store.commit(commit)? {
+        Committed::Now => Ok(()),
+        Committed::Queued => sink.wait_for(1),
+    }
+}
+
+pub fn path(text: &str) -> StreamPath {
+    StreamPath::new(text).unwrap()
+}
+
+pub fn at(millis: u64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+pub fn created(text: &str, data: &str) -> Created {
+    Created {
+        at: at(1),
+        path: path(text),
+        content_type: ContentType::default(),
+        expiry: Expiry::Never,
+        expiry_inherited: false,
+        fork: None,
+        closed: false,
+        data: Bytes::copy_from_slice(data.as_bytes()),
+    }
+}
+
+pub fn appended(data: &[u8]) -> Appended {
+    Appended {
+        at: at(2),
+        data: Bytes::copy_from_slice(data),
+        producer: None,
+        stream_seq: None,
+        close: false,
+    }
+}
+
+pub fn producer(id: &str, epoch: u64, seq: u64) -> Producer {
+    Producer { id: ProducerId::new(id).unwrap(), epoch, seq }
+}
+
+pub fn stream_seq(text: &str) -> StreamSeq {
+    StreamSeq::new(text).unwrap()
+}
+
+pub fn fork_of(source: &Loaded, position: u64) -> ForkPoint {
+    let position = Offset::new(position);
+    ForkPoint {
+        source: source.state.core.id,
+        source_path: source.state.core.path.clone(),
+        position,
+        requested: None,
+        sub_offset: 0,
+        ancestors: source.state.core.ancestors_up_to(position),
+    }
+}
+
+/// Creates a stream and gives its id.
+pub fn create(store: &AnyStore, created: Created) -> StreamId {
+    let id = store.next_id();
+    commit(store, id, StreamEvent::Created(Box::new(created))).unwrap();
+    id
+}
+
+pub fn append(store: &AnyStore, id: StreamId, data: &[u8]) {
+    commit(store, id, StreamEvent::Appended(appended(data))).unwrap();
+}
+
+pub fn load(store: &AnyStore, text: &str) -> Option<Loaded> {
+    wait(store.load(&path(text), Purpose::Look)).unwrap()
+}
+
+/// All own bytes of a stream, read in windows of `window` bytes.
+pub fn read_all(store: &AnyStore, state: &StreamState, window: usize) -> Vec<u8> {
+    let mut at = state.core.own_start();
+    let mut all = Vec::new();
+    while at < state.tail {
+        let pieces = wait(store.read(state.core.id, at, state.tail, window)).unwrap();
+        let got: usize = pieces.iter().map(Bytes::len).sum();
+        assert!(got > 0, "nothing at {at} although the tail is {}", state.tail);
+        assert!(got <= window, "{got} bytes in a window of {window}");
+        pieces.iter().for_each(|piece| all.extend_from_slice(piece));
+        at = at.advance(got as u64);
+    }
+    all
+}
+
+/// What must be there: the same events, folded by the protocol itself.
+#[derive(Clone, Default)]
+pub struct Model {
+    pub streams: BTreeMap<StreamId, (StreamState, Vec<u8>)>,
+}
+
+impl Model {
+    pub fn apply(&mut self, id: StreamId, event: &StreamEvent) {
+        match event {
+            StreamEvent::Created(created) => {
+                let state = StreamState::created(id, created);
+                self.streams.insert(id, (state, created.data.to_vec()));
+            }
+            StreamEvent::Deleted { .. } => {
+                self.streams.remove(&id);
+            }
+            StreamEvent::Appended(_)
+            | StreamEvent::Touched { .. }
+            | StreamEvent::SoftDeleted { .. } => {
+                if let Some((state, bytes)) = self.streams.get_mut(&id) {
+                    state.apply(event);
+                    bytes.extend_from_slice(event.data().map_or(&[], |data| data));
+                }
+            }
+        }
+    }
+
+    pub fn forks(&self, source: StreamId) -> Vec<StreamId> {
+        let of = |state: &StreamState| state.core.fork.as_ref().map(|fork| fork.source);
+        let forks = self.streams.iter().filter(|(_, (state, _))| of(state) == Some(source));
+        forks.map(|(id, _)| *id).collect()
+    }
+
+    /// Compares everything a store shows with what must be there.
+    pub fn check(&self, store: &AnyStore) -> Result<(), String> {
+        let mut paths: Vec<_> =
+            self.streams.values().map(|(state, _)| state.core.path.clone()).collect();
+        paths.sort();
+        same("list", &wait(store.list(None, usize::MAX)).unwrap(), &paths)?;
+        same("number of streams", &store.stats().streams, &(paths.len() as u64))?;
+        for (id, (state, bytes)) in &self.streams {
+            let path = &state.core.path;
+            // What is loaded to be read may be kept in memory.
+            let purpose = if id.0 % 3 == 0 { Purpose::Look } else { Purpose::Read };
+            let Some(mut loaded) = wait(store.load(path, purpose)).unwrap() else {
+                return Err(format!("{path} is gone"));
+            };
+            loaded.forks.sort_unstable();
+            same("state", &loaded.state, state)?;
+            same(&format!("forks of {path}"), &loaded.forks, &self.forks(*id))?;
+            if &read_all(store, state, 5000) != bytes {
+                return Err(format!("the bytes of {path} differ"));
+            }
+        }
+        for now in [0, 500, 1_000_000_000] {
+            let mut due = wait(store.due(at(now), usize::MAX)).unwrap();
+            due.sort();
+            let is_due = |state: &StreamState| {
+                if state.soft_deleted {
+                    self.forks(state.core.id).is_empty()
+                } else {
+                    state.is_expired(at(now))
+                }
+            };
+            let mut expected: Vec<_> = self.streams.values().map(|(state, _)| state).collect();
+            expected.retain(|state| is_due(state));
+            let mut expected: Vec<_> = expected.iter().map(|s| s.core.path.clone()).collect();
+            expected.sort();
+            same(&format!("due at {now}"), &due, &expected)?;
+        }
+        Ok(())
+    }
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, got: &T, expected: &T) -> Result<(), String> {
+    if got == expected {
+        return Ok(());
+    }
+    Err(format!("{what}: there is {got:?}\n  but should be {expected:?}"))
+}

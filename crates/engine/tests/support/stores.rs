@@ -1,0 +1,74 @@
+//! The one list of stores that every test of streams runs on.
+
+use std::any::Any;
+
+use durable_streams_engine::store::{AnyStore, FileStore, FileStoreOptions, MemoryStore};
+
+/// A kind of store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    Memory,
+    File,
+}
+
+/// A store, and what must live as long as it does.
+pub struct Opened {
+    pub store: AnyStore,
+    directory: Option<tempfile::TempDir>,
+}
+
+impl Opened {
+    /// The store, and the rest to be kept until the end.
+    pub fn into_parts(self) -> (AnyStore, Box<dyn Any + Send>) {
+        (self.store, Box::new(self.directory))
+    }
+}
+
+impl StoreKind {
+    /// For tests that loop instead of using [`for_each_store`].
+    pub const ALL: &[StoreKind] = &[StoreKind::Memory, StoreKind::File];
+
+    /// A new, empty store.
+    pub fn open(self) -> Opened {
+        self.open_with(|_| {})
+    }
+
+    /// The same with a say in how files are kept.
+    pub fn open_with(self, change: impl FnOnce(&mut FileStoreOptions)) -> Opened {
+        match self {
+            StoreKind::Memory => {
+                Opened { store: AnyStore::Memory(MemoryStore::default()), directory: None }
+            }
+            StoreKind::File => {
+                let directory = tempfile::tempdir().unwrap();
+                let mut options = FileStoreOptions::new(directory.path());
+                // Hundreds of these are open at once.
+                options.map_size = 1 << 30;
+                options.wal_segment = 1 << 20;
+                change(&mut options);
+                let store = AnyStore::File(FileStore::open(options).unwrap());
+                Opened { store, directory: Some(directory) }
+            }
+        }
+    }
+}
+
+/// Makes a test of each named `async fn(StoreKind)`, once for every store: `name::memory` and so on.
+#[allow(unused_macros, reason = "not every test binary tests streams")]
+macro_rules! for_each_store {
+    ($($name:ident),+ $(,)?) => { $(
+        mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn memory() {
+                super::$name(crate::support::StoreKind::Memory).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn file() {
+                super::$name(crate::support::StoreKind::File).await;
+            }
+        }
+    )+ };
+}
+#[allow(unused_imports, reason = "not every test binary tests streams")]
+pub(crate) use for_each_store;

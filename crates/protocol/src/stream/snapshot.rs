@@ -1,0 +1,109 @@
+//! The stored form of a stream's state, producers apart: they are stored one by one, so that a stream
+//! with many of them stays cheap to save.
+//!
+//! # Encoding
+//! `u8` format (1); text path; text content type; `u8` expiry kind and `u64` value; `u8` flags (1 closed,
+//! 2 expiry inherited, 4 soft-deleted); option fork; `u64` tail; `u64` touched; option closing producer;
+//! option text Stream-Seq. Types as in `codec`, parts as in `event`.
+//!
+//! A producer's state is `u64` epoch, `u64` last sequence number; its id is the key it is stored under.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{Closure, StreamCore, StreamId, StreamState};
+use crate::{
+    DecodeError, ProducerState, Timestamp,
+    codec::{Reader, put_option, put_text, put_u64},
+    event::{
+        put_expiry, put_fork, put_producer, read_content_type, read_expiry, read_flags, read_fork,
+        read_offset, read_path, read_producer, read_stream_seq,
+    },
+};
+
+const FORMAT: u8 = 1;
+
+impl StreamState {
+    /// Appends the stored form, without producers.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let core = &self.core;
+        out.push(FORMAT);
+        put_text(out, core.path.as_str());
+        put_text(out, core.content_type.as_str());
+        put_expiry(out, core.expiry);
+        out.push(
+            u8::from(self.closed.is_some())
+                | u8::from(core.expiry_inherited) << 1
+                | u8::from(self.soft_deleted) << 2,
+        );
+        put_option(out, core.fork.as_ref(), put_fork);
+        put_u64(out, self.tail.position());
+        put_u64(out, self.touched.millis());
+        put_option(out, self.closed.as_ref().and_then(|c| c.by.as_ref()), put_producer);
+        put_option(out, self.stream_seq.as_ref(), |out, seq| put_text(out, seq.as_str()));
+    }
+
+    /// The reverse of [`encode`](Self::encode); the producers are empty.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything that `encode` cannot give.
+    pub fn decode(id: StreamId, stored: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(stored);
+        if reader.u8("snapshot format")? != FORMAT {
+            return Err(DecodeError { what: "snapshot format" });
+        }
+        let path = read_path(&mut reader)?;
+        let content_type = read_content_type(&mut reader)?;
+        let expiry = read_expiry(&mut reader)?;
+        let flags = read_flags(&mut reader, 7, "snapshot flags")?;
+        let fork = reader.option("fork", read_fork)?;
+        let tail = read_offset(&mut reader, "tail")?;
+        let touched = Timestamp::from_millis(reader.u64("touched")?);
+        let by = reader.option("closing producer", read_producer)?;
+        if flags & 1 == 0 && by.is_some() {
+            return Err(DecodeError { what: "closing producer" });
+        }
+        let stream_seq = reader.option("Stream-Seq", read_stream_seq)?;
+        reader.finish("bytes after a snapshot")?;
+        Ok(StreamState {
+            core: Arc::new(StreamCore {
+                id,
+                path,
+                content_type,
+                expiry,
+                expiry_inherited: flags & 2 != 0,
+                fork,
+            }),
+            tail,
+            closed: (flags & 1 != 0).then_some(Closure { by }),
+            stream_seq,
+            touched,
+            soft_deleted: flags & 4 != 0,
+            producers: HashMap::new(),
+        })
+    }
+}
+
+impl ProducerState {
+    /// The stored form.
+    pub fn encode(self) -> [u8; 16] {
+        let mut out = [0; 16];
+        let (epoch, seq) = out.split_at_mut(8);
+        epoch.copy_from_slice(&self.epoch.to_le_bytes());
+        seq.copy_from_slice(&self.last_seq.to_le_bytes());
+        out
+    }
+
+    /// The reverse of [`encode`](Self::encode).
+    ///
+    /// # Errors
+    /// [`DecodeError`] when it is not 16 bytes.
+    pub fn decode(stored: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(stored);
+        let state = ProducerState {
+            epoch: reader.u64("producer epoch")?,
+            last_seq: reader.u64("producer sequence")?,
+        };
+        reader.finish("bytes after a producer")?;
+        Ok(state)
+    }
+}

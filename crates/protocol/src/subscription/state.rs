@@ -1,0 +1,298 @@
+//! One subscription: what its log says, and what the streams look like now.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    DeliveryConfig, LinkInfo, LinkRecord, Retry, StreamInfo, SubscriptionConfig, SubscriptionEvent,
+    SubscriptionId,
+    link::{Cursor, Link, Live},
+    wake::{Phase, Wake},
+};
+use crate::{StreamPath, Timestamp};
+
+/// Links in one event of a rewritten log.
+const LINKS_PER_EVENT: usize = 500;
+
+/// See the module of subscriptions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    id: SubscriptionId,
+    config: SubscriptionConfig,
+    created_at: Timestamp,
+    base_url: String,
+    ready: bool,
+    pub(super) links: BTreeMap<StreamPath, Link>,
+    /// Paths of links that are pending, kept so that nobody looks through 100,000 links.
+    pub(super) pending: BTreeSet<StreamPath>,
+    pub(super) generation: u64,
+    pub(super) wake: Option<Wake>,
+    pub(super) retry: Option<Retry>,
+}
+
+impl Subscription {
+    /// Folds a log; `None` when it is not a whole one.
+    pub fn replay(events: impl IntoIterator<Item = SubscriptionEvent>) -> Option<Self> {
+        let mut events = events.into_iter();
+        let SubscriptionEvent::Created { at, id, config, base_url } = events.next()? else {
+            return None;
+        };
+        let mut subscription = Subscription {
+            id,
+            config,
+            created_at: at,
+            base_url,
+            ready: false,
+            links: BTreeMap::new(),
+            pending: BTreeSet::new(),
+            generation: 0,
+            wake: None,
+            retry: None,
+        };
+        events.for_each(|event| subscription.apply(&event));
+        subscription.ready.then_some(subscription)
+    }
+
+    /// Folds one committed event in.
+    pub fn apply(&mut self, event: &SubscriptionEvent) {
+        match event {
+            SubscriptionEvent::Created { .. } => {}
+            SubscriptionEvent::Ready => self.ready = true,
+            SubscriptionEvent::Linked { links } => links.iter().for_each(|link| self.link_in(link)),
+            SubscriptionEvent::Unlinked { paths } => {
+                paths.iter().for_each(|path| self.unlink_in(path));
+            }
+            SubscriptionEvent::Woken { generation, wake_id, lease_until } => {
+                let phase = match self.config.delivery {
+                    DeliveryConfig::Webhook { .. } => Phase::Delivering,
+                    DeliveryConfig::PullWake { .. } => Phase::Unannounced,
+                };
+                self.generation = *generation;
+                self.wake = Some(Wake { id: wake_id.clone(), phase, lease_until: *lease_until });
+            }
+            SubscriptionEvent::Redelivering { lease_until } => {
+                self.advance(Phase::Delivering, Some(*lease_until));
+            }
+            SubscriptionEvent::Delivered => {
+                self.advance(Phase::Delivered, None);
+                self.retry = None;
+            }
+            SubscriptionEvent::DeliveryFailed { refused, retry } => {
+                self.advance(Phase::Failed { refused: *refused }, None);
+                self.retry = Some(*retry);
+            }
+            SubscriptionEvent::Announced => {
+                self.advance(Phase::Announced, None);
+                self.retry = None;
+            }
+            SubscriptionEvent::AnnounceFailed { retry } => {
+                self.advance(Phase::Unannounced, None);
+                self.retry = Some(*retry);
+            }
+            SubscriptionEvent::Claimed { worker, lease_until } => {
+                self.advance(Phase::Claimed { worker: worker.clone() }, Some(*lease_until));
+                self.retry = None;
+            }
+            SubscriptionEvent::Acked { links, lease_until } => {
+                links.iter().for_each(|link| self.ack_in(link));
+                if let (Some(wake), Some(lease_until)) = (&mut self.wake, lease_until) {
+                    wake.lease_until = Some(*lease_until);
+                }
+            }
+            SubscriptionEvent::Ended { reason } => {
+                self.wake = None;
+                if *reason == super::EndReason::Done {
+                    self.retry = None;
+                }
+            }
+            SubscriptionEvent::Restored { generation, wake, retry } => {
+                self.generation = *generation;
+                self.wake.clone_from(wake);
+                self.retry = *retry;
+            }
+        }
+    }
+
+    fn advance(&mut self, phase: Phase, lease_until: Option<Timestamp>) {
+        if let Some(wake) = &mut self.wake {
+            wake.phase = phase;
+            wake.lease_until = lease_until.or(wake.lease_until);
+        }
+    }
+
+    fn link_in(&mut self, record: &LinkRecord) {
+        let link = self.links.entry(record.path.clone()).or_default();
+        link.explicit |= record.explicit;
+        self.ack_in(record);
+        self.mark(&record.path);
+    }
+
+    /// Depends on nothing but the log: whether a stream is there is not known while a log is replayed.
+    fn unlink_in(&mut self, path: &StreamPath) {
+        if self.config.matches(path) {
+            if let Some(link) = self.links.get_mut(path) {
+                link.explicit = false;
+            }
+        } else {
+            self.links.remove(path);
+        }
+        self.mark(path);
+    }
+
+    fn ack_in(&mut self, record: &LinkRecord) {
+        let Some((stream, acked)) = record.cursor else { return };
+        let link = self.links.entry(record.path.clone()).or_default();
+        let before = link.cursor.filter(|cursor| cursor.stream == stream);
+        let acked = before.map_or(acked, |cursor| cursor.acked.max(acked));
+        link.cursor = Some(Cursor { stream, acked });
+        self.mark(&record.path);
+    }
+
+    /// Takes in what is at a path now. Changes nothing that is stored: a stream that the pattern matches
+    /// and the log does not name was created after the subscription, so its cursor is zero.
+    pub fn observe(&mut self, path: &StreamPath, live: Option<Live>) {
+        match self.links.get_mut(path) {
+            Some(link) => {
+                // News may be older than what is known; the tail of one stream only grows.
+                let known =
+                    link.live.filter(|known| live.is_some_and(|l| l.stream == known.stream));
+                link.live = live.map(|live| Live {
+                    tail: known.map_or(live.tail, |k| k.tail.max(live.tail)),
+                    ..live
+                });
+            }
+            None if live.is_some() && self.config.matches(path) => {
+                self.links.insert(path.clone(), Link { live, ..Link::default() });
+            }
+            None => return,
+        }
+        self.settle(path);
+    }
+
+    /// Forgets a link that nothing holds any more, or notes whether it is pending.
+    fn settle(&mut self, path: &StreamPath) {
+        let Some(link) = self.links.get(path) else { return };
+        if !link.explicit && (link.live.is_none() || !self.config.matches(path)) {
+            self.links.remove(path);
+        }
+        self.mark(path);
+    }
+
+    fn mark(&mut self, path: &StreamPath) {
+        if self.links.get(path).is_some_and(Link::is_pending) {
+            self.pending.insert(path.clone());
+        } else {
+            self.pending.remove(path);
+        }
+    }
+
+    /// The events of a log that says the same in fewer words.
+    pub fn rewritten(&self) -> Vec<SubscriptionEvent> {
+        let records: Vec<LinkRecord> =
+            self.links.iter().filter_map(|(path, link)| link.record(path)).collect();
+        let mut events = vec![SubscriptionEvent::Created {
+            at: self.created_at,
+            id: self.id.clone(),
+            config: self.config.clone(),
+            base_url: self.base_url.clone(),
+        }];
+        events.extend(
+            records
+                .chunks(LINKS_PER_EVENT)
+                .map(|links| SubscriptionEvent::Linked { links: links.to_vec() }),
+        );
+        events.push(SubscriptionEvent::Restored {
+            generation: self.generation,
+            wake: self.wake.clone(),
+            retry: self.retry,
+        });
+        events.push(SubscriptionEvent::Ready);
+        events
+    }
+
+    /// The id.
+    pub fn id(&self) -> &SubscriptionId {
+        &self.id
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &SubscriptionConfig {
+        &self.config
+    }
+
+    /// When it was created.
+    pub fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    /// The URL of the stream route as its creator reached it.
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    /// The last generation; zero before the first wake.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The wake in flight.
+    pub fn wake(&self) -> Option<&Wake> {
+        self.wake.as_ref()
+    }
+
+    /// The retry that is scheduled after failures.
+    pub fn retry(&self) -> Option<Retry> {
+        self.retry
+    }
+
+    /// `active`, or `failed` while a retry is scheduled (§6.3).
+    pub fn status(&self) -> &'static str {
+        if self.retry.is_some() { "failed" } else { "active" }
+    }
+
+    /// Whether any linked stream has work.
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// The first stream with work, in path order.
+    pub fn first_pending(&self) -> Option<&StreamPath> {
+        self.pending.first()
+    }
+
+    /// One link.
+    pub fn link(&self, path: &StreamPath) -> Option<&Link> {
+        self.links.get(path)
+    }
+
+    /// Paths of all links.
+    pub fn linked_paths(&self) -> impl Iterator<Item = &StreamPath> {
+        self.links.keys()
+    }
+
+    /// All links, in path order.
+    pub fn link_infos(&self) -> Vec<LinkInfo> {
+        self.links
+            .iter()
+            .map(|(path, link)| LinkInfo {
+                path: path.clone(),
+                link_type: link.link_type(),
+                acked_offset: link.acked(),
+            })
+            .collect()
+    }
+
+    /// At most `max` links as a wake shows them, those with work first.
+    pub fn stream_infos(&self, max: usize) -> Vec<StreamInfo> {
+        let pending = self.pending.iter().filter_map(|path| Some((path, self.links.get(path)?)));
+        let idle = self.links.iter().filter(|(_, link)| !link.is_pending());
+        let infos = pending.chain(idle).take(max).map(|(path, link)| StreamInfo {
+            path: path.clone(),
+            link_type: link.link_type(),
+            acked_offset: link.acked(),
+            tail_offset: link.tail(),
+            has_pending: link.is_pending(),
+            stream: link.live.map(|live| live.stream),
+        });
+        infos.collect()
+    }
+}

@@ -1,0 +1,138 @@
+//! Callback and claim tokens (§12.9): `<claims>.<mac>`, both base64url; the MAC is HMAC-SHA256.
+//!
+//! A token is good for one wake of one subscription. It proves only that this server issued it; whether
+//! the wake is still the current one is for the subscription to say.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
+use ring::hmac;
+use serde::{Deserialize, Serialize};
+
+use super::{SubscriptionId, WakeId};
+use crate::Timestamp;
+
+/// How long a token is good for, milliseconds. It bounds how long a worker can keep one wake alive by
+/// heartbeats.
+pub(super) const TOKEN_LIFE_MILLIS: u64 = 24 * 60 * 60 * 1000;
+
+/// Longest token that is looked at, bytes.
+const MAX_TOKEN_BYTES: usize = 4096;
+
+/// What a token is good for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// The subscription.
+    #[serde(rename = "sub")]
+    pub subscription: SubscriptionId,
+    /// The generation.
+    #[serde(rename = "gen")]
+    pub generation: u64,
+    /// The wake.
+    pub wake: WakeId,
+    /// When it ends.
+    #[serde(rename = "exp")]
+    pub expires: Timestamp,
+}
+
+/// Why a token is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenError {
+    /// Not signed with this key, for another subscription, or no token at all.
+    Invalid,
+    /// Past its time.
+    Expired,
+}
+
+/// The secret that signs tokens.
+pub struct TokenKey(hmac::Key);
+
+impl TokenKey {
+    /// A key from 32 secret bytes.
+    pub fn new(secret: &[u8; 32]) -> Self {
+        TokenKey(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// Issues a token at `now` for one wake.
+    pub fn issue(
+        &self,
+        subscription: &SubscriptionId,
+        generation: u64,
+        wake: &WakeId,
+        now: Timestamp,
+    ) -> String {
+        let claims = Claims {
+            subscription: subscription.clone(),
+            generation,
+            wake: wake.clone(),
+            expires: Timestamp::from_millis(now.millis().saturating_add(TOKEN_LIFE_MILLIS)),
+        };
+        let payload = BASE64URL.encode(super::json(&claims));
+        let mac = hmac::sign(&self.0, payload.as_bytes());
+        format!("{payload}.{}", BASE64URL.encode(mac.as_ref()))
+    }
+
+    /// Checks a token; the MAC is compared in constant time, before anything else is believed.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn verify(
+        &self,
+        token: &str,
+        subscription: &SubscriptionId,
+        now: Timestamp,
+    ) -> Result<Claims, TokenError> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(TokenError::Invalid);
+        }
+        let (payload, mac) = token.split_once('.').ok_or(TokenError::Invalid)?;
+        let mac = BASE64URL.decode(mac).map_err(|_| TokenError::Invalid)?;
+        hmac::verify(&self.0, payload.as_bytes(), &mac).map_err(|_| TokenError::Invalid)?;
+        let claims = BASE64URL.decode(payload).map_err(|_| TokenError::Invalid)?;
+        let claims: Claims = serde_json::from_slice(&claims).map_err(|_| TokenError::Invalid)?;
+        if claims.subscription != *subscription {
+            return Err(TokenError::Invalid);
+        }
+        if claims.expires <= now {
+            return Err(TokenError::Expired);
+        }
+        Ok(claims)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> SubscriptionId {
+        SubscriptionId::new(text).unwrap()
+    }
+
+    #[test]
+    fn a_token_is_good_for_its_subscription_and_time_only() {
+        let key = TokenKey::new(&[7; 32]);
+        let now = Timestamp::from_millis(1_000);
+        let wake = WakeId::from_random([1; 12]);
+        let token = key.issue(&id("a"), 3, &wake, now);
+        let claims = key.verify(&token, &id("a"), now).unwrap();
+        assert_eq!((claims.generation, &claims.wake), (3, &wake));
+        assert_eq!(key.verify(&token, &id("b"), now), Err(TokenError::Invalid));
+        let end = Timestamp::from_millis(1_000 + TOKEN_LIFE_MILLIS);
+        assert_eq!(key.verify(&token, &id("a"), end), Err(TokenError::Expired));
+        assert_eq!(TokenKey::new(&[8; 32]).verify(&token, &id("a"), now), Err(TokenError::Invalid));
+    }
+
+    #[test]
+    fn every_changed_byte_is_noticed() {
+        let key = TokenKey::new(&[7; 32]);
+        let now = Timestamp::from_millis(1_000);
+        let token = key.issue(&id("a"), 3, &WakeId::from_random([1; 12]), now);
+        for at in 0..token.len() {
+            let mut bytes = token.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(bytes).unwrap();
+            assert_eq!(key.verify(&changed, &id("a"), now), Err(TokenError::Invalid), "byte {at}");
+        }
+        for bad in ["", ".", "a.b", "no-dot", "e30.e30"] {
+            assert_eq!(key.verify(bad, &id("a"), now), Err(TokenError::Invalid));
+        }
+    }
+}
