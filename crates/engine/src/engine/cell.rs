@@ -241,22 +241,19 @@ impl Inner {
     }
 
     fn apply(&mut self, id: StreamId, event: &StreamEvent) {
-        match (event, &mut self.assigned) {
-            (StreamEvent::Created(created), assigned) => {
-                *assigned = Some(StreamState::created(id, created));
-                self.stored_touch = created.at;
-                self.forks.clear();
+        match event {
+            StreamEvent::Created(_) => self.forks.clear(),
+            // Readers see the stream until its removal is durable, but not beyond its time.
+            StreamEvent::Deleted { .. } => {
+                self.durable.deadline = self.assigned.as_ref().and_then(StreamState::deadline);
             }
-            (StreamEvent::Deleted { .. }, assigned) => {
-                // Readers see the stream until its removal is durable, but not beyond its time.
-                let deadline = assigned.take().and_then(|state| state.deadline());
-                self.durable.deadline = deadline;
-            }
-            (event, Some(state)) => {
-                state.apply(event);
-                self.stored_touch = state.touched;
-            }
-            (_, None) => {}
+            StreamEvent::Appended(_)
+            | StreamEvent::Touched { .. }
+            | StreamEvent::SoftDeleted { .. } => {}
+        }
+        self.assigned = StreamState::fold(self.assigned.take(), id, event);
+        if let Some(state) = &self.assigned {
+            self.stored_touch = state.touched;
         }
     }
 

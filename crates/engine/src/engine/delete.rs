@@ -158,9 +158,9 @@ impl Engine {
     }
 }
 
-/// Expired and not yet marked so, or soft-deleted without forks.
+/// Whether the assigned stream is due, its live readers considered: they keep it, unless it is soft-deleted.
 fn is_due(inner: &Inner, now: Timestamp) -> bool {
     inner.assigned.as_ref().is_some_and(|state| {
-        if state.soft_deleted { inner.forks.is_empty() } else { inner.is_expired(now) }
+        state.is_due(!inner.forks.is_empty(), now) && (state.soft_deleted || inner.is_expired(now))
     })
 }

@@ -84,7 +84,7 @@ impl MemoryStore {
                 if let Some(fork) = &created.fork {
                     index.forks.entry(fork.source).or_default().insert(id);
                 }
-                if let Some(deadline) = state.deadline() {
+                if let Some(deadline) = state.due_at() {
                     index.deadlines.insert((deadline, id));
                 }
                 let mut chunks = Chunks::default();
@@ -106,9 +106,9 @@ impl MemoryStore {
             stream.chunks.push(stream.state.tail, appended.data.clone());
             self.bytes.fetch_add(appended.data.len() as u64, Ordering::Relaxed);
         }
-        let before = due_at(&stream.state);
+        let before = stream.state.due_at();
         stream.state.apply(event);
-        let after = due_at(&stream.state);
+        let after = stream.state.due_at();
         drop(shard);
         if before != after {
             let mut index = self.index.lock();
@@ -124,7 +124,7 @@ impl MemoryStore {
         if index.paths.get(&core.path) == Some(&id) {
             index.paths.remove(&core.path);
         }
-        if let Some(deadline) = due_at(&stream.state) {
+        if let Some(deadline) = stream.state.due_at() {
             index.deadlines.remove(&(deadline, id));
         }
         if let Some(fork) = &core.fork
@@ -146,11 +146,12 @@ impl MemoryStore {
     pub(super) fn due(&self, now: Timestamp, max: usize) -> Vec<StreamPath> {
         let index = self.index.lock();
         let due = index.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
-        due.filter(|(deadline, id)| {
-            *deadline > Timestamp::default() || !index.forks.contains_key(id)
+        due.filter_map(|(_, id)| {
+            let shard = self.shard(*id).read();
+            let state = &shard.get(id)?.state;
+            state.is_due(index.forks.contains_key(id), now).then(|| state.core.path.clone())
         })
         .take(max)
-        .filter_map(|(_, id)| Some(self.shard(*id).read().get(id)?.state.core.path.clone()))
         .collect()
     }
 
@@ -171,11 +172,6 @@ impl MemoryStore {
             bytes: self.bytes.load(Ordering::Relaxed),
         }
     }
-}
-
-/// When the sweeper should look at a stream: at its deadline, or at once when soft-deleted.
-fn due_at(state: &StreamState) -> Option<Timestamp> {
-    if state.soft_deleted { Some(Timestamp::default()) } else { state.deadline() }
 }
 
 impl Chunks {

@@ -238,22 +238,11 @@ pub struct Model {
 
 impl Model {
     pub fn apply(&mut self, id: StreamId, event: &StreamEvent) {
-        match event {
-            StreamEvent::Created(created) => {
-                let state = StreamState::created(id, created);
-                self.streams.insert(id, (state, created.data.to_vec()));
-            }
-            StreamEvent::Deleted { .. } => {
-                self.streams.remove(&id);
-            }
-            StreamEvent::Appended(_)
-            | StreamEvent::Touched { .. }
-            | StreamEvent::SoftDeleted { .. } => {
-                if let Some((state, bytes)) = self.streams.get_mut(&id) {
-                    state.apply(event);
-                    bytes.extend_from_slice(event.data().map_or(&[], |data| data));
-                }
-            }
+        let (state, mut bytes) = self.streams.remove(&id).unzip();
+        if let Some(state) = StreamState::fold(state, id, event) {
+            let bytes = bytes.get_or_insert_default();
+            bytes.extend_from_slice(event.data().map_or(&[], |data| data));
+            self.streams.insert(id, (state, std::mem::take(bytes)));
         }
     }
 

@@ -1,10 +1,11 @@
 //! The state of one stream: what it is, and how an event changes it.
 //!
-//! `decide` functions (`create`, `append`) judge a command and change nothing; [`StreamState::apply`] folds
+//! `decide` functions (`create`, `append`) judge a command and change nothing; [`StreamState::fold`] folds
 //! in an event that was decided, live and in recovery alike.
 
 mod append;
 mod create;
+mod fold;
 mod snapshot;
 
 use std::{collections::HashMap, sync::Arc};
@@ -13,8 +14,8 @@ pub use append::AppendOutcome;
 pub use create::{CreateOutcome, ForkSource};
 
 use super::{
-    ContentType, Created, Expiry, ForkPoint, Offset, Producer, ProducerId, ProducerState,
-    StreamEvent, StreamPath, StreamSeq, Timestamp,
+    ContentType, Expiry, ForkPoint, Offset, Producer, ProducerId, ProducerState, StreamEvent,
+    StreamPath, StreamSeq, Timestamp,
 };
 
 /// The internal, never reused name of a stream. A path that is created anew gets a new id.
@@ -74,66 +75,6 @@ pub enum Decision<T> {
     Commit(StreamEvent, T),
     /// Answer.
     Reply(T),
-}
-
-impl StreamState {
-    /// The state right after the creation of stream `id`.
-    pub fn created(id: StreamId, created: &Created) -> Self {
-        let start = created.fork.as_ref().map_or(Offset::ZERO, |fork| fork.position);
-        StreamState {
-            core: Arc::new(StreamCore {
-                id,
-                path: created.path.clone(),
-                content_type: created.content_type.clone(),
-                expiry: created.expiry,
-                expiry_inherited: created.expiry_inherited,
-                fork: created.fork.clone(),
-            }),
-            tail: start.advance(created.data.len() as u64),
-            closed: created.closed.then_some(Closure { by: None }),
-            stream_seq: None,
-            touched: created.at,
-            soft_deleted: false,
-            producers: HashMap::new(),
-        }
-    }
-
-    /// Folds in an event of this stream. `Created` and `Deleted` begin and end a state and change none.
-    pub fn apply(&mut self, event: &StreamEvent) {
-        match event {
-            StreamEvent::Created(_) | StreamEvent::Deleted { .. } => {}
-            StreamEvent::Appended(appended) => {
-                self.tail = self.tail.advance(appended.data.len() as u64);
-                self.touched = self.touched.max(appended.at);
-                if let Some(seq) = &appended.stream_seq {
-                    self.stream_seq = Some(seq.clone());
-                }
-                if let Some(producer) = &appended.producer {
-                    match self.producers.get_mut(&producer.id) {
-                        Some(known) => *known = producer.accepted(),
-                        None => {
-                            self.producers.insert(producer.id.clone(), producer.accepted());
-                        }
-                    }
-                }
-                if appended.close {
-                    self.closed = Some(Closure { by: appended.producer.clone() });
-                }
-            }
-            StreamEvent::Touched { at } => self.touched = self.touched.max(*at),
-            StreamEvent::SoftDeleted { .. } => self.soft_deleted = true,
-        }
-    }
-
-    /// The moment from which the stream is gone.
-    pub fn deadline(&self) -> Option<Timestamp> {
-        self.core.expiry.deadline(self.touched)
-    }
-
-    /// Whether the stream is gone at `now` (§5.1).
-    pub fn is_expired(&self, now: Timestamp) -> bool {
-        self.deadline().is_some_and(|deadline| deadline <= now)
-    }
 }
 
 impl StreamCore {

@@ -10,7 +10,6 @@ use durable_streams_protocol::{Offset, StreamId, StreamPath, StreamState, Timest
 
 use super::{
     index::gate::{Index, Reading},
-    names,
     recent::{Begin, Recent, Settled},
     wal::Lsn,
 };
@@ -136,7 +135,7 @@ impl Lookup<'_> {
             let mut consider = |id: StreamId| -> Result<bool, Missed> {
                 if seen.insert(id)
                     && let Some(state) = look.state(id, false)?
-                    && names::is_due(&state, &look.forks(id)?, now)
+                    && state.is_due(!look.forks(id)?.is_empty(), now)
                 {
                     due.push(state.core.path.clone());
                 }

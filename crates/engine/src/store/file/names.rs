@@ -6,7 +6,7 @@ use std::{
     ops::Bound,
 };
 
-use durable_streams_protocol::{StreamEvent, StreamId, StreamPath, StreamState, Timestamp};
+use durable_streams_protocol::{StreamEvent, StreamId, StreamPath, Timestamp};
 use rustc_hash::FxHashMap;
 
 use super::wal::Lsn;
@@ -138,10 +138,4 @@ impl Names {
         let live = range.filter(|(_, (_, id))| !self.is_deleted(*id));
         live.take(max).map(|(path, _)| path.clone()).collect()
     }
-}
-
-/// Whether the sweeper should look at a stream now. One that is soft-deleted has nothing to wait for but its forks: were
-/// it due by its deadline too, many such would keep the sweeper from all others.
-pub(super) fn is_due(state: &StreamState, forks: &[StreamId], now: Timestamp) -> bool {
-    if state.soft_deleted { forks.is_empty() } else { state.is_expired(now) }
 }

@@ -237,13 +237,7 @@ impl Recent {
         }
         let mut state = base;
         for pending in entry.pending.iter().filter(|pending| pending.lsn > after) {
-            match (&pending.event, &mut state) {
-                (StreamEvent::Created(created), _) => {
-                    state = Some(StreamState::created(id, created));
-                }
-                (event, Some(state)) => state.apply(event),
-                (_, None) => {}
-            }
+            state = StreamState::fold(state, id, &pending.event);
         }
         if let Some(state) = &state {
             entry.hot.ends_at(state.tail);

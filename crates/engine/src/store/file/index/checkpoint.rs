@@ -56,11 +56,6 @@ impl Kept<i64> {
 /// The events of one stream, oldest first.
 pub(in crate::store::file) type Events = Vec<(Lsn, StreamEvent)>;
 
-/// When the sweeper should look at a stream: at its deadline, or at once when soft-deleted.
-pub(in crate::store::file) fn due_at(state: &StreamState) -> Option<Timestamp> {
-    if state.soft_deleted { Some(Timestamp::default()) } else { state.deadline() }
-}
-
 /// A stream's own bytes, without those it inherits.
 pub(in crate::store::file) fn own_len(state: &StreamState) -> u64 {
     state.tail.position().saturating_sub(state.core.own_start().position())
@@ -98,7 +93,7 @@ impl Index {
     pub(in crate::store::file) fn kept(&self) -> Result<Kept<u64>, StoreError> {
         let reading = self.read()?;
         let (mut kept, mut failed) = (Kept::<u64>::default(), None);
-        // Where `due_at` puts them.
+        // Where `StreamState::due_at` puts them.
         reading.each_due(Timestamp::default(), &mut |id| {
             match reading.state(id) {
                 Ok(state) => {
@@ -153,30 +148,19 @@ impl Fold {
         let before = index.state(txn, id)?;
         let mut state = before.clone();
         let mut data = Vec::new();
-        let mut deleted = false;
         for (_, event) in events {
-            match event {
-                StreamEvent::Created(created) => state = Some(StreamState::created(id, created)),
-                StreamEvent::Deleted { .. } => deleted = true,
-                StreamEvent::Appended(_)
-                | StreamEvent::Touched { .. }
-                | StreamEvent::SoftDeleted { .. } => {
-                    if let Some(state) = &mut state {
-                        state.apply(event);
-                    }
-                }
+            if matches!(event, StreamEvent::Deleted { .. }) {
+                self.folded.freed += state.as_ref().map_or(0, own_len);
             }
+            state = StreamState::fold(state, id, event);
             data.extend(event.data());
         }
         self.meta.next_id = self.meta.next_id.max(id.0 + 1);
-        let Some(state) = state else { return Ok(()) };
-        let after = Some(&state).filter(|_| !deleted);
-        self.folded.kept.add(Kept::of(before.as_ref()), Kept::of(after));
-        if deleted {
-            self.folded.freed += own_len(&state);
-            before.map_or(Ok(()), |before| self.remove(index, txn, &before))
-        } else {
-            self.put(index, txn, before.as_ref(), &state, &data)
+        self.folded.kept.add(Kept::of(before.as_ref()), Kept::of(state.as_ref()));
+        match (before, state) {
+            (before, Some(state)) => self.put(index, txn, before.as_ref(), &state, &data),
+            (Some(before), None) => self.remove(index, txn, &before),
+            (None, None) => Ok(()),
         }
     }
 
@@ -201,7 +185,7 @@ impl Fold {
                 index.forks.put(txn, &keys::fork(fork.source, core.id), &[])?;
             }
         }
-        let (was, now) = (before.and_then(due_at), due_at(state));
+        let (was, now) = (before.and_then(StreamState::due_at), state.due_at());
         if was != now {
             if let Some(was) = was {
                 index.deadlines.delete(txn, &keys::deadline(was, core.id))?;
@@ -230,7 +214,7 @@ impl Fold {
         let id = keys::id(core.id);
         index.remove_path(txn, &core.path, core.id)?;
         index.streams.delete(txn, &id)?;
-        if let Some(at) = due_at(before) {
+        if let Some(at) = before.due_at() {
             index.deadlines.delete(txn, &keys::deadline(at, core.id))?;
         }
         if let Some(fork) = &core.fork {

@@ -9,7 +9,6 @@ use std::ops::Bound;
 use durable_streams_protocol::{ProducerId, ProducerState, StreamId, StreamPath, StreamState};
 
 use super::{
-    checkpoint::due_at,
     env::Table,
     gate::Reading,
     keys::{self, Meta},
@@ -180,7 +179,7 @@ impl Check<'_, '_> {
         if index.path_id(&self.reading.txn, &state.core.path).ok().flatten() != Some(id) {
             self.wrong(None, &format!("the path of {name} does not lead to it"));
         }
-        if let Some(at) = due_at(state) {
+        if let Some(at) = state.due_at() {
             self.expected.deadlines += 1;
             if !self.has(index.deadlines, &keys::deadline(at, id))? {
                 self.wrong(None, &format!("the deadline of {name} is missing"));

@@ -1,0 +1,191 @@
+//! How an event changes a stream's state, and when the state's time is up.
+//!
+//! One fold serves the live path, recovery and every store, so that they cannot differ.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{Closure, StreamCore, StreamId, StreamState};
+use crate::{Created, Offset, StreamEvent, Timestamp};
+
+impl StreamState {
+    /// Folds one event of stream `id` into its state: `Created` begins it, `Deleted` ends it (`None`), every
+    /// other event [changes](Self::apply) it. An event of a stream that does not exist changes nothing.
+    #[must_use]
+    pub fn fold(state: Option<Self>, id: StreamId, event: &StreamEvent) -> Option<Self> {
+        match event {
+            StreamEvent::Created(created) => Some(Self::created(id, created)),
+            StreamEvent::Deleted { .. } => None,
+            StreamEvent::Appended(_)
+            | StreamEvent::Touched { .. }
+            | StreamEvent::SoftDeleted { .. } => state.map(|mut state| {
+                state.apply(event);
+                state
+            }),
+        }
+    }
+
+    /// The state right after the creation of stream `id`.
+    pub fn created(id: StreamId, created: &Created) -> Self {
+        let start = created.fork.as_ref().map_or(Offset::ZERO, |fork| fork.position);
+        StreamState {
+            core: Arc::new(StreamCore {
+                id,
+                path: created.path.clone(),
+                content_type: created.content_type.clone(),
+                expiry: created.expiry,
+                expiry_inherited: created.expiry_inherited,
+                fork: created.fork.clone(),
+            }),
+            tail: start.advance(created.data.len() as u64),
+            closed: created.closed.then_some(Closure { by: None }),
+            stream_seq: None,
+            touched: created.at,
+            soft_deleted: false,
+            producers: HashMap::new(),
+        }
+    }
+
+    /// The step of [`fold`](Self::fold) for a stream that exists, for a caller that holds its state in place.
+    /// `Created` and `Deleted` begin and end a state and change none.
+    pub fn apply(&mut self, event: &StreamEvent) {
+        match event {
+            StreamEvent::Created(_) | StreamEvent::Deleted { .. } => {}
+            StreamEvent::Appended(appended) => {
+                self.tail = self.tail.advance(appended.data.len() as u64);
+                self.touched = self.touched.max(appended.at);
+                if let Some(seq) = &appended.stream_seq {
+                    self.stream_seq = Some(seq.clone());
+                }
+                if let Some(producer) = &appended.producer {
+                    match self.producers.get_mut(&producer.id) {
+                        Some(known) => *known = producer.accepted(),
+                        None => {
+                            self.producers.insert(producer.id.clone(), producer.accepted());
+                        }
+                    }
+                }
+                if appended.close {
+                    self.closed = Some(Closure { by: appended.producer.clone() });
+                }
+            }
+            StreamEvent::Touched { at } => self.touched = self.touched.max(*at),
+            StreamEvent::SoftDeleted { .. } => self.soft_deleted = true,
+        }
+    }
+
+    /// The moment from which the stream is gone.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.core.expiry.deadline(self.touched)
+    }
+
+    /// Whether the stream is gone at `now` (§5.1).
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    /// From when the sweeper should look at the stream: its deadline, or 0 (at once) when soft-deleted.
+    pub fn due_at(&self) -> Option<Timestamp> {
+        if self.soft_deleted { Some(Timestamp::default()) } else { self.deadline() }
+    }
+
+    /// Whether the sweeper may remove the stream at `now`: it has expired, or it is soft-deleted and its last
+    /// fork is gone (§4.2).
+    ///
+    /// The deadline of a soft-deleted stream does not count: its forks still read its bytes, and many such
+    /// streams would keep the sweeper from all others.
+    pub fn is_due(&self, has_forks: bool, now: Timestamp) -> bool {
+        if self.soft_deleted { !has_forks } else { self.is_expired(now) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{Appended, ContentType, Expiry, StreamPath};
+
+    const ID: StreamId = StreamId(7);
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    fn created(expiry: Expiry) -> StreamEvent {
+        StreamEvent::Created(Box::new(Created {
+            at: at(1_000),
+            path: StreamPath::new("/a").unwrap(),
+            content_type: ContentType::default(),
+            expiry,
+            expiry_inherited: false,
+            fork: None,
+            closed: false,
+            data: Bytes::from_static(b"ab"),
+        }))
+    }
+
+    fn appended(data: &'static [u8], at: Timestamp, close: bool) -> StreamEvent {
+        let data = Bytes::from_static(data);
+        StreamEvent::Appended(Appended { at, data, producer: None, stream_seq: None, close })
+    }
+
+    fn fold(events: &[StreamEvent]) -> Option<StreamState> {
+        events.iter().fold(None, |state, event| StreamState::fold(state, ID, event))
+    }
+
+    #[test]
+    fn created_begins_a_state_and_deleted_ends_it() {
+        let begun = fold(&[created(Expiry::Never)]).unwrap();
+        assert_eq!((begun.core.id, begun.tail, begun.touched), (ID, Offset::new(2), at(1_000)));
+        let changed = fold(&[created(Expiry::Never), appended(b"cde", at(2_000), true)]).unwrap();
+        assert_eq!((changed.tail, changed.touched), (Offset::new(5), at(2_000)));
+        assert_eq!(changed.closed, Some(Closure { by: None }));
+        let deleted = StreamEvent::Deleted { at: at(3_000) };
+        assert_eq!(fold(&[created(Expiry::Never), deleted.clone()]), None);
+        let anew = fold(&[created(Expiry::Never), deleted, created(Expiry::Ttl(1))]).unwrap();
+        assert_eq!(anew.core.expiry, Expiry::Ttl(1));
+    }
+
+    #[test]
+    fn without_a_stream_an_event_changes_nothing() {
+        let events = [
+            appended(b"a", at(1), true),
+            StreamEvent::Touched { at: at(1) },
+            StreamEvent::SoftDeleted { at: at(1) },
+            StreamEvent::Deleted { at: at(1) },
+        ];
+        for event in events {
+            assert_eq!(fold(std::slice::from_ref(&event)), None, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_touch_counts_and_no_earlier_one() {
+        let touched = |at| StreamEvent::Touched { at };
+        let state =
+            fold(&[created(Expiry::Ttl(2)), touched(at(5_000)), touched(at(4_000))]).unwrap();
+        assert_eq!(state.touched, at(5_000));
+        assert_eq!(state.due_at(), Some(at(7_000)));
+        let state = fold(&[created(Expiry::Ttl(2)), appended(b"a", at(500), false)]).unwrap();
+        assert_eq!(state.touched, at(1_000), "a clock that went back");
+    }
+
+    #[test]
+    fn due_at_its_deadline_or_when_soft_deleted_without_forks() {
+        let never = fold(&[created(Expiry::Never)]).unwrap();
+        assert_eq!(never.due_at(), None);
+        assert!(!never.is_due(false, at(u64::MAX)));
+
+        let ttl = fold(&[created(Expiry::Ttl(2))]).unwrap();
+        for has_forks in [false, true] {
+            assert!(!ttl.is_due(has_forks, at(2_999)));
+            assert!(ttl.is_due(has_forks, at(3_000)));
+        }
+
+        let soft = StreamEvent::SoftDeleted { at: at(1_500) };
+        let soft_deleted = fold(&[created(Expiry::Ttl(2)), soft]).unwrap();
+        assert_eq!(soft_deleted.due_at(), Some(Timestamp::default()));
+        assert!(soft_deleted.is_due(false, Timestamp::default()));
+        assert!(!soft_deleted.is_due(true, at(u64::MAX)), "its deadline does not count");
+    }
+}
