@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use durable_streams_engine::{Permit, Unsettled};
+use durable_streams_engine::{Judged, Permit, Ticket};
 use durable_streams_protocol::{Append, Outcome, Rejection, StreamPath, render};
 use http::header;
 use pingora::protocols::http::ServerSession;
@@ -19,7 +19,7 @@ pub(super) const COMMIT_WAIT: &str = "durable_streams.commit_wait";
 
 /// An accepted append that may not be durable yet: its answer must not go out before [`settled`](Self::settled).
 pub(in crate::edge) struct Acceptance {
-    unsettled: Option<Unsettled>,
+    ticket: Option<Ticket>,
     /// The body's share of what may be under way.
     _room: Option<Permit>,
     received: Instant,
@@ -31,8 +31,8 @@ impl Acceptance {
     /// # Errors
     /// It will never be: nothing was appended.
     pub(in crate::edge) async fn settled(self, metrics: &Metrics) -> Result<(), Rejection> {
-        if let Some(unsettled) = self.unsettled {
-            unsettled.settled().await?;
+        if let Some(ticket) = self.ticket {
+            ticket.wait().await?;
         }
         metrics.appended(self.received.elapsed());
         Ok(())
@@ -53,11 +53,12 @@ impl DurableStreams {
             Err(rejection) => return Answer::Rejected(rejection),
         };
         let received = Instant::now();
-        let settled = match self.engine.append_ahead(path, append, body.bytes).await {
-            Err(rejection) => Err(rejection),
-            Ok((appended, unsettled)) => {
+        let Judged { verdict, ticket } = self.engine.judge_append(path, append, body.bytes).await;
+        let settled = match verdict {
+            Err(rejection) => Judged { verdict: Err(rejection), ticket }.when_durable().await,
+            Ok(appended) => {
                 let response = render(Outcome::Appended(&appended));
-                let acceptance = Acceptance { unsettled, _room: body.room, received };
+                let acceptance = Acceptance { ticket, _room: body.room, received };
                 let plain = !span.is_recorded() && self.is_plain(session, options);
                 if plain && connection::may_withhold(session) {
                     return Answer::Accepted(response, acceptance);

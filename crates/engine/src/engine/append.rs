@@ -7,28 +7,8 @@ use durable_streams_protocol::{
     Append, AppendOutcome, Decision, Rejection, StreamPath, store_messages,
 };
 
-use super::{
-    Engine,
-    cell::{Reply, StreamCell},
-    durable,
-    errors::rejection,
-    here, reloading,
-};
+use super::{Engine, Judged, cell::StreamCell, errors::rejection, here, reloading};
 use crate::store::Purpose;
-
-/// What was decided is not durable yet: nobody may be told before it is.
-#[must_use = "an outcome must not be told before it is durable"]
-pub struct Unsettled(Reply);
-
-impl Unsettled {
-    /// Waits until it is durable.
-    ///
-    /// # Errors
-    /// It will never be: nothing was appended.
-    pub async fn settled(self) -> Result<(), Rejection> {
-        durable(Some(self.0)).await
-    }
-}
 
 impl Engine {
     /// Appends `body`, and answers once it is durable.
@@ -45,46 +25,36 @@ impl Engine {
         append: &Append,
         body: Bytes,
     ) -> Result<AppendOutcome, Rejection> {
-        let (appended, unsettled) = self.append_ahead(path, append, body).await?;
-        if let Some(unsettled) = unsettled {
-            unsettled.settled().await?;
-        }
-        Ok(appended)
+        self.judge_append(path, append, body).await.when_durable().await
     }
 
-    /// Like [`append`](Self::append), but an acceptance comes with the wait for it, if it is not durable yet. A
-    /// refusal comes when what it was judged on is durable.
-    ///
-    /// # Errors
-    /// As [`append`](Self::append).
-    pub async fn append_ahead(
+    /// Like [`append`](Self::append), but returns as soon as the append is decided. The verdict may be sent
+    /// once the ticket resolves.
+    pub async fn judge_append(
         &self,
         path: &StreamPath,
         append: &Append,
         body: Bytes,
-    ) -> Result<(AppendOutcome, Option<Unsettled>), Rejection> {
+    ) -> Judged<AppendOutcome> {
         self.store.throttle().await;
-        let cell = self.loaded(path, Purpose::Look).await?;
-        let (decided, wait) = self.decide_append(&cell, append, body)?;
-        match decided {
-            Ok(appended) => Ok((appended, wait.map(Unsettled))),
-            Err(rejected) => {
-                durable(wait).await?;
-                if matches!(rejected, Rejection::NotFound | Rejection::Gone) {
-                    self.registry.forget_absent(cell);
-                }
-                Err(rejected)
-            }
+        let cell = match self.loaded(path, Purpose::Look).await {
+            Ok(cell) => cell,
+            Err(rejected) => return Judged::refused(rejected),
+        };
+        let judged = self.append_in(&cell, append, body).unwrap_or_else(Judged::refused);
+        if matches!(judged.verdict, Err(Rejection::NotFound | Rejection::Gone)) {
+            self.registry.forget_absent(cell);
         }
+        judged
     }
 
-    /// What becomes of an append, and what that waits for.
-    fn decide_append(
+    /// Judges an append on a loaded cell; an error depends on no state of the stream.
+    fn append_in(
         &self,
         cell: &Arc<StreamCell>,
         append: &Append,
         body: Bytes,
-    ) -> Result<(Result<AppendOutcome, Rejection>, Option<Reply>), Rejection> {
+    ) -> Result<Judged<AppendOutcome>, Rejection> {
         let body_empty = body.is_empty();
         // Parsing is the only long work, so it is done outside the lock. A body of another type than the
         // stream's is refused for that.
@@ -93,20 +63,20 @@ impl Engine {
         self.on(cell, |cell, inner, now| {
             let state = match here(inner, now) {
                 Ok(state) => state,
-                Err(absent) => return Ok((Err(absent), inner.settled())),
+                Err(absent) => return Ok(inner.judged(Err(absent))),
             };
             let id = state.core.id;
             match state.append(append, body_empty, stored, now) {
                 Ok(Decision::Commit(event, outcome)) => {
                     self.check_room(event.data().map_or(0, Bytes::len))?;
-                    let wait = inner.commit(cell, &self.store, id, event, None);
-                    Ok((Ok(outcome), wait.map_err(rejection)?))
+                    let ticket = inner.commit(cell, &self.store, id, event, None);
+                    Ok(Judged { verdict: Ok(outcome), ticket: ticket.map_err(rejection)? })
                 }
                 Ok(Decision::Reply(outcome)) => {
                     self.touch(cell, inner, now);
-                    Ok((Ok(outcome), inner.settled()))
+                    Ok(inner.judged(Ok(outcome)))
                 }
-                Err(rejected) => Ok((Err(rejected), inner.settled())),
+                Err(rejected) => Ok(inner.judged(Err(rejected))),
             }
         })
     }

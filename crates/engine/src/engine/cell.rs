@@ -21,21 +21,20 @@ use std::{
 };
 
 use durable_streams_protocol::{
-    Offset, StreamCore, StreamEvent, StreamId, StreamPath, StreamState, Tail, Timestamp,
+    Offset, Rejection, StreamCore, StreamEvent, StreamId, StreamPath, StreamState, Tail, Timestamp,
 };
 use fate::Pending;
 use parking_lot::Mutex;
 use rustc_hash::FxHashSet;
-use tokio::sync::oneshot;
 
 use super::{
     StreamObserver,
     forks::ForkChange,
     live::{LiveTail, Published, TailWatch},
+    ticket::{Judged, Ticket},
 };
 use crate::store::{AnyStore, Commit, Committed, Loaded, LogEpoch, StoreError};
 
-pub(super) type Reply = oneshot::Receiver<Result<(), StoreError>>;
 pub(super) type Observer = Arc<OnceLock<Arc<dyn StreamObserver>>>;
 
 /// See the module.
@@ -180,7 +179,7 @@ impl Inner {
         self.publish();
     }
 
-    /// Applies an event and hands it to the store. Returns what to wait for, if it is not durable yet.
+    /// Applies an event and hands it to the store. Returns the ticket, unless the event is durable already.
     ///
     /// # Errors
     /// Those of [`AnyStore::commit`]; the stream is loaded again before anything else is decided on it.
@@ -191,7 +190,7 @@ impl Inner {
         id: StreamId,
         event: StreamEvent,
         forks: Option<ForkChange>,
-    ) -> Result<Option<Reply>, StoreError> {
+    ) -> Result<Option<Ticket>, StoreError> {
         self.hand_over(cell, store.epoch(), |commit| store.commit(commit), id, event, forks)
     }
 
@@ -203,7 +202,7 @@ impl Inner {
         id: StreamId,
         event: StreamEvent,
         forks: Option<ForkChange>,
-    ) -> Result<Option<Reply>, StoreError> {
+    ) -> Result<Option<Ticket>, StoreError> {
         if self.durable_version == self.version {
             // Nothing that this is decided on can have been lost, whatever was lost elsewhere.
             self.epoch = epoch;
@@ -222,14 +221,14 @@ impl Inner {
                 Ok(None)
             }
             Ok(Committed::Queued) => {
-                let (reply, wait) = oneshot::channel();
+                let (resolution, ticket) = Ticket::new();
                 self.pending.push_back(Pending {
                     version: self.version,
                     effect: Some(effect),
-                    reply: Some(reply),
+                    resolution,
                     forks,
                 });
-                Ok(Some(wait))
+                Ok(Some(ticket))
             }
             Err(error) => {
                 // Nobody will ever say that this version is durable, so nobody may wait for it.
@@ -257,15 +256,20 @@ impl Inner {
         }
     }
 
-    /// What to wait for before telling anyone about the assigned state; `None` when it is durable.
-    pub(super) fn settled(&mut self) -> Option<Reply> {
+    /// A verdict on the assigned state, with the ticket for that state.
+    pub(super) fn judged<T>(&mut self, verdict: Result<T, Rejection>) -> Judged<T> {
+        Judged { verdict, ticket: self.ticket() }
+    }
+
+    /// The wait until the assigned state is durable; `None` when it is.
+    pub(super) fn ticket(&mut self) -> Option<Ticket> {
         if self.durable_version == self.version {
             return None;
         }
-        let (reply, wait) = oneshot::channel();
+        let (resolution, ticket) = Ticket::new();
         let version = self.version;
-        self.pending.push_back(Pending { version, effect: None, reply: Some(reply), forks: None });
-        Some(wait)
+        self.pending.push_back(Pending { version, effect: None, resolution, forks: None });
+        Some(ticket)
     }
 
     pub(super) fn watch(&mut self, id: StreamId) -> TailWatch {

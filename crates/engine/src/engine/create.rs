@@ -9,9 +9,8 @@ use durable_streams_protocol::{
 };
 
 use super::{
-    Engine,
-    cell::{Reply, StreamCell},
-    durable,
+    Engine, Judged,
+    cell::StreamCell,
     errors::rejection,
     forks::{ForkChange, lock_both},
     present, reader, reloading, view,
@@ -40,6 +39,27 @@ impl Engine {
         create: &Create,
         body: Bytes,
     ) -> Result<CreateOutcome, Rejection> {
+        self.judge_create(path, create, body).await.when_durable().await
+    }
+
+    /// Like [`create`](Self::create), but returns as soon as the creation is decided. The verdict may be
+    /// sent once the ticket resolves.
+    pub async fn judge_create(
+        &self,
+        path: &StreamPath,
+        create: &Create,
+        body: Bytes,
+    ) -> Judged<CreateOutcome> {
+        self.create_at(path, create, body).await.unwrap_or_else(Judged::refused)
+    }
+
+    /// Judges a creation; an error depends on no state of the stream.
+    async fn create_at(
+        &self,
+        path: &StreamPath,
+        create: &Create,
+        body: Bytes,
+    ) -> Result<Judged<CreateOutcome>, Rejection> {
         self.store.throttle().await;
         self.remove_expired(path).await?;
         let cell = self.loaded(path, Purpose::Look).await?;
@@ -57,12 +77,10 @@ impl Engine {
             true => store_messages(&body),
             false => Ok(body),
         });
-        let (outcome, wait) = match source {
-            None => self.create_in(&cell, create, None, stored)?,
-            Some(source) => self.create_fork(&cell, create, &source, stored)?,
-        };
-        durable(wait).await?;
-        outcome
+        match source {
+            None => self.create_in(&cell, create, None, stored),
+            Some(source) => self.create_fork(&cell, create, &source, stored),
+        }
     }
 
     fn create_fork(
@@ -71,7 +89,7 @@ impl Engine {
         create: &Create,
         source: &Source,
         stored: Option<Result<Bytes, JsonError>>,
-    ) -> Result<(Result<CreateOutcome, Rejection>, Option<Reply>), Rejection> {
+    ) -> Result<Judged<CreateOutcome>, Rejection> {
         if Arc::ptr_eq(cell, &source.cell) {
             return Err(Rejection::SourceNotFound);
         }
@@ -84,7 +102,7 @@ impl Engine {
         create: &Create,
         source: Option<&Source>,
         stored: Option<Result<Bytes, JsonError>>,
-    ) -> Result<(Result<CreateOutcome, Rejection>, Option<Reply>), Rejection> {
+    ) -> Result<Judged<CreateOutcome>, Rejection> {
         let (mut inner, mut source_inner) = lock_both(cell, source.map(|source| &*source.cell));
         if !inner.loaded || source_inner.as_ref().is_some_and(|source| !source.loaded) {
             return Err(reloading());
@@ -95,7 +113,7 @@ impl Engine {
             if confirmed.is_ok() {
                 self.touch(cell, &mut inner, now);
             }
-            return Ok((confirmed, inner.settled()));
+            return Ok(inner.judged(confirmed));
         }
         let Some(stored) = stored else {
             // The path was taken when it was looked at and is free now.
@@ -113,7 +131,7 @@ impl Engine {
         let decision = StreamState::create(&cell.path, create, fork_source, stored, now)?;
         let (event, outcome) = match decision {
             Decision::Commit(event, outcome) => (event, outcome),
-            Decision::Reply(outcome) => return Ok((Ok(outcome), inner.settled())),
+            Decision::Reply(outcome) => return Ok(inner.judged(Ok(outcome))),
         };
         let id = self.store.next_id();
         let change = source.map(|source| ForkChange {
@@ -122,11 +140,11 @@ impl Engine {
             fork: id,
             added: true,
         });
-        let wait = inner.commit(cell, &self.store, id, event, change).map_err(rejection)?;
+        let ticket = inner.commit(cell, &self.store, id, event, change).map_err(rejection)?;
         if let Some(source) = &mut source_inner {
             ForkChange::enter(source, id, true);
         }
-        Ok((Ok(outcome), wait))
+        Ok(Judged { verdict: Ok(outcome), ticket })
     }
 
     fn check_new(&self, bytes: usize) -> Result<(), Rejection> {

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use durable_streams_protocol::{Rejection, StreamEvent, StreamPath, Timestamp};
 
 use super::{
-    Engine,
-    cell::{Inner, Reply, StreamCell},
-    durable,
+    Engine, Judged,
+    cell::{Inner, StreamCell},
     errors::rejection,
     forks::{ForkChange, lock_both},
     here, reloading,
@@ -27,15 +26,8 @@ enum Cause {
     Due,
 }
 
-/// What a removal leaves to do.
-#[derive(Default)]
-struct Removed {
-    wait: Option<Reply>,
-    /// There was nothing to remove; told once that is durable.
-    refused: Option<Rejection>,
-    /// The source of the stream that went.
-    source: Option<Arc<StreamCell>>,
-}
+/// One decided removal, and the source cell of the fork that went, which it may have kept alive.
+type Removal = (Judged<()>, Option<Arc<StreamCell>>);
 
 impl Engine {
     /// Deletes a stream; soft-deletes it while it has forks.
@@ -44,12 +36,17 @@ impl Engine {
     /// [`Rejection::NotFound`], [`Rejection::Gone`], [`Rejection::Unavailable`],
     /// [`Rejection::StorageFull`].
     pub async fn delete(&self, path: &StreamPath) -> Result<(), Rejection> {
-        let removed = self.remove(path, Cause::Asked).await?;
-        durable(removed.wait).await?;
-        if removed.refused == Some(Rejection::NotFound) {
+        self.judge_delete(path).await.when_durable().await
+    }
+
+    /// Like [`delete`](Self::delete), but returns as soon as the deletion is decided. The verdict may be
+    /// sent once the ticket resolves.
+    pub async fn judge_delete(&self, path: &StreamPath) -> Judged<()> {
+        let judged = self.remove(path, Cause::Asked).await.unwrap_or_else(Judged::refused);
+        if judged.verdict == Err(Rejection::NotFound) {
             self.registry.forget_absent(self.registry.cell(path));
         }
-        removed.refused.map_or(Ok(()), Err)
+        judged
     }
 
     /// Removes what is at a path if its time is up; no error if nothing is.
@@ -62,15 +59,14 @@ impl Engine {
             )?;
         if due {
             // The new stream's event follows in the same log, so nobody has to wait for this one.
-            self.remove(path, Cause::Due).await?;
+            let _ = self.remove(path, Cause::Due).await?;
         }
         Ok(())
     }
 
     /// Decides the removal of one stream and of every ancestor that it kept alive.
-    async fn remove(&self, path: &StreamPath, cause: Cause) -> Result<Removed, Rejection> {
-        let mut first = self.remove_one(path, cause).await?;
-        let mut child = first.source.take();
+    async fn remove(&self, path: &StreamPath, cause: Cause) -> Result<Judged<()>, Rejection> {
+        let (mut judged, mut child) = self.remove_one(path, cause).await?;
         while let Some(source) = child.take() {
             let orphaned = {
                 let inner = source.inner.lock();
@@ -79,16 +75,18 @@ impl Engine {
             };
             if orphaned {
                 // What was asked for is done; if the rest cannot be done now, the sweeper does it.
-                let removed = self.remove_one(&source.path, Cause::Due).await.unwrap_or_default();
+                let Ok((above, next)) = self.remove_one(&source.path, Cause::Due).await else {
+                    break;
+                };
                 // The log is in order: once the last removal is durable, all are.
-                first.wait = removed.wait.or(first.wait);
-                child = removed.source;
+                judged.ticket = above.ticket.or(judged.ticket);
+                child = next;
             }
         }
-        Ok(first)
+        Ok(judged)
     }
 
-    async fn remove_one(&self, path: &StreamPath, cause: Cause) -> Result<Removed, Rejection> {
+    async fn remove_one(&self, path: &StreamPath, cause: Cause) -> Result<Removal, Rejection> {
         let cell = self.loaded(path, Purpose::Look).await?;
         // The source is in memory before the removal is decided, so its set of forks stays right.
         let source = {
@@ -106,19 +104,18 @@ impl Engine {
         }
         let state = match here(&inner, now) {
             Err(absent) if cause == Cause::Asked => {
-                let wait = inner.settled();
-                return Ok(Removed { wait, refused: Some(absent), ..Removed::default() });
+                return Ok((inner.judged(Err(absent)), None));
             }
             _ if cause == Cause::Due && !is_due(&inner, now) => {
-                return Ok(Removed { wait: inner.settled(), ..Removed::default() });
+                return Ok((inner.judged(Ok(())), None));
             }
             _ => inner.assigned.as_ref().ok_or(Rejection::NotFound)?,
         };
         let (id, fork) = (state.core.id, state.core.fork.as_ref().map(|fork| fork.source));
         if !inner.forks.is_empty() {
             let event = StreamEvent::SoftDeleted { at: now };
-            let wait = inner.commit(&cell, &self.store, id, event, None).map_err(rejection)?;
-            return Ok(Removed { wait, ..Removed::default() });
+            let ticket = inner.commit(&cell, &self.store, id, event, None).map_err(rejection)?;
+            return Ok((Judged { verdict: Ok(()), ticket }, None));
         }
         if fork != source.as_ref().map(|(id, _)| *id) {
             return Err(reloading());
@@ -130,12 +127,12 @@ impl Engine {
             added: false,
         });
         let event = StreamEvent::Deleted { at: now };
-        let wait = inner.commit(&cell, &self.store, id, event, change).map_err(rejection)?;
+        let ticket = inner.commit(&cell, &self.store, id, event, change).map_err(rejection)?;
         if let Some(source) = &mut source_inner {
             ForkChange::enter(source, id, false);
         }
         drop((inner, source_inner));
-        Ok(Removed { wait, source: source.map(|(_, source)| source), refused: None })
+        Ok((Judged { verdict: Ok(()), ticket }, source.map(|(_, source)| source)))
     }
 
     /// The sweeper's work on one stream: remove it if its time is up, otherwise tell the store the newer
@@ -152,7 +149,7 @@ impl Engine {
             })
             .await?;
         if due {
-            durable(self.remove(path, Cause::Due).await?.wait).await?;
+            self.remove(path, Cause::Due).await?.when_durable().await?;
         }
         Ok(due)
     }

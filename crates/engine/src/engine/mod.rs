@@ -17,6 +17,7 @@ mod reader;
 mod registry;
 mod relay;
 mod sweep;
+mod ticket;
 mod touch;
 
 use std::{
@@ -29,13 +30,13 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-pub use append::Unsettled;
 pub use clock::{Clock, ManualClock};
 pub use limits::{Limits, Permit};
 pub use live::{LiveFrame, TailWatch};
 pub use reader::Slice;
+pub use ticket::{Judged, Ticket};
 
-use cell::{Inner, Observer, Reply, StreamCell};
+use cell::{Inner, Observer, StreamCell};
 use limits::Gauge;
 use registry::Registry;
 use touch::touched;
@@ -358,20 +359,4 @@ fn here(inner: &Inner, now: Timestamp) -> Result<&StreamState, Rejection> {
 
 fn reloading() -> Rejection {
     errors::rejection(StoreError::Superseded)
-}
-
-/// Waits until what was decided is durable.
-async fn durable(reply: Option<Reply>) -> Result<(), Rejection> {
-    match reply {
-        None => Ok(()),
-        Some(reply) => settle(reply).await,
-    }
-}
-
-async fn settle(reply: Reply) -> Result<(), Rejection> {
-    match reply.await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(errors::rejection(error)),
-        Err(_) => Err(Rejection::ShuttingDown),
-    }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use durable_streams_protocol::{Expiry, StreamEvent, Timestamp};
 
 use super::{
-    Engine,
-    cell::{Inner, Reply, StreamCell},
+    Engine, Ticket,
+    cell::{Inner, StreamCell},
 };
 use crate::store::StoreError;
 
@@ -19,7 +19,7 @@ impl Engine {
         cell: &Arc<StreamCell>,
         inner: &mut Inner,
         now: Timestamp,
-    ) -> Option<Reply> {
+    ) -> Option<Ticket> {
         let stored = inner.stored_touch;
         let state = inner.assigned.as_mut()?;
         let Expiry::Ttl(seconds) = state.core.expiry else { return None };
@@ -45,10 +45,10 @@ impl Engine {
     }
 }
 
-/// Waits until a touch is stored. One that cannot be is no reason to refuse a read.
-pub(super) async fn touched(stored: Option<Reply>) {
-    if let Some(stored) = stored {
-        let _ = stored.await;
+/// Waits until a touch is stored. One that cannot be stored is no reason to refuse a read.
+pub(super) async fn touched(stored: Option<Ticket>) {
+    if let Some(ticket) = stored {
+        ticket.resolved().await;
     }
 }
 

@@ -1,11 +1,9 @@
 //! What becomes of a commit: durable, and everyone who waited is told; or lost, with all that was decided
 //! on top of it.
 
-use tokio::sync::oneshot;
-
 use super::{Durable, StreamCell};
 use crate::{
-    engine::forks::ForkChange,
+    engine::{forks::ForkChange, ticket::Resolution},
     store::{CommitSink, StoreError},
 };
 
@@ -14,7 +12,7 @@ pub(super) struct Pending {
     pub(super) version: u64,
     /// What readers see from then on; `None` when the entry only waits.
     pub(super) effect: Option<Durable>,
-    pub(super) reply: Option<oneshot::Sender<Result<(), StoreError>>>,
+    pub(super) resolution: Resolution,
     /// What it changed in another cell, which must stay in memory until then.
     pub(super) forks: Option<ForkChange>,
 }
@@ -34,22 +32,22 @@ impl CommitSink for StreamCell {
         let mut inner = self.inner.lock();
         let observed = self.observer.get().is_some();
         let seen = observed.then(|| inner.durable.clone());
-        let mut replies = Vec::new();
+        let mut resolutions = Vec::new();
         while inner.pending.front().is_some_and(|pending| pending.version <= version) {
             let Some(pending) = inner.pending.pop_front() else { break };
             if let Some(effect) = pending.effect {
                 inner.durable = effect;
             }
-            replies.extend(pending.reply);
+            resolutions.push(pending.resolution);
         }
         inner.durable_version = inner.durable_version.max(version);
         let published = inner.published();
         let news = inner.live.as_ref().is_some_and(|live| live.show(published));
         // Before the live readers are woken, of whom there may be thousands: behind them in the queue, whoever
         // appends would wait for all deliveries, and no two appends would ever share one.
-        for reply in replies {
+        for resolution in resolutions {
             // The client may have left; its append stands all the same.
-            let _ = reply.send(Ok(()));
+            let _ = resolution.send(Ok(()));
         }
         if let Some(live) = inner.live.as_ref().filter(|_| news) {
             live.wake();
@@ -74,8 +72,8 @@ impl CommitSink for StreamCell {
         for change in lost.iter().rev().filter_map(|pending| pending.forks.as_ref()) {
             change.undo();
         }
-        for reply in lost.into_iter().filter_map(|pending| pending.reply) {
-            let _ = reply.send(Err(error.clone()));
+        for pending in lost {
+            let _ = pending.resolution.send(Err(error.clone()));
         }
     }
 }

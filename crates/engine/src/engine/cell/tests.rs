@@ -72,7 +72,7 @@ impl Log {
         cell: &Arc<StreamCell>,
         id: u64,
         event: StreamEvent,
-    ) -> Result<Option<Reply>, StoreError> {
+    ) -> Result<Option<Ticket>, StoreError> {
         let epoch = self.epoch;
         cell.inner.lock().hand_over(
             cell,
@@ -115,13 +115,9 @@ fn appended(data: &'static str) -> StreamEvent {
     })
 }
 
-/// `Some` answer, or `None` while it waits.
-fn answer(reply: &mut Option<Reply>) -> Option<Result<(), ()>> {
-    match reply.as_mut().unwrap().try_recv() {
-        Ok(done) => Some(done.map_err(|_| ())),
-        Err(oneshot::error::TryRecvError::Empty) => None,
-        Err(oneshot::error::TryRecvError::Closed) => panic!("answered twice, or dropped"),
-    }
+/// The resolution of a ticket, or `None` while it waits.
+fn answer(ticket: &mut Option<Ticket>) -> Option<Result<(), ()>> {
+    ticket.as_mut().unwrap().try_wait()
 }
 
 fn created_stream(log: &mut Log, path: &str, id: u64) -> Arc<StreamCell> {
@@ -139,7 +135,7 @@ fn readers_see_what_is_durable_and_answers_wait_for_it() {
     let mut watch = cell.inner.lock().watch(StreamId(1));
     let mut first = log.commit(&cell, 1, appended("ab")).unwrap();
     let mut second = log.commit(&cell, 1, appended("c")).unwrap();
-    let mut looked = cell.inner.lock().settled();
+    let mut looked = cell.inner.lock().ticket();
     assert_eq!(cell.inner.lock().assigned.as_ref().unwrap().tail, Offset::new(3));
     assert_eq!(watch.tail().offset, Offset::ZERO);
     assert!(!cell.is_clean(), "what is not durable keeps the cell");
@@ -149,7 +145,7 @@ fn readers_see_what_is_durable_and_answers_wait_for_it() {
     log.sync();
     assert_eq!((answer(&mut second), answer(&mut looked)), (Some(Ok(())), Some(Ok(()))));
     assert_eq!(watch.tail().offset, Offset::new(3));
-    assert!(cell.inner.lock().settled().is_none());
+    assert!(cell.inner.lock().ticket().is_none());
 }
 
 #[test]
@@ -158,7 +154,7 @@ fn what_is_lost_is_forgotten_and_the_durable_state_goes_on() {
     let cell = created_stream(&mut log, "a", 1);
     let mut first = log.commit(&cell, 1, appended("ab")).unwrap();
     let mut second = log.commit(&cell, 1, appended("c")).unwrap();
-    let mut looked = cell.inner.lock().settled();
+    let mut looked = cell.inner.lock().ticket();
     log.sync();
     assert_eq!(answer(&mut first), Some(Ok(())));
     log.lose();
@@ -179,7 +175,7 @@ fn a_refused_commit_leaves_nobody_waiting() {
     let closed = |_| Err(StoreError::Closed);
     let mut inner = cell.inner.lock();
     assert!(inner.hand_over(&cell, LogEpoch(0), closed, StreamId(1), appended("x"), None).is_err());
-    assert!(inner.settled().is_none(), "there is nothing that could answer");
+    assert!(inner.ticket().is_none(), "there is nothing that could answer");
     assert!(inner.can_load() && !inner.loaded);
 }
 
@@ -254,7 +250,7 @@ proptest! {
     fn acknowledged_is_durable(steps in proptest::collection::vec(0u8..8, 0..80)) {
         let mut log = Log::default();
         let cell = created_stream(&mut log, "a", 1);
-        let mut waiting: Vec<(u64, Option<Reply>)> = Vec::new();
+        let mut waiting: Vec<(u64, Option<Ticket>)> = Vec::new();
         let mut acknowledged = 0;
         let mut seen = 0;
         for step in steps {
