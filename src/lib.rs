@@ -3,7 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`edge`] | HTTP on Pingora: the stream routes and the reverse proxy |
-//! | [`subscriptions`] | workers that are woken when streams have work |
+//! | [`webhooks`] | the HTTP client that delivers the wakes of subscriptions |
 //! | [`config`] | the YAML file, the environment and the flags, typed |
 //! | [`admin`] | health, readiness and metrics, on a listener of their own |
 //! | [`server`] | from configuration to a running server |
@@ -17,5 +17,5 @@ pub mod cli;
 pub mod config;
 pub mod edge;
 pub mod server;
-pub mod subscriptions;
 pub mod telemetry;
+pub mod webhooks;

@@ -46,7 +46,7 @@ pub enum CliError {
     NoKeys,
     /// The key file cannot be used.
     #[error("error: {0}")]
-    Keys(#[from] crate::subscriptions::KeyError),
+    Keys(#[from] durable_streams_subscriptions::KeyError),
     /// A command on a data directory failed.
     #[error(transparent)]
     Operate(#[from] OperateError),

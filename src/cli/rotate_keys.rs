@@ -5,12 +5,10 @@ use std::io::Write;
 use clap::Args;
 use durable_streams_engine::Clock;
 use durable_streams_engine::store::file::keys_dir;
+use durable_streams_subscriptions::{KeyFile, REPLAY_WINDOW_MILLIS};
 
 use super::{CliError, check::Settings};
-use crate::{
-    config::Config,
-    subscriptions::{KeyFile, REPLAY_WINDOW_MILLIS},
-};
+use crate::config::Config;
 
 #[derive(Debug, Args)]
 pub(super) struct RotateKeys {

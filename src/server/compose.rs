@@ -12,6 +12,7 @@ use durable_streams_engine::store::{
 };
 use durable_streams_engine::{Clock, Engine, Limits};
 use durable_streams_protocol::subscription::{HostRule, TargetRules};
+use durable_streams_subscriptions::{self as subscriptions, Driver, KeySource, Subscriptions};
 use http::StatusCode;
 use parking_lot::Mutex;
 use pingora::{server::ShutdownWatch, services::background::BackgroundService};
@@ -26,9 +27,9 @@ use crate::{
         Cors, EdgeOptions, HttpLimits, StreamOptions,
         upstream::{self, UpstreamOptions},
     },
-    subscriptions::{self, Driver, KeySource, Subscriptions},
     telemetry::process,
     telemetry::trace::{self, Exporter, Tracer},
+    webhooks::{HttpWebhookClient, WebhookOptions},
 };
 
 /// How the server was started.
@@ -64,8 +65,11 @@ pub fn run(
     let control = config.data_dir.as_deref().and_then(|dir| Control::open(dir, &engine));
     server.add_background(Arc::new(Housekeeping(Arc::downgrade(&engine))));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let options = subscriptions::Options { tracer, ..subscription_options(config, mode) };
-    let (subscriptions, driver) = runtime.block_on(Subscriptions::open(engine.clone(), options))?;
+    let webhooks = WebhookOptions { tracer, ..WebhookOptions::default() };
+    let webhooks = Arc::new(HttpWebhookClient::new(webhooks)?);
+    let options = subscription_options(config, mode);
+    let opened = Subscriptions::open(engine.clone(), options, webhooks);
+    let (subscriptions, driver) = runtime.block_on(opened)?;
     server.serve_subscriptions(subscriptions);
     server.add_background(Arc::new(Wakes(Mutex::new(Some(driver)))));
     let stopped = server.run(|addresses| {

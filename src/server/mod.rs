@@ -42,13 +42,13 @@ use pingora::services::background::BackgroundService;
 use crate::admin::Admin;
 use crate::edge::upstream::UpstreamError;
 use crate::edge::{Edge, EdgeControl, EdgeOptions};
-use crate::subscriptions::Subscriptions;
 use crate::telemetry::trace::Tracer;
 use accept::Acceptor;
 use admin::AdminService;
 pub use compose::{Mode, run, store_options};
 use durable_streams_engine::Engine;
 use durable_streams_engine::store::StoreError;
+use durable_streams_subscriptions::Subscriptions;
 use listen::Bound;
 pub use listen::ListenOptions;
 use shutdown::{Reload, Stop};
@@ -115,7 +115,10 @@ pub enum ServerError {
     Upstream(#[from] UpstreamError),
     /// Subscriptions cannot start.
     #[error("cannot start subscriptions: {0}")]
-    Subscriptions(#[from] crate::subscriptions::OpenError),
+    Subscriptions(#[from] durable_streams_subscriptions::OpenError),
+    /// The webhook client cannot be set up.
+    #[error("cannot start subscriptions: {0}")]
+    Webhooks(#[from] crate::webhooks::WebhookSetupError),
     /// Traces cannot be exported.
     #[error(transparent)]
     Trace(#[from] crate::telemetry::trace::TraceError),

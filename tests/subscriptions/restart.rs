@@ -62,7 +62,7 @@ async fn a_worker_at_work_keeps_its_lease_over_a_restart_and_loses_it_on_time() 
     let directory = tempfile::tempdir().unwrap();
     let mut options = options();
     options.keys =
-        durable_streams_server::subscriptions::KeySource::Directory(directory.path().join("keys"));
+        durable_streams_subscriptions::KeySource::Directory(directory.path().join("keys"));
     let mut rig = Rig::frozen(options).await;
     let receiver = Receiver::start(Receiver::accept()).await;
     hook(&rig, &receiver.url(), 10_000).await;

@@ -9,7 +9,8 @@ use durable_streams_protocol::{
     Append, ContentType, Create, Expiry, Offset, StreamCore, StreamPath, Tail, Timestamp,
     subscription::TargetRules,
 };
-use durable_streams_server::subscriptions::{Options, Subscriptions};
+use durable_streams_server::webhooks::{HttpWebhookClient, WebhookOptions};
+use durable_streams_subscriptions::{Options, Subscriptions, WebhookClient};
 use http::{HeaderMap, Method, StatusCode, header::AUTHORIZATION};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -34,6 +35,7 @@ pub(crate) struct Rig {
     pub(crate) subs: Subscriptions,
     pub(crate) clock: Option<ManualClock>,
     options: Options,
+    webhooks: Arc<dyn WebhookClient>,
     relay: Arc<Relay>,
     stop: Option<oneshot::Sender<()>>,
 }
@@ -48,23 +50,33 @@ pub(crate) fn options() -> Options {
 impl Rig {
     /// On the system's clock.
     pub(crate) async fn new(options: Options) -> Rig {
-        Self::with_clock(options, None).await
+        Self::with_clock(options, WebhookOptions::default(), None).await
     }
 
     /// On a clock that stands still.
     pub(crate) async fn frozen(options: Options) -> Rig {
-        let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
-        Self::with_clock(options, Some(clock)).await
+        Self::frozen_with(options, WebhookOptions::default()).await
     }
 
-    async fn with_clock(options: Options, clock: Option<ManualClock>) -> Rig {
+    /// On a clock that stands still, with a webhook client of its own settings.
+    pub(crate) async fn frozen_with(options: Options, webhooks: WebhookOptions) -> Rig {
+        let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
+        Self::with_clock(options, webhooks, Some(clock)).await
+    }
+
+    async fn with_clock(
+        options: Options,
+        webhooks: WebhookOptions,
+        clock: Option<ManualClock>,
+    ) -> Rig {
+        let webhooks: Arc<dyn WebhookClient> = Arc::new(HttpWebhookClient::new(webhooks).unwrap());
         let engine_clock = clock.clone().map_or(Clock::System, Clock::Manual);
         let store = AnyStore::Memory(MemoryStore::default());
         let engine = Arc::new(Engine::new(store, engine_clock, Limits::default()));
         let relay = Arc::new(Relay::default());
         engine.observe(relay.clone());
-        let (subs, stop) = start(&engine, &options, &relay).await;
-        Rig { engine, subs, clock, options, relay, stop: Some(stop) }
+        let (subs, stop) = start(&engine, &options, &webhooks, &relay).await;
+        Rig { engine, subs, clock, options, webhooks, relay, stop: Some(stop) }
     }
 
     /// Ends the driver and all that it had in memory. Posts under way go on, as they would on a network.
@@ -76,7 +88,7 @@ impl Rig {
     /// Starts again from what is stored.
     pub(crate) async fn restart(&mut self) {
         self.crash();
-        let (subs, stop) = start(&self.engine, &self.options, &self.relay).await;
+        let (subs, stop) = start(&self.engine, &self.options, &self.webhooks, &self.relay).await;
         self.subs = subs;
         self.stop = Some(stop);
     }
@@ -168,9 +180,11 @@ fn json_type() -> ContentType {
 async fn start(
     engine: &Arc<Engine>,
     options: &Options,
+    webhooks: &Arc<dyn WebhookClient>,
     relay: &Arc<Relay>,
 ) -> (Subscriptions, oneshot::Sender<()>) {
-    let (subs, driver) = Subscriptions::open(engine.clone(), options.clone()).await.unwrap();
+    let opened = Subscriptions::open(engine.clone(), options.clone(), webhooks.clone()).await;
+    let (subs, driver) = opened.unwrap();
     *relay.0.lock() = Some(subs.observer());
     let (stop, stopped) = oneshot::channel::<()>();
     tokio::spawn(driver.run(async {

@@ -8,7 +8,8 @@ use std::{
 };
 
 use durable_streams_protocol::subscription::{JwkSet, verify_signature};
-use durable_streams_server::subscriptions::{KeyFile, KeySource, Options, Resolve, Resolved};
+use durable_streams_server::webhooks::{Resolve, Resolved, WebhookOptions};
+use durable_streams_subscriptions::{KeyFile, KeySource, Options};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -217,7 +218,8 @@ impl Resolve for Rebinding {
 async fn a_name_that_turns_inward_is_not_connected_to() {
     let inside = Receiver::start(Receiver::done()).await;
     let resolver = Arc::new(Rebinding(Mutex::new(Vec::new()), inside.address));
-    let rig = Rig::frozen(Options { resolver, ..options() }).await;
+    let webhooks = WebhookOptions { resolver, ..WebhookOptions::default() };
+    let rig = Rig::frozen_with(options(), webhooks).await;
     let url = format!("https://worker.example:{}/", inside.address.port());
     subscribe(&rig, "s", "events/*", &url, 600_000).await;
     rig.append("events/a", "1").await;
@@ -227,7 +229,8 @@ async fn a_name_that_turns_inward_is_not_connected_to() {
     assert_eq!((inside.connections(), inside.count()), (0, 0), "nothing reached the inside");
     // The localhost exception is no way out either: it is for loopback, whatever the name resolves to.
     let outward = Arc::new(Rebinding(Mutex::default(), "8.8.8.8:80".parse().unwrap()));
-    let rig = Rig::frozen(Options { resolver: outward, ..options() }).await;
+    let webhooks = WebhookOptions { resolver: outward, ..WebhookOptions::default() };
+    let rig = Rig::frozen_with(options(), webhooks).await;
     subscribe(&rig, "s", "events/*", "http://localhost:80/", 600_000).await;
     rig.append("events/a", "1").await;
     status(&rig, "s", "failed").await;

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use durable_streams_protocol::{Body, Outcome, PathError, Rejection, Response, StreamPath, render};
+use durable_streams_subscriptions::Subscriptions;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::protocols::http::ServerSession;
 
 use super::{DurableStreams, StreamOptions, body};
-use crate::{edge::forwarded, subscriptions::Subscriptions};
+use crate::edge::forwarded;
 
 /// The path after the reserved segment, when there is one; told apart before any stream is looked for.
 pub(super) fn path(session: &ServerSession, route: &str) -> Option<String> {

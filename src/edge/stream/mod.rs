@@ -54,12 +54,12 @@ use request::Asked;
 
 use super::problem::Problem;
 use crate::{
-    subscriptions::Subscriptions,
     telemetry::metrics::{Metrics, Mode, Traffic},
     telemetry::trace::Span,
 };
 use durable_streams_engine::Engine;
 use durable_streams_protocol::{Rejection, Response, render_rejection};
+use durable_streams_subscriptions::Subscriptions;
 
 /// Durable Streams on a Pingora session. Clones are the same.
 #[derive(Clone)]

@@ -19,13 +19,15 @@ use super::{
     Driver, Shared,
     entry::{Entry, Slot},
     wake_id,
-    webhook::{Answer, Post},
+    webhook::{WebhookError, WebhookRequest, WebhookResponse, outcome},
 };
 
 /// The longest sleep, so that a clock that is set back or forward is noticed.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
 /// An answer that takes longer is slow: its receiver posts in the lane of those that fail.
 const SLOW: Duration = Duration::from_secs(1);
+/// How much longer than its timeout a post may take before its client is given up.
+const GRACE: Duration = Duration::from_secs(1);
 /// How long to leave a subscription alone whose change could not be stored, milliseconds.
 const PAUSE_AFTER_ERROR: u64 = 1_000;
 
@@ -162,7 +164,7 @@ impl Shared {
         if entry.waiting.swap(true, Ordering::AcqRel) {
             return;
         }
-        let lane = self.webhooks.lane(slot.slow || slot.state.retry().is_some());
+        let lane = self.lanes.lane(slot.slow || slot.state.retry().is_some());
         let (shared, entry) = (self.clone(), entry.clone());
         tokio::spawn(async move {
             let permit = lane.acquire_owned().await;
@@ -174,7 +176,11 @@ impl Shared {
     }
 
     /// The request of a wake, and the tails that `{"done": true}` acknowledges.
-    fn prepare(&self, slot: &Slot, now: Timestamp) -> Result<(Post, Vec<LinkRecord>), String> {
+    fn prepare(
+        &self,
+        slot: &Slot,
+        now: Timestamp,
+    ) -> Result<(WebhookRequest, Vec<LinkRecord>), String> {
         let state = &slot.state;
         let (DeliveryConfig::Webhook { url }, Some(wake)) =
             (&state.config().delivery, state.wake())
@@ -200,35 +206,40 @@ impl Shared {
         let signature = self.keys.sign(now, &body);
         let lease = wake.lease_until.map_or(0, |until| until.millis().saturating_sub(now.millis()));
         let timeout = self.options.delivery_timeout.min(Duration::from_millis(lease));
-        Ok((Post { target, body, signature, timeout }, snapshot(&streams)))
+        let max_response = self.options.max_answer;
+        let request =
+            WebhookRequest { target, body: body.into(), signature, timeout, max_response };
+        Ok((request, snapshot(&streams)))
+    }
+
+    /// Posts a request. A client that does not return in time loses its place in the lane.
+    async fn exchange(&self, request: WebhookRequest) -> Result<WebhookResponse, WebhookError> {
+        let timeout = request.timeout;
+        match tokio::time::timeout(timeout + GRACE, self.webhooks.post(request)).await {
+            Ok(response) => response,
+            Err(_) => Err(WebhookError::NoResponse("no answer in time".into())),
+        }
     }
 
     async fn post(
         self: Arc<Self>,
         entry: Arc<Entry>,
         attempt: Attempt,
-        prepared: Result<(Post, Vec<LinkRecord>), String>,
+        prepared: Result<(WebhookRequest, Vec<LinkRecord>), String>,
         permit: OwnedSemaphorePermit,
     ) {
         let started = tokio::time::Instant::now();
-        let (answer, snapshot) = match prepared {
-            Ok((post, snapshot)) => (self.webhooks.post(post).await, snapshot),
-            Err(reason) => (Answer::Refused(reason), Vec::new()),
+        let (response, snapshot) = match prepared {
+            Ok((request, snapshot)) => (self.exchange(request).await, snapshot),
+            Err(reason) => (Err(WebhookError::NotSent(reason)), Vec::new()),
         };
         drop(permit);
         let slow = started.elapsed() > SLOW;
-        let delivered = match answer {
-            Answer::Done => Delivered::Done(snapshot),
-            Answer::Accepted => Delivered::Accepted,
-            Answer::Refused(reason) => {
-                tracing::warn!(subscription = %entry.id, reason, "webhook refused");
-                Delivered::Refused
-            }
-            Answer::Unknown(reason) => {
-                tracing::warn!(subscription = %entry.id, reason, "webhook not answered");
-                Delivered::Unknown
-            }
-        };
+        let (delivered, failure) = outcome(response, snapshot);
+        if let Some(reason) = failure {
+            let known = if delivered == Delivered::Refused { "refused" } else { "not answered" };
+            tracing::warn!(subscription = %entry.id, reason, "webhook {known}");
+        }
         let mut guard = entry.slot().await;
         let Some(slot) = guard.as_mut() else { return };
         let now = self.engine.now();

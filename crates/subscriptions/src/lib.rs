@@ -8,7 +8,7 @@
 //! | `drive` | what happens by itself: wakes, expiries, retries |
 //! | `recover` | after a restart: read the logs, then look at the streams |
 //! | `watch` | from a stream's append to the subscriptions that link it |
-//! | `webhook`, `resolve` | posting wakes, to public addresses only |
+//! | `webhook`, `lanes` | the HTTP client as a trait, and which deliveries wait for each other |
 //! | `log` | the reserved streams that hold the state |
 //! | `keys`, `timers`, `options` | what they say |
 //!
@@ -20,13 +20,13 @@
 
 mod drive;
 mod entry;
-pub mod http;
+mod http;
 mod keys;
+mod lanes;
 mod log;
 mod options;
 mod recover;
 mod requests;
-mod resolve;
 mod timers;
 mod watch;
 mod webhook;
@@ -35,13 +35,15 @@ use std::{future::Future, sync::Arc};
 
 use tokio::sync::mpsc;
 
+pub use http::ControlResponse;
 pub use keys::{KeyError, KeyFile, KeySource, REPLAY_WINDOW_MILLIS};
 pub use options::Options;
-pub use resolve::{Resolve, Resolved, SystemResolver};
+pub use webhook::{WebhookClient, WebhookError, WebhookRequest, WebhookResponse};
 
 use durable_streams_engine::{Engine, StreamObserver};
 use durable_streams_protocol::subscription::{Refusal, WakeId};
 use entry::{Entry, Registry};
+use lanes::DeliveryLanes;
 use timers::Timers;
 use watch::Watcher;
 
@@ -58,7 +60,8 @@ struct Shared {
     registry: Registry,
     watcher: Arc<Watcher>,
     timers: Timers,
-    webhooks: webhook::Webhooks,
+    webhooks: Arc<dyn WebhookClient>,
+    lanes: DeliveryLanes,
     /// Subscriptions to drive; each is in it at most once.
     ready: mpsc::UnboundedSender<Arc<Entry>>,
 }
@@ -75,25 +78,24 @@ pub enum OpenError {
     /// The key file.
     #[error(transparent)]
     Keys(#[from] KeyError),
-    /// The HTTP client.
-    #[error("cannot set up the webhook client: {0}")]
-    Client(String),
     /// The stored state.
     #[error("cannot read the stored subscriptions: {0}")]
     Store(String),
 }
 
 impl Subscriptions {
-    /// Reads the stored subscriptions and begins to watch streams. Wakes go out once the driver runs.
+    /// Reads the stored subscriptions and begins to watch streams. Wakes go out through `webhooks` once the
+    /// driver runs.
     ///
     /// # Errors
     /// [`OpenError`]. A log that is damaged is reported and left alone; the others work.
     pub async fn open(
         engine: Arc<Engine>,
         options: Options,
+        webhooks: Arc<dyn WebhookClient>,
     ) -> Result<(Subscriptions, Driver), OpenError> {
         let keys = keys::Keys::open(options.keys.clone(), engine.now())?;
-        let webhooks = webhook::Webhooks::new(&options).map_err(OpenError::Client)?;
+        let lanes = DeliveryLanes::new(options.max_deliveries, options.max_retries);
         let (ready, queue) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             engine,
@@ -103,6 +105,7 @@ impl Subscriptions {
             watcher: Arc::new(Watcher::default()),
             timers: Timers::default(),
             webhooks,
+            lanes,
             ready,
         });
         shared.engine.observe(shared.watcher.clone());

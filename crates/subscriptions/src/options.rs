@@ -1,14 +1,13 @@
 //! What an operator can set.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use durable_streams_protocol::subscription::TargetRules;
 
-use super::{KeySource, Resolve, SystemResolver};
-use crate::telemetry::trace::Tracer;
+use super::KeySource;
 
 /// Settings of subscriptions.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Where webhooks may go.
     pub targets: TargetRules,
@@ -19,8 +18,6 @@ pub struct Options {
     pub public_url: Option<String>,
     /// The longest wait for a webhook's whole answer. The lease bounds it too.
     pub delivery_timeout: Duration,
-    /// The longest wait for a connection to a webhook's host.
-    pub connect_timeout: Duration,
     /// Posts at one time to receivers that work.
     pub max_deliveries: usize,
     /// Posts at one time to receivers whose last attempt failed: slow or dead ones wait for each other
@@ -34,10 +31,6 @@ pub struct Options {
     pub max_subscriptions: usize,
     /// Bytes of a control request's body.
     pub max_body: usize,
-    /// Names to addresses. The addresses are judged whatever this says.
-    pub resolver: Arc<dyn Resolve>,
-    /// Makes a span of each post.
-    pub tracer: Tracer,
 }
 
 impl Default for Options {
@@ -47,15 +40,12 @@ impl Default for Options {
             keys: KeySource::Ephemeral,
             public_url: None,
             delivery_timeout: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(5),
             max_deliveries: 256,
             max_retries: 64,
             max_answer: 64 * 1024,
             max_wake_streams: 1_000,
             max_subscriptions: 10_000,
             max_body: 1024 * 1024,
-            resolver: Arc::new(SystemResolver),
-            tracer: Tracer::default(),
         }
     }
 }

@@ -1,0 +1,7 @@
+//! Delivers the wakes of subscriptions over HTTP, to the addresses that the rules allow.
+
+mod client;
+mod resolver;
+
+pub use client::{HttpWebhookClient, WebhookOptions, WebhookSetupError};
+pub use resolver::{Resolve, Resolved, SystemResolver};
