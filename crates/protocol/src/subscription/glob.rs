@@ -54,6 +54,34 @@ impl Glob {
         literals.collect::<Vec<_>>().join("/")
     }
 
+    /// Whether every path that `other` can match is matched by this pattern too. `false` where that cannot
+    /// be read off segment by segment, as for `*/**` and `**/*`. Time: segments of one times the other.
+    pub fn covers(&self, other: &Glob) -> bool {
+        // `row[at]`: whether what is left of this pattern covers `other.segments[at..]`.
+        let ends = other.segments.len();
+        let mut row = vec![false; ends + 1];
+        if let Some(end) = row.last_mut() {
+            *end = true;
+        }
+        for wider in self.segments.iter().rev() {
+            let mut next = vec![false; ends + 1];
+            for at in (0..=ends).rev() {
+                let narrower = other.segments.get(at);
+                next[at] = match (wider, narrower) {
+                    (Segment::GlobStar, None) => row[at],
+                    (Segment::GlobStar, Some(_)) => row[at] || next[at + 1],
+                    (Segment::Star, Some(Segment::Literal(_) | Segment::Star)) => row[at + 1],
+                    (Segment::Literal(wider), Some(Segment::Literal(name))) => {
+                        wider == name && row[at + 1]
+                    }
+                    _ => false,
+                };
+            }
+            row = next;
+        }
+        row[0]
+    }
+
     /// Whether the pattern matches the whole path. Time: at most segments of one times the other.
     pub fn matches(&self, path: &str) -> bool {
         let path: Vec<&str> = path.split('/').collect();
@@ -281,6 +309,26 @@ mod tests {
         assert!(Glob::parse("").is_err());
     }
 
+    #[test]
+    fn a_pattern_covers_what_it_matches_whole() {
+        for (wide, narrow, expected) in [
+            ("**", "a/**/b", true),
+            ("a/**", "a", true),
+            ("a/**", "a/*/b", true),
+            ("a/*", "a/b", true),
+            ("a/*", "a/**", false),
+            ("a/*", "a/*", true),
+            ("a/b", "a/*", false),
+            ("a/**", "**", false),
+            ("a/**/z", "a/*/**/z", true),
+            ("a/**/z", "a/**", false),
+            ("a/%2A", "a/*", false),
+        ] {
+            let covers = Glob::parse(wide).unwrap().covers(&Glob::parse(narrow).unwrap());
+            assert_eq!(covers, expected, "{wide} {narrow}");
+        }
+    }
+
     /// The definition, by trying everything.
     fn naive(pattern: &[Segment], path: &[&str]) -> bool {
         match (pattern.split_first(), path.split_first()) {
@@ -306,6 +354,19 @@ mod tests {
             let glob = Glob::parse(&pattern).unwrap();
             let names: Vec<&str> = path.split('/').collect();
             prop_assert_eq!(glob.matches(&path), naive(&glob.segments, &names));
+        }
+
+        #[test]
+        fn a_pattern_that_covers_another_matches_all_that_it_matches(
+            wide in joined(r"a|b|\*|\*\*"),
+            narrow in joined(r"a|b|\*|\*\*"),
+            path in joined("a|b|c"),
+        ) {
+            let (wide, narrow) = (Glob::parse(&wide).unwrap(), Glob::parse(&narrow).unwrap());
+            if wide.covers(&narrow) && narrow.matches(&path) {
+                prop_assert!(wide.matches(&path));
+            }
+            prop_assert!(wide.covers(&wide));
         }
 
         #[test]

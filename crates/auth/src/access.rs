@@ -1,0 +1,116 @@
+//! The seam: what the server asks before a request reaches a stream.
+
+use std::{net::IpAddr, sync::Arc};
+
+use async_trait::async_trait;
+use durable_streams_protocol::{StreamPath, Timestamp};
+use http::{HeaderMap, Method};
+
+use crate::{AccessError, Operation, Principal};
+
+/// The head of a request, as far as access depends on it.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The query, without `?`, as it was sent.
+    pub query: Option<&'a str>,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// The stream that the URL names, in the client's words; `None` for a control request (§6).
+    pub path: Option<&'a StreamPath>,
+    /// The client's address, when it is known.
+    pub client: Option<IpAddr>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Decides who a request comes from and what it may do. All ready-made providers are built on this.
+///
+/// # Example
+///
+/// One secret for everything, compared in constant time:
+///
+/// ```
+/// use std::sync::Arc;
+/// use durable_streams_auth::{
+///     AccessControl, AccessError, Grant, OperationSet, Principal, RequestHead, bearer, secrets_match,
+/// };
+///
+/// struct OneSecret(String);
+///
+/// #[async_trait::async_trait]
+/// impl AccessControl for OneSecret {
+///     fn name(&self) -> &str {
+///         "one-secret"
+///     }
+///
+///     async fn authenticate(&self, head: &RequestHead<'_>) -> Result<Arc<Principal>, AccessError> {
+///         let token = bearer(head)?.ok_or(AccessError::NoCredentials)?;
+///         if !secrets_match(token, &self.0) {
+///             return Err(AccessError::InvalidCredentials("wrong secret"));
+///         }
+///         let everything = Grant::everywhere(OperationSet::ALL);
+///         Ok(Arc::new(Principal::new("owner").with_grant(everything)))
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait AccessControl: Send + Sync {
+    /// Names the provider in configuration, logs and [`Principal::provider`].
+    fn name(&self) -> &str;
+
+    /// Returns the principal on whose behalf the request is made.
+    ///
+    /// # Errors
+    /// [`AccessError::NoCredentials`] and [`AccessError::UnknownCredentials`] leave the request to the next
+    /// provider of a chain; any other error is final.
+    async fn authenticate(&self, head: &RequestHead<'_>) -> Result<Arc<Principal>, AccessError>;
+
+    /// Decides whether the principal may do an operation on a stream, named in the client's words. It is
+    /// called for each stream that a request touches: a fork's source too, whose path is not the head's.
+    ///
+    /// # Errors
+    /// [`AccessError::NotAllowed`], or [`AccessError::Unavailable`]. The default goes by
+    /// [`Principal::grants`].
+    async fn authorize(
+        &self,
+        _head: &RequestHead<'_>,
+        principal: &Principal,
+        operation: Operation,
+        path: &StreamPath,
+    ) -> Result<(), AccessError> {
+        if principal.allows(operation, path) { Ok(()) } else { Err(AccessError::NotAllowed) }
+    }
+
+    /// Whether an authenticated principal may still go on: a live read ends soon after this turns `false`.
+    /// The default goes by [`Principal::expires`]; a provider whose credentials can be revoked adds that.
+    fn is_current(&self, principal: &Principal, now: Timestamp) -> bool {
+        !principal.is_expired(now)
+    }
+}
+
+#[async_trait]
+impl<T: AccessControl + ?Sized> AccessControl for Arc<T> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    async fn authenticate(&self, head: &RequestHead<'_>) -> Result<Arc<Principal>, AccessError> {
+        (**self).authenticate(head).await
+    }
+
+    async fn authorize(
+        &self,
+        head: &RequestHead<'_>,
+        principal: &Principal,
+        operation: Operation,
+        path: &StreamPath,
+    ) -> Result<(), AccessError> {
+        (**self).authorize(head, principal, operation, path).await
+    }
+
+    fn is_current(&self, principal: &Principal, now: Timestamp) -> bool {
+        (**self).is_current(principal, now)
+    }
+}

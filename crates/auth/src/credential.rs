@@ -1,0 +1,183 @@
+//! Where credentials stand in a request, and how secrets are compared.
+
+use std::sync::LazyLock;
+
+use http::{
+    HeaderMap, HeaderName, Method,
+    header::{AUTHORIZATION, COOKIE},
+};
+use ring::{
+    hmac,
+    rand::{SecureRandom, SystemRandom},
+};
+
+use crate::{AccessError, RequestHead};
+
+/// The longest credential that is looked at, bytes.
+pub const MAX_CREDENTIAL_BYTES: usize = 8 * 1024;
+
+/// The header for keys besides `Authorization`.
+pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// The token of `Authorization: Bearer`, if the request has that header and scheme.
+///
+/// # Errors
+/// [`AccessError::InvalidCredentials`] when the header is there twice, has a token that is none by its
+/// characters (RFC 6750, section 2.1), or one of more than [`MAX_CREDENTIAL_BYTES`].
+pub fn bearer<'a>(head: &RequestHead<'a>) -> Result<Option<&'a str>, AccessError> {
+    let Some(value) = once(head.headers, &AUTHORIZATION)? else { return Ok(None) };
+    let Some((scheme, token)) = value.split_once(' ') else { return Ok(None) };
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(None);
+    }
+    plausible(token.trim_matches(' ')).map(Some)
+}
+
+/// The key of `X-Api-Key` or, without that header, of `Authorization: Bearer`.
+///
+/// # Errors
+/// As [`bearer`].
+pub fn api_key<'a>(head: &RequestHead<'a>) -> Result<Option<&'a str>, AccessError> {
+    match once(head.headers, &X_API_KEY)? {
+        Some(key) => plausible(key.trim_matches(' ')).map(Some),
+        None => bearer(head),
+    }
+}
+
+/// The value of a cookie, for `GET` and `HEAD` only: a page of another site can make a browser send a
+/// cookie, so it must never be what allows a change.
+///
+/// # Errors
+/// [`AccessError::InvalidCredentials`] when the cookie is there twice or has characters of no token.
+pub fn cookie<'a>(head: &RequestHead<'a>, name: &str) -> Result<Option<&'a str>, AccessError> {
+    if !matches!(*head.method, Method::GET | Method::HEAD) {
+        return Ok(None);
+    }
+    let texts = head.headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let pairs = texts.flat_map(|text| text.split(';'));
+    let mut values = pairs.filter_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        (key.trim() == name).then(|| value.trim())
+    });
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(AccessError::InvalidCredentials("the cookie is there twice"));
+    }
+    plausible(value).map(Some)
+}
+
+fn once<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, AccessError> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(AccessError::InvalidCredentials("a header with credentials is there twice"));
+    }
+    let text = value.to_str();
+    text.map(Some).map_err(|_| AccessError::InvalidCredentials("a header is not ASCII"))
+}
+
+/// RFC 6750's `b64token`, bounded.
+fn plausible(token: &str) -> Result<&str, AccessError> {
+    if token.is_empty() {
+        return Err(AccessError::InvalidCredentials("the token is empty"));
+    }
+    if token.len() > MAX_CREDENTIAL_BYTES {
+        return Err(AccessError::InvalidCredentials("the token is too long"));
+    }
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    if token.bytes().all(allowed) {
+        Ok(token)
+    } else {
+        Err(AccessError::InvalidCredentials("the token has characters of no token"))
+    }
+}
+
+/// Compares two secrets in time that depends on their lengths alone.
+///
+/// Both are put through HMAC under a key that this process drew, and ring compares the results in
+/// constant time.
+pub fn secrets_match(given: &str, expected: &str) -> bool {
+    static KEY: LazyLock<hmac::Key> = LazyLock::new(|| {
+        // A process without randomness compares under a fixed key: still constant in time.
+        let mut seed = [0; 32];
+        let _ = SystemRandom::new().fill(&mut seed);
+        hmac::Key::new(hmac::HMAC_SHA256, &seed)
+    });
+    let tag = hmac::sign(&KEY, expected.as_bytes());
+    hmac::verify(&KEY, given.as_bytes(), tag.as_ref()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use durable_streams_protocol::Timestamp;
+    use http::HeaderValue;
+
+    fn head<'a>(method: &'a Method, headers: &'a HeaderMap) -> RequestHead<'a> {
+        let now = Timestamp::from_millis(0);
+        RequestHead { method, query: None, headers, path: None, client: None, now }
+    }
+
+    fn headers(pairs: &[(HeaderName, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(name, HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    #[test]
+    fn bearer_tokens() {
+        for (value, expected) in [
+            ("Bearer abc", Ok(Some("abc"))),
+            ("bearer abc.def-_~+/=", Ok(Some("abc.def-_~+/="))),
+            ("BEARER  abc ", Ok(Some("abc"))),
+            ("Basic abc", Ok(None)),
+            ("Bearerabc", Ok(None)),
+            ("Bearer ", Err(())),
+            ("Bearer a b", Err(())),
+            ("Bearer a,b", Err(())),
+            ("Bearer \"a\"", Err(())),
+        ] {
+            let headers = headers(&[(AUTHORIZATION, value)]);
+            let found = bearer(&head(&Method::GET, &headers)).map_err(|_| ());
+            assert_eq!(found, expected, "{value}");
+        }
+        let twice = headers(&[(AUTHORIZATION, "Bearer a"), (AUTHORIZATION, "Bearer b")]);
+        assert!(bearer(&head(&Method::GET, &twice)).is_err(), "which one counts would be a guess");
+        let mut long = HeaderMap::new();
+        let text = format!("Bearer {}", "x".repeat(MAX_CREDENTIAL_BYTES + 1));
+        long.insert(AUTHORIZATION, text.parse().unwrap());
+        assert!(bearer(&head(&Method::GET, &long)).is_err());
+    }
+
+    #[test]
+    fn a_key_may_have_a_header_of_its_own() {
+        let both = headers(&[(X_API_KEY, "k1"), (AUTHORIZATION, "Bearer k2")]);
+        assert_eq!(api_key(&head(&Method::GET, &both)), Ok(Some("k1")));
+        let one = headers(&[(AUTHORIZATION, "Bearer k2")]);
+        assert_eq!(api_key(&head(&Method::GET, &one)), Ok(Some("k2")));
+        let twice = headers(&[(X_API_KEY, "k1"), (X_API_KEY, "k1")]);
+        assert!(api_key(&head(&Method::GET, &twice)).is_err());
+    }
+
+    #[test]
+    fn a_cookie_reads_and_never_writes() {
+        let sent = headers(&[(COOKIE, "a=b; ds=tok.en; c=d")]);
+        assert_eq!(cookie(&head(&Method::GET, &sent), "ds"), Ok(Some("tok.en")));
+        assert_eq!(cookie(&head(&Method::GET, &sent), "d"), Ok(None));
+        for method in [Method::POST, Method::PUT, Method::DELETE] {
+            assert_eq!(cookie(&head(&method, &sent), "ds"), Ok(None), "{method}");
+        }
+        let twice = headers(&[(COOKIE, "ds=a; ds=b")]);
+        assert!(cookie(&head(&Method::GET, &twice), "ds").is_err());
+    }
+
+    #[test]
+    fn secrets() {
+        assert!(secrets_match("abc", "abc"));
+        for wrong in ["", "abd", "ab", "abcd"] {
+            assert!(!secrets_match(wrong, "abc"), "{wrong}");
+        }
+    }
+}

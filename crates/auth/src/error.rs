@@ -1,0 +1,124 @@
+//! Why access is refused, and what the response says about it.
+//!
+//! No text here repeats a credential, says whether a stream exists, or tells an unknown key from a wrong
+//! one.
+
+use std::time::Duration;
+
+use http::{HeaderValue, StatusCode};
+
+/// Why a request is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccessError {
+    /// 401: the request carries no credential that the provider looks for. A chain asks the next provider.
+    #[error("this needs credentials; send them in the Authorization header")]
+    NoCredentials,
+    /// 401: the request carries a credential, but one that another provider issued or nobody did. A chain
+    /// asks the next provider.
+    #[error("the credentials are not known here")]
+    UnknownCredentials,
+    /// 401: the credential is this provider's, and is not valid. Final.
+    #[error("the credentials are not valid: {0}")]
+    InvalidCredentials(&'static str),
+    /// 403: the principal may not do this.
+    #[error("these credentials do not allow this operation here")]
+    NotAllowed,
+    /// 404, the same response as for a stream that does not exist: the principal may not even know whether
+    /// it does.
+    #[error("there is no stream here")]
+    Hidden,
+    /// 429: a quota or rate is used up.
+    #[error("too many requests; try again later")]
+    RateLimited {
+        /// When the request would pass.
+        retry_after: Duration,
+    },
+    /// 503: whether the credential is valid cannot be found out now.
+    #[error("credentials cannot be checked at the moment: {reason}")]
+    Unavailable {
+        /// Why, without names of machines or files.
+        reason: &'static str,
+    },
+}
+
+impl AccessError {
+    /// The status code.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            AccessError::NoCredentials
+            | AccessError::UnknownCredentials
+            | AccessError::InvalidCredentials(_) => StatusCode::UNAUTHORIZED,
+            AccessError::NotAllowed => StatusCode::FORBIDDEN,
+            AccessError::Hidden => StatusCode::NOT_FOUND,
+            AccessError::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            AccessError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The machine-readable code of the problem body and of the audit log.
+    pub fn code(&self) -> &'static str {
+        match self {
+            AccessError::NoCredentials => "no-credentials",
+            AccessError::UnknownCredentials | AccessError::InvalidCredentials(_) => {
+                "invalid-credentials"
+            }
+            AccessError::NotAllowed => "not-allowed",
+            AccessError::Hidden => "not-found",
+            AccessError::RateLimited { .. } => "rate-limited",
+            AccessError::Unavailable { .. } => "auth-unavailable",
+        }
+    }
+
+    /// The `WWW-Authenticate` header of a 401 (RFC 6750, section 3).
+    pub fn challenge(&self) -> Option<HeaderValue> {
+        let text = match self {
+            AccessError::NoCredentials => r#"Bearer realm="durable-streams""#,
+            AccessError::UnknownCredentials | AccessError::InvalidCredentials(_) => {
+                r#"Bearer realm="durable-streams", error="invalid_token""#
+            }
+            _ => return None,
+        };
+        Some(HeaderValue::from_static(text))
+    }
+
+    /// The `Retry-After` of a 429 or 503: whole seconds, at least one.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            AccessError::RateLimited { retry_after } => {
+                let part = u64::from(retry_after.subsec_nanos() > 0);
+                Some(retry_after.as_secs().saturating_add(part).max(1))
+            }
+            AccessError::Unavailable { .. } => Some(1),
+            _ => None,
+        }
+    }
+
+    /// Whether a chain goes on to its next provider.
+    pub fn is_not_mine(&self) -> bool {
+        matches!(self, AccessError::NoCredentials | AccessError::UnknownCredentials)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_401_challenges_and_only_a_wait_says_how_long() {
+        let limited = AccessError::RateLimited { retry_after: Duration::from_millis(1_200) };
+        for (error, status, challenges, waits) in [
+            (AccessError::NoCredentials, 401, true, None),
+            (AccessError::UnknownCredentials, 401, true, None),
+            (AccessError::InvalidCredentials("expired"), 401, true, None),
+            (AccessError::NotAllowed, 403, false, None),
+            (AccessError::Hidden, 404, false, None),
+            (limited, 429, false, Some(2)),
+            (AccessError::Unavailable { reason: "no keys yet" }, 503, false, Some(1)),
+        ] {
+            assert_eq!(error.status().as_u16(), status, "{error}");
+            assert_eq!(error.challenge().is_some(), challenges, "{error}");
+            assert_eq!(error.retry_after(), waits, "{error}");
+        }
+    }
+}

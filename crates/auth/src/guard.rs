@@ -1,0 +1,166 @@
+//! The one place where a request is let through or refused.
+
+use std::sync::Arc;
+
+use durable_streams_protocol::{StreamPath, Timestamp, subscription::Glob};
+
+use crate::{
+    AccessControl, AccessError, Operation, OperationSet, Principal, RequestHead, TenantId,
+    stored_path, stored_prefix,
+};
+
+/// How refusals look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuardOptions {
+    /// A principal that may not read a stream gets a 404 for every operation on it, as if it did not
+    /// exist, instead of a 403.
+    pub hide_unreadable: bool,
+}
+
+impl Default for GuardOptions {
+    fn default() -> Self {
+        GuardOptions { hide_unreadable: true }
+    }
+}
+
+/// Authenticates, authorises and maps paths: what stands between a request and the engine.
+#[derive(Clone)]
+pub struct AccessGuard {
+    control: Arc<dyn AccessControl>,
+    options: GuardOptions,
+}
+
+/// A request that was let through.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    /// On whose behalf.
+    pub principal: Arc<Principal>,
+    /// Where the stream is stored.
+    pub stored: StreamPath,
+}
+
+impl AccessGuard {
+    /// A guard that goes by `control`.
+    pub fn new(control: Arc<dyn AccessControl>, options: GuardOptions) -> Self {
+        AccessGuard { control, options }
+    }
+
+    /// The principal of a request.
+    ///
+    /// # Errors
+    /// As [`AccessControl::authenticate`]; a principal whose time has come is
+    /// [`AccessError::InvalidCredentials`], whatever its provider says.
+    pub async fn authenticate(
+        &self,
+        head: &RequestHead<'_>,
+    ) -> Result<Arc<Principal>, AccessError> {
+        let principal = self.control.authenticate(head).await?;
+        if self.control.is_current(&principal, head.now) {
+            Ok(principal)
+        } else {
+            Err(AccessError::InvalidCredentials("they have expired or were revoked"))
+        }
+    }
+
+    /// Lets a request do all of `operations` on a stream, or refuses it.
+    ///
+    /// # Errors
+    /// Every [`AccessError`].
+    pub async fn admit(
+        &self,
+        head: &RequestHead<'_>,
+        operations: OperationSet,
+        path: &StreamPath,
+    ) -> Result<Admitted, AccessError> {
+        let principal = self.authenticate(head).await?;
+        self.admit_principal(head, principal, operations, path).await
+    }
+
+    /// The same for a principal that [`AccessGuard::authenticate`] returned for this request: a fork's
+    /// source, a subscription's streams.
+    ///
+    /// # Errors
+    /// Every [`AccessError`].
+    pub async fn admit_principal(
+        &self,
+        head: &RequestHead<'_>,
+        principal: Arc<Principal>,
+        operations: OperationSet,
+        path: &StreamPath,
+    ) -> Result<Admitted, AccessError> {
+        if operations.is_empty() {
+            return Err(AccessError::NotAllowed);
+        }
+        for operation in operations.iter() {
+            let verdict = self.control.authorize(head, &principal, operation, path).await;
+            if let Err(error) = verdict {
+                return Err(self.refusal(head, &principal, path, error).await);
+            }
+        }
+        // Only paths that could never have been created fail here.
+        let stored = stored_path(principal.tenant.as_ref(), path);
+        let stored = stored.map_err(|_| AccessError::NotAllowed)?;
+        Ok(Admitted { principal, stored })
+    }
+
+    /// Lets a principal subscribe to a pattern, and returns the pattern over stored paths.
+    ///
+    /// # Errors
+    /// [`AccessError::NotAllowed`] unless one grant covers reading all that the pattern can match, and the
+    /// principal may subscribe there too.
+    pub fn admit_pattern(
+        &self,
+        principal: &Principal,
+        pattern: &Glob,
+    ) -> Result<Glob, AccessError> {
+        let covered = principal.covers(Operation::Read, pattern)
+            && principal.covers(Operation::Subscribe, pattern);
+        if !covered {
+            return Err(denied(principal));
+        }
+        match &principal.tenant {
+            None => Ok(pattern.clone()),
+            Some(tenant) => stored_pattern(tenant, pattern).ok_or(AccessError::NotAllowed),
+        }
+    }
+
+    /// Whether a principal that was let through may still go on.
+    pub fn is_current(&self, principal: &Principal, now: Timestamp) -> bool {
+        self.control.is_current(principal, now)
+    }
+
+    async fn refusal(
+        &self,
+        head: &RequestHead<'_>,
+        principal: &Principal,
+        path: &StreamPath,
+        error: AccessError,
+    ) -> AccessError {
+        if error != AccessError::NotAllowed {
+            return error;
+        }
+        if principal.anonymous {
+            return denied(principal);
+        }
+        if !self.options.hide_unreadable {
+            return AccessError::NotAllowed;
+        }
+        match self.control.authorize(head, principal, Operation::Read, path).await {
+            Ok(()) => AccessError::NotAllowed,
+            Err(_) => AccessError::Hidden,
+        }
+    }
+}
+
+/// What a principal that may not do something is answered: without credentials, that it needs some.
+fn denied(principal: &Principal) -> AccessError {
+    if principal.anonymous { AccessError::NoCredentials } else { AccessError::NotAllowed }
+}
+
+/// A tenant's pattern over stored paths; `None` when the prefix leaves no room for it.
+pub fn stored_pattern(tenant: &TenantId, pattern: &Glob) -> Option<Glob> {
+    Glob::parse(&format!("{}{pattern}", stored_prefix(tenant))).ok()
+}
+
+#[cfg(test)]
+mod tests;
