@@ -3,31 +3,7 @@
 //! The caller subscribes to the tail first and asks afterwards, so no append can slip between a check and
 //! a wait. Time goes in as `now`; waits come out as values.
 
-use super::{Control, Cursor, IfNoneMatch, Offset, ReadFrom, Timestamp};
-
-/// How a `GET` wants to be answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LiveMode {
-    /// At once, with what there is (§5.6).
-    CatchUp,
-    /// With the next bytes, or 204 after a while (§5.7).
-    LongPoll,
-    /// As a stream of events (§5.8).
-    Sse,
-}
-
-/// A parsed `GET`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Read {
-    /// Where to begin.
-    pub from: ReadFrom,
-    /// How to answer.
-    pub live: LiveMode,
-    /// The cursor that the client echoes.
-    pub cursor: Option<Cursor>,
-    /// What the client holds already.
-    pub if_none_match: Option<IfNoneMatch>,
-}
+use crate::{Control, Cursor, Offset, Timestamp};
 
 /// The end of a stream as readers may see it: durable, never only decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::Rejection;
+use crate::Rejection;
 
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
@@ -55,7 +55,7 @@ pub const TRUE: HeaderValue = HeaderValue::from_static("true");
 /// # Errors
 /// [`Rejection::InvalidHeader`] when it is repeated or not visible ASCII: a header that cannot be read is
 /// refused, never taken as absent.
-pub(super) fn text<'h>(
+pub(crate) fn text<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,
 ) -> Result<Option<&'h str>, Rejection> {
@@ -71,7 +71,7 @@ pub(super) fn text<'h>(
 
 /// A presence header: `true` without regard to case; every other value is as good as absent (§4.1), as are
 /// several that differ.
-pub(super) fn is_true(headers: &HeaderMap, name: &HeaderName) -> bool {
+pub(crate) fn is_true(headers: &HeaderMap, name: &HeaderName) -> bool {
     headers.contains_key(name)
         && headers.get_all(name).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
 }

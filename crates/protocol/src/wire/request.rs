@@ -2,11 +2,11 @@
 
 use http::{HeaderMap, HeaderName, Method, header};
 
-use super::{
-    ContentType, Cursor, Expiry, IfNoneMatch, LiveMode, Offset, Producer, ProducerId, Read,
-    ReadFrom, Rejection, StreamPath, StreamSeq, Timestamp,
+use crate::{
+    ContentType, Cursor, Expiry, IfNoneMatch, Offset, Producer, ProducerId, ReadFrom, Rejection,
+    StreamPath, StreamSeq, Timestamp,
     headers::{self, is_true, text},
-    producer::MAX_SAFE_INTEGER,
+    model::producer::MAX_SAFE_INTEGER,
 };
 
 /// What a request to a stream's URL asks for.
@@ -61,6 +61,30 @@ pub struct Append {
     pub producer: Option<Producer>,
     /// `Stream-Closed: true`.
     pub close: bool,
+}
+
+/// How a `GET` wants to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LiveMode {
+    /// At once, with what there is (§5.6).
+    CatchUp,
+    /// With the next bytes, or 204 after a while (§5.7).
+    LongPoll,
+    /// As a stream of events (§5.8).
+    Sse,
+}
+
+/// A parsed `GET`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// Where to begin.
+    pub from: ReadFrom,
+    /// How to answer.
+    pub live: LiveMode,
+    /// The cursor that the client echoes.
+    pub cursor: Option<Cursor>,
+    /// What the client holds already.
+    pub if_none_match: Option<IfNoneMatch>,
 }
 
 impl Request {

@@ -13,8 +13,8 @@ use std::{collections::HashMap, sync::Arc};
 use super::{Closure, StreamCore, StreamId, StreamState};
 use crate::{
     DecodeError, ProducerState, Timestamp,
-    codec::{Reader, put_option, put_text, put_u64},
-    event::{
+    model::codec::{Reader, put_option, put_text, put_u64},
+    model::event::{
         put_expiry, put_fork, put_producer, read_content_type, read_expiry, read_flags, read_fork,
         read_offset, read_path, read_producer, read_stream_seq,
     },

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
 
-use super::{ContentType, Offset, PathError, StreamSeq};
+use crate::{ContentType, Offset, PathError, StreamSeq};
 
 /// A refusal. Each carries what its response needs; none needs a second look at the stream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -192,7 +192,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    pub(super) fn invalid_json(error: serde_json::Error) -> Self {
+    pub(crate) fn invalid_json(error: serde_json::Error) -> Self {
         Rejection::InvalidJson { reason: error.to_string() }
     }
 

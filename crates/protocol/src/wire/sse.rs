@@ -8,7 +8,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 
-use super::{ContentType, Cursor, Offset, json_mode};
+use crate::{ContentType, Cursor, Offset, frame_array};
 
 /// How a stream's bytes travel in data events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,7 +55,7 @@ pub fn encode_data(out: &mut Vec<u8>, encoding: Encoding, chunks: &[Bytes]) {
             [one] => put_lines(out, &String::from_utf8_lossy(one)),
             many => put_lines(out, &String::from_utf8_lossy(&many.concat())),
         },
-        Encoding::Json => put_lines(out, &String::from_utf8_lossy(&json_mode::frame_array(chunks))),
+        Encoding::Json => put_lines(out, &String::from_utf8_lossy(&frame_array(chunks))),
         Encoding::Base64 => {
             out.extend_from_slice(b"data:");
             let text = match chunks {

@@ -7,7 +7,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::value::RawValue;
 
-use super::json_scan;
+use super::scan;
 
 /// The byte after every stored message: ASCII record separator.
 pub const MESSAGE_END: u8 = 0x1e;
@@ -22,7 +22,7 @@ pub type JsonError = serde_json::Error;
 /// The parser's, with line and column, when the body is not one JSON value.
 pub fn store_messages(body: &[u8]) -> Result<Bytes, JsonError> {
     let mut stored = Stored(Vec::with_capacity(body.len() + 1));
-    if json_scan::messages(body, |message| stored.push(message)).is_none() {
+    if scan::messages(body, |message| stored.push(message)).is_none() {
         // The scan knows no reasons. Whatever the parser says now stands, even that the body is JSON.
         stored.0.clear();
         parse_messages(body)?.iter().for_each(|message| stored.push(message));
@@ -45,7 +45,7 @@ impl Stored {
 }
 
 /// The messages of a body, slowly, but with a reason if it is not JSON.
-pub(super) fn parse_messages(body: &[u8]) -> Result<Vec<&[u8]>, JsonError> {
+pub(crate) fn parse_messages(body: &[u8]) -> Result<Vec<&[u8]>, JsonError> {
     let values: Vec<&RawValue> = match body.trim_ascii_start() {
         [b'[', ..] => serde_json::from_slice(body)?,
         _ => vec![serde_json::from_slice(body)?],

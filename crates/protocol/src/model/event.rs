@@ -20,10 +20,10 @@
 
 use bytes::Bytes;
 
-use super::{
+use crate::{
     ContentType, DecodeError, Expiry, Offset, Producer, ProducerId, StreamId, StreamPath,
     StreamSeq, Timestamp,
-    codec::{Reader, put_option, put_text, put_u64},
+    model::codec::{Reader, put_option, put_text, put_u64},
 };
 
 /// A committed fact about one stream.
@@ -211,7 +211,7 @@ impl Appended {
 }
 
 /// Flags of which none but `known` may be set: a bit that this version does not know has a meaning it would miss.
-pub(super) fn read_flags(
+pub(crate) fn read_flags(
     reader: &mut Reader<'_>,
     known: u8,
     what: &'static str,
@@ -221,7 +221,7 @@ pub(super) fn read_flags(
 }
 
 /// A position that has a text form.
-pub(super) fn read_offset(
+pub(crate) fn read_offset(
     reader: &mut Reader<'_>,
     what: &'static str,
 ) -> Result<Offset, DecodeError> {
@@ -229,7 +229,7 @@ pub(super) fn read_offset(
     if offset <= Offset::MAX { Ok(offset) } else { Err(DecodeError { what }) }
 }
 
-pub(super) fn put_expiry(out: &mut Vec<u8>, expiry: Expiry) {
+pub(crate) fn put_expiry(out: &mut Vec<u8>, expiry: Expiry) {
     let (kind, value) = match expiry {
         Expiry::Never => (0, 0),
         Expiry::Ttl(seconds) => (1, seconds),
@@ -239,7 +239,7 @@ pub(super) fn put_expiry(out: &mut Vec<u8>, expiry: Expiry) {
     put_u64(out, value);
 }
 
-pub(super) fn read_expiry(reader: &mut Reader<'_>) -> Result<Expiry, DecodeError> {
+pub(crate) fn read_expiry(reader: &mut Reader<'_>) -> Result<Expiry, DecodeError> {
     match (reader.u8("expiry kind")?, reader.u64("expiry value")?) {
         (0, 0) => Ok(Expiry::Never),
         (1, seconds) => Ok(Expiry::Ttl(seconds)),
@@ -248,33 +248,33 @@ pub(super) fn read_expiry(reader: &mut Reader<'_>) -> Result<Expiry, DecodeError
     }
 }
 
-pub(super) fn put_producer(out: &mut Vec<u8>, producer: &Producer) {
+pub(crate) fn put_producer(out: &mut Vec<u8>, producer: &Producer) {
     put_text(out, producer.id.as_str());
     put_u64(out, producer.epoch);
     put_u64(out, producer.seq);
 }
 
-pub(super) fn read_producer(reader: &mut Reader<'_>) -> Result<Producer, DecodeError> {
+pub(crate) fn read_producer(reader: &mut Reader<'_>) -> Result<Producer, DecodeError> {
     let id =
         ProducerId::new(reader.text("producer id")?).ok_or(DecodeError { what: "producer id" })?;
     Ok(Producer { id, epoch: reader.u64("producer epoch")?, seq: reader.u64("producer seq")? })
 }
 
-pub(super) fn read_stream_seq(reader: &mut Reader<'_>) -> Result<StreamSeq, DecodeError> {
+pub(crate) fn read_stream_seq(reader: &mut Reader<'_>) -> Result<StreamSeq, DecodeError> {
     StreamSeq::new(reader.text("Stream-Seq")?).ok_or(DecodeError { what: "Stream-Seq" })
 }
 
-pub(super) fn read_path(reader: &mut Reader<'_>) -> Result<StreamPath, DecodeError> {
+pub(crate) fn read_path(reader: &mut Reader<'_>) -> Result<StreamPath, DecodeError> {
     StreamPath::system(reader.text("path")?).map_err(|_| DecodeError { what: "path" })
 }
 
-pub(super) fn read_content_type(reader: &mut Reader<'_>) -> Result<ContentType, DecodeError> {
+pub(crate) fn read_content_type(reader: &mut Reader<'_>) -> Result<ContentType, DecodeError> {
     let text = reader.text("content type")?;
     let content_type = ContentType::parse(text).filter(|parsed| parsed.as_str() == text);
     content_type.ok_or(DecodeError { what: "content type" })
 }
 
-pub(super) fn put_fork(out: &mut Vec<u8>, fork: &ForkPoint) {
+pub(crate) fn put_fork(out: &mut Vec<u8>, fork: &ForkPoint) {
     put_u64(out, fork.source.0);
     put_text(out, fork.source_path.as_str());
     put_u64(out, fork.position.position());
@@ -287,7 +287,7 @@ pub(super) fn put_fork(out: &mut Vec<u8>, fork: &ForkPoint) {
     }
 }
 
-pub(super) fn read_fork(reader: &mut Reader<'_>) -> Result<ForkPoint, DecodeError> {
+pub(crate) fn read_fork(reader: &mut Reader<'_>) -> Result<ForkPoint, DecodeError> {
     let source = StreamId(reader.u64("fork source")?);
     let source_path = read_path(reader)?;
     let position = read_offset(reader, "fork position")?;

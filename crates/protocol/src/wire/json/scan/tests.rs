@@ -3,7 +3,7 @@
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::{BLOCK, messages};
-use crate::json_mode::parse_messages;
+use crate::wire::json::mode::parse_messages;
 
 /// Returns whether both took the body.
 fn agree(body: &[u8]) -> bool {

@@ -13,7 +13,7 @@ use std::{collections::HashMap, sync::Arc};
 pub use append::AppendOutcome;
 pub use create::{CreateOutcome, ForkSource};
 
-use super::{
+use crate::{
     ContentType, Expiry, ForkPoint, Offset, Producer, ProducerId, ProducerState, StreamEvent,
     StreamPath, StreamSeq, Timestamp,
 };

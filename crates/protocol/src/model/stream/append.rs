@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::{Decision, StreamState};
 use crate::{
-    Admission, Append, Appended, Offset, Producer, ProducerState, Rejection, StreamEvent,
-    Timestamp, json_mode::JsonError,
+    Admission, Append, Appended, JsonError, Offset, Producer, ProducerState, Rejection,
+    StreamEvent, Timestamp,
 };
 
 /// The answer to a `POST`.

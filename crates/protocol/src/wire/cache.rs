@@ -2,7 +2,7 @@
 
 use http::HeaderValue;
 
-use super::{Offset, StreamId};
+use crate::{Offset, StreamId};
 
 /// The entity tag of one catch-up or long-poll response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
-use super::{
+use crate::{
     AppendOutcome, ContentType, CreateOutcome, Cursor, ETag, Encoding, Expiry, LiveMode, Offset,
     Rejection, StreamId, headers,
 };

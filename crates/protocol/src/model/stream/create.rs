@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::{Decision, StreamCore, StreamState};
 use crate::{
-    ContentType, Create, Created, Expiry, ForkPoint, Offset, Rejection, StreamEvent, StreamPath,
-    Timestamp, json_mode::JsonError,
+    ContentType, Create, Created, Expiry, ForkPoint, JsonError, Offset, Rejection, StreamEvent,
+    StreamPath, Timestamp,
 };
 
 /// The longest chain of streams that a fork inherits bytes from.

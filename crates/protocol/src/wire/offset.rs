@@ -2,7 +2,7 @@
 //!
 //! Text form: two zero-padded 16-digit decimals joined by `_`. The first is reserved (always zero) and the
 //! second counts the stored bytes before the position, so text order is position order. In JSON mode a
-//! stored message is its bytes and one terminator, see `json_mode`.
+//! stored message is its bytes and one terminator, see `json::mode`.
 
 use std::fmt;
 

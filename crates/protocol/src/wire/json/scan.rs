@@ -16,7 +16,7 @@ const BLOCK: usize = 16;
 
 /// Calls `each` with the bytes of every message: the elements of an array, or the one value that is something else.
 /// Nothing if the body is not JSON; `each` may have been called then.
-pub(super) fn messages<'a>(body: &'a [u8], mut each: impl FnMut(&'a [u8])) -> Option<()> {
+pub(crate) fn messages<'a>(body: &'a [u8], mut each: impl FnMut(&'a [u8])) -> Option<()> {
     // Bytes beyond ASCII can only stand in strings, and there all that is UTF-8 is allowed.
     simdutf8::basic::from_utf8(body).ok()?;
     let mut scan = Scan { body, at: 0, open: Nesting::default() };

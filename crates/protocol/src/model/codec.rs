@@ -16,18 +16,18 @@ pub struct DecodeError {
     pub what: &'static str,
 }
 
-pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
     // Every text is bounded far below this where it is parsed.
     let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(text.as_bytes().get(..usize::from(len)).unwrap_or(&[]));
 }
 
-pub(super) fn put_u64(out: &mut Vec<u8>, value: u64) {
+pub(crate) fn put_u64(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-pub(super) fn put_option<T>(
+pub(crate) fn put_option<T>(
     out: &mut Vec<u8>,
     value: Option<T>,
     put: impl FnOnce(&mut Vec<u8>, T),
@@ -42,17 +42,17 @@ pub(super) fn put_option<T>(
 }
 
 /// Reads from the front of a slice; every read may fail, none panics.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Reader { rest: bytes }
     }
 
     /// Bytes not read yet.
-    pub(super) fn remaining(&self) -> usize {
+    pub(crate) fn remaining(&self) -> usize {
         self.rest.len()
     }
 
@@ -62,22 +62,22 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    pub(super) fn u8(&mut self, what: &'static str) -> Result<u8, DecodeError> {
+    pub(crate) fn u8(&mut self, what: &'static str) -> Result<u8, DecodeError> {
         Ok(self.take(1, what)?.first().copied().unwrap_or(0))
     }
 
-    pub(super) fn u64(&mut self, what: &'static str) -> Result<u64, DecodeError> {
+    pub(crate) fn u64(&mut self, what: &'static str) -> Result<u64, DecodeError> {
         let bytes = self.take(8, what)?.try_into().map_err(|_| DecodeError { what })?;
         Ok(u64::from_le_bytes(bytes))
     }
 
-    pub(super) fn text(&mut self, what: &'static str) -> Result<&'a str, DecodeError> {
+    pub(crate) fn text(&mut self, what: &'static str) -> Result<&'a str, DecodeError> {
         let len = self.take(2, what)?.try_into().map_err(|_| DecodeError { what })?;
         let bytes = self.take(usize::from(u16::from_le_bytes(len)), what)?;
         str::from_utf8(bytes).map_err(|_| DecodeError { what })
     }
 
-    pub(super) fn option<T>(
+    pub(crate) fn option<T>(
         &mut self,
         what: &'static str,
         read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
@@ -89,7 +89,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn finish(&self, what: &'static str) -> Result<(), DecodeError> {
+    pub(crate) fn finish(&self, what: &'static str) -> Result<(), DecodeError> {
         if self.rest.is_empty() { Ok(()) } else { Err(DecodeError { what }) }
     }
 }

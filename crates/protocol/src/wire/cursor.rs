@@ -1,6 +1,6 @@
 //! Cursors (§10.1): the number of the current 20-second interval, always moving forward.
 
-use super::Timestamp;
+use crate::Timestamp;
 
 /// Interval length, seconds.
 const INTERVAL_SECS: u64 = 20;

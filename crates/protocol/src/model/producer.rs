@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 /// The largest epoch and sequence number: JavaScript's largest safe integer.
-pub(super) const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+pub(crate) const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 /// The longest producer id and `Stream-Seq`, bytes.
-pub(super) const MAX_ID_BYTES: usize = 256;
+pub(crate) const MAX_ID_BYTES: usize = 256;
 
 /// The client's stable name for a producer. Not empty, at most 256 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
