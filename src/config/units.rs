@@ -1,5 +1,7 @@
 //! Durations and sizes as people write them: `30s`, `1m30s`, `500ms`; `10MiB`, `64KiB`, `1GB`.
 //!
+//! `humantime` reads durations, behind a closed list of units.
+//!
 //! Invariants
 //! - What `Display` writes, `Scalar::parse` reads back as the same value (property-tested).
 //! - A bare number is refused: a unit that is guessed is a bug that waits.
@@ -54,9 +56,10 @@ impl HumanDuration {
     }
 }
 
-impl From<HumanDuration> for Duration {
-    fn from(value: HumanDuration) -> Self {
-        value.0
+/// Takes over the default of an option; fractions of a millisecond are dropped.
+impl From<Duration> for HumanDuration {
+    fn from(value: Duration) -> Self {
+        Self::millis(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
     }
 }
 
@@ -92,39 +95,30 @@ impl ByteSize {
     }
 }
 
+impl From<usize> for ByteSize {
+    fn from(bytes: usize) -> Self {
+        Self(bytes as u64)
+    }
+}
+
 impl Scalar for HumanDuration {
     const WHAT: &'static str = "a duration such as 30s, 1m30s or 500ms";
 
     fn parse(text: &str) -> Result<Self, Invalid> {
-        let mut rest = text.trim();
-        if let Some(bare) = bare_number(rest) {
+        let text = text.trim();
+        if let Some(bare) = bare_number(text) {
             return Err(Invalid::new("has no unit", format!("write {bare}s or {bare}ms")));
         }
-        if rest.contains('.') {
+        if text.contains('.') {
             return Err(Invalid::not_a(Self::WHAT).fix("use whole numbers: 1500ms, not 1.5s"));
         }
-        let mut total: u64 = 0;
-        let mut smaller_than = u64::MAX;
-        while !rest.is_empty() {
-            let (number, unit, after) = split_quantity(rest);
-            let length = TIME_UNITS.iter().find(|(name, _)| *name == unit).map(|(_, l)| *l);
-            let (Some(number), Some(length)) = (number, length) else {
-                return Err(Invalid::not_a(Self::WHAT).fix("the units are ms, s, m, h and d"));
-            };
-            if length >= smaller_than {
-                return Err(Invalid::not_a(Self::WHAT).fix("name each unit once, largest first"));
-            }
-            smaller_than = length;
-            total = number
-                .checked_mul(length)
-                .and_then(|part| total.checked_add(part))
-                .ok_or_else(|| Invalid::new("is too long", "write a shorter duration"))?;
-            rest = after;
-        }
-        if smaller_than == u64::MAX {
-            return Err(Invalid::not_a(Self::WHAT));
-        }
-        Ok(Self::millis(total))
+        check_units(text)?;
+        let too_long = || Invalid::new("is too long", "write a shorter duration");
+        let duration = humantime::parse_duration(text).map_err(|error| match error {
+            humantime::DurationError::NumberOverflow => too_long(),
+            _ => Invalid::not_a(Self::WHAT),
+        })?;
+        u64::try_from(duration.as_millis()).map(Self::millis).map_err(|_| too_long())
     }
 
     fn text(&self) -> String {
@@ -140,10 +134,10 @@ impl Scalar for ByteSize {
         if let Some(bare) = bare_number(text) {
             return Err(Invalid::new("has no unit", format!("write {bare}B or {bare}MiB")));
         }
-        let (number, unit, after) = split_quantity(text);
+        let (digits, unit, after) = split_quantity(text);
         let length = SIZE_UNITS.iter().find(|(name, _)| *name == unit).map(|(_, l)| *l);
-        match (number, length) {
-            (Some(number), Some(length)) if after.is_empty() => number
+        match (digits.parse::<u64>(), length) {
+            (Ok(number), Some(length)) if after.is_empty() => number
                 .checked_mul(length)
                 .map(Self)
                 .ok_or_else(|| Invalid::new("is larger than 2^64 bytes", "write a smaller size")),
@@ -184,19 +178,41 @@ impl fmt::Display for ByteSize {
     }
 }
 
+/// Lets through what every reader takes for the same duration: of the units that `humantime` knows
+/// only those of [`TIME_UNITS`], each at most once, largest first. (`humantime` also reads `M` as a
+/// month, and adds units up in any order.)
+fn check_units(text: &str) -> Result<(), Invalid> {
+    let refuse = |fix: &str| Err(Invalid::not_a(HumanDuration::WHAT).fix(fix));
+    let mut rest = text;
+    let mut smaller_than = u64::MAX;
+    while !rest.is_empty() {
+        let (digits, unit, after) = split_quantity(rest);
+        let length = TIME_UNITS.iter().find(|(name, _)| *name == unit).map(|(_, length)| *length);
+        let Some(length) = length.filter(|_| !digits.is_empty()) else {
+            return refuse("the units are ms, s, m, h and d");
+        };
+        if length >= smaller_than {
+            return refuse("name each unit once, largest first");
+        }
+        smaller_than = length;
+        rest = after;
+    }
+    Ok(())
+}
+
 /// The text itself when it is digits only.
 fn bare_number(text: &str) -> Option<&str> {
     (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then_some(text)
 }
 
-/// `"10 MiB rest"` to `(Some(10), "MiB", " rest")`; the number is `None` when missing or too big.
-fn split_quantity(text: &str) -> (Option<u64>, &str, &str) {
+/// `"10 MiB rest"` to `("10", "MiB", " rest")`; the digits may be missing.
+fn split_quantity(text: &str) -> (&str, &str, &str) {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, rest) = text.split_at(digits);
+    let (digits, rest) = text.split_at(digits);
     let rest = rest.trim_start();
     let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
     let (unit, after) = rest.split_at(letters);
-    (number.parse().ok(), unit, after)
+    (digits, unit, after)
 }
 
 #[cfg(test)]
@@ -247,8 +263,22 @@ mod tests {
                 "{text}"
             );
         }
-        for text in ["", "s", "30", "1.5s", "30 sec", "-1s", "30s1m", "1s1s", "99999999999999999d"]
-        {
+        for text in [
+            "",
+            "s",
+            "30",
+            "1.5s",
+            "30 sec",
+            "-1s",
+            "30s1m",
+            "1s1s",
+            "1M",
+            "1month",
+            "1 0s",
+            "5us",
+            "99999999999999999d",
+            "99999999999999999999d",
+        ] {
             assert!(HumanDuration::parse(text).is_err(), "{text:?} must be refused");
         }
     }
