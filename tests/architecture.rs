@@ -14,7 +14,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("store", &[]),
     ("engine", &["store"]),
     ("telemetry", &[]),
-    ("config", &[]),
+    ("config", &["edge"]),
     ("webhooks", &["telemetry"]),
     ("admin", &["edge", "telemetry"]),
     ("edge", &["telemetry"]),

@@ -7,6 +7,8 @@
 //! Invariants
 //! - A key exists in exactly one place, its `settings!` declaration, with type, default and bounds.
 //!   `docs/configuration.md` and `config/streams.yaml` are tested against those declarations.
+//! - A default that a part of the server also needs on its own (for embedders, for the admin listener)
+//!   is declared by that part's options; the declaration here refers to it.
 //! - Nothing below `server` sees these types; it maps them to the small options of each part.
 
 mod changes;
@@ -36,6 +38,7 @@ use ipnet::IpNet;
 use self::error::Problems;
 use self::node::{Node, Value};
 use self::setting::{Setting, settings};
+use crate::edge::StreamOptions;
 
 pub use self::changes::Change;
 pub use self::error::ConfigError;
@@ -72,15 +75,16 @@ settings! {
         /// Sizes and intervals of the durable store. Needs `data_dir`.
         storage: Storage = Storage::default();
         /// How long a long-poll waits for data before it answers 204.
-        long_poll_timeout: HumanDuration = HumanDuration::secs(30)
+        long_poll_timeout: HumanDuration = StreamOptions::default().long_poll_timeout.into()
             => HumanDuration::millis(10), HumanDuration::secs(3600);
         /// How long an SSE connection lives before the client is made to reconnect, so that
         /// caches and load balancers can regroup readers. Jitter is applied on top.
-        sse_reconnect_interval: HumanDuration = HumanDuration::secs(60)
+        sse_reconnect_interval: HumanDuration
+            = StreamOptions::default().sse_reconnect_interval.into()
             => HumanDuration::millis(100), HumanDuration::secs(86_400);
         /// How long an SSE connection may be idle before a comment is sent, so that nothing in
         /// between takes it for dead.
-        sse_keep_alive: HumanDuration = HumanDuration::secs(15)
+        sse_keep_alive: HumanDuration = StreamOptions::default().sse_keep_alive.into()
             => HumanDuration::millis(100), HumanDuration::secs(3600);
         /// How long a stopping server waits for requests in flight.
         shutdown_timeout: HumanDuration = HumanDuration::secs(10)

@@ -4,6 +4,7 @@
 //! that comparing it with a request's path cannot be fooled by a second spelling.
 
 use super::setting::{Invalid, Scalar};
+use crate::edge::StreamOptions;
 
 /// Where the streams live: `/v1/stream`. Never `/`, never with a trailing slash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ impl Route {
 
 impl Default for Route {
     fn default() -> Self {
-        Self("/v1/stream".to_owned())
+        Self(StreamOptions::default().route)
     }
 }
 

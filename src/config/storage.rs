@@ -1,5 +1,7 @@
 //! The durable store: when an append is safe, and the sizes of log, index and cache.
 
+use durable_streams_engine::store::FileStoreOptions;
+
 use super::error::Problems;
 use super::node::{Node, Value};
 use super::setting::{Invalid, Setting, check_range, join, not_a_choice, open_group, settings};
@@ -21,17 +23,21 @@ settings! {
     /// Sizes and intervals of the durable store. The defaults suit most machines.
     pub struct Storage {
         /// Address space of the index: the most it can hold. Costs no memory or disk by itself.
-        map_size: ByteSize = ByteSize::tib(1) => ByteSize::mib(64), ByteSize::tib(64);
+        map_size: ByteSize = FileStoreOptions::MAP_SIZE.into()
+            => ByteSize::mib(64), ByteSize::tib(64);
         /// Longest time between two checkpoints of the log into the index.
-        checkpoint_interval: HumanDuration = HumanDuration::secs(10)
+        checkpoint_interval: HumanDuration = FileStoreOptions::CHECKPOINT_INTERVAL.into()
             => HumanDuration::millis(100), HumanDuration::secs(3600);
         /// Memory for what the index does not have yet that starts a checkpoint before its time; a quarter of it does
         /// while few streams changed.
-        checkpoint_size: ByteSize = ByteSize::mib(64) => ByteSize::mib(1), ByteSize::gib(64);
+        checkpoint_size: ByteSize = FileStoreOptions::CHECKPOINT_SIZE.into()
+            => ByteSize::mib(1), ByteSize::gib(64);
         /// Size of one log file.
-        wal_segment: ByteSize = ByteSize::mib(64) => ByteSize::mib(1), ByteSize::gib(4);
+        wal_segment: ByteSize = ByteSize::bytes(FileStoreOptions::WAL_SEGMENT)
+            => ByteSize::mib(1), ByteSize::gib(4);
         /// Most memory for data that was written or read in the last half minute.
-        cache: ByteSize = ByteSize::mib(256) => ByteSize::bytes(0), ByteSize::tib(1);
+        cache: ByteSize = FileStoreOptions::CACHE.into()
+            => ByteSize::bytes(0), ByteSize::tib(1);
     }
 }
 

@@ -8,6 +8,7 @@ use super::net::ServerUrl;
 use super::path::{CheckPath, PathPrefix};
 use super::setting::{choice, settings};
 use super::units::HumanDuration;
+use crate::edge::upstream::{HealthCheck as CheckOptions, UpstreamOptions};
 
 choice! {
     /// How the server for a request is chosen.
@@ -43,19 +44,23 @@ settings! {
         /// Active health checks; off by default.
         health_check: Option<HealthCheck> = None;
         /// Longest time to connect, TLS included.
-        connect_timeout: HumanDuration = HumanDuration::secs(5)
+        connect_timeout: HumanDuration = UpstreamOptions::default().connect_timeout.into()
             => HumanDuration::millis(10), HumanDuration::secs(600);
-        /// Longest pause between two parts of a response. It ends idle SSE and WebSockets too.
-        read_timeout: HumanDuration = HumanDuration::secs(60)
+        /// Longest pause between two parts of a response.
+        read_timeout: HumanDuration = UpstreamOptions::default().read_timeout.into()
             => HumanDuration::millis(10), HumanDuration::secs(86_400);
+        /// In place of `read_timeout` for WebSockets, other upgraded connections and requests
+        /// that accept `text/event-stream`.
+        live_timeout: HumanDuration = UpstreamOptions::default().live_timeout.into()
+            => HumanDuration::millis(10), HumanDuration::secs(30 * 86_400);
         /// Longest pause while a request is sent.
-        write_timeout: HumanDuration = HumanDuration::secs(60)
+        write_timeout: HumanDuration = UpstreamOptions::default().write_timeout.into()
             => HumanDuration::millis(10), HumanDuration::secs(86_400);
         /// How long an unused connection is kept for the next request.
-        idle_timeout: HumanDuration = HumanDuration::secs(60)
+        idle_timeout: HumanDuration = UpstreamOptions::default().idle_timeout.into()
             => HumanDuration::millis(0), HumanDuration::secs(86_400);
         /// How often a safe request is tried again on another server.
-        retries: u32 = 1 => 0, 10;
+        retries: u32 = UpstreamOptions::default().retries as u32 => 0, 10;
         /// TLS to `https` servers.
         tls: UpstreamTls = UpstreamTls::default();
         /// Whether to speak HTTP/2: by ALPN with `https`, by prior knowledge with `http`.
@@ -73,15 +78,15 @@ settings! {
         /// What is asked for, with GET.
         path: CheckPath = CheckPath::default();
         /// Time between two checks.
-        interval: HumanDuration = HumanDuration::secs(5)
+        interval: HumanDuration = CheckOptions::default().interval.into()
             => HumanDuration::millis(100), HumanDuration::secs(3600);
         /// Longest time for an answer.
-        timeout: HumanDuration = HumanDuration::secs(1)
+        timeout: HumanDuration = CheckOptions::default().timeout.into()
             => HumanDuration::millis(10), HumanDuration::secs(600);
         /// Good answers in a row that bring a server back.
-        healthy: u32 = 1 => 1, 100;
+        healthy: u32 = CheckOptions::default().successes as u32 => 1, 100;
         /// Bad answers in a row that take a server out.
-        unhealthy: u32 = 3 => 1, 100;
+        unhealthy: u32 = CheckOptions::default().failures as u32 => 1, 100;
         /// The status of a good answer.
         expect_status: u16 = 200 => 100, 599;
     }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::{stream::StreamOptions, upstream::UpstreamOptions};
 
 /// Everything [`Edge`](super::Edge) needs to know at start.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct EdgeOptions {
     /// How streams are served.
     pub streams: StreamOptions,
@@ -17,8 +17,20 @@ pub struct EdgeOptions {
     pub trusted_proxies: Vec<IpNet>,
     /// Bounds on what a client may send, and how slowly.
     pub limits: HttpLimits,
-    /// Emit one `access` event per request.
+    /// Emit one `access` event per request. Default yes.
     pub access_log: bool,
+}
+
+impl Default for EdgeOptions {
+    fn default() -> Self {
+        EdgeOptions {
+            streams: StreamOptions::default(),
+            upstreams: Vec::new(),
+            trusted_proxies: Vec::new(),
+            limits: HttpLimits::DEFAULT,
+            access_log: true,
+        }
+    }
 }
 
 /// Bounds per connection and per request.
@@ -27,16 +39,16 @@ pub struct EdgeOptions {
 /// head (400), 8 KiB more or less for a URI that `http` refuses to parse.
 #[derive(Debug, Clone)]
 pub struct HttpLimits {
-    /// Connections open at once over all listeners; one more is answered 503. Default 16,384.
+    /// Connections open at once over all listeners; one more is answered 503. Default 65,536.
     pub max_connections: usize,
     /// Bytes of path and query; more is 414. Default 8 KiB.
     pub max_uri: usize,
     /// Header fields in one request; more is 431. Default 100.
     pub max_headers: usize,
-    /// Bytes of all field names and values in one request; more is 431. Default 32 KiB.
+    /// Bytes of all field names and values in one request; more is 431. Default 16 KiB.
     pub max_header_bytes: usize,
     /// From the first byte of a request (or the accept) to the end of its head; then 408.
-    /// Default 15 s.
+    /// Default 10 s.
     pub header_timeout: Duration,
     /// How long a kept-alive connection may stay silent between requests. Whole seconds, at
     /// least 1 s. Default 75 s, longer than the usual 60 s of load balancers in front.
@@ -57,21 +69,26 @@ pub struct HttpLimits {
     pub h2_idle_timeout: Duration,
 }
 
+impl HttpLimits {
+    /// The defaults. The server's configuration takes its own from here.
+    pub const DEFAULT: Self = HttpLimits {
+        max_connections: 65_536,
+        max_uri: 8 * 1024,
+        max_headers: 100,
+        max_header_bytes: 16 * 1024,
+        header_timeout: Duration::from_secs(10),
+        keepalive_timeout: Duration::from_secs(75),
+        body_timeout: Duration::from_secs(30),
+        write_timeout: Duration::from_secs(30),
+        min_send_rate: None,
+        h2_max_streams: 128,
+        h2_max_pending_resets: 64,
+        h2_idle_timeout: Duration::from_secs(300),
+    };
+}
+
 impl Default for HttpLimits {
     fn default() -> Self {
-        HttpLimits {
-            max_connections: 16_384,
-            max_uri: 8 * 1024,
-            max_headers: 100,
-            max_header_bytes: 32 * 1024,
-            header_timeout: Duration::from_secs(15),
-            keepalive_timeout: Duration::from_secs(75),
-            body_timeout: Duration::from_secs(30),
-            write_timeout: Duration::from_secs(30),
-            min_send_rate: None,
-            h2_max_streams: 128,
-            h2_max_pending_resets: 64,
-            h2_idle_timeout: Duration::from_secs(300),
-        }
+        Self::DEFAULT
     }
 }

@@ -247,6 +247,7 @@ fn upstream_options(configured: &config::Upstream) -> UpstreamOptions {
         },
         connect_timeout: configured.connect_timeout.get(),
         read_timeout: configured.read_timeout.get(),
+        live_timeout: configured.live_timeout.get(),
         write_timeout: configured.write_timeout.get(),
         idle_timeout: configured.idle_timeout.get(),
         retries: configured.retries as usize,
@@ -317,5 +318,33 @@ impl BackgroundService for Housekeeping {
             () = Engine::housekeeping(self.0.clone()) => {}
             _ = shutdown.wait_for(|stopping| *stopping) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an embedder or the admin listener runs with is what a server without a file runs with.
+    #[test]
+    fn the_defaults_of_the_configuration_are_those_of_the_parts() {
+        let config = Config { data_dir: Some("d".into()), ..Config::default() };
+        let same = |kind: &str, ours: &dyn std::fmt::Debug, theirs: &dyn std::fmt::Debug| {
+            assert_eq!(format!("{ours:#?}"), format!("{theirs:#?}"), "{kind}");
+        };
+        same("edge", &edge_options(&config), &EdgeOptions::default());
+        same("engine", &limits(&config), &Limits::default());
+        same("store", &store_options(&config).unwrap(), &FileStoreOptions::new("d"));
+        let upstream = upstream_options(&config::Upstream::default());
+        let named = UpstreamOptions { name: "/".to_owned(), ..UpstreamOptions::default() };
+        same("upstream", &upstream, &named);
+        let check = health_check(&config::HealthCheck::default());
+        let http = upstream::HealthCheck { probe: check.probe.clone(), ..Default::default() };
+        same("health check", &check, &http);
+        let ours = subscription_options(&config, Mode::Production);
+        let theirs = subscriptions::Options::default();
+        assert_eq!(ours.delivery_timeout, theirs.delivery_timeout);
+        assert_eq!(ours.max_deliveries, theirs.max_deliveries);
+        assert_eq!(ours.max_retries, theirs.max_retries);
     }
 }

@@ -107,7 +107,7 @@ pub enum ServerError {
     /// The store cannot be opened.
     #[error("cannot open the store: {0}")]
     Store(#[from] StoreError),
-    /// The store's thread cannot be started.
+    /// A thread or runtime that the server needs cannot be started.
     #[error("cannot start: {0}")]
     Start(#[from] std::io::Error),
     /// An upstream cannot be used as configured.

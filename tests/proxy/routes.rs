@@ -124,6 +124,26 @@ async fn a_slow_upstream_is_504() {
     assert_eq!(slow.hits(), 1, "a timeout must not be tried again");
 }
 
+/// Event streams and upgraded connections may be silent for `live_timeout` instead of `read_timeout`.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_stream_of_an_upstream_has_a_timeout_of_its_own() {
+    let slow = Upstream::http(|_| async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        ok("late")
+    })
+    .await;
+    let (short, long) = (Duration::from_millis(200), Duration::from_secs(60));
+    for (read_timeout, live_timeout, live, plain) in
+        [(short, long, 200, 504), (long, short, 504, 200)]
+    {
+        let options = UpstreamOptions { read_timeout, live_timeout, ..to(&[&slow]) };
+        let server = TestServer::start(edge(vec![options]));
+        assert_eq!(server.get("/x").await.status, plain);
+        let request = "GET /x HTTP/1.1\r\nhost: t\r\naccept: text/event-stream\r\n\r\n";
+        assert_eq!(server.ask(request).await.status, live);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_does_not_resolve_is_502_and_no_reason_not_to_start() {
     let servers = vec![UpstreamServer::new("nowhere.invalid:80")];

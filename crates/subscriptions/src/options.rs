@@ -40,12 +40,19 @@ impl Default for Options {
             keys: KeySource::Ephemeral,
             public_url: None,
             delivery_timeout: Duration::from_secs(10),
-            max_deliveries: 256,
+            max_deliveries: 192,
             max_retries: 64,
             max_answer: 64 * 1024,
             max_wake_streams: 1_000,
             max_subscriptions: 10_000,
             max_body: 1024 * 1024,
         }
+    }
+}
+
+impl Options {
+    /// Posts at one time to all receivers.
+    pub fn all_deliveries(&self) -> usize {
+        self.max_deliveries + self.max_retries
     }
 }

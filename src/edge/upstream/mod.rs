@@ -186,9 +186,9 @@ pub(crate) fn choose(session: &Session, ctx: &mut RequestContext) -> Result<Box<
     }
     ctx.attempt.authority = Some(server.authority);
     if session.is_upgrade_req() {
-        upgrade::prepare(&mut peer, upstream.options.live_timeout);
+        upgrade::prepare(&mut peer, Some(upstream.options.live_timeout));
     } else if wants_event_stream(session) {
-        peer.options.read_timeout = upstream.options.live_timeout;
+        peer.options.read_timeout = Some(upstream.options.live_timeout);
     }
     Ok(Box::new(peer))
 }

@@ -38,15 +38,15 @@ pub struct UpstreamOptions {
     /// The longest silence before and inside a response; 504 before it. Default 60 s.
     pub read_timeout: Duration,
     /// In place of `read_timeout` for upgraded connections and requests that accept
-    /// `text/event-stream`. Default 1 h; `None` never.
-    pub live_timeout: Option<Duration>,
-    /// The longest a write to the server may take. Default 30 s.
+    /// `text/event-stream`. Default 1 h.
+    pub live_timeout: Duration,
+    /// The longest a write to the server may take. Default 60 s.
     pub write_timeout: Duration,
     /// How long an unused connection is kept for the next request. Default 60 s. A server that
     /// closes sooner is noticed, but a POST sent in that very moment is answered 502 and not sent
     /// again: keep this below the servers' own keep-alive time where they let you.
     pub idle_timeout: Duration,
-    /// Further attempts after a failed one. Default 2.
+    /// Further attempts after a failed one. Default 1.
     pub retries: usize,
 }
 
@@ -65,10 +65,10 @@ impl Default for UpstreamOptions {
             host: HostHeader::Preserve,
             connect_timeout: Duration::from_secs(5),
             read_timeout: Duration::from_secs(60),
-            live_timeout: Some(Duration::from_secs(3600)),
-            write_timeout: Duration::from_secs(30),
+            live_timeout: Duration::from_secs(3600),
+            write_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(60),
-            retries: 2,
+            retries: 1,
         }
     }
 }
@@ -168,7 +168,7 @@ pub struct HealthCheck {
     pub interval: Duration,
     /// Longest wait for an answer. Default 1 s.
     pub timeout: Duration,
-    /// Failures in a row that take a server out. Default 2.
+    /// Failures in a row that take a server out. Default 3.
     pub failures: usize,
     /// Successes in a row that bring it back. Default 1.
     pub successes: usize,
@@ -180,7 +180,7 @@ impl Default for HealthCheck {
             probe: HealthProbe::Tcp,
             interval: Duration::from_secs(5),
             timeout: Duration::from_secs(1),
-            failures: 2,
+            failures: 3,
             successes: 1,
         }
     }

@@ -24,16 +24,21 @@ pub struct Limits {
     pub max_total: Option<u64>,
 }
 
+impl Limits {
+    /// The defaults. The server's configuration takes its own from here.
+    pub const DEFAULT: Self = Limits {
+        max_append: 16 << 20,
+        max_read: 1 << 20,
+        max_live_readers: 50_000,
+        max_inflight_append: 256 << 20,
+        max_streams: None,
+        max_total: None,
+    };
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Limits {
-            max_append: 16 << 20,
-            max_read: 1 << 20,
-            max_live_readers: 50_000,
-            max_inflight_append: 256 << 20,
-            max_streams: None,
-            max_total: None,
-        }
+        Self::DEFAULT
     }
 }
 

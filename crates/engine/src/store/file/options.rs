@@ -37,16 +37,27 @@ pub struct FileStoreOptions {
 }
 
 impl FileStoreOptions {
+    /// Default of [`map_size`](Self::map_size): 1 TiB, or 1 GiB where addresses have 32 bits.
+    pub const MAP_SIZE: usize = if cfg!(target_pointer_width = "64") { 1 << 40 } else { 1 << 30 };
+    /// Default of [`checkpoint_interval`](Self::checkpoint_interval).
+    pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+    /// Default of [`checkpoint_size`](Self::checkpoint_size), bytes.
+    pub const CHECKPOINT_SIZE: usize = 64 << 20;
+    /// Default of [`wal_segment`](Self::wal_segment), bytes.
+    pub const WAL_SEGMENT: u64 = 64 << 20;
+    /// Default of [`cache`](Self::cache), bytes.
+    pub const CACHE: usize = 256 << 20;
+
     /// The defaults, for a data directory.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         FileStoreOptions {
             dir: dir.into(),
             durability: Durability::Fsync,
-            map_size: if cfg!(target_pointer_width = "64") { 1 << 40 } else { 1 << 30 },
-            checkpoint_interval: Duration::from_secs(5),
-            checkpoint_size: 64 << 20,
-            wal_segment: 64 << 20,
-            cache: 64 << 20,
+            map_size: Self::MAP_SIZE,
+            checkpoint_interval: Self::CHECKPOINT_INTERVAL,
+            checkpoint_size: Self::CHECKPOINT_SIZE,
+            wal_segment: Self::WAL_SEGMENT,
+            cache: Self::CACHE,
         }
     }
 }
