@@ -7,7 +7,7 @@ use durable_streams_engine::store::{
     FileStoreOptions, StoreError,
     file::{
         Destination,
-        offline::{self, Phase, Step, Verified},
+        offline::{self, OperationPhase, OperationStep, VerifiedTotals},
     },
 };
 
@@ -49,11 +49,11 @@ fn beside(
     holder: Option<u32>,
     to: &std::path::Path,
     progress: &mut Progress,
-) -> Result<Verified, CliError> {
+) -> Result<VerifiedTotals, CliError> {
     let to = Destination::prepare(to)?;
     let file = to.index_file()?;
     let copied = copy_index(&options.dir, &file, &mut |done, total| {
-        progress.step(Step { what: Phase::Copying, done, total });
+        progress.step(OperationStep { what: OperationPhase::Copying, done, total });
     });
     copied.map_err(|error| OperateError::Server { error, holder })?;
     let mut each = |step| progress.step(step);

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use durable_streams_engine::store::file::offline::{Phase, Step, Verified};
+use durable_streams_engine::store::file::offline::{OperationPhase, OperationStep, VerifiedTotals};
 
 /// Between two looks of a terminal.
 const OFTEN: Duration = Duration::from_millis(200);
@@ -28,7 +28,7 @@ impl Progress {
         Progress { began: now, said: now, terminal, open: false }
     }
 
-    pub(super) fn step(&mut self, step: Step) {
+    pub(super) fn step(&mut self, step: OperationStep) {
         let pause = if self.terminal { OFTEN } else { SPARSELY };
         if self.said.elapsed() < pause {
             return;
@@ -54,16 +54,16 @@ impl Drop for Progress {
     }
 }
 
-struct Line(Step);
+struct Line(OperationStep);
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Step { what, done, total } = self.0;
+        let OperationStep { what, done, total } = self.0;
         match what {
-            Phase::Copying => write!(f, "copying: {} of {}", Bytes(done), Bytes(total))?,
-            Phase::Checking => write!(f, "checking the index: {done} of {total} records")?,
-            Phase::Reading => write!(f, "reading the log: {done} events")?,
-            Phase::Purging => write!(f, "removing deleted streams: {done} rounds")?,
+            OperationPhase::Copying => write!(f, "copying: {} of {}", Bytes(done), Bytes(total))?,
+            OperationPhase::Checking => write!(f, "checking the index: {done} of {total} records")?,
+            OperationPhase::Reading => write!(f, "reading the log: {done} events")?,
+            OperationPhase::Purging => write!(f, "removing deleted streams: {done} rounds")?,
         }
         match total {
             0 => Ok(()),
@@ -102,7 +102,7 @@ impl fmt::Display for Took {
 /// The last line of a command that has copied a data directory.
 pub(super) fn say_copied(
     done: &str,
-    found: &Verified,
+    found: &VerifiedTotals,
     from: &Path,
     to: &Path,
     took: &Took,
@@ -144,9 +144,12 @@ mod tests {
 
     #[test]
     fn a_line_says_what_is_done() {
-        let line = |what, done, total| Line(Step { what, done, total }).to_string();
-        assert_eq!(line(Phase::Copying, 512, 2048), "copying: 512 B of 2.0 KiB (25 %)");
-        assert_eq!(line(Phase::Checking, 3, 2), "checking the index: 3 of 2 records (100 %)");
-        assert_eq!(line(Phase::Reading, 7, 0), "reading the log: 7 events");
+        let line = |what, done, total| Line(OperationStep { what, done, total }).to_string();
+        assert_eq!(line(OperationPhase::Copying, 512, 2048), "copying: 512 B of 2.0 KiB (25 %)");
+        assert_eq!(
+            line(OperationPhase::Checking, 3, 2),
+            "checking the index: 3 of 2 records (100 %)"
+        );
+        assert_eq!(line(OperationPhase::Reading, 7, 0), "reading the log: 7 events");
     }
 }

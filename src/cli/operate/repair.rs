@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use clap::Args;
-use durable_streams_engine::store::file::offline::{self, Damage, Lost};
+use durable_streams_engine::store::file::offline::{self, LogDamage, LostEvents};
 
 use super::{
     CliError, OperateError, Place,
@@ -46,7 +46,7 @@ impl Repair {
     }
 }
 
-fn describe(out: &mut impl Write, damage: &Damage) -> io::Result<()> {
+fn describe(out: &mut impl Write, damage: &LogDamage) -> io::Result<()> {
     writeln!(out, "{} at byte {}: {}", damage.path.display(), damage.offset, damage.found)?;
     writeln!(out, "lost: every event from {} on", damage.first_lost)?;
     let Some(last) = damage.last_found else {
@@ -58,7 +58,7 @@ fn describe(out: &mut impl Write, damage: &Damage) -> io::Result<()> {
         "of those, {} up to {last} can be read still, and are dropped:",
         count(events, "event")
     )?;
-    for Lost { id, path, events, bytes, .. } in &damage.lost {
+    for LostEvents { id, path, events, bytes, .. } in &damage.lost {
         let path = path.as_deref().unwrap_or("its path is not known");
         let events = count(*events, "event");
         writeln!(out, "  stream {id} ({path}): {events} with {}", Bytes(*bytes))?;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::Args;
-use durable_streams_engine::store::file::offline::{self, Verified};
+use durable_streams_engine::store::file::offline::{self, VerifiedTotals};
 
 use super::{
     CliError, OperateError, Place,
@@ -60,7 +60,7 @@ impl Verify {
         if unsaid > 0 {
             writeln!(out, "and {unsaid} more")?;
         }
-        let Verified { streams, chunks, bytes, events, lsn, .. } = report.found;
+        let VerifiedTotals { streams, chunks, bytes, events, lsn, .. } = report.found;
         writeln!(
             out,
             "checked {} with {} in {}, and {} in the log, up to event {lsn}, in {took}: {}",

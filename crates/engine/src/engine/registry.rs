@@ -10,7 +10,7 @@ use durable_streams_protocol::{StreamPath, Timestamp};
 use parking_lot::RwLock;
 
 use super::cell::{Observer, StreamCell};
-use crate::store::Spare;
+use crate::store::ShrinkSparse;
 
 const SHARDS: usize = 64;
 
@@ -88,7 +88,7 @@ impl Registry {
         let before = shard.len();
         let used = |cell: &StreamCell| !cell.is_idle(now, seconds) || !cell.is_clean();
         shard.retain(|_, cell| Arc::strong_count(cell) > 1 || used(cell));
-        shard.give_back();
+        shard.shrink_if_sparse();
         before - shard.len()
     }
 

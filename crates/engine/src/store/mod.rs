@@ -16,7 +16,7 @@
 
 pub mod file;
 mod memory;
-mod spare;
+mod shrink;
 
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -24,7 +24,7 @@ use bytes::Bytes;
 
 pub use file::{FileStore, FileStoreOptions, FileStoreStats};
 pub use memory::MemoryStore;
-pub(crate) use spare::Spare;
+pub(crate) use shrink::ShrinkSparse;
 
 use crate::counters::Snapshot;
 use durable_streams_protocol::{Offset, StreamEvent, StreamId, StreamPath, StreamState, Timestamp};

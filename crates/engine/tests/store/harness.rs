@@ -85,7 +85,7 @@ pub fn checkpoint(store: &AnyStore) {
 /// Gives back memory, for a store that keeps some.
 pub fn rest(store: &AnyStore) {
     if let AnyStore::File(file) = store {
-        file.rest();
+        file.release_idle_memory();
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use durable_streams_engine::store::{
     AnyStore, FileStoreOptions, StoreError,
-    file::offline::{self, Verified},
+    file::offline::{self, VerifiedTotals},
 };
 use durable_streams_protocol::StreamEvent;
 
@@ -20,7 +20,7 @@ fn fill(store: &AnyStore, seed: u64, events: usize) -> Model {
     model
 }
 
-fn verify(dir: &Path) -> Result<Verified, StoreError> {
+fn verify(dir: &Path) -> Result<VerifiedTotals, StoreError> {
     offline::verify(&options(dir), &mut |_| {})?.whole()
 }
 

@@ -1,9 +1,9 @@
-//! A data directory in the making: what backups and restores write.
+//! An unfinished data directory, which a backup or a restore writes.
 //!
 //! Invariants
-//! - `VERSION` is written last, so a directory that was not finished is none, whatever ended the process.
-//! - Everything in it is for its owner only: it holds secrets, and the bytes of every stream.
-//! - Dropped unfinished, it removes what it made.
+//! - `VERSION` is written last, so that an unfinished directory is not a data directory, whatever ended the process.
+//! - Files and directories have owner-only permissions: they hold secrets, and the bytes of every stream.
+//! - A [`Destination`] that is dropped unfinished removes what it created.
 
 use std::path::{Path, PathBuf};
 
@@ -14,20 +14,20 @@ use super::{
 };
 use crate::store::StoreError;
 
-/// See the module.
+/// An unfinished data directory; see the module's documentation.
 pub struct Destination {
     dir: PathBuf,
     layout: Layout,
-    /// The directory was not there before.
+    /// The directory did not exist before.
     made: bool,
     finished: bool,
 }
 
 impl Destination {
-    /// Takes a directory that is empty or missing; its parent must be there.
+    /// Prepares a directory that is empty or missing; its parent must exist.
     ///
     /// # Errors
-    /// [`StoreError::Format`] when something is in it; [`StoreError::Locked`], [`StoreError::Full`],
+    /// [`StoreError::Format`] when it is not empty; [`StoreError::Locked`], [`StoreError::Full`],
     /// [`StoreError::Io`].
     pub fn prepare(dir: &Path) -> Result<Self, StoreError> {
         let made = match RealDisk::create_dir(dir) {
@@ -63,7 +63,7 @@ impl Destination {
         self.layout.index.join("data.mdb")
     }
 
-    /// Makes the file that is to hold the index.
+    /// Creates the file for the index.
     ///
     /// # Errors
     /// [`StoreError::Full`], [`StoreError::Io`].
@@ -72,8 +72,7 @@ impl Destination {
         RealDisk::create_file(&path).map_err(io_error("create", &path))
     }
 
-    /// Copies the secrets that lie beside a store. Each file is one that was whole at some moment: they are
-    /// only ever replaced by renaming.
+    /// Copies the secrets beside a store. A server replaces these files by renaming only, so each copy is a whole file.
     pub(super) fn copy_keys(&self, from: &Path) -> Result<(), StoreError> {
         let (from, to) = (keys_dir(from), keys_dir(&self.dir));
         let names = match RealDisk.list(&from) {
@@ -81,7 +80,7 @@ impl Destination {
             names => names.map_err(io_error("list", &from))?,
         };
         RealDisk::create_dir(&to).map_err(io_error("create", &to))?;
-        // Files with this ending are on their way to a name.
+        // Files with this ending are not renamed to their final name yet.
         for name in names.iter().filter(|name| !name.ends_with(".new")) {
             let (from, to) = (from.join(name), to.join(name));
             RealDisk::copy(&from, &to, &mut |_| {}).map_err(io_error("copy", &from))?;
@@ -89,7 +88,7 @@ impl Destination {
         RealDisk.sync_dir(&to).map_err(io_error("sync", &to))
     }
 
-    /// Makes everything safe, and the directory a data directory.
+    /// Syncs everything and writes `VERSION`.
     pub(super) fn finish(mut self) -> Result<(), StoreError> {
         let index = self.index_path();
         let synced = File::open(&index).and_then(|file| file.sync_all());

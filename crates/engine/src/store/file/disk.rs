@@ -1,8 +1,8 @@
-//! The disk as the file store sees it, so that tests can put one under it that fails and forgets.
+//! The disk as the file store sees it: a trait, so that tests can inject failures and lose unsynced writes.
 //!
-//! What a disk promises, and all it promises: bytes of a file are safe after [`DiskFile::sync`] returned;
-//! names in a directory (created, renamed, removed) are safe after [`Disk::sync_dir`] returned. Until then
-//! any part of them may be lost, in any order. [`RealDisk`] is the only user of `std::fs` in the store.
+//! A disk promises this and no more: the bytes of a file are durable after [`DiskFile::sync`] returned; names in a
+//! directory (created, renamed, removed) are durable after [`Disk::sync_dir`] returned. Until then a crash may lose any
+//! part of them, in any order. [`RealDisk`] is the only user of `std::fs` in the store.
 
 use std::{
     fs::{self, OpenOptions, TryLockError},
@@ -19,7 +19,7 @@ pub use std::fs::File;
 
 /// Files and directories.
 pub trait Disk: Send + Sync + 'static {
-    /// Creates a directory and its parents; fine when it is there.
+    /// Creates a directory and its parents; succeeds when it exists.
     ///
     /// # Errors
     /// Those of the operating system, here and below.
@@ -29,17 +29,17 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// See above.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
-    /// A whole small file.
+    /// Reads a whole small file.
     ///
     /// # Errors
-    /// See above; `NotFound` when it is not there.
+    /// See above; `NotFound` when it does not exist.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
-    /// Opens a file for reading and writing, or creates it empty when `create` is set and it is not there.
+    /// Opens a file for reading and writing; creates it empty when `create` is set and it does not exist.
     ///
     /// # Errors
     /// See above.
     fn open(&self, path: &Path, create: bool) -> io::Result<Box<dyn DiskFile>>;
-    /// Gives a file another name, replacing what had it.
+    /// Renames a file, replacing an existing one.
     ///
     /// # Errors
     /// See above.
@@ -49,21 +49,21 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// See above.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Makes the names in a directory safe.
+    /// Makes the names in a directory durable.
     ///
     /// # Errors
     /// See above.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Takes the lock that keeps other processes out, until the guard is dropped; `None` when it is taken.
+    /// Locks a file against other processes until the guard is dropped; returns `None` when another process has it.
     ///
     /// # Errors
     /// See above.
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>>;
-    /// Bytes that are free for us on the file system that holds `dir`; `None` when it does not say.
+    /// Free bytes of the file system that holds `dir`, as far as this process may use them; `None` when unknown.
     fn room(&self, _dir: &Path) -> Option<u64> {
         None
     }
-    /// Called right before the index commits, which syncs on its own. A place for tests to stop the world.
+    /// Called right before the index commits, which LMDB syncs itself. Tests inject crashes and failures here.
     ///
     /// # Errors
     /// Only in tests.
@@ -96,16 +96,16 @@ pub trait DiskFile: Send + Sync {
     /// # Errors
     /// See above; part of them may have been written then.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
-    /// Makes the file at least `len` bytes long and reserves the room, so that writing there cannot run out
-    /// of space. New bytes are zero.
+    /// Makes the file at least `len` bytes long and reserves the space, so that a later write there cannot fail for
+    /// want of space. New bytes are zero.
     ///
     /// # Errors
     /// See above.
     fn allocate(&self, len: u64) -> io::Result<()>;
-    /// Makes all bytes, and what is needed to read them back, safe.
+    /// Makes all bytes durable, with the metadata that reading them needs.
     ///
     /// # Errors
-    /// See above. Nothing is known of the bytes then, and a later success does not change that.
+    /// See above. What is durable is unknown then, and a later success does not change that.
     fn sync(&self) -> io::Result<()>;
 }
 
@@ -115,10 +115,10 @@ pub struct RealDisk;
 
 struct RealFile(File);
 
-/// A lock whose file names this process as long as it is held.
-struct Held(File);
+/// A lock whose file contains this process's number while it is held.
+struct HeldLock(File);
 
-impl Drop for Held {
+impl Drop for HeldLock {
     fn drop(&mut self) {
         let _ = self.0.set_len(0);
     }
@@ -158,7 +158,7 @@ impl Disk for RealDisk {
         File::open(dir)?.sync_all()
     }
 
-    // Windows keeps names in a journal of its own and opens no directory as a file.
+    // Windows journals names by itself, and cannot open a directory as a file.
     #[cfg(windows)]
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
         Ok(())
@@ -174,10 +174,10 @@ impl Disk for RealDisk {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {
             Ok(()) => {
-                // For people whom the lock keeps out. A full disk is no reason to refuse the lock.
+                // The number is for the error message of another process. A full disk must not prevent the lock.
                 let _ = file.set_len(0);
                 let _ = (&file).write_all(format!("{}\n", std::process::id()).as_bytes());
-                Ok(Some(Box::new(Held(file))))
+                Ok(Some(Box::new(HeldLock(file))))
             }
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
@@ -185,7 +185,7 @@ impl Disk for RealDisk {
     }
 }
 
-/// Where in the file that is mapped into memory there these bytes lie. Linux tells, others do not.
+/// The file offset of bytes that lie in a file mapped into memory; `None` where /proc does not exist.
 pub(super) fn mapped_at(bytes: &[u8]) -> Option<u64> {
     let address = bytes.as_ptr() as u64;
     let maps = fs::read_to_string("/proc/self/maps").ok()?;
@@ -198,10 +198,10 @@ pub(super) fn mapped_at(bytes: &[u8]) -> Option<u64> {
     })
 }
 
-/// What only commands on whole directories need. Files and directories made here are for their owner only.
+/// Operations for commands on whole directories. Files and directories created here have owner-only permissions.
 impl RealDisk {
-    /// Locks a directory that is only read, so that no server changes it meanwhile; `None` when one has it.
-    /// Where there is nothing to lock, nobody can have it.
+    /// Locks a directory for reading, so that no server changes it meanwhile; returns `None` when a server has it, and
+    /// `Some(None)` when there is no lock file, so no server can have it.
     pub(super) fn lock_to_read(path: &Path) -> io::Result<Option<Option<File>>> {
         let file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(None)),
@@ -214,7 +214,7 @@ impl RealDisk {
         }
     }
 
-    /// Makes a directory; it must not be there.
+    /// Creates a directory; it must not exist.
     pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
         #[cfg_attr(not(unix), expect(unused_mut, reason = "there is nothing to set"))]
         let mut options = fs::DirBuilder::new();
@@ -223,7 +223,7 @@ impl RealDisk {
         options.create(dir)
     }
 
-    /// Makes a file; it must not be there.
+    /// Creates a file; it must not exist.
     pub(super) fn create_file(path: &Path) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
@@ -232,7 +232,7 @@ impl RealDisk {
         options.open(path)
     }
 
-    /// Removes a directory with all that is in it; fine when it is not there.
+    /// Removes a directory with its contents; succeeds when it does not exist.
     pub(super) fn remove_all(dir: &Path) -> io::Result<()> {
         match fs::remove_dir_all(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -245,8 +245,7 @@ impl RealDisk {
         fs::remove_dir(dir)
     }
 
-    /// Copies a file into one made for it, with holes where there are only zeros, and syncs it. `each` gets
-    /// the number of bytes done.
+    /// Copies a file to a new one, with holes for zeros, and syncs it. `each` receives the number of bytes copied.
     pub(super) fn copy(from: &Path, to: &Path, each: &mut dyn FnMut(u64)) -> io::Result<()> {
         const PIECE: usize = 1 << 20;
         let (from, to) = (RealFile(File::open(from)?), RealFile(Self::create_file(to)?));

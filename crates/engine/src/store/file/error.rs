@@ -1,10 +1,10 @@
-//! From an operating system's or LMDB's error to a [`StoreError`] that names the file.
+//! Converts errors of the operating system and of LMDB into a [`StoreError`] that names the file.
 
 use std::{io, path::Path, sync::Arc};
 
 use crate::store::StoreError;
 
-/// For `map_err` on I/O: what was tried, on what.
+/// For `map_err` on I/O; `operation` is a verb, as in "cannot {operation} {path}".
 pub(super) fn io_error(
     operation: &'static str,
     path: &Path,
@@ -18,7 +18,7 @@ pub(super) fn io_error(
     }
 }
 
-/// For `map_err` on LMDB.
+/// For `map_err` on LMDB; see [`io_error`].
 pub(super) fn index_error(
     operation: &'static str,
     path: &Path,
@@ -37,7 +37,6 @@ pub(super) fn index_error(
     }
 }
 
-/// Damage at a place.
 pub(super) fn corrupt(path: &Path, offset: u64, found: &str) -> StoreError {
     StoreError::Corrupt { path: path.to_owned(), offset, found: found.into() }
 }

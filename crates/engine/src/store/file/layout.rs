@@ -1,4 +1,4 @@
-//! The data directory: what lies where, the lock, the version. See docs/storage.md, "The directory".
+//! The data directory: its paths, its lock, its version. See docs/storage.md, "The directory".
 
 use std::{
     io,
@@ -20,9 +20,7 @@ pub const FORMAT: u64 = 1;
 
 /// A locked data directory of this format.
 pub(super) struct Layout {
-    /// The log's directory.
     pub(super) wal: PathBuf,
-    /// The index's directory.
     pub(super) index: PathBuf,
     _lock: Box<dyn Send + Sync>,
 }
@@ -31,7 +29,7 @@ impl Layout {
     /// Locks the directory, checks its version, and creates what is missing.
     pub(super) fn open(disk: &dyn Disk, dir: &Path) -> Result<Self, StoreError> {
         disk.create_dir_all(dir).map_err(io_error("create", dir))?;
-        // Before the lock, too: it would leave a file in a directory of others.
+        // Also before locking, which would create a file in a directory that is not a data directory.
         if disk.read(&dir.join(VERSION)).is_err() {
             check_empty(disk, dir)?;
         }
@@ -49,14 +47,14 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Locks a directory that must be one already.
+    /// Locks an existing data directory.
     pub(super) fn open_existing(disk: &dyn Disk, dir: &Path) -> Result<Self, StoreError> {
         check_existing(disk, dir)?;
         let lock = Self::lock(disk, dir)?;
         Ok(Self::of(dir, lock))
     }
 
-    /// Locks a directory that must be one already and is only read, on a read-only file system, say.
+    /// Locks an existing data directory for reading; it may be on a read-only file system.
     pub(super) fn open_to_read(dir: &Path) -> Result<Self, StoreError> {
         check_existing(&RealDisk, dir)?;
         let path = dir.join(LOCK);
@@ -65,9 +63,9 @@ impl Layout {
         Ok(Self::of(dir, Box::new(lock)))
     }
 
-    /// Locks an empty directory that is to become one. [`write_version`] makes it one.
+    /// Locks an empty directory, which [`write_version`] will make a data directory.
     pub(super) fn prepare(dir: &Path) -> Result<Self, StoreError> {
-        // Before the lock, too: it would leave a file in a directory of others.
+        // Also before locking, which would create a file in a directory that is not a data directory.
         check_destination(dir)?;
         let lock = Self::lock(&RealDisk, dir)?;
         check_destination(dir)?;
@@ -89,13 +87,13 @@ impl Layout {
     }
 }
 
-/// The directory of the secrets that are kept beside the store. Backups have it, too.
+/// The directory for secrets beside the store; backups include it.
 pub fn keys_dir(dir: &Path) -> PathBuf {
     dir.join("keys")
 }
 
-/// What an unfinished directory may hold, [`keys_dir`] included; `VERSION` first, so that it never looks like
-/// a whole one.
+/// Removes what an unfinished directory may hold, [`keys_dir`] included; `VERSION` first, so that it never looks like a
+/// data directory.
 pub(super) fn remove_unfinished(dir: &Path, layout: &Layout) {
     let _ = RealDisk.remove(&dir.join(VERSION));
     let _ = RealDisk.remove(&dir.join(VERSION_NEW));
@@ -142,14 +140,14 @@ fn check_version(dir: &Path, found: &[u8]) -> Result<(), StoreError> {
     Err(StoreError::Format { path: dir.to_owned(), found: found.into() })
 }
 
-/// Makes an empty directory ours. The version comes first, so a directory with anything else and without
-/// it is not ours.
+/// Makes an empty directory a data directory. `VERSION` is written first, so a directory with other files and without
+/// `VERSION` is not a data directory.
 fn begin(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     check_empty(disk, dir)?;
     write_version(disk, dir)
 }
 
-/// Refuses a directory that holds anything but what an opening cut short leaves.
+/// Refuses a directory that holds anything but what an interrupted opening leaves.
 fn check_empty(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     let Some(other) = something_in(disk, dir)? else { return Ok(()) };
     let found = format!(
@@ -159,7 +157,7 @@ fn check_empty(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     Err(StoreError::Format { path: dir.to_owned(), found: found.into() })
 }
 
-/// Refuses to write over anything.
+/// Refuses a destination that is not empty.
 fn check_destination(dir: &Path) -> Result<(), StoreError> {
     let Some(other) = something_in(&RealDisk, dir)? else { return Ok(()) };
     let found = format!(
@@ -174,7 +172,7 @@ fn something_in(disk: &dyn Disk, dir: &Path) -> Result<Option<String>, StoreErro
     Ok(names.into_iter().find(|name| !ours.contains(&name.as_str())))
 }
 
-/// Writes the version, safely.
+/// Writes `VERSION` durably.
 pub(super) fn write_version(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     let (new, path) = (dir.join(VERSION_NEW), dir.join(VERSION));
     let write = || {

@@ -7,29 +7,29 @@
 //! | module | what it is |
 //! |---|---|
 //! | `layout`, `disk` | the directory; the disk, as tests may replace it |
-//! | `queue`, `wal` | what waits to be written; the log |
-//! | `recent`, `hot`, `names` | what is in the log and not in the index; bytes worth keeping |
-//! | `index` | LMDB |
-//! | `lookup`, `readers` | reading both; on threads of its own |
-//! | `offline`, `destination` | verify, back up, restore, compact, repair; directories in the making |
-//! | `work` | the writer's and the checkpointer's threads |
+//! | `commit_queue`, `writer`, `wal` | group commit; the writer's thread; the log |
+//! | `memtable` | events that the index does not have yet; cached tails |
+//! | `checkpointer`, `index` | the checkpointer's thread; LMDB |
+//! | `snapshot`, `read_pool` | reads over index and memtable; the threads that run them |
+//! | `core` | what these share |
+//! | `offline`, `destination` | verify, back up, restore, compact, repair; unfinished data directories |
 
+mod checkpointer;
+mod commit_queue;
+mod core;
 mod destination;
 pub mod disk;
 mod error;
-mod hot;
 mod index;
 mod layout;
-mod lookup;
-mod names;
+mod memtable;
 pub mod offline;
 mod options;
-mod queue;
-mod readers;
-mod recent;
+mod read_pool;
+mod snapshot;
 mod stats;
 mod wal;
-mod work;
+mod writer;
 
 use std::{sync::Arc, thread};
 
@@ -42,42 +42,53 @@ pub use layout::{FORMAT, keys_dir};
 pub use options::{Durability, FileStoreOptions};
 pub use stats::FileStoreStats;
 
-use disk::{Disk, RealDisk};
-use index::gate::Index;
-use layout::Layout;
-use lookup::Lookup;
-use readers::Readers;
-use recent::Recent;
-use stats::Counters;
-use wal::{recovery, writer::Log};
-use work::Work;
-
+use self::{
+    checkpointer::Checkpointer,
+    commit_queue::CommitQueue,
+    core::StoreCore,
+    disk::{Disk, RealDisk},
+    index::handle::IndexHandle,
+    layout::Layout,
+    memtable::Memtable,
+    read_pool::ReadPool,
+    snapshot::SnapshotReads,
+    stats::StoreCounters,
+    wal::{recovery, writer::WalWriter},
+    writer::Writer,
+};
 use super::{Commit, DiskStats, Loaded, LogEpoch, Purpose, StoreError, StoreStats};
 use durable_streams_protocol::{Offset, StreamId, StreamPath, Timestamp};
 
-/// See the module.
+/// The store on disk; see the module's documentation.
 pub struct FileStore {
-    work: Arc<Work>,
-    readers: Option<Readers>,
+    core: Arc<StoreCore>,
+    writer: Arc<Writer>,
+    checkpointer: Arc<Checkpointer>,
+    /// `None` for a store without threads: its reads run on the caller's thread.
+    read_pool: Option<ReadPool>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
     layout: Mutex<Option<Layout>>,
 }
 
 impl FileStore {
-    /// Opens a data directory, or makes one, and starts the threads that serve it.
+    /// Opens a data directory, or creates one, and starts the store's threads.
     ///
     /// # Errors
     /// [`StoreError::Locked`], [`StoreError::Format`], [`StoreError::Corrupt`], [`StoreError::Full`],
     /// [`StoreError::Io`]: each says what to do.
     pub fn open(options: FileStoreOptions) -> Result<Self, StoreError> {
         let mut store = Self::open_on(Arc::new(RealDisk), options)?;
-        store.readers = Some(Readers::start());
-        *store.threads.lock() = work::start(&store.work)?;
+        store.read_pool = Some(ReadPool::start());
+        let (writer, checkpointer) = (store.writer.clone(), store.checkpointer.clone());
+        *store.threads.lock() = vec![
+            store.core.spawn("store-write", move || writer.run())?,
+            store.core.spawn("store-fold", move || checkpointer.run())?,
+        ];
         Ok(store)
     }
 
-    /// Opens without any thread: events are written by [`step`](Self::step) and folded in by
-    /// [`checkpoint`](Self::checkpoint), so that tests decide what happens when, on a disk of theirs.
+    /// Opens on the given disk without any thread: events are written by [`step`](Self::step) and folded in by
+    /// [`checkpoint`](Self::checkpoint), so that a test decides what happens when.
     ///
     /// # Errors
     /// As for [`open`](Self::open).
@@ -91,57 +102,65 @@ impl FileStore {
         options: FileStoreOptions,
         layout: Layout,
     ) -> Result<Self, StoreError> {
-        let index = Index::open(&layout.index, options.map_size)?;
+        let index = IndexHandle::open(&layout.index, options.map_size)?;
         disk.sync_dir(&layout.index).map_err(error::io_error("sync", &layout.index))?;
         let meta = index.read()?.meta()?;
-        let recent = Recent::new(meta.lsn, meta.next_id, meta.streams, meta.bytes, options.cache);
+        let memtable =
+            Memtable::new(meta.lsn, meta.next_id, meta.streams, meta.bytes, options.cache);
         let mut replayed = 0_u64;
         let recovered = recovery::recover(&*disk, &layout.wal, meta.lsn, &mut |lsn, id, event| {
             replayed += 1;
-            recent.publish(lsn, std::iter::once((id, event()?)));
+            memtable.publish(lsn, std::iter::once((id, event()?)));
             Ok(())
         })?;
-        let log = Log::begin(disk.clone(), &layout.wal, options.wal_segment, recovered)?;
+        let log = WalWriter::begin(disk.clone(), &layout.wal, options.wal_segment, recovered)?;
         tracing::info!(
             dir = %options.dir.display(),
-            streams = recent.totals().0,
+            streams = memtable.totals().0,
             replayed,
             "opened the file store"
         );
-        let work = Work::new(disk, options, index, recent, log, meta.lsn);
+        let core = Arc::new(StoreCore {
+            disk,
+            options,
+            index,
+            memtable,
+            queue: CommitQueue::default(),
+            old_segments: log.old_segments(),
+            counters: StoreCounters { sync_times: log.sync_times(), ..StoreCounters::default() },
+        });
+        let checkpointer = Arc::new(Checkpointer::new(core.clone(), meta.lsn));
         Ok(FileStore {
-            work: Arc::new(work),
-            readers: None,
+            writer: Arc::new(Writer::new(core.clone(), checkpointer.clone(), log)),
+            checkpointer,
+            core,
+            read_pool: None,
             threads: Mutex::default(),
             layout: Mutex::new(Some(layout)),
         })
     }
 
-    fn lookup(work: &Work) -> Lookup<'_> {
-        Lookup { index: &work.index, recent: &work.recent }
-    }
-
-    /// Looks without blocking; `bytes`: how many it may read.
-    async fn look<T: Send + 'static>(
+    /// Runs a read that may wait for the disk, on the pool if there is one; `bytes`: how many it reads at most.
+    async fn pooled<T: Send + 'static>(
         &self,
         bytes: usize,
-        look: impl FnOnce(Lookup<'_>) -> Result<T, StoreError> + Send + 'static,
+        read: impl FnOnce(SnapshotReads<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        match &self.readers {
-            None => look(Self::lookup(&self.work)),
-            Some(readers) => {
-                let work = self.work.clone();
-                readers.run(bytes, move || look(Self::lookup(&work))).await
+        match &self.read_pool {
+            None => read(self.core.reads()),
+            Some(pool) => {
+                let core = self.core.clone();
+                pool.run(bytes, move || read(core.reads())).await
             }
         }
     }
 
     pub(super) fn next_id(&self) -> StreamId {
-        self.work.recent.next_id()
+        self.core.memtable.next_id()
     }
 
     pub(super) fn epoch(&self) -> LogEpoch {
-        self.work.queue.epoch()
+        self.core.queue.epoch()
     }
 
     pub(super) async fn load(
@@ -149,20 +168,20 @@ impl FileStore {
         path: &StreamPath,
         purpose: Purpose,
     ) -> Result<Option<Loaded>, StoreError> {
-        if let Some(found) = Self::lookup(&self.work).load_recent(path) {
+        if let Some(found) = self.core.reads().load_unindexed(path) {
             return Ok(Some(found));
         }
         let path = path.clone();
-        self.look(0, move |lookup| lookup.load(&path, purpose)).await
+        self.pooled(0, move |reads| reads.load(&path, purpose)).await
     }
 
     pub(super) fn commit(&self, commit: Commit) -> Result<(), StoreError> {
-        self.work.admit(&commit)?;
-        self.work.queue.push(commit)
+        self.checkpointer.admit(&commit)?;
+        self.core.queue.push(commit)
     }
 
     pub(super) async fn throttle(&self) {
-        self.work.throttle().await;
+        self.checkpointer.throttle().await;
     }
 
     pub(super) async fn read(
@@ -172,11 +191,11 @@ impl FileStore {
         to: Offset,
         max: usize,
     ) -> Result<Vec<Bytes>, StoreError> {
-        if let Some(found) = self.work.recent.read(id, from, to, max) {
+        if let Some(found) = self.core.memtable.read(id, from, to, max) {
             return Ok(found);
         }
         let bytes = max.min(to.position().saturating_sub(from.position()) as usize);
-        self.look(bytes, move |lookup| lookup.read(id, from, to, max)).await
+        self.pooled(bytes, move |reads| reads.read(id, from, to, max)).await
     }
 
     pub(super) async fn due(
@@ -184,7 +203,7 @@ impl FileStore {
         now: Timestamp,
         max: usize,
     ) -> Result<Vec<StreamPath>, StoreError> {
-        self.look(0, move |lookup| lookup.due(now, max)).await
+        self.pooled(0, move |reads| reads.due(now, max)).await
     }
 
     pub(super) async fn list(
@@ -193,31 +212,35 @@ impl FileStore {
         max: usize,
     ) -> Result<Vec<StreamPath>, StoreError> {
         let after = after.cloned();
-        self.look(0, move |lookup| lookup.list(after.as_ref(), max)).await
+        self.pooled(0, move |reads| reads.list(after.as_ref(), max)).await
     }
 
     pub(super) fn stats(&self) -> StoreStats {
-        let (streams, bytes) = self.work.recent.totals();
+        let (streams, bytes) = self.core.memtable.totals();
         StoreStats { streams, bytes }
     }
 
-    /// What the store does, for metrics.
+    /// The store's counters and sizes now.
     pub fn file_stats(&self) -> FileStoreStats {
-        self.work.stats()
+        FileStoreStats::collect(&self.core, &self.checkpointer)
     }
 
     pub(super) fn disk_stats(&self) -> DiskStats {
-        self.work.disk_stats()
+        DiskStats {
+            files: self.file_stats(),
+            batches: self.core.counters.batch_sizes.snapshot(),
+            syncs: self.core.counters.sync_times.snapshot(),
+        }
     }
 
     pub(super) fn writable(&self) -> Result<(), StoreError> {
-        self.work.has_room()?;
-        self.work.queue.accepts()
+        self.checkpointer.has_room()?;
+        self.core.queue.accepts()
     }
 
-    /// Writes everything that is queued, for a store without threads. Gives whether there was anything.
+    /// Writes everything that is queued, for a store without threads. Returns whether there was anything.
     pub fn step(&self) -> bool {
-        self.work.write_queued()
+        self.writer.write_queued()
     }
 
     /// Folds everything that is durable into the index now.
@@ -225,47 +248,53 @@ impl FileStore {
     /// # Errors
     /// [`StoreError::Full`] and [`StoreError::Io`]; nothing is lost, and a later try may work.
     pub fn checkpoint(&self) -> Result<(), StoreError> {
-        self.work.checkpoint()
+        self.checkpointer.checkpoint()
     }
 
-    /// Gives back memory that was not needed since the call before: bytes that are in the index, too, and what large
-    /// checkpoints left with it. A store with threads does so every twenty seconds.
-    pub fn rest(&self) {
-        self.work.rest();
+    /// Frees memory that was not used since the previous call: cached bytes that the index has, too, and what large
+    /// checkpoints left in LMDB. A store with threads does so every twenty seconds.
+    pub fn release_idle_memory(&self) {
+        self.checkpointer.release_idle_memory();
     }
 
     pub(super) async fn close(&self) {
         let (done, closed) = oneshot::channel();
-        self.work.queue.close();
+        self.core.queue.close();
         let threads = std::mem::take(&mut *self.threads.lock());
-        let work = self.work.clone();
+        let (writer, checkpointer) = (self.writer.clone(), self.checkpointer.clone());
         let closer = thread::Builder::new().name("store-close".into()).spawn(move || {
-            work.finish(threads);
-            // The environment must not outlive the answer: the directory may be opened anew then.
-            drop(work);
+            checkpointer.stop();
+            for thread in threads {
+                let _ = thread.join();
+            }
+            writer.finish();
+            // A failure was logged, and the log has everything.
+            let _ = checkpointer.checkpoint();
+            // The caller may open the directory again once this returns, so nothing here may hold the environment.
+            drop((writer, checkpointer));
             let _ = done.send(());
         });
         if closer.is_ok() {
             let _ = closed.await;
         }
-        if let Some(readers) = &self.readers {
-            readers.close();
+        if let Some(pool) = &self.read_pool {
+            pool.close();
         }
-        // Others may have the directory now.
+        // From here on another process may lock the directory.
         drop(self.layout.lock().take());
     }
 }
 
-/// Ends the threads. What is queued is written, but not folded in: the next opening does that.
+/// Ends the threads. Everything queued is written, but not folded in: the next opening does that.
 impl Drop for FileStore {
     fn drop(&mut self) {
-        self.work.queue.close();
-        self.work.stop();
+        self.core.queue.close();
+        self.checkpointer.stop();
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }
-        if let Some(readers) = &self.readers {
-            readers.close();
+        if let Some(pool) = &self.read_pool {
+            pool.close();
         }
     }
 }

@@ -1,38 +1,38 @@
-//! What can be chosen about a file store. Nobody needs to.
+//! Options of a file store; the defaults suit most servers.
 
 use std::{path::PathBuf, time::Duration};
 
-/// When an append counts as durable, and so is acknowledged and shown.
+/// When an append counts as durable, and so is acknowledged and shown to readers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// Once it is on stable storage. Survives everything that the disk survives.
+    /// Once it is on stable storage: it survives everything that the disk survives.
     #[default]
     Fsync,
-    /// Once the operating system has it; synced every so often. A crash of the process loses nothing, a
-    /// power cut or a crash of the system may lose what was acknowledged in the last interval.
+    /// Once the operating system has it; synced after each interval. A crash of the process loses nothing; a power cut
+    /// or a crash of the system may lose what was acknowledged in the last interval.
     Interval(Duration),
-    /// Once the operating system has it; it decides when to write. A crash of the process loses nothing, a
-    /// power cut or a crash of the system may lose what was acknowledged since the last checkpoint.
+    /// Once the operating system has it, which decides when to write it. A crash of the process loses nothing; a power
+    /// cut or a crash of the system may lose what was acknowledged since the last checkpoint.
     Os,
 }
 
 /// The options of a file store.
 #[derive(Clone, Debug)]
 pub struct FileStoreOptions {
-    /// The data directory; created when it is not there.
+    /// The data directory; created when missing.
     pub dir: PathBuf,
-    /// See [`Durability`].
+    /// When an append counts as durable.
     pub durability: Durability,
-    /// Address space reserved for the index, bytes; grows by itself when it is not enough.
+    /// Address space reserved for the index at first, bytes; doubled whenever it is full. Not a limit.
     pub map_size: usize,
-    /// The longest time between two checkpoints when there is something to fold in.
+    /// The longest time between two checkpoints while there are events to fold in.
     pub checkpoint_interval: Duration,
-    /// Memory in use by events that are not in the index, bytes, at which a checkpoint begins at once; a quarter
-    /// of it while few streams changed. At four times this, appends wait for it.
+    /// A checkpoint begins when the events that the index does not have take this much memory, bytes; a quarter of it
+    /// while few streams changed. At four times this, appends wait for the checkpoint.
     pub checkpoint_size: usize,
-    /// Size of a log segment, bytes, reserved when it is created.
+    /// Size of a log segment, bytes; reserved when it is created.
     pub wal_segment: u64,
-    /// Memory for bytes that are in the index and were written or read lately, bytes.
+    /// Memory for the tail cache: bytes that the index has, and that were written or read lately.
     pub cache: usize,
 }
 

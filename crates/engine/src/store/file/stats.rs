@@ -1,13 +1,17 @@
-//! Numbers about the store, for metrics.
+//! Counters and sizes of the store, for metrics.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use crate::counters::Sizes;
+use super::{checkpointer::Checkpointer, core::StoreCore};
+use crate::counters::{Durations, Sizes};
 
-/// A moment's numbers. Counters count from the opening.
+/// Counters and sizes at one moment. Counters count from the opening.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileStoreStats {
@@ -27,17 +31,17 @@ pub struct FileStoreStats {
     pub checkpoints: u64,
     /// Checkpoints that failed.
     pub checkpoint_failures: u64,
-    /// Time spent in checkpoints.
+    /// Time spent in committed checkpoints.
     pub checkpoint_time: Duration,
     /// Events that are in the log and not in the index.
     pub checkpoint_lag_events: u64,
-    /// Memory that they take, bytes, roughly.
+    /// Memory of those events, bytes, roughly.
     pub pending_bytes: u64,
     /// Size of the index's file, bytes.
     pub index_bytes: u64,
-    /// What of it holds no records, bytes.
+    /// Bytes of it without records.
     pub index_free_bytes: u64,
-    /// Streams that were deleted and are kept because forks need their bytes.
+    /// Deleted streams that are retained because forks need their bytes.
     pub kept_streams: u64,
     /// Payload bytes of those streams.
     pub kept_bytes: u64,
@@ -45,8 +49,35 @@ pub struct FileStoreStats {
     pub poisoned: bool,
 }
 
+impl FileStoreStats {
+    pub(super) fn collect(core: &StoreCore, checkpointer: &Checkpointer) -> Self {
+        let counters = &core.counters;
+        let retained = checkpointer.retained();
+        let index_bytes = core.index.size();
+        let used = core.index.used_size().unwrap_or(index_bytes);
+        FileStoreStats {
+            wal_written_bytes: get(&counters.written),
+            wal_reserved_bytes: core.old_segments.reserved(),
+            batches: get(&counters.batches),
+            events: get(&counters.events),
+            syncs: get(&counters.syncs),
+            write_time: Duration::from_nanos(get(&counters.write_nanos)),
+            checkpoints: get(&counters.checkpoints),
+            checkpoint_failures: get(&counters.checkpoint_failures),
+            checkpoint_time: Duration::from_nanos(get(&counters.checkpoint_nanos)),
+            checkpoint_lag_events: core.memtable.lsn() - checkpointer.checkpointed(),
+            pending_bytes: core.memtable.pending() as u64,
+            index_bytes,
+            index_free_bytes: index_bytes.saturating_sub(used),
+            kept_streams: retained.streams,
+            kept_bytes: retained.bytes,
+            poisoned: core.queue.poisoned().is_some(),
+        }
+    }
+}
+
 #[derive(Default)]
-pub(super) struct Counters {
+pub(super) struct StoreCounters {
     pub(super) written: AtomicU64,
     pub(super) batches: AtomicU64,
     pub(super) events: AtomicU64,
@@ -56,6 +87,7 @@ pub(super) struct Counters {
     pub(super) checkpoints: AtomicU64,
     pub(super) checkpoint_failures: AtomicU64,
     pub(super) checkpoint_nanos: AtomicU64,
+    pub(super) sync_times: Arc<Durations>,
 }
 
 pub(super) fn add(counter: &AtomicU64, by: u64) {

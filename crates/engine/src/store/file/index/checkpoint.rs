@@ -1,7 +1,7 @@
-//! Folding the log into the index: one transaction that also records how far it came.
+//! A checkpoint: one transaction folds the log's events into the index and records the last of them.
 //!
-//! The cost follows the streams that changed. Producers are read by no fold: a state without any gathers
-//! exactly those that changed.
+//! Its cost follows the streams that changed. It does not read a stream's producers: a state loaded without them collects
+//! exactly the producers that changed.
 
 use std::io;
 
@@ -10,73 +10,76 @@ use durable_streams_protocol::{Offset, StreamEvent, StreamId, StreamState, Times
 use heed::RwTxn;
 
 use super::{
-    env::Environment,
-    gate::{Index, WriteError},
-    keys::{self, Meta},
+    env::IndexEnvironment,
+    handle::{IndexHandle, WriteError},
+    keys::{self, IndexMeta},
 };
 use crate::store::{StoreError, file::wal::Lsn};
 
-/// What a checkpoint folded in.
+/// How a checkpoint changed the totals.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::store::file) struct Folded {
-    /// Payload bytes of streams that are deleted now.
+pub(in crate::store::file) struct FoldedTotals {
+    /// Payload bytes of the streams that it deleted.
     pub(in crate::store::file) freed: u64,
-    /// The change of what is kept for forks only.
-    pub(in crate::store::file) kept: Kept<i64>,
+    /// The change of what is retained for forks only.
+    pub(in crate::store::file) retained: RetainedTotals<i64>,
 }
 
-/// Streams that were deleted and are kept because forks need their bytes.
+/// Deleted streams that are retained because forks need their bytes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::store::file) struct Kept<N> {
+pub(in crate::store::file) struct RetainedTotals<N> {
     pub(in crate::store::file) streams: N,
-    /// Their own payload.
+    /// Their own payload, without what they inherit.
     pub(in crate::store::file) bytes: N,
 }
 
-impl Kept<u64> {
+impl RetainedTotals<u64> {
     fn of(state: Option<&StreamState>) -> Self {
         let state = state.filter(|state| state.soft_deleted);
-        state.map_or(Kept::default(), |state| Kept { streams: 1, bytes: own_len(state) })
+        state.map_or(RetainedTotals::default(), |state| RetainedTotals {
+            streams: 1,
+            bytes: own_len(state),
+        })
     }
 
-    /// With a change.
-    pub(in crate::store::file) fn add(&mut self, change: Kept<i64>) {
+    pub(in crate::store::file) fn add(&mut self, change: RetainedTotals<i64>) {
         self.streams = self.streams.saturating_add_signed(change.streams);
         self.bytes = self.bytes.saturating_add_signed(change.bytes);
     }
 }
 
-impl Kept<i64> {
-    fn add(&mut self, before: Kept<u64>, after: Kept<u64>) {
+impl RetainedTotals<i64> {
+    fn add(&mut self, before: RetainedTotals<u64>, after: RetainedTotals<u64>) {
         self.streams += after.streams as i64 - before.streams as i64;
         self.bytes += after.bytes as i64 - before.bytes as i64;
     }
 }
 
 /// The events of one stream, oldest first.
-pub(in crate::store::file) type Events = Vec<(Lsn, StreamEvent)>;
+pub(in crate::store::file) type StreamEvents = Vec<(Lsn, StreamEvent)>;
 
 /// A stream's own bytes, without those it inherits.
 pub(in crate::store::file) fn own_len(state: &StreamState) -> u64 {
     state.tail.position().saturating_sub(state.core.own_start().position())
 }
 
-impl Index {
-    /// Folds in the events of `ids` up to `upto`; `events_of` gives those of one stream.
+impl IndexHandle {
+    /// Folds in the events of `ids` up to `upto`; `events_of` returns those of one stream.
     ///
     /// # Errors
-    /// Nothing is changed then.
+    /// The index is unchanged then.
     pub(in crate::store::file) fn checkpoint(
         &self,
         before_commit: &dyn Fn() -> io::Result<()>,
         upto: Lsn,
         ids: &[StreamId],
-        events_of: &dyn Fn(StreamId) -> Events,
-    ) -> Result<Folded, StoreError> {
-        self.has_changed(ids.len());
+        events_of: &dyn Fn(StreamId) -> StreamEvents,
+    ) -> Result<FoldedTotals, StoreError> {
+        self.note_checkpoint_size(ids.len());
         self.write(before_commit, |index, txn| {
             let before = index.meta(txn)?;
-            let mut fold = Fold { meta: before, folded: Folded::default(), value: Vec::new() };
+            let mut fold =
+                CheckpointFold { meta: before, folded: FoldedTotals::default(), value: Vec::new() };
             for id in ids {
                 let mut events = events_of(*id);
                 events.retain(|(lsn, _)| *lsn > before.lsn && *lsn <= upto);
@@ -89,36 +92,39 @@ impl Index {
         })
     }
 
-    /// What is kept for forks only. Looks at each such stream; a checkpoint says how it changes.
-    pub(in crate::store::file) fn kept(&self) -> Result<Kept<u64>, StoreError> {
-        let reading = self.read()?;
-        let (mut kept, mut failed) = (Kept::<u64>::default(), None);
-        // Where `StreamState::due_at` puts them.
-        reading.each_due(Timestamp::default(), &mut |id| {
-            match reading.state(id) {
+    /// Counts what is retained for forks only, by loading each such stream.
+    pub(in crate::store::file) fn retained(&self) -> Result<RetainedTotals<u64>, StoreError> {
+        let txn = self.read()?;
+        let (mut retained, mut failed) = (RetainedTotals::<u64>::default(), None);
+        // `StreamState::due_at` puts soft-deleted streams at time 0.
+        txn.each_due(Timestamp::default(), &mut |id| {
+            match txn.state(id) {
                 Ok(state) => {
-                    let Kept { streams, bytes } = Kept::of(state.as_ref());
-                    kept = Kept { streams: kept.streams + streams, bytes: kept.bytes + bytes };
+                    let RetainedTotals { streams, bytes } = RetainedTotals::of(state.as_ref());
+                    retained = RetainedTotals {
+                        streams: retained.streams + streams,
+                        bytes: retained.bytes + bytes,
+                    };
                 }
                 Err(error) => failed = Some(error),
             }
             Ok(failed.is_none())
         })?;
-        failed.map_or(Ok(kept), Err)
+        failed.map_or(Ok(retained), Err)
     }
 
-    /// Removes some of what deleted streams left behind. Gives whether there is more.
+    /// Removes up to `max` records of deleted streams. Returns whether there are more.
     ///
     /// # Errors
-    /// Nothing is changed then.
+    /// The index is unchanged then.
     pub(in crate::store::file) fn purge_some(
         &self,
         before_commit: &dyn Fn() -> io::Result<()>,
         max: usize,
     ) -> Result<bool, StoreError> {
-        let reading = self.read()?;
-        let none = reading.index().purge.is_empty(&reading.txn);
-        drop(reading);
+        let txn = self.read()?;
+        let none = txn.index().purge.is_empty(&txn.txn);
+        drop(txn);
         if matches!(none, Ok(true)) {
             return Ok(false);
         }
@@ -126,18 +132,17 @@ impl Index {
     }
 }
 
-/// A checkpoint under way.
-struct Fold {
-    meta: Meta,
-    folded: Folded,
-    /// A buffer for sealed values.
+struct CheckpointFold {
+    meta: IndexMeta,
+    folded: FoldedTotals,
+    /// A reused buffer for sealed values.
     value: Vec<u8>,
 }
 
-impl Fold {
+impl CheckpointFold {
     fn stream(
         &mut self,
-        index: &Environment,
+        index: &IndexEnvironment,
         txn: &mut RwTxn<'_>,
         id: StreamId,
         events: &[(Lsn, StreamEvent)],
@@ -156,7 +161,8 @@ impl Fold {
             data.extend(event.data());
         }
         self.meta.next_id = self.meta.next_id.max(id.0 + 1);
-        self.folded.kept.add(Kept::of(before.as_ref()), Kept::of(state.as_ref()));
+        let (was, now) = (before.as_ref(), state.as_ref());
+        self.folded.retained.add(RetainedTotals::of(was), RetainedTotals::of(now));
         match (before, state) {
             (before, Some(state)) => self.put(index, txn, before.as_ref(), &state, &data),
             (Some(before), None) => self.remove(index, txn, &before),
@@ -166,7 +172,7 @@ impl Fold {
 
     fn put(
         &mut self,
-        index: &Environment,
+        index: &IndexEnvironment,
         txn: &mut RwTxn<'_>,
         before: Option<&StreamState>,
         state: &StreamState,
@@ -206,7 +212,7 @@ impl Fold {
 
     fn remove(
         &mut self,
-        index: &Environment,
+        index: &IndexEnvironment,
         txn: &mut RwTxn<'_>,
         before: &StreamState,
     ) -> Result<(), WriteError> {

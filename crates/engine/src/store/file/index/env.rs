@@ -8,44 +8,44 @@ use heed::{
     CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, WithoutTls, types::Bytes,
 };
 
-use super::keys::{self, Meta};
+use super::keys::{self, IndexMeta};
 use crate::store::{
     StoreError,
     file::error::{corrupt, index_error},
 };
 
-/// A database; what is in it is said where it is used.
-pub(super) type Table = Database<'static, Bytes, Bytes>;
+/// A database; docs/storage.md describes each.
+pub(super) type IndexTable = Database<'static, Bytes, Bytes>;
 
 /// The environment and its databases.
-pub(in crate::store::file) struct Environment {
+pub(in crate::store::file) struct IndexEnvironment {
     pub(super) env: Env<WithoutTls>,
     path: PathBuf,
-    pub(super) meta: Table,
-    pub(super) paths: Table,
-    pub(super) streams: Table,
-    pub(super) chunks: Table,
-    pub(super) producers: Table,
-    pub(super) deadlines: Table,
-    pub(super) forks: Table,
-    pub(super) purge: Table,
+    pub(super) meta: IndexTable,
+    pub(super) paths: IndexTable,
+    pub(super) streams: IndexTable,
+    pub(super) chunks: IndexTable,
+    pub(super) producers: IndexTable,
+    pub(super) deadlines: IndexTable,
+    pub(super) forks: IndexTable,
+    pub(super) purge: IndexTable,
 }
 
-/// Names of the databases, in the order of the fields of [`Environment`].
+/// Names of the databases, in the order of the fields of [`IndexEnvironment`].
 const NAMES: [&str; 8] =
     ["meta", "paths", "streams", "chunks", "producers", "deadlines", "forks", "purge"];
 
-impl Environment {
+impl IndexEnvironment {
     pub(super) fn open(dir: &Path, map_size: usize) -> Result<Self, StoreError> {
         let path = dir.join("data.mdb");
-        // With thread-local readers LMDB is called when a thread ends, and writes to its reader table: after
-        // the index was closed that is a segmentation fault, and who waits for a scope of threads, or for
-        // what they send, does not wait for that.
+        // With thread-local readers, LMDB runs a destructor at the end of each reading thread, which writes to its
+        // reader table. If the environment was closed before, that is a segmentation fault. Waiting for the results
+        // of a thread, or for a thread scope, does not wait for such destructors.
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
         options.map_size(round_up(map_size)).max_dbs(NAMES.len() as u32).max_readers(512);
         #[expect(unsafe_code, reason = "heed asks for it where LMDB maps the file")]
         // SAFETY: the data directory is locked, so that no other process changes the file; within this
-        // process heed gives out one environment per path. The flag only turns read-ahead off.
+        // process heed opens one environment per path. The flag only turns read-ahead off.
         let env = unsafe {
             options.flags(EnvFlags::NO_READ_AHEAD);
             options.open(dir)
@@ -66,7 +66,7 @@ impl Environment {
             .map_err(index_error("open", &path))?
             .unwrap_commit();
         let [meta, paths, streams, chunks, producers, deadlines, forks, purge] = tables;
-        Ok(Environment {
+        Ok(IndexEnvironment {
             env,
             path,
             meta,
@@ -80,12 +80,11 @@ impl Environment {
         })
     }
 
-    /// The file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn tables(&self) -> [Table; NAMES.len()] {
+    pub(super) fn tables(&self) -> [IndexTable; NAMES.len()] {
         [
             self.meta,
             self.paths,
@@ -98,26 +97,25 @@ impl Environment {
         ]
     }
 
-    pub(super) fn meta(&self, txn: &RoTxn<'_>) -> Result<Meta, StoreError> {
+    pub(super) fn meta(&self, txn: &RoTxn<'_>) -> Result<IndexMeta, StoreError> {
         let value = self.meta.get(txn, keys::META).map_err(index_error("read", &self.path))?;
         let Some(value) = value else {
-            // Entity tags carry ids, and clients keep those for longer than a data directory may live:
-            // a new directory must not give a known id to another stream.
+            // Entity tags carry ids, and clients may keep them for longer than a data directory lives: a new
+            // directory must not reuse an id that a client may know.
             let next_id = (fastrand::u64(..1 << 31) << 32) + 1;
-            return Ok(Meta { next_id, next_node: 1, ..Meta::default() });
+            return Ok(IndexMeta { next_id, next_node: 1, ..IndexMeta::default() });
         };
         keys::open(keys::META, value)
-            .and_then(Meta::decode)
+            .and_then(IndexMeta::decode)
             .ok_or_else(|| self.damaged("the meta record"))
     }
 
-    /// Damage in a record.
     pub(super) fn damaged(&self, what: &str) -> StoreError {
         corrupt(&self.path, 0, &format!("{what} is damaged"))
     }
 }
 
-/// Refuses a file that is cut: touching what is missing would end the process.
+/// Refuses a file that is cut: accessing the missing pages through the map would end the process (SIGBUS).
 fn check_length(env: &Env<WithoutTls>, path: &Path) -> Result<(), StoreError> {
     // LMDB may leave out the last pages of a transaction when it freed them again.
     const SLACK: u64 = 1 << 20;

@@ -1,6 +1,6 @@
-//! Keys and values of the index: fixed-width, big-endian, so that byte order is the order meant.
+//! Keys and values of the index. Keys have fixed-width big-endian numbers, so that byte order is numeric order.
 //!
-//! A sealed value is the CRC-32C of key and contents, then the contents: LMDB has no checksums of its own.
+//! A sealed value is the CRC-32C of key and contents, then the contents, since LMDB has no checksums.
 
 use durable_streams_protocol::{Offset, ProducerId, StreamId, Timestamp};
 
@@ -38,18 +38,16 @@ fn pair(a: u64, b: u64) -> [u8; 16] {
     (u128::from(a) << 64 | u128::from(b)).to_be_bytes()
 }
 
-/// The two numbers of a 16-byte key.
 pub(super) fn unpair(key: &[u8]) -> Option<(u64, u64)> {
     let both = u128::from_be_bytes(key.try_into().ok()?);
     Some(((both >> 64) as u64, both as u64))
 }
 
-/// A big-endian number: a stream id as a value.
 pub(super) fn number(value: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(value.try_into().ok()?))
 }
 
-/// Puts `contents` and its checksum into `out`.
+/// Replaces `out` with the checksum and `contents`.
 pub(super) fn seal(key: &[u8], contents: &[u8], out: &mut Vec<u8>) {
     out.clear();
     out.extend_from_slice(&checksum(key, contents).to_le_bytes());
@@ -68,10 +66,10 @@ fn checksum(key: &[u8], contents: &[u8]) -> u32 {
 
 /// The one record of the `meta` database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::store::file) struct Meta {
+pub(in crate::store::file) struct IndexMeta {
     /// The last event that the index has.
     pub(in crate::store::file) lsn: Lsn,
-    /// No stream has had this id, nor any higher one.
+    /// No stream has had this id or a higher one.
     pub(in crate::store::file) next_id: u64,
     /// The next node of the path tree.
     pub(in crate::store::file) next_node: u64,
@@ -81,11 +79,11 @@ pub(in crate::store::file) struct Meta {
     pub(in crate::store::file) bytes: u64,
 }
 
-/// The key of [`Meta`].
+/// The key of [`IndexMeta`].
 pub(super) const META: &[u8] = b"meta";
 const FORMAT: u64 = 1;
 
-impl Meta {
+impl IndexMeta {
     pub(super) fn encode(&self) -> Vec<u8> {
         let fields = [FORMAT, self.lsn, self.next_id, self.next_node, self.streams, self.bytes];
         fields.iter().flat_map(|field| field.to_le_bytes()).collect()
@@ -100,7 +98,7 @@ impl Meta {
         if contents.len() != 48 || fields.next()? != FORMAT {
             return None;
         }
-        Some(Meta {
+        Some(IndexMeta {
             lsn: fields.next()?,
             next_id: fields.next()?,
             next_node: fields.next()?,

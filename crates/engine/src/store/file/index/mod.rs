@@ -1,8 +1,8 @@
-//! The index: LMDB, the home of every stream. Written by checkpoints only. See docs/storage.md, "The index".
+//! The index: LMDB, which holds every stream up to the last checkpoint. See docs/storage.md, "The index".
 
 pub(super) mod checkpoint;
 mod env;
-pub(super) mod gate;
+pub(super) mod handle;
 pub(super) mod keys;
 pub(super) mod paths;
 pub(super) mod records;

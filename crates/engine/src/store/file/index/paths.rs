@@ -1,12 +1,12 @@
 //! The `paths` database: from path to stream, in byte order of paths.
 //!
-//! LMDB keys stop at 511 bytes and paths at 1024, so long paths are spelled in pieces: see
-//! docs/storage.md, "paths". The common, short path is one record in node 0.
+//! LMDB keys are at most 511 bytes and paths at most 1024, so a long path is split into pieces: see docs/storage.md,
+//! "paths". A short path, the usual case, is one record in node 0.
 
 use durable_streams_protocol::{StreamId, StreamPath};
 use heed::{RoTxn, RwTxn};
 
-use super::{env::Environment, gate::WriteError, keys};
+use super::{env::IndexEnvironment, handle::WriteError, keys};
 use crate::store::{StoreError, file::error::index_error};
 
 /// The longest piece of a path in one key.
@@ -30,8 +30,7 @@ fn is_link(key: &[u8]) -> bool {
     key.len() == 8 + PIECE + 1
 }
 
-impl Environment {
-    /// The stream at a path.
+impl IndexEnvironment {
     pub(super) fn path_id(
         &self,
         txn: &RoTxn<'_>,
@@ -114,7 +113,7 @@ impl Environment {
         Ok(())
     }
 
-    /// Gives paths after `after` in byte order to `each`, until it returns false.
+    /// Calls `each` with paths after `after` in byte order, until it returns false.
     pub(super) fn each_path(
         &self,
         txn: &RoTxn<'_>,
@@ -125,8 +124,7 @@ impl Environment {
         self.each_in_node(txn, ROOT, Vec::new(), after, each).map(|_| ())
     }
 
-    /// Walks one node; `after` is what is left of the path to start after, empty for all. Gives whether
-    /// to go on.
+    /// Walks one node; `after` is the rest of the path to start after, empty for all. Returns false when `each` did.
     fn each_in_node(
         &self,
         txn: &RoTxn<'_>,

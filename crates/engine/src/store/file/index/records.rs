@@ -7,21 +7,21 @@ use durable_streams_protocol::{Offset, StreamId};
 use heed::RwTxn;
 
 use super::{
-    env::Environment,
-    gate::{Reading, WriteError},
+    env::IndexEnvironment,
+    handle::{ReadTxn, WriteError},
     keys,
 };
 use crate::store::{StoreError, file::error::index_error};
 
 /// The longest chunk, bytes.
 pub(in crate::store::file) const CHUNK: usize = 64 << 10;
-/// Bytes are added to a last chunk that is shorter than this; a longer one is left as it is, so that a
-/// stream that grows slowly does not rewrite much.
+/// A last chunk shorter than this is rewritten with the next bytes; a longer one stays, so that a stream that grows
+/// slowly is not rewritten much.
 const APPEND_BELOW: usize = 16 << 10;
 
-impl Reading<'_> {
-    /// Bytes from `from` to at most `to`, and no more than `max` once there are some. Copied, since the
-    /// map may change after this transaction; in one piece, which is sent with fewer calls than many.
+impl ReadTxn<'_> {
+    /// Returns bytes from `from` to at most `to`, and at most `max`. They are a copy, since the map may change after
+    /// this transaction, and one piece, which takes fewer calls to send than many.
     pub(in crate::store::file) fn bytes(
         &self,
         id: StreamId,
@@ -63,8 +63,8 @@ impl Reading<'_> {
     }
 }
 
-impl Environment {
-    /// Adds bytes at the end of a stream, which is at `tail`.
+impl IndexEnvironment {
+    /// Appends bytes to a stream that ends at `tail`.
     pub(super) fn append(
         &self,
         txn: &mut RwTxn<'_>,
@@ -109,7 +109,7 @@ impl Environment {
         Ok(())
     }
 
-    /// Removes some of what deleted streams left behind, at most `max` records. Gives whether there is more.
+    /// Removes up to `max` records of deleted streams. Returns whether there are more.
     pub(super) fn purge(&self, txn: &mut RwTxn<'_>, max: usize) -> Result<bool, WriteError> {
         let mut room = max;
         while let Some((key, _)) = self.purge.first(txn)? {

@@ -6,10 +6,10 @@ use durable_streams_protocol::{
     ProducerId, ProducerState, StreamId, StreamPath, StreamState, Timestamp,
 };
 
-use super::{env::Environment, gate::Reading, keys};
+use super::{env::IndexEnvironment, handle::ReadTxn, keys};
 use crate::store::{StoreError, file::error::index_error};
 
-impl Environment {
+impl IndexEnvironment {
     /// A stream's state without its producers.
     pub(super) fn state(
         &self,
@@ -27,8 +27,7 @@ impl Environment {
     }
 }
 
-impl Reading<'_> {
-    /// The stream at a path.
+impl ReadTxn<'_> {
     pub(in crate::store::file) fn path_id(
         &self,
         path: &StreamPath,
@@ -82,7 +81,7 @@ impl Reading<'_> {
         Ok(forks)
     }
 
-    /// Gives streams whose deadline is not after `now`, earliest first, until `each` returns false.
+    /// Calls `each` with streams whose deadline is not after `now`, earliest first, until it returns false.
     pub(in crate::store::file) fn each_due(
         &self,
         now: Timestamp,
@@ -103,7 +102,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Gives paths after `after` in byte order, until `each` returns false.
+    /// Calls `each` with paths after `after` in byte order, until it returns false.
     pub(in crate::store::file) fn each_path(
         &self,
         after: Option<&str>,

@@ -1,17 +1,17 @@
 //! Checking the whole index: every checksum, and that records fit together.
 //!
-//! One read transaction over everything: what pins pages in a serving index costs nothing here, since nobody
-//! writes while the directory is locked. Memory does not grow with the index: each database is walked once, in
-//! key order, and what must match is looked up.
+//! It runs in one read transaction. That pins pages, which would make a serving index grow; here nothing writes, since
+//! the directory is locked. Memory does not grow with the index: each database is walked once, in key order, and the
+//! records that must match are looked up.
 
 use std::ops::Bound;
 
 use durable_streams_protocol::{ProducerId, ProducerState, StreamId, StreamPath, StreamState};
 
 use super::{
-    env::Table,
-    gate::Reading,
-    keys::{self, Meta},
+    env::IndexTable,
+    handle::ReadTxn,
+    keys::{self, IndexMeta},
     records::CHUNK,
 };
 use crate::store::{
@@ -22,24 +22,23 @@ use crate::store::{
     },
 };
 
-/// What the index holds.
 #[derive(Default)]
-pub(in crate::store::file) struct Indexed {
+pub(in crate::store::file) struct IndexTotals {
     pub(in crate::store::file) streams: u64,
     pub(in crate::store::file) chunks: u64,
     pub(in crate::store::file) bytes: u64,
 }
 
-/// Gets what is wrong.
-pub(in crate::store::file) type Problem<'p> = dyn FnMut(StoreError) + 'p;
+/// Receives each problem.
+pub(in crate::store::file) type OnProblem<'p> = dyn FnMut(StoreError) + 'p;
 
-impl Reading<'_> {
-    /// Checks everything; `progress` gets the number of records done, every so often.
+impl ReadTxn<'_> {
+    /// Checks everything; `progress` receives the number of records checked, every 256 records.
     pub(in crate::store::file) fn verify(
         &self,
         progress: &mut dyn FnMut(u64),
-        problem: &mut Problem<'_>,
-    ) -> Result<Indexed, StoreError> {
+        problem: &mut OnProblem<'_>,
+    ) -> Result<IndexTotals, StoreError> {
         let meta = match self.meta() {
             Ok(meta) => Some(meta),
             Err(error) => {
@@ -47,19 +46,19 @@ impl Reading<'_> {
                 None
             }
         };
-        let expected = Expected::default();
-        let mut check = Check {
+        let expected = ExpectedRecords::default();
+        let mut check = IndexCheck {
             reading: self,
             meta,
             expected,
-            found: Indexed::default(),
+            found: IndexTotals::default(),
             wrong: false,
             done: 0,
             progress,
             problem,
         };
         match check.all() {
-            // LMDB gives a transaction up that has met damage.
+            // LMDB refuses to go on with a transaction that met damage.
             Err(error) if check.wrong => {
                 check.wrong(
                     None,
@@ -72,26 +71,26 @@ impl Reading<'_> {
     }
 }
 
-/// Records that the streams say should be there.
+/// Records that the states of the streams call for.
 #[derive(Default)]
-struct Expected {
+struct ExpectedRecords {
     deadlines: u64,
     forks: u64,
 }
 
-struct Check<'c, 'r> {
-    reading: &'c Reading<'r>,
-    meta: Option<Meta>,
-    expected: Expected,
-    found: Indexed,
-    /// Something is.
+struct IndexCheck<'c, 'r> {
+    reading: &'c ReadTxn<'r>,
+    meta: Option<IndexMeta>,
+    expected: ExpectedRecords,
+    found: IndexTotals,
+    /// A problem was found.
     wrong: bool,
     done: u64,
     progress: &'c mut dyn FnMut(u64),
-    problem: &'c mut Problem<'c>,
+    problem: &'c mut OnProblem<'c>,
 }
 
-impl Check<'_, '_> {
+impl IndexCheck<'_, '_> {
     fn all(&mut self) -> Result<(), StoreError> {
         self.streams()?;
         self.producers()?;
@@ -106,25 +105,25 @@ impl Check<'_, '_> {
         }
     }
 
-    /// Notes a problem, in the record at `value` if there is one.
+    /// Notes a problem, with the place of `value` in the file if it is known.
     fn wrong(&mut self, value: Option<&[u8]>, what: &str) {
         self.wrong = true;
         let offset = value.and_then(mapped_at).unwrap_or(0);
         (self.problem)(corrupt(self.reading.index().path(), offset, what));
     }
 
-    /// Walks a database; one that LMDB cannot walk to its end is a problem.
+    /// Walks a database; notes a problem when LMDB cannot walk it to its end.
     fn each(
         &mut self,
         name: &str,
-        table: Table,
+        table: IndexTable,
         prefix: &[u8],
         mut each: impl FnMut(&mut Self, &[u8], &[u8]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let reading = self.reading;
         let failed = index_error("read", reading.index().path());
         let mut walk = || {
-            // LMDB takes no empty key.
+            // LMDB refuses an empty key.
             let from = if prefix.is_empty() { Bound::Unbounded } else { Bound::Included(prefix) };
             let range = (from, Bound::Unbounded);
             for record in table.range(&reading.txn, &range).map_err(&failed)? {
@@ -145,7 +144,7 @@ impl Check<'_, '_> {
         }
     }
 
-    fn has(&self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
+    fn has(&self, table: IndexTable, key: &[u8]) -> Result<bool, StoreError> {
         let found = table.get(&self.reading.txn, key);
         Ok(found.map_err(index_error("read", self.reading.index().path()))?.is_some())
     }
@@ -280,7 +279,7 @@ impl Check<'_, '_> {
         Ok(())
     }
 
-    /// Nothing is there that belongs to nobody.
+    /// Checks the totals, and that no record belongs to an unknown stream.
     fn totals(&mut self) -> Result<(), StoreError> {
         let index = self.reading.index();
         if let Some(meta) = self.meta
@@ -304,8 +303,9 @@ impl Check<'_, '_> {
                 Ok(())
             })
         })?;
-        let len =
-            |table: Table| table.len(&self.reading.txn).map_err(index_error("read", index.path()));
+        let len = |table: IndexTable| {
+            table.len(&self.reading.txn).map_err(index_error("read", index.path()))
+        };
         for (name, there, expected) in [
             ("chunks", len(index.chunks)?, self.found.chunks + left),
             ("deadlines", len(index.deadlines)?, self.expected.deadlines),

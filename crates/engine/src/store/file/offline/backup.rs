@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::{Phase, Progress, Step, Verified, copy_index, open_index, verify};
+use super::{
+    OnProgress, OperationPhase, OperationStep, VerifiedTotals, copy_index, open_index, verify,
+};
 use crate::store::{
     StoreError,
     file::{
@@ -10,23 +12,23 @@ use crate::store::{
         destination::Destination,
         disk::{File, RealDisk},
         error::{corrupt, io_error},
-        index::gate::Index,
+        index::handle::IndexHandle,
         layout::Layout,
         wal::{recovery, segment},
     },
 };
 
-/// Copies a directory that no server has open into `to`, which must be empty or missing. Changes nothing that
-/// counts in the directory, and needs no room there.
+/// Copies a directory that no server has open into `to`, which must be empty or missing. Changes only lock files in the
+/// directory, and needs no space there.
 ///
 /// # Errors
-/// As for opening either; [`StoreError::Corrupt`] when anything is wrong with the copy. Nothing is left in `to`
+/// As for opening either; [`StoreError::Corrupt`] when the copy fails its checks. What was written to `to` is removed
 /// then.
 pub fn backup(
     options: &FileStoreOptions,
     to: &Path,
-    progress: &mut Progress<'_>,
-) -> Result<Verified, StoreError> {
+    progress: &mut OnProgress<'_>,
+) -> Result<VerifiedTotals, StoreError> {
     let layout = Layout::open_existing(&RealDisk, &options.dir)?;
     let index = open_index(&layout, options)?;
     let to = Destination::prepare(to)?;
@@ -38,28 +40,28 @@ pub fn backup(
         Ok(())
     })?;
     drop(index);
-    // A log that has nothing more than the index need not be copied.
+    // A log whose events are all in the index need not be copied.
     if events > 0 {
         copy_log(&layout.wal, &to)?;
     }
     to.complete(&options.dir, options.map_size, progress)
 }
 
-/// Makes a data directory, which must be empty or missing, from a backup. Only reads the backup, so that it
-/// may be on read-only media.
+/// Makes `options.dir`, which must be empty or missing, a data directory from a backup. Only reads the backup, which may
+/// be on read-only media.
 ///
 /// # Errors
 /// As for [`backup`].
 pub fn restore(
     from: &Path,
     options: &FileStoreOptions,
-    progress: &mut Progress<'_>,
-) -> Result<Verified, StoreError> {
+    progress: &mut OnProgress<'_>,
+) -> Result<VerifiedTotals, StoreError> {
     let layout = Layout::open_to_read(from)?;
     let to = Destination::prepare(&options.dir)?;
     let index = layout.index.join("data.mdb");
     let total = File::open(&index).and_then(|file| file.metadata()).map_or(0, |index| index.len());
-    let mut each = |done| progress(Step { what: Phase::Copying, done, total });
+    let mut each = |done| progress(OperationStep { what: OperationPhase::Copying, done, total });
     RealDisk::copy(&index, &to.index_path(), &mut each).map_err(io_error("copy", &index))?;
     copy_log(&layout.wal, &to)?;
     to.complete(from, options.map_size, progress)
@@ -76,24 +78,24 @@ fn copy_log(from: &Path, to: &Destination) -> Result<(), StoreError> {
 }
 
 impl Destination {
-    /// Makes a data directory of it, once the index is there: adds the secrets of `source` and, if there is no
-    /// log, one that goes on after the index. Checks everything that was written first.
+    /// Makes it a data directory, once the index was written: adds the secrets of `source` and, if there is no log, an
+    /// empty one that goes on after the index. Checks everything that was written first.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`], [`StoreError::Full`], [`StoreError::Io`]. Nothing is left then.
+    /// [`StoreError::Corrupt`], [`StoreError::Full`], [`StoreError::Io`]. What was written is removed then.
     pub fn complete(
         self,
         source: &Path,
         map_size: usize,
-        progress: &mut Progress<'_>,
-    ) -> Result<Verified, StoreError> {
+        progress: &mut OnProgress<'_>,
+    ) -> Result<VerifiedTotals, StoreError> {
         self.copy_keys(source)?;
-        let index = Index::open(self.index(), map_size)?;
+        let index = IndexHandle::open(self.index(), map_size)?;
         if segment::numbers_in(&RealDisk, self.wal())?.is_empty() {
             segment::begin_log(&RealDisk, self.wal(), 1, index.read()?.meta()?.lsn + 1)?;
         }
         let found = verify::check(&index, self.wal(), progress)?.whole().map_err(|problem| {
-            // The file that it names is about to go.
+            // The file that the problem names is about to be removed.
             let StoreError::Corrupt { found, .. } = problem else { return problem };
             let what = format!(
                 "the copy that was made of it is not whole, and was removed: {found}. `verify` finds all that is \
@@ -108,26 +110,26 @@ impl Destination {
 }
 
 impl FileStore {
-    /// Copies everything that is durable now into `to`, which must be empty or missing: a data directory
-    /// like any other. Works while the store serves.
+    /// Copies everything that is durable now into `to`, which must be empty or missing, while the store serves. The copy
+    /// is a data directory like any other.
     ///
     /// # Errors
     /// As for [`copy_index`](Self::copy_index), and as for [`backup`].
-    pub fn backup(&self, to: &Path) -> Result<Verified, StoreError> {
+    pub fn backup(&self, to: &Path) -> Result<VerifiedTotals, StoreError> {
         let to = Destination::prepare(to)?;
         self.copy_index(&to.index_file()?, &mut |_| {})?;
-        to.complete(&self.work.options().dir, self.work.options().map_size, &mut |_| {})
+        to.complete(&self.core.options.dir, self.core.options.map_size, &mut |_| {})
     }
 
-    /// Copies the index, with everything that is durable now folded in, into an empty file, and leaves it to
-    /// the caller to sync that. `begun` gets the number of bytes there will be, roughly. Appends and reads go
-    /// on; pages that checkpoints free meanwhile are not used again until the copy is done.
+    /// Folds everything that is durable now into the index, and copies the index into an empty file, which the caller
+    /// syncs. `begun` receives the number of bytes to come, roughly. Appends and reads go on; LMDB does not reuse pages
+    /// that checkpoints free until the copy ends.
     ///
     /// # Errors
     /// [`StoreError::Full`] and [`StoreError::Io`], of the store's own disk or of the file.
     pub fn copy_index(&self, file: &File, begun: &mut dyn FnMut(u64)) -> Result<(), StoreError> {
         self.checkpoint()?;
-        begun(self.work.index.live_size()?);
-        self.work.index.copy_into(file, Path::new("the backup"))
+        begun(self.core.index.used_size()?);
+        self.core.index.copy_into(file, Path::new("the backup"))
     }
 }

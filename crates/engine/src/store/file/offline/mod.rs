@@ -1,12 +1,12 @@
-//! What operators do with a data directory that no server has open, and backups of one that does.
+//! Operations on a data directory that no server has open, and backups of a serving store.
 //!
 //! | module | what it is |
 //! |---|---|
-//! | here | how far an operation is, and what a directory holds |
-//! | `backup` | backup, from files or from a serving store; restore |
+//! | here | progress of an operation; what a directory holds |
+//! | `backup` | backup from files or from a serving store; restore |
 //! | `verify` | every checksum, and how records fit together |
 //! | `compact` | the index without its free pages |
-//! | `repair` | dropping what comes after damage in the log |
+//! | `repair` | dropping the log's events after damage |
 
 mod backup;
 mod compact;
@@ -16,14 +16,14 @@ mod verify;
 use std::{path::Path, sync::mpsc, thread, time::Duration};
 
 pub use backup::{backup, restore};
-pub use compact::{Compacted, compact};
-pub use repair::{Damage, Lost, repair};
-pub use verify::{Report, verify};
+pub use compact::{CompactedIndex, compact};
+pub use repair::{LogDamage, LostEvents, repair};
+pub use verify::{VerifyReport, verify};
 
 use super::{
     FileStoreOptions,
     disk::{Disk, File, RealDisk},
-    index::gate::Index,
+    index::handle::IndexHandle,
     layout::Layout,
 };
 use crate::store::{
@@ -34,7 +34,7 @@ use crate::store::{
 /// What a data directory holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Verified {
+pub struct VerifiedTotals {
     /// Streams in the index.
     pub streams: u64,
     /// Chunks of bytes, each with its checksum.
@@ -43,69 +43,69 @@ pub struct Verified {
     pub bytes: u64,
     /// Events in the log that the index does not have.
     pub events: u64,
-    /// The number of the last event, in index or log.
+    /// LSN of the last event, in index or log.
     pub lsn: u64,
 }
 
-/// How far an operation is.
+/// The progress of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// What is being done.
-    pub what: Phase,
-    /// How much of it is done.
+pub struct OperationStep {
+    /// The current part of the operation.
+    pub what: OperationPhase,
+    /// Work done, in the unit of the phase.
     pub done: u64,
-    /// How much there is, roughly.
+    /// All work of the phase, roughly; 0 when unknown.
     pub total: u64,
 }
 
 /// The parts of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum OperationPhase {
     /// Copying the index; counts bytes.
     Copying,
     /// Checking the index; counts records.
     Checking,
     /// Reading the log; counts events.
     Reading,
-    /// Removing what deleted streams left; counts rounds, with no total.
+    /// Removing the data of deleted streams; counts transactions, without a total.
     Purging,
 }
 
-/// Gets each [`Step`].
-pub type Progress<'p> = dyn FnMut(Step) + 'p;
+/// Receives the progress of an operation.
+pub type OnProgress<'p> = dyn FnMut(OperationStep) + 'p;
 
-/// How often a copy is looked at.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often a copy reports progress.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
 
-/// Opens an index that must be there: LMDB would make an empty one.
-fn open_index(layout: &Layout, options: &FileStoreOptions) -> Result<Index, StoreError> {
+/// Opens an index that must exist; LMDB would create an empty one.
+fn open_index(layout: &Layout, options: &FileStoreOptions) -> Result<IndexHandle, StoreError> {
     let path = layout.index.join("data.mdb");
     match RealDisk.open(&path, false) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(corrupt(&path, 0, "the index is gone; restore a backup"))
         }
         Err(error) => Err(io_error("open", &path)(error)),
-        Ok(_) => Index::open(&layout.index, options.map_size),
+        Ok(_) => IndexHandle::open(&layout.index, options.map_size),
     }
 }
 
-/// Copies the index into an empty file, and says how far it is meanwhile.
+/// Copies the index into an empty file, and reports progress meanwhile.
 fn copy_index(
-    index: &Index,
+    index: &IndexHandle,
     file: &File,
     path: &Path,
-    progress: &mut Progress<'_>,
+    progress: &mut OnProgress<'_>,
 ) -> Result<(), StoreError> {
-    let total = index.live_size()?;
+    let total = index.used_size()?;
     thread::scope(|scope| {
         let (done, copied) = mpsc::channel();
         scope.spawn(move || done.send(index.copy_into(file, path)));
         loop {
-            match copied.recv_timeout(LOOK) {
+            match copied.recv_timeout(REPORT_EVERY) {
                 Ok(copied) => return copied,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     let done = file.metadata().map_or(0, |metadata| metadata.len());
-                    progress(Step { what: Phase::Copying, done, total });
+                    progress(OperationStep { what: OperationPhase::Copying, done, total });
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
                     return Err(io_error("copy", path)(std::io::Error::other(

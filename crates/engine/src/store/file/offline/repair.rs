@@ -1,4 +1,4 @@
-//! Finding where the log is damaged, and dropping what comes after that.
+//! Finding damage in the log, and dropping the events after it.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,13 +15,13 @@ use crate::store::{
         FileStoreOptions,
         disk::{Disk, RealDisk},
         error::io_error,
-        index::gate::Index,
+        index::handle::IndexHandle,
         layout::Layout,
         wal::{
             Lsn,
             frame::{self, FrameHeader},
             reader, recovery,
-            segment::{self, Segment},
+            segment::{self, WalSegment},
         },
     },
 };
@@ -29,45 +29,45 @@ use crate::store::{
 /// What `repair` drops, or would drop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Damage {
+pub struct LogDamage {
     /// The segment in which it begins.
     pub path: PathBuf,
-    /// Where in it.
+    /// Its byte offset in the segment.
     pub offset: u64,
-    /// What is wrong there.
+    /// What is wrong there, in words.
     pub found: String,
     /// The first event that is lost; all later ones are, too.
     pub first_lost: u64,
-    /// The last event that was found whole, and is lost all the same, if any.
+    /// The last whole event after the damage, which is lost all the same; `None` when there is none.
     pub last_found: Option<u64>,
-    /// The streams of events that were found whole and are lost, by id.
-    pub lost: Vec<Lost>,
-    /// Later segments, which are taken out of the log whole.
+    /// The whole events after the damage, which are lost all the same, by stream.
+    pub lost: Vec<LostEvents>,
+    /// Later segments, which are set aside whole.
     pub segments: Vec<PathBuf>,
 }
 
-/// What one stream loses of what was found whole.
+/// Whole events of one stream that are lost because they follow damage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Lost {
-    /// The stream.
+pub struct LostEvents {
+    /// The stream's id.
     pub id: u64,
-    /// Its path, as far as that is known.
+    /// The stream's path, if it is known.
     pub path: Option<String>,
-    /// Events.
+    /// Number of events.
     pub events: u64,
-    /// Their payload, bytes.
+    /// Their payload bytes.
     pub bytes: u64,
 }
 
-/// Finds where the log is damaged; with `apply`, drops everything from there on, for good. `None` when
-/// opening would work as it is.
+/// Finds damage in the log; with `apply`, drops every event from there on. Returns `None` when the directory opens as it
+/// is.
 ///
-/// The index is not repaired: damage in it is an error here, and calls for a backup.
+/// Damage in the index is not repaired; it is an error here, and a backup must be restored.
 ///
 /// # Errors
-/// As for opening, damage of the log's frames apart.
-pub fn repair(options: &FileStoreOptions, apply: bool) -> Result<Option<Damage>, StoreError> {
+/// As for opening, except for damage in the log's frames.
+pub fn repair(options: &FileStoreOptions, apply: bool) -> Result<Option<LogDamage>, StoreError> {
     let disk = RealDisk;
     let layout = Layout::open_existing(&disk, &options.dir)?;
     let index = open_index(&layout, options)?;
@@ -91,7 +91,7 @@ pub fn repair(options: &FileStoreOptions, apply: bool) -> Result<Option<Damage>,
         number = there + 1;
         let file = layout.wal.join(segment::file_name(there));
         if file >= path
-            && let Ok(segment) = Segment::open(&disk, &layout.wal, there)
+            && let Ok(segment) = WalSegment::open(&disk, &layout.wal, there)
         {
             whole_after(&segment, reached, &mut paths, &mut whole)?;
         }
@@ -103,10 +103,10 @@ pub fn repair(options: &FileStoreOptions, apply: bool) -> Result<Option<Damage>,
     let lost = lost(&whole, &paths, &index)?;
     drop(index);
     let damage =
-        Damage { path, offset, found, first_lost: reached + 1, last_found, lost, segments };
+        LogDamage { path, offset, found, first_lost: reached + 1, last_found, lost, segments };
     if apply {
         cut(&layout, &damage, number, checkpoint)?;
-        // What was said to be all of the damage is: the log opens now.
+        // Fails if there was more damage than was reported.
         recovery::recover(&disk, &layout.wal, checkpoint, &mut |_, _, event| event().map(drop))?;
     }
     Ok(Some(damage))
@@ -118,10 +118,10 @@ fn note_path(paths: &mut HashMap<StreamId, String>, id: StreamId, event: &Stream
     }
 }
 
-/// Notes each whole frame after `reached` that is anywhere in a segment: its stream and its payload's bytes.
-/// The same event may be there twice, in a segment that was left after a failed write and in the next.
+/// Notes the stream and the payload bytes of each whole frame after `reached`, anywhere in a segment. An event may occur
+/// twice: in a segment that was abandoned after a failed write, and in the next one.
 fn whole_after(
-    segment: &Segment,
+    segment: &WalSegment,
     reached: Lsn,
     paths: &mut HashMap<StreamId, String>,
     whole: &mut BTreeMap<Lsn, (StreamId, u64)>,
@@ -141,8 +141,8 @@ fn whole_after(
 fn lost(
     whole: &BTreeMap<Lsn, (StreamId, u64)>,
     paths: &HashMap<StreamId, String>,
-    index: &Index,
-) -> Result<Vec<Lost>, StoreError> {
+    index: &IndexHandle,
+) -> Result<Vec<LostEvents>, StoreError> {
     let mut streams: BTreeMap<StreamId, (u64, u64)> = BTreeMap::new();
     for (id, bytes) in whole.values() {
         let sums = streams.entry(*id).or_default();
@@ -154,14 +154,19 @@ fn lost(
             Some(path) => Some(path.clone()),
             None => reading.state(id)?.map(|state| state.core.path.as_str().to_owned()),
         };
-        Ok(Lost { id: id.0, path, events, bytes })
+        Ok(LostEvents { id: id.0, path, events, bytes })
     });
     named.collect()
 }
 
-/// Drops the rest of one segment and all later ones; they stay beside the log under other names. When nothing
-/// is left, a segment `number` goes on after the index.
-fn cut(layout: &Layout, damage: &Damage, number: u64, checkpoint: Lsn) -> Result<(), StoreError> {
+/// Drops the rest of the damaged segment and all later ones; copies stay beside the log under other names. When no
+/// segment is left, creates segment `number`, which goes on after the index.
+fn cut(
+    layout: &Layout,
+    damage: &LogDamage,
+    number: u64,
+    checkpoint: Lsn,
+) -> Result<(), StoreError> {
     let disk = RealDisk;
     for later in &damage.segments {
         set_aside(later)?;
@@ -180,7 +185,7 @@ fn cut(layout: &Layout, damage: &Damage, number: u64, checkpoint: Lsn) -> Result
     disk.sync_dir(&layout.wal).map_err(io_error("sync", &layout.wal))
 }
 
-/// A name beside the log that is free: an earlier repair may have taken one.
+/// A free name beside the log; an earlier repair may have used some.
 fn aside(path: &Path) -> Result<PathBuf, StoreError> {
     let mut taken = 1;
     loop {

@@ -4,35 +4,35 @@ use std::{collections::HashSet, path::Path};
 
 use durable_streams_protocol::{StreamEvent, StreamId};
 
-use super::{Phase, Progress, Step, Verified, open_index};
+use super::{OnProgress, OperationPhase, OperationStep, VerifiedTotals, open_index};
 use crate::store::{
     StoreError,
     file::{
         FileStoreOptions,
         disk::RealDisk,
         error::corrupt,
-        index::{gate::Index, verify::Indexed},
+        index::{handle::IndexHandle, verify::IndexTotals},
         layout::Layout,
         wal::recovery,
     },
 };
 
-/// Problems that are kept; of others only the number is.
+/// Problems that a report holds; further ones are only counted.
 const KEPT: usize = 100;
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct Report {
-    /// What is there.
-    pub found: Verified,
-    /// What is wrong, the first hundred of it; each a [`StoreError::Corrupt`].
+pub struct VerifyReport {
+    /// What the directory holds.
+    pub found: VerifiedTotals,
+    /// The first hundred problems; each a [`StoreError::Corrupt`].
     pub problems: Vec<StoreError>,
-    /// How much is wrong.
+    /// The number of problems.
     pub count: u64,
 }
 
-impl Report {
+impl VerifyReport {
     fn add(&mut self, problem: StoreError) {
         self.count += 1;
         if self.problems.len() < KEPT {
@@ -40,25 +40,24 @@ impl Report {
         }
     }
 
-    /// What is there, when nothing is wrong.
+    /// Returns what the directory holds when there is no problem.
     ///
     /// # Errors
     /// The first problem.
-    pub fn whole(self) -> Result<Verified, StoreError> {
+    pub fn whole(self) -> Result<VerifiedTotals, StoreError> {
         self.problems.into_iter().next().map_or(Ok(self.found), Err)
     }
 }
 
-/// Checks every checksum and how records fit together. Needs to write in the directory for its lock, and
-/// changes nothing that counts.
+/// Checks every checksum, and that records fit together. Changes only lock files in the directory.
 ///
 /// # Errors
 /// [`StoreError::Locked`] while a server has the directory; [`StoreError::Format`], [`StoreError::Io`];
 /// [`StoreError::Corrupt`] when the index cannot be opened at all.
 pub fn verify(
     options: &FileStoreOptions,
-    progress: &mut Progress<'_>,
-) -> Result<Report, StoreError> {
+    progress: &mut OnProgress<'_>,
+) -> Result<VerifyReport, StoreError> {
     let layout = Layout::open_existing(&RealDisk, &options.dir)?;
     let index = open_index(&layout, options)?;
     check(&index, &layout.wal, progress)
@@ -66,21 +65,21 @@ pub fn verify(
 
 /// Checks an index and the log after it.
 pub(super) fn check(
-    index: &Index,
+    index: &IndexHandle,
     wal: &Path,
-    progress: &mut Progress<'_>,
-) -> Result<Report, StoreError> {
-    let mut report = Report::default();
+    progress: &mut OnProgress<'_>,
+) -> Result<VerifyReport, StoreError> {
+    let mut report = VerifyReport::default();
     let total = index.records()?;
     let reading = index.read()?;
-    let mut each = |done| progress(Step { what: Phase::Checking, done, total });
-    let Indexed { streams, chunks, bytes } =
+    let mut each = |done| progress(OperationStep { what: OperationPhase::Checking, done, total });
+    let IndexTotals { streams, chunks, bytes } =
         reading.verify(&mut each, &mut |problem| report.add(problem))?;
-    report.found = Verified { streams, chunks, bytes, ..Verified::default() };
+    report.found = VerifiedTotals { streams, chunks, bytes, ..VerifiedTotals::default() };
     // Without it there is no telling where the log goes on.
     let Ok(meta) = reading.meta() else { return Ok(report) };
     report.found.lsn = meta.lsn;
-    let mut log = Log::default();
+    let mut log = LogStreams::default();
     let mut problems = Vec::new();
     let recovered = recovery::recover(&RealDisk, wal, meta.lsn, &mut |lsn, id, event| {
         let known = |id| reading.state(id).map_or(true, |state| state.is_some());
@@ -90,7 +89,11 @@ pub(super) fn check(
         report.found.events += 1;
         report.found.lsn = lsn;
         if report.found.events.is_multiple_of(1024) {
-            progress(Step { what: Phase::Reading, done: report.found.events, total: 0 });
+            progress(OperationStep {
+                what: OperationPhase::Reading,
+                done: report.found.events,
+                total: 0,
+            });
         }
         Ok(())
     });
@@ -102,15 +105,15 @@ pub(super) fn check(
     Ok(report)
 }
 
-/// Which streams the log made and ended. As long as the log since the last checkpoint.
+/// The streams that the log created and deleted since the last checkpoint.
 #[derive(Default)]
-struct Log {
+struct LogStreams {
     created: HashSet<StreamId>,
     deleted: HashSet<StreamId>,
 }
 
-impl Log {
-    /// Refuses an event of a stream that is not there.
+impl LogStreams {
+    /// Fails for an event of a stream that does not exist.
     fn follow(
         &mut self,
         wal: &Path,

@@ -1,7 +1,7 @@
 //! Frames: one event of one stream as the log holds it. Format: docs/storage.md, "Frame".
 //!
-//! The checksum covers the number of the segment, which is not stored, so that what an earlier use left in
-//! a recycled file is never taken for a frame.
+//! The checksum covers the number of the segment, which is not stored, so that bytes of an earlier use of a recycled
+//! file are never taken for a frame.
 
 use bytes::Bytes;
 use durable_streams_protocol::{StreamEvent, StreamId};
@@ -12,17 +12,14 @@ use super::Lsn;
 pub(in crate::store::file) const MAGIC: [u8; 4] = *b"DSf1";
 /// Bytes before the record.
 pub(in crate::store::file) const HEADER: usize = 36;
-/// The longest record. Longer lengths are not believed.
+/// The longest record, bytes; a header with a longer one is not a frame.
 pub(in crate::store::file) const MAX_RECORD: usize = 1 << 30;
 
-/// A frame's header, checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store::file) struct FrameHeader {
-    /// Place in the log.
     pub(in crate::store::file) lsn: Lsn,
-    /// Every event below this was known to be durable when the frame was written.
+    /// Every event below this was durable when the frame was written.
     pub(in crate::store::file) synced: Lsn,
-    /// Whose event it is.
     pub(in crate::store::file) id: StreamId,
     /// Bytes of the record that follows.
     pub(in crate::store::file) len: usize,
@@ -54,7 +51,7 @@ pub(in crate::store::file) fn encode(
     frame[8..12].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// The header at the front of `bytes`, if there seems to be one. Its checksum is not looked at.
+/// The header at the front of `bytes`, if it is plausible; its checksum is not computed.
 pub(in crate::store::file) fn peek(bytes: &[u8]) -> Option<FrameHeader> {
     let header = bytes.get(..HEADER)?;
     let u64_at = |at: usize| Some(u64::from_le_bytes(header.get(at..at + 8)?.try_into().ok()?));
@@ -65,7 +62,7 @@ pub(in crate::store::file) fn peek(bytes: &[u8]) -> Option<FrameHeader> {
     Some(FrameHeader { lsn: u64_at(12)?, synced: u64_at(20)?, id: StreamId(u64_at(28)?), len })
 }
 
-/// The frame at the front of `bytes`, if a whole and undamaged one of this segment is there.
+/// The frame at the front of `bytes`, if it is whole, undamaged and of this segment.
 pub(in crate::store::file) fn decode(segment: u64, bytes: &[u8]) -> Option<(FrameHeader, &[u8])> {
     let header = peek(bytes)?;
     let crc = u32::from_le_bytes(bytes.get(8..12)?.try_into().ok()?);

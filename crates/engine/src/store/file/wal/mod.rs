@@ -1,4 +1,4 @@
-//! The write-ahead log: what is in it is durable. See docs/storage.md, "The log".
+//! The write-ahead log. See docs/storage.md, "The log".
 
 pub(super) mod frame;
 pub(super) mod reader;

@@ -1,4 +1,4 @@
-//! Reading one segment: its good frames in order, and what comes after them.
+//! Reading one segment: its good frames in order, and the check of what follows them.
 
 use std::ops::ControlFlow;
 
@@ -7,7 +7,7 @@ use durable_streams_protocol::{StreamEvent, StreamId};
 use super::{
     Lsn,
     frame::{self, FrameHeader},
-    segment::{self, Segment},
+    segment::{self, WalSegment},
 };
 use crate::store::{
     StoreError,
@@ -18,31 +18,31 @@ const WINDOW: usize = 1 << 20;
 
 /// How the good frames of a segment end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store::file) struct End {
-    /// The event that would have come next.
+pub(in crate::store::file) struct SegmentEnd {
+    /// The event after the last good frame.
     pub(in crate::store::file) next: Lsn,
     /// Where its frame would be.
     pub(in crate::store::file) offset: u64,
 }
 
-/// Gets each frame: its place, its stream and a way to decode its event.
-pub(in crate::store::file) type Each<'e> = dyn FnMut(Lsn, StreamId, &dyn Fn() -> Result<StreamEvent, StoreError>) -> Result<(), StoreError>
+/// Receives each event: its LSN, its stream, and a function that decodes it.
+pub(in crate::store::file) type OnEvent<'e> = dyn FnMut(Lsn, StreamId, &dyn Fn() -> Result<StreamEvent, StoreError>) -> Result<(), StoreError>
     + 'e;
 
-/// Gets a whole frame: its header, its record and where it is.
-pub(in crate::store::file) type EachWhole<'e> =
+/// Receives each whole frame: its header, its record and its offset.
+pub(in crate::store::file) type OnFrame<'e> =
     dyn FnMut(FrameHeader, &[u8], u64) -> ControlFlow<()> + 'e;
 
 /// A sliding window over a segment's bytes.
-struct Window<'s> {
-    segment: &'s Segment,
+struct ReadWindow<'s> {
+    segment: &'s WalSegment,
     bytes: Vec<u8>,
     /// Where in the file `bytes` starts.
     start: u64,
 }
 
-impl Window<'_> {
-    /// What there is at `offset`: at least `len` bytes, fewer at the end of the file only.
+impl ReadWindow<'_> {
+    /// Returns at least `len` bytes at `offset`; fewer only at the end of the file.
     fn at(&mut self, offset: u64, len: usize) -> Result<&[u8], StoreError> {
         let until = self.start + self.bytes.len() as u64;
         let wanted = (offset + len as u64).min(self.segment.allocated);
@@ -59,19 +59,19 @@ impl Window<'_> {
     }
 }
 
-/// Reads a segment's frames in order, from its first event up to `limit` (the next segment's first, if
-/// there is one), and gives each to `each`.
+/// Calls `each` with a segment's events in order, from its first one up to `limit`, which is the next segment's first
+/// event, if there is a next segment.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] when there is a good frame after the end that shows that the bytes at the end
-/// were durable once, and whatever `each` returns.
+/// [`StoreError::Corrupt`] when a good frame after the end shows that the event at the end was durable once, and the
+/// errors of `each`.
 pub(in crate::store::file) fn read(
-    segment: &Segment,
+    segment: &WalSegment,
     limit: Option<Lsn>,
-    each: &mut Each<'_>,
-) -> Result<End, StoreError> {
-    let mut window = Window { segment, bytes: Vec::new(), start: 0 };
-    let mut end = End { next: segment.first, offset: segment::HEADER };
+    each: &mut OnEvent<'_>,
+) -> Result<SegmentEnd, StoreError> {
+    let mut window = ReadWindow { segment, bytes: Vec::new(), start: 0 };
+    let mut end = SegmentEnd { next: segment.first, offset: segment::HEADER };
     while limit.is_none_or(|limit| end.next < limit) {
         let Some(header) = frame::peek(window.at(end.offset, frame::HEADER)?) else { break };
         let len = frame::HEADER + header.len;
@@ -86,7 +86,7 @@ pub(in crate::store::file) fn read(
             })
         };
         each(header.lsn, header.id, &decode)?;
-        end = End { next: end.next + 1, offset: end.offset + len as u64 };
+        end = SegmentEnd { next: end.next + 1, offset: end.offset + len as u64 };
     }
     if limit.is_none_or(|limit| end.next < limit) {
         check_rest(segment, end)?;
@@ -94,8 +94,8 @@ pub(in crate::store::file) fn read(
     Ok(end)
 }
 
-/// Looks for a good frame after the end that was written when the event at the end was durable already.
-fn check_rest(segment: &Segment, end: End) -> Result<(), StoreError> {
+/// Searches for a good frame after the end that was written when the event at the end was durable already.
+fn check_rest(segment: &WalSegment, end: SegmentEnd) -> Result<(), StoreError> {
     let mut later = None;
     scan(segment, end.offset, &|header| header.synced > end.next, &mut |header, _, offset| {
         later = Some((header.lsn, offset));
@@ -112,23 +112,23 @@ fn check_rest(segment: &Segment, end: End) -> Result<(), StoreError> {
     Err(corrupt(&segment.path, end.offset, &found))
 }
 
-/// Whose event is broken at the end, in words, as far as its header can be believed.
-pub(in crate::store::file) fn whose(segment: &Segment, end: End) -> String {
-    let mut window = Window { segment, bytes: Vec::new(), start: 0 };
+/// The stream of the broken event at the end, in words, if its header is plausible.
+pub(in crate::store::file) fn whose(segment: &WalSegment, end: SegmentEnd) -> String {
+    let mut window = ReadWindow { segment, bytes: Vec::new(), start: 0 };
     let header = window.at(end.offset, frame::HEADER).ok().and_then(frame::peek);
     let header = header.filter(|header| header.lsn == end.next);
     header.map_or(String::new(), |header| format!(" (of stream {})", header.id.0))
 }
 
-/// Gives every whole frame of this segment that begins at `from` or after it, wherever it is, and whose
-/// header is `wanted`; others are not checked, which would take long.
+/// Calls `each` with every whole frame at or after `from`, at any offset, whose header is `wanted`. Checksums of other
+/// frames are not computed, which would take long.
 pub(in crate::store::file) fn scan(
-    segment: &Segment,
+    segment: &WalSegment,
     from: u64,
     wanted: &dyn Fn(&FrameHeader) -> bool,
-    each: &mut EachWhole<'_>,
+    each: &mut OnFrame<'_>,
 ) -> Result<(), StoreError> {
-    let mut window = Window { segment, bytes: Vec::new(), start: 0 };
+    let mut window = ReadWindow { segment, bytes: Vec::new(), start: 0 };
     let mut offset = from;
     while offset + frame::HEADER as u64 <= segment.allocated {
         let bytes = window.at(offset, frame::HEADER)?;

@@ -1,38 +1,38 @@
-//! From the files of the log to a log that can be written: see docs/storage.md, "Recovery".
+//! Recovery: reads the events after the last checkpoint from the log's files. See docs/storage.md, "Recovery".
 
 use std::{collections::VecDeque, path::Path};
 
 use super::{
     Lsn,
-    reader::{self, Each},
-    segment::{self, Segment},
+    reader::{self, OnEvent},
+    segment::{self, WalSegment},
 };
 use crate::store::{
     StoreError,
     file::{disk::Disk, error::corrupt},
 };
 
-/// A segment that is no longer written.
+/// A sealed segment: no longer written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store::file) struct Sealed {
+pub(in crate::store::file) struct OldSegment {
     pub(in crate::store::file) number: u64,
     pub(in crate::store::file) first: Lsn,
 }
 
-/// What the log holds.
+/// What recovery found.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::store::file) struct Recovered {
+pub(in crate::store::file) struct RecoveredLog {
     /// Segments with events, oldest first.
-    pub(in crate::store::file) sealed: VecDeque<Sealed>,
-    /// A last segment without any event; to be removed once there is a newer one.
-    pub(in crate::store::file) empty: Option<Sealed>,
+    pub(in crate::store::file) sealed: VecDeque<OldSegment>,
+    /// A last segment without any event; removed once there is a newer one.
+    pub(in crate::store::file) empty: Option<OldSegment>,
     /// The number of the next event.
     pub(in crate::store::file) next: Lsn,
     /// The number of the next segment.
     pub(in crate::store::file) next_segment: u64,
 }
 
-/// Reads every event after `checkpoint` in order. Changes nothing on disk.
+/// Calls `each` with every event after `checkpoint` in order. Changes nothing on disk.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] when events are missing that were durable; [`StoreError::Io`].
@@ -40,12 +40,12 @@ pub(in crate::store::file) fn recover(
     disk: &dyn Disk,
     dir: &Path,
     checkpoint: Lsn,
-    each: &mut Each<'_>,
-) -> Result<Recovered, StoreError> {
+    each: &mut OnEvent<'_>,
+) -> Result<RecoveredLog, StoreError> {
     let numbers = segment::numbers_in(disk, dir)?;
     let mut segments = Vec::with_capacity(numbers.len());
     for number in &numbers {
-        segments.push(Segment::open(disk, dir, *number)?);
+        segments.push(WalSegment::open(disk, dir, *number)?);
     }
     check_order(dir, checkpoint, &segments)?;
 
@@ -69,16 +69,16 @@ pub(in crate::store::file) fn recover(
         }
         next = next.max(end.next);
         if limit.is_none() && end.next == segment.first {
-            empty = Some(Sealed { number: segment.number, first: segment.first });
+            empty = Some(OldSegment { number: segment.number, first: segment.first });
         }
     }
-    let sealed = segments.iter().map(|s| Sealed { number: s.number, first: s.first });
+    let sealed = segments.iter().map(|s| OldSegment { number: s.number, first: s.first });
     let sealed = sealed.filter(|sealed| Some(*sealed) != empty).collect();
     let next_segment = numbers.last().map_or(1, |last| last + 1);
-    Ok(Recovered { sealed, empty, next, next_segment })
+    Ok(RecoveredLog { sealed, empty, next, next_segment })
 }
 
-fn check_order(dir: &Path, checkpoint: Lsn, segments: &[Segment]) -> Result<(), StoreError> {
+fn check_order(dir: &Path, checkpoint: Lsn, segments: &[WalSegment]) -> Result<(), StoreError> {
     match segments.first() {
         None if checkpoint > 0 => {
             let found = format!("the log is gone, but the index has events up to {checkpoint}");

@@ -1,10 +1,10 @@
 //! Segments: the files of the log. Format: docs/storage.md, "Segment".
 //!
 //! Invariants
-//! - A file with a segment's name has a whole, synced header: it is written under the name [`SPARE`] and
-//!   renamed after the sync. So a header that does not check is damage, never a crash.
-//! - A segment holds the events from its `first` up to the next segment's `first`; frames beyond are left
-//!   over from a write that failed and are not part of the log.
+//! - A file with a segment's name has a whole, synced header: it is written under the name [`SPARE`] and renamed after the
+//!   sync. So a wrong header is damage, never the result of a crash.
+//! - A segment holds the events from its `first` up to the next segment's `first`; later frames are left over from a
+//!   failed write and are not part of the log.
 
 use std::path::{Path, PathBuf};
 
@@ -47,13 +47,13 @@ pub(in crate::store::file) fn number_of(name: &str) -> Option<u64> {
 }
 
 /// An open segment.
-pub(in crate::store::file) struct Segment {
+pub(in crate::store::file) struct WalSegment {
     pub(in crate::store::file) number: u64,
     /// The first event that may be in it.
     pub(in crate::store::file) first: Lsn,
     pub(in crate::store::file) path: PathBuf,
     pub(in crate::store::file) file: Box<dyn DiskFile>,
-    /// Bytes that are reserved on disk.
+    /// Bytes reserved on disk.
     pub(in crate::store::file) allocated: u64,
 }
 
@@ -67,7 +67,7 @@ pub(in crate::store::file) fn header(number: u64, first: Lsn) -> [u8; HEADER as 
     out
 }
 
-impl Segment {
+impl WalSegment {
     /// Opens a segment and checks its header.
     pub(in crate::store::file) fn open(
         disk: &dyn Disk,
@@ -88,7 +88,7 @@ impl Segment {
             return Err(corrupt(&path, 8, "the segment's header is damaged"));
         }
         let allocated = file.len().map_err(io_error("look at", &path))?;
-        Ok(Segment { number, first, path, file, allocated })
+        Ok(WalSegment { number, first, path, file, allocated })
     }
 
     /// Makes the spare file the segment `number`, safely. Everything before must be synced already.
@@ -114,7 +114,7 @@ impl Segment {
         let (file, allocated) = match fill() {
             Ok(filled) => filled,
             Err(error) => {
-                // What it holds is unknown now; begin afresh next time.
+                // Its contents are unknown now; the next try begins with a new file.
                 let _ = disk.remove(&spare);
                 return Err(CreateError::Nothing(io_error("prepare", &path)(error)));
             }
@@ -122,37 +122,36 @@ impl Segment {
         disk.rename(&spare, &path)
             .map_err(|e| CreateError::Nothing(io_error("create", &path)(e)))?;
         disk.sync_dir(dir).map_err(|e| CreateError::DirUnsure(io_error("sync", dir)(e)))?;
-        Ok(Segment { number, first, path, file, allocated })
+        Ok(WalSegment { number, first, path, file, allocated })
     }
 }
 
-/// How the creation of a segment failed.
 pub(in crate::store::file) enum CreateError {
-    /// There is no new segment; try again later.
+    /// There is no new segment; a later try may work.
     Nothing(StoreError),
-    /// It is not known whether there is one.
+    /// It is unknown whether there is a new segment after a crash.
     DirUnsure(StoreError),
 }
 
-/// Makes an empty log that goes on at `first`, in a segment with a number that was not used.
+/// Creates an empty log whose first event is `first`; segment `number` must not have been used.
 pub(in crate::store::file) fn begin_log(
     disk: &dyn Disk,
     dir: &Path,
     number: u64,
     first: Lsn,
 ) -> Result<(), StoreError> {
-    match Segment::create(disk, dir, number, first, HEADER) {
+    match WalSegment::create(disk, dir, number, first, HEADER) {
         Ok(_) => Ok(()),
         Err(CreateError::Nothing(error) | CreateError::DirUnsure(error)) => Err(error),
     }
 }
 
-/// Prepares the spare file, so that the next segment costs little. Errors are left to [`Segment::create`].
+/// Prepares the spare file, so that the next segment costs little. Errors are left to [`WalSegment::create`].
 pub(in crate::store::file) fn prepare_spare(disk: &dyn Disk, dir: &Path, size: u64) {
     let spare = dir.join(SPARE);
     let filled = disk.open(&spare, true).and_then(|file| {
         let len = file.len()?;
-        // Trying without room would take what little is left from others for a moment.
+        // Without enough room, a try would take what little is left from other writers for a moment.
         if len < size && disk.room(dir).is_some_and(|room| room < size - len) {
             return Ok(false);
         }
@@ -160,7 +159,7 @@ pub(in crate::store::file) fn prepare_spare(disk: &dyn Disk, dir: &Path, size: u
             file.allocate(size)?;
             file.sync()?;
         }
-        // One oversized event must not keep its room for good.
+        // One oversized event must not keep its room for ever.
         Ok(len <= size.saturating_mul(2))
     });
     if !matches!(filled, Ok(true)) {

@@ -1,11 +1,14 @@
-//! The log as it is written: one write and one sync for everything that is queued.
+//! Writing the log: a batch becomes one write and one sync.
+//!
+//! This is the seam under the file store's writer: a batch in, completions in order, and one failure loses everything
+//! that follows. Another log may take its place; the seam is [`WalWriter::append`] and [`WalWriter::sync`].
 //!
 //! Invariants
 //! - An event is durable when the sync that covers its frame returned.
-//! - After a failed write the segment is left behind: the next one begins with the first event that was
-//!   lost, so nothing of the failed write counts.
-//! - After a failed sync nothing is written again: the page cache may have dropped what could not be
-//!   written, and a later sync would not tell (Rebello et al., ATC '20).
+//! - After a failed write the segment is abandoned: the next one begins with the first event that was lost, so nothing
+//!   of the failed write counts.
+//! - After a failed sync nothing is written again: the page cache may have dropped what it could not write, and a later
+//!   sync would succeed all the same (Rebello et al., ATC '20).
 
 use std::{
     collections::VecDeque,
@@ -18,8 +21,8 @@ use parking_lot::Mutex;
 
 use super::{
     Lsn, frame,
-    recovery::{Recovered, Sealed},
-    segment::{self, CreateError, Segment},
+    recovery::{OldSegment, RecoveredLog},
+    segment::{self, CreateError, WalSegment},
 };
 use crate::counters::Durations;
 use crate::store::{
@@ -27,38 +30,37 @@ use crate::store::{
     file::{disk::Disk, error::io_error},
 };
 
-/// The encode buffer is given back above this size.
+/// The encode buffer is freed above this size, bytes.
 const KEEP_BUFFER: usize = 4 << 20;
 
 /// How an append failed.
 pub(in crate::store::file) enum AppendError {
     /// Nothing of the batch counts; later ones may work.
     Lost(StoreError),
-    /// It is unknown what is on disk.
+    /// It is unknown what is on disk; the log must not be used again.
     Unsure(StoreError),
 }
 
-/// The files of the log that are not written any more, and the spare one. The lock guards their names.
+/// The sealed segments and the spare file. The lock guards their names.
 pub(in crate::store::file) struct OldSegments {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     size: u64,
-    files: Mutex<Files>,
+    files: Mutex<SegmentFiles>,
 }
 
-struct Files {
-    sealed: VecDeque<Sealed>,
-    /// The first event of the segment that is written now.
+struct SegmentFiles {
+    sealed: VecDeque<OldSegment>,
+    /// The first event of the active segment.
     active_first: Lsn,
 }
 
-/// The log, as its one writer sees it.
-pub(in crate::store::file) struct Log {
+pub(in crate::store::file) struct WalWriter {
     old: Arc<OldSegments>,
-    active: Segment,
+    active: WalSegment,
     /// Where the next frame goes.
     position: u64,
-    /// The last write failed; go on in a new segment.
+    /// The last write failed: the next batch begins a new segment.
     spoiled: bool,
     /// The next event.
     next: Lsn,
@@ -68,24 +70,24 @@ pub(in crate::store::file) struct Log {
     buffer: Vec<u8>,
 }
 
-impl Log {
-    /// Begins a new segment after what was recovered.
+impl WalWriter {
+    /// Begins a new segment after the recovered events.
     pub(in crate::store::file) fn begin(
         disk: Arc<dyn Disk>,
         dir: &Path,
         size: u64,
-        recovered: Recovered,
+        recovered: RecoveredLog,
     ) -> Result<Self, StoreError> {
-        let Recovered { sealed, empty, next, next_segment } = recovered;
-        let active = Segment::create(&*disk, dir, next_segment, next, size)
+        let RecoveredLog { sealed, empty, next, next_segment } = recovered;
+        let active = WalSegment::create(&*disk, dir, next_segment, next, size)
             .map_err(|(CreateError::Nothing(error) | CreateError::DirUnsure(error))| error)?;
         if let Some(empty) = empty {
             let path = dir.join(segment::file_name(empty.number));
             disk.remove(&path).map_err(io_error("remove", &path))?;
         }
-        let files = Mutex::new(Files { sealed, active_first: next });
+        let files = Mutex::new(SegmentFiles { sealed, active_first: next });
         let old = OldSegments { disk, dir: dir.to_owned(), size, files };
-        Ok(Log {
+        Ok(WalWriter {
             old: Arc::new(old),
             active,
             position: segment::HEADER,
@@ -97,12 +99,11 @@ impl Log {
         })
     }
 
-    /// The part that checkpoints use.
     pub(in crate::store::file) fn old_segments(&self) -> Arc<OldSegments> {
         self.old.clone()
     }
 
-    /// How long syncs take.
+    /// The durations of the log's syncs.
     pub(in crate::store::file) fn sync_times(&self) -> Arc<Durations> {
         self.sync_times.clone()
     }
@@ -112,7 +113,7 @@ impl Log {
         self.synced == self.next
     }
 
-    /// Writes a batch and, if asked to, syncs. Gives the number of its first event and its bytes.
+    /// Writes a batch, and syncs it if `sync` is set. Returns the LSN of its first event and its size in bytes.
     pub(in crate::store::file) fn append(
         &mut self,
         batch: &[Commit],
@@ -175,12 +176,12 @@ impl Log {
         self.sync()?;
         let mut files = self.old.files.lock();
         let OldSegments { disk, dir, size, .. } = &*self.old;
-        let new = Segment::create(&**disk, dir, self.active.number + 1, self.next, *size);
+        let new = WalSegment::create(&**disk, dir, self.active.number + 1, self.next, *size);
         let new = new.map_err(|error| match error {
             CreateError::Nothing(error) => AppendError::Lost(error),
             CreateError::DirUnsure(error) => AppendError::Unsure(error),
         })?;
-        files.sealed.push_back(Sealed { number: self.active.number, first: self.active.first });
+        files.sealed.push_back(OldSegment { number: self.active.number, first: self.active.first });
         files.active_first = self.next;
         drop(files);
         self.active = new;
@@ -191,13 +192,13 @@ impl Log {
 }
 
 impl OldSegments {
-    /// Bytes reserved by the log, roughly: every segment counts with its usual size.
+    /// Bytes reserved by the log, roughly: every segment counts with the usual size.
     pub(in crate::store::file) fn reserved(&self) -> u64 {
         (self.files.lock().sealed.len() as u64 + 1) * self.size
     }
 
-    /// Gives back segments whose events the index has, up to and with `checkpoint`. The index must have
-    /// committed. One of them is kept as the spare file.
+    /// Recycles the segments whose events are all up to `checkpoint`, which the index must have committed. One of them
+    /// becomes the spare file, the others are removed.
     pub(in crate::store::file) fn recycle(&self, checkpoint: Lsn) -> Result<(), StoreError> {
         let mut files = self.files.lock();
         let spare = self.dir.join(segment::SPARE);
@@ -216,8 +217,8 @@ impl OldSegments {
             files.sealed.pop_front();
             changed = true;
         }
-        // Before the spare file is written to, its old name must be gone for good; also when a later
-        // segment could not be given back.
+        // Before the spare file is written, its old name must be durably gone, also when a later segment could not
+        // be recycled.
         if changed && let Err(error) = self.disk.sync_dir(&self.dir) {
             let _ = self.disk.remove(&spare);
             return Err(io_error("sync", &self.dir)(error));

@@ -1,7 +1,14 @@
-//! The queue before the log, and what becomes of it when a write fails.
+//! The queue in front of the log, and group commit.
 //!
-//! Invariant: whether a commit is accepted, and its place, are decided under one lock. So when events are
-//! lost, the epoch moves on before anything that was decided on them can be queued.
+//! Group commit: the writer thread takes everything that is queued as one batch, with one write and one sync. After a
+//! batch it waits for the next one to fill ([`wait_for_batch`](CommitQueue::wait_for_batch)); other databases call
+//! that wait the commit delay.
+//!
+//! Invariant: whether a commit is accepted, and its place, are decided under one lock. So when queued events are lost,
+//! the epoch advances before anything that was decided on them can be queued.
+//!
+//! Measured: the wait is worth 1.3 times the appends over 1,000 streams, 1.15 times at 256 connections
+//! (docs/benchmarks.md).
 
 use std::{
     sync::Arc,
@@ -13,29 +20,29 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::store::{Commit, LogEpoch, StoreError};
 
-/// How often the processor is given up in vain before the writer sleeps: some microseconds where nobody needs it.
-const FRUITLESS: u32 = 16;
+/// How often in a row the writer yields the processor without a new commit before it sleeps: some microseconds on an
+/// idle machine.
+const SPIN_YIELDS: u32 = 16;
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     waiting: Vec<Commit>,
     epoch: LogEpoch,
     poisoned: Option<Arc<str>>,
     closed: bool,
-    /// The writer sleeps.
+    /// The writer sleeps until something is queued.
     idle: bool,
-    /// The writer sleeps until this many wait; 0 when it does not.
-    gathering: usize,
+    /// The writer sleeps until this many are queued; 0 when it does not.
+    target: usize,
 }
 
-/// See the module.
 #[derive(Default)]
-pub(super) struct Queue {
-    state: Mutex<State>,
+pub(super) struct CommitQueue {
+    state: Mutex<QueueState>,
     wake: Condvar,
 }
 
-impl State {
+impl QueueState {
     fn accepts(&self) -> Result<(), StoreError> {
         match &self.poisoned {
             Some(reason) => Err(StoreError::Poisoned { reason: reason.clone() }),
@@ -45,17 +52,17 @@ impl State {
     }
 }
 
-/// What the writer is to do.
+/// What the writer thread does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum WriterStep {
     Write,
-    /// Nothing came in time.
+    /// Nothing was queued in time.
     Idle,
-    /// Nothing will come any more.
+    /// The queue is closed and empty.
     End,
 }
 
-impl Queue {
+impl CommitQueue {
     pub(super) fn push(&self, commit: Commit) -> Result<(), StoreError> {
         let mut state = self.state.lock();
         state.accepts()?;
@@ -63,8 +70,8 @@ impl Queue {
             return Err(StoreError::Superseded);
         }
         state.waiting.push(commit);
-        let gathered = state.gathering > 0 && state.waiting.len() >= state.gathering;
-        let wake = std::mem::take(&mut state.idle) || gathered;
+        let full = state.target > 0 && state.waiting.len() >= state.target;
+        let wake = std::mem::take(&mut state.idle) || full;
         drop(state);
         if wake {
             self.wake.notify_one();
@@ -72,7 +79,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Whether anything would be accepted.
+    /// Whether a commit would be accepted.
     pub(super) fn accepts(&self) -> Result<(), StoreError> {
         self.state.lock().accepts()
     }
@@ -86,41 +93,41 @@ impl Queue {
         self.state.lock().epoch
     }
 
-    /// Waits until as many as `company` are queued, or the time has come and no more are coming.
+    /// Waits up to `until` for the batch to reach `target` commits.
     ///
-    /// Where one processor serves all, those who are about to ask need it: it is given up as long as that brings
-    /// commits, which costs less than being woken. Then the writer sleeps.
-    pub(super) fn gather(&self, company: usize, until: Instant) {
-        let (mut seen, mut fruitless) = (0, 0);
-        while fruitless < FRUITLESS {
+    /// On a single core the callers that are about to commit need the writer's processor. So the writer first yields,
+    /// while yielding still brings commits, which is cheaper than a wake-up; then it sleeps.
+    pub(super) fn wait_for_batch(&self, target: usize, until: Instant) {
+        let (mut seen, mut in_vain) = (0, 0);
+        while in_vain < SPIN_YIELDS {
             let waiting = self.waiting();
-            if waiting >= company {
+            if waiting >= target {
                 return;
             }
-            fruitless = if waiting > seen { 0 } else { fruitless + 1 };
+            in_vain = if waiting > seen { 0 } else { in_vain + 1 };
             seen = waiting;
             thread::yield_now();
         }
         let mut state = self.state.lock();
-        state.gathering = company;
-        while state.waiting.len() < company && !state.closed {
+        state.target = target;
+        while state.waiting.len() < target && !state.closed {
             if self.wake.wait_until(&mut state, until).timed_out() {
                 break;
             }
         }
-        state.gathering = 0;
+        state.target = 0;
     }
 
-    /// Swaps everything that waits into `batch`, which must be empty; waits up to `patience` for something.
-    pub(super) fn next(&self, batch: &mut Vec<Commit>, patience: Option<Duration>) -> Next {
+    /// Swaps everything that is queued into `batch`, which must be empty; waits up to `patience` for something.
+    pub(super) fn next(&self, batch: &mut Vec<Commit>, patience: Option<Duration>) -> WriterStep {
         let mut state = self.state.lock();
         loop {
             if !state.waiting.is_empty() {
                 std::mem::swap(&mut state.waiting, batch);
-                return Next::Write;
+                return WriterStep::Write;
             }
             if state.closed {
-                return Next::End;
+                return WriterStep::End;
             }
             state.idle = true;
             let timed_out = match patience {
@@ -132,19 +139,20 @@ impl Queue {
             };
             state.idle = false;
             if timed_out && state.waiting.is_empty() && !state.closed {
-                return Next::Idle;
+                return WriterStep::Idle;
             }
         }
     }
 
-    /// The queued events are lost, since one before them is. Gives them, to be told.
-    pub(super) fn lose(&self) -> Vec<Commit> {
+    /// Advances the epoch, since an event before the queued ones was lost, and returns the queued ones, whose sinks
+    /// the caller must fail.
+    pub(super) fn fail_all(&self) -> Vec<Commit> {
         let mut state = self.state.lock();
         state.epoch = LogEpoch(state.epoch.0 + 1);
         std::mem::take(&mut state.waiting)
     }
 
-    /// Nothing is accepted any more. Gives what was queued, to be told.
+    /// Refuses every commit from now on, and returns the queued ones, whose sinks the caller must fail.
     pub(super) fn poison(&self, reason: &str) -> Vec<Commit> {
         let mut state = self.state.lock();
         state.poisoned.get_or_insert_with(|| reason.into());
@@ -156,7 +164,7 @@ impl Queue {
         self.state.lock().poisoned.clone()
     }
 
-    /// Refuses commits from now on; what is queued is still to be written.
+    /// Refuses commits from now on; the writer still writes the queued ones.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
         self.wake.notify_all();

@@ -1,0 +1,62 @@
+//! What the writer's and the checkpointer's threads share, and reads use: queue, memtable, index.
+
+use std::{
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use super::{
+    FileStoreOptions, commit_queue::CommitQueue, disk::Disk, error::io_error,
+    index::handle::IndexHandle, memtable::Memtable, snapshot::SnapshotReads, stats::StoreCounters,
+    wal::writer::OldSegments,
+};
+use crate::store::{Commit, StoreError};
+
+pub(super) struct StoreCore {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) options: FileStoreOptions,
+    pub(super) index: IndexHandle,
+    pub(super) memtable: Memtable,
+    pub(super) queue: CommitQueue,
+    pub(super) old_segments: Arc<OldSegments>,
+    pub(super) counters: StoreCounters,
+}
+
+impl StoreCore {
+    pub(super) fn reads(&self) -> SnapshotReads<'_> {
+        SnapshotReads { index: &self.index, memtable: &self.memtable }
+    }
+
+    /// Starts a thread; should it panic, the store is poisoned: nothing is acknowledged any more.
+    pub(super) fn spawn(
+        self: &Arc<Self>,
+        name: &str,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<JoinHandle<()>, StoreError> {
+        let guard = PoisonOnPanic(self.clone());
+        let thread = thread::Builder::new().name(name.into()).spawn(move || {
+            let _guard = guard;
+            run();
+        });
+        thread.map_err(io_error("start a thread for", &self.options.dir))
+    }
+}
+
+/// Fails the sinks of `commits`.
+pub(super) fn fail(commits: impl IntoIterator<Item = Commit>, error: &StoreError) {
+    for commit in commits {
+        commit.sink.failed(commit.version, error.clone());
+    }
+}
+
+struct PoisonOnPanic(Arc<StoreCore>);
+
+impl Drop for PoisonOnPanic {
+    fn drop(&mut self) {
+        const REASON: &str = "a thread of the store panicked";
+        if thread::panicking() {
+            let queued = self.0.queue.poison(REASON);
+            fail(queued, &StoreError::Poisoned { reason: REASON.into() });
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! The memtable: events that are durable in the log but not yet in the index, and a cache of stream tails.
+//!
+//! Invariants
+//! - A stream's events stay here until the checkpoint that folded them in has committed. So the index, which has
+//!   a stream up to some event `C`, and the events here after `C` are together the whole stream; see `snapshot`.
+//! - The cached bytes of a stream have no gap and end at its durable tail. Their position is known once the
+//!   stream's state was loaded, or when its `Created` event is here; until then the cache cannot serve reads.
+//! - Nothing in this module does I/O. A lock is held for one stream or a bounded number of streams at a time.
+
+mod names;
+mod shard;
+mod tail_cache;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use durable_streams_protocol::{Offset, StreamEvent, StreamId, StreamState};
+use parking_lot::Mutex;
+
+use self::{
+    names::NameChange,
+    shard::{MemtableShard, PendingEvent},
+    tail_cache::TailCache,
+};
+use super::{index::checkpoint::StreamEvents, wal::Lsn};
+use crate::store::ShrinkSparse;
+
+pub(super) use names::UnindexedNames;
+
+const SHARDS: usize = 64;
+/// Streams examined under one lock when idle memory is released.
+const STREAMS_PER_LOCK: usize = 256;
+/// Events of one stream evicted under one lock.
+const EVENTS_PER_LOCK: usize = 1024;
+/// Memory of an event beside its payload, bytes, roughly.
+const EVENT_COST: usize = 256;
+/// Memory of a new stream until a checkpoint, bytes, roughly: its names, and the tables that find them.
+const CREATED_COST: usize = 1024;
+/// A checkpoint writes one state per changed stream; this many bytes of events are worth one state.
+const BYTES_PER_STATE: usize = 4 << 10;
+
+pub(super) struct Memtable {
+    shards: Box<[Mutex<MemtableShard>]>,
+    /// Paths, forks and deadlines.
+    pub(super) names: Mutex<UnindexedNames>,
+    /// Held while a batch is published, so that a checkpoint begins between two batches.
+    front: Mutex<PublishedFront>,
+    /// Bytes of memory that only a checkpoint can free.
+    pending: AtomicUsize,
+    /// Streams with events since the last [`seal`](Self::seal), roughly.
+    dirty: AtomicUsize,
+    /// Cached bytes that are in the index, too, which each shard may keep.
+    shard_budget: usize,
+    /// A seqlock's counter: odd while the events of a committed checkpoint are evicted, even otherwise.
+    evictions: AtomicU64,
+    /// Counts the calls of [`release_idle`](Self::release_idle).
+    idle_round: AtomicU32,
+    last_id: AtomicU64,
+    streams: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// Events that a reader needs were evicted during its read, because the index has them now; read again.
+#[derive(Debug)]
+pub(super) struct StaleRead;
+
+/// The seqlock's counter when a read began; see [`Memtable::begin_read`].
+#[derive(Clone, Copy)]
+pub(super) struct ReadGuard(u64);
+
+#[derive(Clone, Copy)]
+struct PublishedFront {
+    /// The last event that readers see.
+    lsn: Lsn,
+    /// The number of the checkpoint that published events will belong to.
+    generation: u64,
+}
+
+/// The events that a checkpoint folds in.
+pub(super) struct SealedEvents {
+    /// The last of them.
+    pub(super) lsn: Lsn,
+    /// Every stream that has some of them; the list may have others.
+    pub(super) dirty: Vec<StreamId>,
+}
+
+impl Memtable {
+    pub(super) fn new(lsn: Lsn, next_id: u64, streams: u64, bytes: u64, cache: usize) -> Self {
+        Memtable {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            names: Mutex::default(),
+            front: Mutex::new(PublishedFront { lsn, generation: 1 }),
+            pending: AtomicUsize::new(0),
+            dirty: AtomicUsize::new(0),
+            shard_budget: cache / SHARDS,
+            evictions: AtomicU64::new(0),
+            idle_round: AtomicU32::new(0),
+            last_id: AtomicU64::new(next_id.max(1) - 1),
+            streams: AtomicU64::new(streams),
+            bytes: AtomicU64::new(bytes),
+        }
+    }
+
+    fn shard(&self, id: StreamId) -> &Mutex<MemtableShard> {
+        &self.shards[id.0 as usize % SHARDS]
+    }
+
+    pub(super) fn next_id(&self) -> StreamId {
+        StreamId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// The last event that readers see.
+    pub(super) fn lsn(&self) -> Lsn {
+        self.front.lock().lsn
+    }
+
+    /// Memory that only a checkpoint can free, bytes.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Whether a checkpoint is worth its cost: the pending events take a quarter of `most` and
+    /// [`BYTES_PER_STATE`] for each changed stream, or `most` in any case.
+    ///
+    /// Small checkpoints delay the log's syncs the least, and what they fold in is still in the processor's
+    /// cache. But when appends go round many streams, small checkpoints would write each state again and again.
+    ///
+    /// Measured: 25,000 -> 500 page faults a second (docs/benchmarks.md).
+    pub(super) fn is_due(&self, most: usize) -> bool {
+        let states = self.dirty.load(Ordering::Relaxed).saturating_mul(BYTES_PER_STATE);
+        self.pending() > most.min((most / 4).saturating_add(states))
+    }
+
+    /// Streams and their payload bytes.
+    pub(super) fn totals(&self) -> (u64, u64) {
+        (self.streams.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Shows durable events to readers. `first` is the LSN of the first of them.
+    pub(super) fn publish(
+        &self,
+        first: Lsn,
+        events: impl Iterator<Item = (StreamId, StreamEvent)>,
+    ) {
+        let mut front = self.front.lock();
+        let (mut cost, mut dirty) = (0, 0);
+        let mut next = first;
+        for (id, event) in events {
+            cost += cost_of(&event);
+            dirty += usize::from(self.publish_one(front.generation, next, id, event));
+            next += 1;
+        }
+        front.lsn = next - 1;
+        self.dirty.fetch_add(dirty, Ordering::Relaxed);
+        self.pending.fetch_add(cost, Ordering::Relaxed);
+    }
+
+    /// Returns whether this is the stream's first event since the last [`seal`](Self::seal).
+    fn publish_one(&self, generation: u64, lsn: Lsn, id: StreamId, event: StreamEvent) -> bool {
+        self.last_id.fetch_max(id.0, Ordering::Relaxed);
+        let mut guard = self.shard(id).lock();
+        let shard = &mut *guard;
+        let entry = shard.entries.entry(id).or_default();
+        let first = entry.generation != generation;
+        if first {
+            entry.generation = generation;
+            shard.dirty.push(id);
+        }
+        match &event {
+            StreamEvent::Created(created) => {
+                let start = created.fork.as_ref().map_or(Offset::ZERO, |fork| fork.position);
+                entry.tail.begin(start);
+                self.streams.fetch_add(1, Ordering::Relaxed);
+            }
+            StreamEvent::Deleted { .. } => {
+                shard.clean -= entry.tail.clear();
+                entry.deleted = true;
+                self.streams.fetch_sub(1, Ordering::Relaxed);
+            }
+            StreamEvent::Appended(_)
+            | StreamEvent::Touched { .. }
+            | StreamEvent::SoftDeleted { .. } => {}
+        }
+        if let Some(data) = event.data() {
+            entry.tail.push(data.clone());
+            self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
+        let change = NameChange::of(&event);
+        entry.pending.push_back(PendingEvent { lsn, event, end: entry.tail.end() });
+        if let Some(change) = change {
+            // The stream is published before its name, so a reader that finds the name finds the stream.
+            drop(guard);
+            self.names.lock().add(lsn, id, change);
+        }
+        first
+    }
+
+    /// A stream's bytes from the tail cache; `None` when the index must be read.
+    pub(super) fn read(
+        &self,
+        id: StreamId,
+        from: Offset,
+        to: Offset,
+        max: usize,
+    ) -> Option<Vec<Bytes>> {
+        let mut shard = self.shard(id).lock();
+        let entry = shard.entries.get_mut(&id)?;
+        entry.used = true;
+        entry.idle_round = self.idle_round.load(Ordering::Relaxed);
+        entry.tail.read(from, to, max)
+    }
+
+    /// Begins a read of index and memtable. The caller takes its snapshot of the index after this call, and
+    /// calls [`validate`](Self::validate) at the end: when that succeeds, no event was missing in both.
+    pub(super) fn begin_read(&self) -> ReadGuard {
+        ReadGuard(self.evictions.load(Ordering::Acquire))
+    }
+
+    /// Fails when events were evicted since `guard` whose commit the reader's snapshot of the index may lack.
+    pub(super) fn validate(&self, guard: ReadGuard) -> Result<(), StaleRead> {
+        let now = self.evictions.load(Ordering::Acquire);
+        if now > guard.0 + (guard.0 & 1) { Err(StaleRead) } else { Ok(()) }
+    }
+
+    /// Applies the events after `after` to the state that the index has, or begins a state with the stream's
+    /// `Created` event. Returns `None` when the stream is unknown or deleted.
+    pub(super) fn fold(
+        &self,
+        guard: ReadGuard,
+        id: StreamId,
+        after: Lsn,
+        base: Option<StreamState>,
+    ) -> Result<Option<StreamState>, StaleRead> {
+        let mut shard = self.shard(id).lock();
+        self.validate(guard)?;
+        let Some(entry) = shard.entries.get_mut(&id) else { return Ok(base) };
+        if entry.deleted {
+            return Ok(None);
+        }
+        let mut state = base;
+        for pending in entry.pending.iter().filter(|pending| pending.lsn > after) {
+            state = StreamState::fold(state, id, &pending.event);
+        }
+        if let Some(state) = &state {
+            entry.tail.ends_at(state.tail);
+        }
+        Ok(state)
+    }
+
+    /// Whether events or bytes of a stream are here.
+    pub(super) fn has(&self, id: StreamId) -> bool {
+        self.shard(id).lock().entries.contains_key(&id)
+    }
+
+    /// Caches a stream's bytes that were read from the index, up to `tail`, unless the memtable has something
+    /// of the stream.
+    pub(super) fn cache_indexed(
+        &self,
+        guard: ReadGuard,
+        id: StreamId,
+        bytes: Bytes,
+        tail: Offset,
+    ) -> Result<(), StaleRead> {
+        let mut shard = self.shard(id).lock();
+        self.validate(guard)?;
+        if !shard.entries.contains_key(&id) {
+            let round = self.idle_round.load(Ordering::Relaxed);
+            shard.insert_clean(id, TailCache::clean(bytes, tail), round, self.shard_budget);
+        }
+        Ok(())
+    }
+
+    /// Whether the stream's `Created` event is here, so that the index has nothing of it.
+    pub(super) fn begins_here(&self, id: StreamId) -> bool {
+        let shard = self.shard(id).lock();
+        let first = shard.entries.get(&id).and_then(|entry| entry.pending.front());
+        matches!(first, Some(PendingEvent { event: StreamEvent::Created(_), .. }))
+    }
+
+    /// Begins a checkpoint, between two batches: returns the events that it is to fold in.
+    pub(super) fn seal(&self) -> SealedEvents {
+        let mut front = self.front.lock();
+        front.generation += 1;
+        self.dirty.store(0, Ordering::Relaxed);
+        let mut dirty = Vec::new();
+        for shard in &self.shards {
+            dirty.append(&mut shard.lock().dirty);
+        }
+        dirty.sort_unstable();
+        dirty.dedup();
+        SealedEvents { lsn: front.lsn, dirty }
+    }
+
+    /// Undoes [`seal`](Self::seal) after a failed checkpoint: its streams are dirty again.
+    pub(super) fn reopen(&self, dirty: Vec<StreamId>) {
+        self.dirty.fetch_add(dirty.len(), Ordering::Relaxed);
+        for id in dirty {
+            self.shard(id).lock().dirty.push(id);
+        }
+    }
+
+    /// A stream's events up to `upto`.
+    pub(super) fn events(&self, id: StreamId, upto: Lsn) -> StreamEvents {
+        let shard = self.shard(id).lock();
+        let Some(entry) = shard.entries.get(&id) else { return StreamEvents::new() };
+        let some = entry.pending.partition_point(|pending| pending.lsn <= upto);
+        entry.pending.range(..some).map(|p| (p.lsn, p.event.clone())).collect()
+    }
+
+    /// Ends a committed checkpoint: evicts the events of `ids` up to `upto`, which the index has now, and keeps
+    /// their bytes in the tail cache while there is room. `freed` payload bytes were deleted with their streams.
+    pub(super) fn evict_folded(&self, ids: &[StreamId], upto: Lsn, freed: u64) {
+        self.evictions.fetch_add(1, Ordering::AcqRel);
+        for id in ids {
+            while self.evict_some(*id, upto) {}
+        }
+        self.evictions.fetch_add(1, Ordering::AcqRel);
+        self.bytes.fetch_sub(freed, Ordering::Relaxed);
+        for shard in &self.shards {
+            shard.lock().shrink();
+        }
+        self.names.lock().shrink();
+    }
+
+    /// Evicts cached bytes that were neither checkpointed nor read since the previous call. The index has them,
+    /// and the page cache may have them.
+    ///
+    /// Measured: part of 630 -> 25 bytes per idle stream (docs/benchmarks.md).
+    pub(super) fn release_idle(&self) {
+        let ended = self.idle_round.fetch_add(1, Ordering::Relaxed);
+        for shard in &self.shards {
+            let mut left = shard.lock().ring_len();
+            while left > 0 {
+                let some = left.min(STREAMS_PER_LOCK);
+                shard.lock().evict_where(some, |entry| entry.idle_round < ended);
+                left -= some;
+            }
+            shard.lock().shrink();
+        }
+    }
+
+    /// Evicts some of a stream's events, oldest first, so that its lock is never held for all of them. Returns
+    /// whether there may be more.
+    fn evict_some(&self, id: StreamId, upto: Lsn) -> bool {
+        let mut guard = self.shard(id).lock();
+        let shard = &mut *guard;
+        let Some(entry) = shard.entries.get_mut(&id) else { return false };
+        let all = entry.pending.partition_point(|pending| pending.lsn <= upto);
+        let some: Vec<_> = entry.pending.drain(..all.min(EVENTS_PER_LOCK)).collect();
+        entry.pending.shrink_if_sparse();
+        if let Some(last) = some.last() {
+            shard.clean += entry.tail.mark_indexed(last.end);
+            entry.idle_round = self.idle_round.load(Ordering::Relaxed);
+        }
+        shard.after_eviction(id, self.shard_budget);
+        drop(guard);
+        let cost = some.iter().map(|pending| cost_of(&pending.event)).sum();
+        self.pending.fetch_sub(cost, Ordering::Relaxed);
+        let mut changes = some
+            .iter()
+            .filter_map(|pending| Some((pending.lsn, NameChange::of(&pending.event)?)))
+            .peekable();
+        if changes.peek().is_some() {
+            let mut names = self.names.lock();
+            changes.for_each(|(lsn, change)| names.remove(lsn, id, change));
+        }
+        all > some.len()
+    }
+}
+
+impl ReadGuard {
+    /// Whether no events were being evicted when the read began.
+    pub(super) fn is_stable(self) -> bool {
+        self.0 & 1 == 0
+    }
+}
+
+fn cost_of(event: &StreamEvent) -> usize {
+    let data = event.data().map_or(0, Bytes::len);
+    match event {
+        StreamEvent::Created(_) => CREATED_COST + data,
+        StreamEvent::Appended(_)
+        | StreamEvent::Touched { .. }
+        | StreamEvent::SoftDeleted { .. }
+        | StreamEvent::Deleted { .. } => EVENT_COST + data,
+    }
+}

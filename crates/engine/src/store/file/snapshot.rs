@@ -1,0 +1,224 @@
+//! Snapshot reads: the index as of its last event, and the memtable's events after that.
+//!
+//! Each read takes a read transaction of the index first and looks into the memtable second. When a checkpoint's events
+//! are evicted from the memtable in between, some may be in neither; [`Memtable::validate`] notices, and the read
+//! starts over.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use durable_streams_protocol::{Offset, StreamId, StreamPath, StreamState, Timestamp};
+
+use super::{
+    index::handle::{IndexHandle, ReadTxn},
+    memtable::{Memtable, ReadGuard, StaleRead},
+    wal::Lsn,
+};
+use crate::store::{Loaded, Purpose, StoreError};
+
+/// The bytes of a stream with no more than this in the index enter the tail cache when the stream is read.
+///
+/// Measured: one look instead of two for a cold read of a small stream (docs/benchmarks.md, cold catch-up).
+const SMALL: u64 = 16 << 10;
+
+/// Why a read has no result.
+enum ReadFailure {
+    /// Start over.
+    Stale,
+    Failed(StoreError),
+}
+
+impl From<StaleRead> for ReadFailure {
+    fn from(_: StaleRead) -> Self {
+        ReadFailure::Stale
+    }
+}
+
+impl From<StoreError> for ReadFailure {
+    fn from(error: StoreError) -> Self {
+        ReadFailure::Failed(error)
+    }
+}
+
+/// Reads over both places where events are.
+pub(super) struct SnapshotReads<'s> {
+    pub(super) index: &'s IndexHandle,
+    pub(super) memtable: &'s Memtable,
+}
+
+/// One moment of both.
+struct StoreSnapshot<'s> {
+    memtable: &'s Memtable,
+    txn: ReadTxn<'s>,
+    guard: ReadGuard,
+    /// The last event that the index has.
+    lsn: Lsn,
+}
+
+impl SnapshotReads<'_> {
+    /// Runs `read` on a snapshot, again and again until no eviction overlaps it.
+    fn consistent<T>(
+        &self,
+        read: impl Fn(&StoreSnapshot<'_>) -> Result<T, ReadFailure>,
+    ) -> Result<T, StoreError> {
+        loop {
+            let guard = self.memtable.begin_read();
+            let txn = self.index.read()?;
+            let lsn = txn.meta()?.lsn;
+            let snapshot = StoreSnapshot { memtable: self.memtable, txn, guard, lsn };
+            let found = read(&snapshot).and_then(|found| {
+                self.memtable.validate(guard)?;
+                Ok(found)
+            });
+            match found {
+                Ok(found) => return Ok(found),
+                Err(ReadFailure::Failed(error)) => return Err(error),
+                Err(ReadFailure::Stale) => {}
+            }
+        }
+    }
+
+    /// The stream at a path, if the memtable alone can answer.
+    pub(super) fn load_unindexed(&self, path: &StreamPath) -> Option<Loaded> {
+        let guard = self.memtable.begin_read();
+        if !guard.is_stable() {
+            return None;
+        }
+        let names = self.memtable.names.lock();
+        let id = names.at(path)?;
+        let forks = names.forks(id, Vec::new());
+        drop(names);
+        if !self.memtable.begins_here(id) {
+            return None;
+        }
+        let state = self.memtable.fold(guard, id, 0, None).ok()??;
+        self.memtable.validate(guard).ok()?;
+        Some(Loaded { state, forks })
+    }
+
+    pub(super) fn load(
+        &self,
+        path: &StreamPath,
+        purpose: Purpose,
+    ) -> Result<Option<Loaded>, StoreError> {
+        self.consistent(|snapshot| {
+            let unindexed = self.memtable.names.lock().at(path);
+            let id = match unindexed {
+                Some(id) => Some(id),
+                None => snapshot.txn.path_id(path)?,
+            };
+            let Some(id) = id else { return Ok(None) };
+            let Some(state) = snapshot.state(id, true)? else { return Ok(None) };
+            if purpose == Purpose::Read {
+                snapshot.cache_small(&state)?;
+            }
+            Ok(Some(Loaded { state, forks: snapshot.forks(id)? }))
+        })
+    }
+
+    /// Own bytes of a stream, from the tail cache or from the index.
+    pub(super) fn read(
+        &self,
+        id: StreamId,
+        from: Offset,
+        to: Offset,
+        max: usize,
+    ) -> Result<Vec<Bytes>, StoreError> {
+        // Folding the state tells the tail cache the position of its bytes.
+        self.consistent(|snapshot| {
+            let state = snapshot.state(id, false)?;
+            state.as_ref().map_or(Ok(()), |state| snapshot.cache_small(state))
+        })?;
+        if let Some(found) = self.memtable.read(id, from, to, max) {
+            return Ok(found);
+        }
+        let bytes = self.index.read()?.bytes(id, from, to, max)?;
+        Ok(Some(bytes).filter(|bytes| !bytes.is_empty()).into_iter().collect())
+    }
+
+    pub(super) fn due(&self, now: Timestamp, max: usize) -> Result<Vec<StreamPath>, StoreError> {
+        self.consistent(|snapshot| {
+            let mut due = Vec::new();
+            let mut seen = BTreeSet::new();
+            let mut consider = |id: StreamId| -> Result<bool, ReadFailure> {
+                if seen.insert(id)
+                    && let Some(state) = snapshot.state(id, false)?
+                    && state.is_due(!snapshot.forks(id)?.is_empty(), now)
+                {
+                    due.push(state.core.path.clone());
+                }
+                Ok(due.len() < max)
+            };
+            let unindexed = self.memtable.names.lock().maybe_due(now);
+            for id in unindexed {
+                if !consider(id)? {
+                    break;
+                }
+            }
+            let mut stale = false;
+            snapshot.txn.each_due(now, &mut |id| match consider(id) {
+                Ok(go_on) => Ok(go_on),
+                Err(ReadFailure::Failed(error)) => Err(error),
+                Err(ReadFailure::Stale) => {
+                    stale = true;
+                    Ok(false)
+                }
+            })?;
+            due.truncate(max);
+            if stale { Err(ReadFailure::Stale) } else { Ok(due) }
+        })
+    }
+
+    pub(super) fn list(
+        &self,
+        after: Option<&StreamPath>,
+        max: usize,
+    ) -> Result<Vec<StreamPath>, StoreError> {
+        self.consistent(|snapshot| {
+            let unindexed = self.memtable.names.lock().list(after, max);
+            let mut paths: BTreeSet<StreamPath> = unindexed.into_iter().collect();
+            let mut indexed = 0;
+            snapshot.txn.each_path(after.map(StreamPath::as_str), &mut |path, id| {
+                if !self.memtable.names.lock().is_deleted(id)
+                    && let Ok(path) = StreamPath::system(&path)
+                {
+                    paths.insert(path);
+                    indexed += 1;
+                }
+                Ok(indexed < max)
+            })?;
+            Ok(paths.into_iter().take(max).collect())
+        })
+    }
+}
+
+impl StoreSnapshot<'_> {
+    /// A stream's state; its producers are loaded only when `producers` is set.
+    fn state(&self, id: StreamId, producers: bool) -> Result<Option<StreamState>, ReadFailure> {
+        let mut base = self.txn.state(id)?;
+        if producers && let Some(base) = &mut base {
+            self.txn.producers(base)?;
+        }
+        Ok(self.memtable.fold(self.guard, id, self.lsn, base)?)
+    }
+
+    /// Caches the bytes of a small stream, where the reads that follow find them.
+    fn cache_small(&self, state: &StreamState) -> Result<(), ReadFailure> {
+        let (id, start, tail) = (state.core.id, state.core.own_start(), state.tail);
+        let len = tail.position().saturating_sub(start.position());
+        if len == 0 || len > SMALL || self.memtable.has(id) {
+            return Ok(());
+        }
+        // Damage is an error only for a caller that reads these bytes.
+        let bytes = self.txn.bytes(id, start, tail, len as usize);
+        match bytes.ok().filter(|bytes| bytes.len() as u64 == len) {
+            Some(bytes) => Ok(self.memtable.cache_indexed(self.guard, id, bytes, tail)?),
+            None => Ok(()),
+        }
+    }
+
+    fn forks(&self, id: StreamId) -> Result<Vec<StreamId>, ReadFailure> {
+        let indexed = self.txn.forks(id)?;
+        Ok(self.memtable.names.lock().forks(id, indexed))
+    }
+}
