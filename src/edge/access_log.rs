@@ -5,52 +5,42 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderValue, Method, StatusCode, Version};
+use http::{HeaderValue, Method, Version};
 use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType};
 use tracing::Level;
 
 use super::context::{RequestContext, Timing};
-use super::{Route, forwarded};
+use super::{Route, forwarded, stream::Written};
 
 /// The target to filter on.
 pub const TARGET: &str = "access";
 
-/// Emits the event for a finished request. `error`: why it ended early, if it did.
-pub(crate) fn emit(session: &ServerSession, error: Option<&Error>, ctx: &mut RequestContext) {
-    if let Some(entry) = Entry::of(session, ctx) {
-        entry.emit(session.body_bytes_read(), session.body_bytes_sent(), error);
-    }
-}
-
 /// What is known of a request before it ends.
-pub(crate) struct Entry {
+pub(super) struct AccessEntry {
     request_id: HeaderValue,
     client: Option<IpAddr>,
     method: Method,
     path: Box<str>,
     version: Version,
-    status: u16,
     timing: Timing,
     route: &'static str,
     upstream: Option<Box<str>>,
-    problem: Option<&'static str>,
 }
 
-impl Entry {
-    /// `None` when nobody wants it.
-    pub(crate) fn of(session: &ServerSession, ctx: &mut RequestContext) -> Option<Self> {
+impl AccessEntry {
+    /// `None` when there is no access log.
+    pub(super) fn of(session: &ServerSession, ctx: &mut RequestContext) -> Option<Self> {
         if !ctx.settings.options.access_log || !tracing::enabled!(target: TARGET, Level::INFO) {
             return None;
         }
         let request = session.req_header();
         let trusted = &ctx.settings.options.trusted_proxies;
-        Some(Entry {
-            client: forwarded::client_ip(request, ctx.outcome.client, trusted),
+        Some(AccessEntry {
+            client: forwarded::client_ip(request, ctx.client, trusted),
             method: request.method.clone(),
             path: request.uri.path().into(),
             version: request.version,
-            status: session.response_written().map_or(0, |response| response.status.as_u16()),
             request_id: ctx.request_id.header().clone(),
             timing: ctx.timing,
             route: match ctx.route {
@@ -59,19 +49,19 @@ impl Entry {
                 Route::NotFound | Route::Ambiguous => "none",
             },
             upstream: ctx.attempt.peer().map(|peer| peer.to_string().into()),
-            problem: ctx.outcome.problem,
         })
     }
 
-    /// The answer became another one than was known.
-    pub(crate) fn answered(self, status: StatusCode, problem: Option<&'static str>) -> Self {
-        Entry { status: status.as_u16(), problem, ..self }
-    }
-
-    /// Emits the event for the finished request.
-    pub(crate) fn emit(self, bytes_in: usize, bytes_out: usize, error: Option<&Error>) {
+    /// Emits the event of the finished request. `error`: why it ended early, if it did.
+    pub(super) fn emit(
+        self,
+        written: &Written,
+        problem: Option<&'static str>,
+        error: Option<&Error>,
+    ) {
         let ended = error.map(ended);
-        let Entry { method, path, status, .. } = &self;
+        let AccessEntry { method, path, .. } = &self;
+        let status = written.status.map_or(0, |status| status.as_u16());
         tracing::info!(
             target: TARGET,
             request_id = self.request_id.to_str().unwrap_or_default(),
@@ -80,12 +70,12 @@ impl Entry {
             path = &**path,
             version = ?self.version,
             status,
-            bytes_in,
-            bytes_out,
+            bytes_in = written.received,
+            bytes_out = written.sent,
             duration_ms = self.timing.elapsed().as_secs_f64() * 1000.0,
             route = self.route,
             upstream = self.upstream.as_deref(),
-            problem = self.problem,
+            problem,
             ended,
             "{method} {path} {status}",
         );

@@ -98,12 +98,3 @@ fn is_chunked(request: &RequestHeader) -> bool {
     let first = codings.next().is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"chunked"));
     first && codings.next().is_none()
 }
-
-/// Whether the client waits for `100 Continue` before it sends the body.
-pub(crate) fn expects_continue(request: &RequestHeader) -> bool {
-    request.version != http::Version::HTTP_10
-        && request
-            .headers
-            .get(header::EXPECT)
-            .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-}

@@ -41,7 +41,7 @@ use tokio::time::{Instant, Sleep};
 use super::options::HttpLimits;
 
 /// Writes up to this many bytes are held back until a flush or a larger one.
-const HOLD: usize = 4096;
+pub(crate) const HOLD: usize = 4096;
 
 /// What an idle connection may keep of that memory, bytes.
 const KEEP: usize = 1024;
@@ -95,8 +95,6 @@ pub struct Connection {
     keepalive_timeout: Duration,
     /// The first head is timed from the accept, later ones from their first byte.
     first: bool,
-    /// Who serves it can wait without a session until an answer may be sent.
-    pub(crate) may_withhold: bool,
     /// When the present wait ends, and the phase it belongs to.
     deadline: Option<(u8, Instant)>,
     /// Fires at the deadline or earlier.
@@ -133,7 +131,6 @@ impl Connection {
             header_timeout: limits.header_timeout,
             keepalive_timeout: limits.keepalive_timeout,
             first: true,
-            may_withhold: false,
             deadline: None,
             timer: None,
             stop,
@@ -157,31 +154,45 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes everything, and what was held back before it, in the time that the client has for it.
+    /// Writes all of `head` and `body` behind what was held back, in the time that the client has for it.
     ///
     /// # Errors
     /// `WriteTimedout`, `WriteError`.
-    pub(crate) async fn send_in_time(&mut self, bytes: &[u8], pace: Pace) -> pingora::Result<()> {
-        tokio::time::timeout(pace.time_for(bytes.len()), self.send(bytes))
+    pub(crate) async fn send_in_time(
+        &mut self,
+        head: &[u8],
+        body: &[u8],
+        pace: Pace,
+    ) -> pingora::Result<()> {
+        tokio::time::timeout(pace.time_for(head.len() + body.len()), self.send(head, body))
             .await
             .or_err(ErrorType::WriteTimedout, "writing to the client")?
             .or_err(ErrorType::WriteError, "writing to the client")
     }
 
-    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut left = bytes;
-        if !self.held.is_empty() && self.held.len() + left.len() <= HOLD {
-            self.held.extend_from_slice(left);
-            left = &[];
+    async fn send(&mut self, mut head: &[u8], mut body: &[u8]) -> io::Result<()> {
+        if !self.held.is_empty() && self.held.len() + head.len() <= HOLD {
+            self.held.extend_from_slice(head);
+            head = &[];
         }
         poll_fn(|cx| {
             ready!(self.poll_release(cx))?;
-            while !left.is_empty() {
-                let n = ready!(Pin::new(&mut self.io).poll_write(cx, left))?;
+            while !head.is_empty() || !body.is_empty() {
+                let io = Pin::new(&mut self.io);
+                let n = match (head.is_empty(), body.is_empty()) {
+                    (true, _) => ready!(io.poll_write(cx, body))?,
+                    (false, true) => ready!(io.poll_write(cx, head))?,
+                    (false, false) => {
+                        let both = [io::IoSlice::new(head), io::IoSlice::new(body)];
+                        ready!(io.poll_write_vectored(cx, &both))?
+                    }
+                };
                 if n == 0 {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
-                left = left.get(n..).unwrap_or_default();
+                let of_head = n.min(head.len());
+                head = head.get(of_head..).unwrap_or_default();
+                body = body.get(n - of_head..).unwrap_or_default();
             }
             Poll::Ready(Ok(()))
         })
@@ -189,23 +200,23 @@ impl Connection {
     }
 
     /// While a response is under way: ready when the client has left. What it sends meanwhile, of its next
-    /// request, goes to `ahead`, and then nothing is read any more until that is asked for.
+    /// request, goes to `ahead`; once that is full nothing more is read.
     pub(crate) fn poll_left(
         &mut self,
         cx: &mut Context<'_>,
         ahead: &mut BytesMut,
     ) -> Poll<io::Error> {
-        if !ahead.is_empty() {
-            return Poll::Pending;
-        }
-        match ready!(self.poll_some(cx)) {
-            Ok(read) if read.is_empty() => Poll::Ready(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => {
-                *ahead = read;
-                Poll::Pending
+        while ahead.len() < HOLD {
+            match ready!(self.poll_some(cx)) {
+                Ok(read) if read.is_empty() => {
+                    return Poll::Ready(io::ErrorKind::UnexpectedEof.into());
+                }
+                Ok(read) if ahead.is_empty() => *ahead = read,
+                Ok(read) => ahead.extend_from_slice(&read),
+                Err(error) => return Poll::Ready(error),
             }
-            Err(error) => Poll::Ready(error),
         }
+        Poll::Pending
     }
 }
 
@@ -235,11 +246,6 @@ pub(crate) fn request_done(session: &ServerSession) {
 /// The response being passed on has no end of its own: a stop does not wait for it.
 pub(crate) fn endless(session: &ServerSession) {
     set_phase(session, ENDLESS);
-}
-
-/// Whether an answer may be handed to who serves the session's connection, to be sent later.
-pub(crate) fn may_withhold(session: &ServerSession) -> bool {
-    of(session).is_some_and(|connection| connection.may_withhold)
 }
 
 fn set_phase(session: &ServerSession, phase: u8) -> bool {

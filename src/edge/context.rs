@@ -17,13 +17,16 @@ use crate::telemetry::trace::Span;
 pub struct RequestContext {
     /// In force when the request began; kept to its end, whatever is changed meanwhile.
     pub(crate) settings: Arc<Settings>,
-    /// Decided once, in `request_filter`.
+    /// Decided once, in `Edge::route`.
     pub(crate) route: Route,
     pub(crate) timing: Timing,
     pub(crate) request_id: RequestId,
     /// Reverse proxy only: where the request went and what was tried.
     pub(crate) attempt: Attempt,
-    pub(crate) outcome: Outcome,
+    /// The address the client's connection comes from.
+    pub(crate) client: Option<SocketAddr>,
+    /// The code of the problem that the response reports, if it does.
+    pub(crate) problem: Option<&'static str>,
     pub(crate) span: Span,
 }
 
@@ -40,15 +43,6 @@ impl Timing {
     }
 }
 
-/// How the request ended, for the access log.
-#[derive(Debug, Default)]
-pub(crate) struct Outcome {
-    /// The code of the problem that was answered, if one was.
-    pub(crate) problem: Option<&'static str>,
-    /// The address the client's connection comes from.
-    pub(crate) client: Option<SocketAddr>,
-}
-
 impl RequestContext {
     pub(crate) fn new(settings: Arc<Settings>) -> Self {
         RequestContext {
@@ -57,7 +51,8 @@ impl RequestContext {
             timing: Timing { started: Instant::now() },
             request_id: RequestId::default(),
             attempt: Attempt::default(),
-            outcome: Outcome::default(),
+            client: None,
+            problem: None,
             span: Span::default(),
         }
     }

@@ -38,8 +38,8 @@ fn contains(nets: &[IpNet], ip: IpAddr) -> bool {
 
 /// Notes whom the connection comes from, and takes over the request id of a trusted proxy.
 pub(crate) fn note_peer(session: &ServerSession, trusted: &[IpNet], ctx: &mut RequestContext) {
-    ctx.outcome.client = peer_addr(session);
-    if !is_trusted(ctx.outcome.client, trusted) {
+    ctx.client = peer_addr(session);
+    if !is_trusted(ctx.client, trusted) {
         return;
     }
     if let Some(id) = session.req_header().headers.get(&X_REQUEST_ID) {

@@ -1,39 +1,38 @@
 //! The requests of one HTTP/1.1 connection, one after the other.
 //!
-//! A request for a stream goes nowhere else, so it is answered on Pingora's session alone: without the
-//! state for an upstream, a cache and filters that its proxy sets up for each request, most of the work
-//! that a small append or read costs. The first request for anything else moves the connection over to the
-//! proxy, for good: what a client sends ahead can then be in Pingora's hands, and the same functions answer
-//! its streams there.
+//! A request for a stream goes nowhere else, so Pingora's session parses it and its proxy never sees it: the state for
+//! an upstream, a cache and filters that the proxy sets up for each request is most of the work that a small append or
+//! read costs. Measured: 55,400 -> 33,400 user instructions per append (docs/benchmarks.md). The reply is then written
+//! without the session, see [`wire`].
+//!
+//! The first request for anything else moves the connection over to the proxy, for good: what a client sends ahead can
+//! then be in Pingora's hands. Streams on such a connection are served through `ProxyHttp::request_filter`, by the same
+//! functions.
 
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use pingora::ErrorType;
 use pingora::apps::{HttpServerApp, ReusedHttpStream};
-use pingora::protocols::http::{ReusableHttpStream, ServerSession};
-use pingora::proxy::{HttpProxy, ProxyHttp};
+use pingora::protocols::http::ServerSession;
+use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 
-mod events;
-pub(super) mod text;
-mod withheld;
+mod wire;
 
 use super::connection::Connection;
-use super::{Answer, Edge, route};
-use events::Following;
-use withheld::Withheld;
+use super::context::RequestContext;
+use super::live::Settings;
+use super::record::RequestRecord;
+use super::stream::{Reply, ReplyWriter};
+use super::{Edge, route};
+use wire::Wire;
 
-/// What follows a request.
-enum Next {
-    /// Perhaps another, of which this has come already.
-    Request(Box<Connection>, BytesMut),
-    /// Its events.
-    Events(Box<Following>),
-    /// Its answer, once that is true.
-    Answer(Box<Withheld>),
-    /// Nothing.
-    End,
+/// A request that was received, and what is left to do for it.
+struct Exchange {
+    wire: Wire,
+    reply: Reply,
+    record: RequestRecord,
 }
 
 /// Serves a connection to its end; `head` is what came of its first request. Ends between requests once
@@ -60,14 +59,14 @@ pub(crate) async fn serve(
                 _ = &mut stopped => return,
             };
         }
-        let ours = route::begins_under(&head, &edge.streams.options.load().route);
-        connection.may_withhold = ours;
+        let settings = edge.settings();
+        let ours = route::begins_under(&head, &settings.options.streams.route);
         // Boxed, as it is large and handed on more than once.
         let mut session = Box::new(ServerSession::new_http1(connection));
         session.set_pipelining_enabled(true);
-        let begun = head.len();
         session.set_pipelined_prefix(head);
         if !ours {
+            drop(settings);
             return hand_over(proxy, *session, stop).await;
         }
         let read = tokio::select! {
@@ -81,13 +80,8 @@ pub(crate) async fn serve(
             Err(error) => return Box::pin(refuse(*session, &error)).await,
         }
         // Boxed: a connection that waits, and most do, keeps no room for it.
-        let next = match Box::pin(edge.exchange(session, begun)).await {
-            Next::Request(same, ahead) => Some((same, ahead)),
-            Next::Events(events) => events.finish(edge).await,
-            Next::Answer(answer) => answer.finish(edge).await,
-            Next::End => None,
-        };
-        let Some(next) = next else { return };
+        let Some(exchange) = Box::pin(edge.exchange(session, settings)).await else { return };
+        let Some(next) = exchange.finish(edge).await else { return };
         (connection, head) = next;
         if !head.is_empty() {
             connection.head_ahead(head.len());
@@ -96,51 +90,36 @@ pub(crate) async fn serve(
 }
 
 impl Edge {
-    /// Answers one request whose head has been read, the first `begun` bytes before the session was made.
-    async fn exchange(&self, mut session: Box<ServerSession>, begun: usize) -> Next {
-        let mut ctx = self.new_ctx();
+    /// Receives one request whose head has been read, and lets the routes decide its reply.
+    async fn exchange(
+        &self,
+        mut session: Box<ServerSession>,
+        settings: Arc<Settings>,
+    ) -> Option<Box<Exchange>> {
+        let mut ctx = RequestContext::new(settings);
         self.begin(&mut session, &mut ctx);
-        let answered = match self.answer(&mut session, &mut ctx).await {
-            // The route was read from the same bytes, so there is no such request.
-            Ok(Answer::Upstream) => {
-                self.refuse(route::ambiguous(), &mut session, &mut ctx).await.map(|_| ())
-            }
-            Ok(Answer::Live(live)) if events::is_plain(&mut session, &ctx, begun) => {
-                return Following::new(*session, &mut ctx, live)
-                    .map_or(Next::End, |live| Next::Events(Box::new(live)));
-            }
-            Ok(Answer::Accepted(response, acceptance)) => {
-                let withheld = Withheld::new(session, &mut ctx, &response, acceptance).await;
-                return withheld.map_or(Next::End, |withheld| Next::Answer(Box::new(withheld)));
-            }
-            Ok(Answer::Live(live)) => self.streams.follow(&mut session, live).await.map(|_| ()),
-            Ok(Answer::Given) => Ok(()),
-            Err(error) => Err(error),
+        let reply = match self.route(&mut session, &mut ctx).await {
+            Some(reply) => reply,
+            // `begins_under` read the route from the same bytes, so there is no such request.
+            None => Edge::refusal(&route::ambiguous(), &session, &ctx),
         };
-        self.end(&session, answered.as_ref().err().map(|error| &**error), &mut ctx);
-        if answered.is_err() {
-            return Next::End;
-        }
-        let same = finish(session).await;
-        same.map_or(Next::End, |(connection, ahead)| Next::Request(connection, ahead))
+        let record = RequestRecord::of(&session, &mut ctx);
+        let wire = Wire::new(session, ctx.settings.options.limits.pace()).await?;
+        Some(Box::new(Exchange { wire, reply, record }))
     }
 }
 
-/// Ends a session that has written its answer. Gives its connection if there may be another request, with what has
-/// come of that.
-async fn finish(mut session: Box<ServerSession>) -> Option<(Box<Connection>, BytesMut)> {
-    session.finish_body().await.ok()?;
-    reuse(session).await
-}
-
-/// A session's connection if there may be another request, with what has come of that.
-///
-/// With `finish` before it, what `ServerSession::finish` does without its three copies of the session.
-async fn reuse(session: Box<ServerSession>) -> Option<(Box<Connection>, BytesMut)> {
-    let ServerSession::H1(session) = *session else { return None };
-    let reusable = session.reuse().await.ok().flatten().map(ReusableHttpStream::into_parts);
-    let (stream, ahead) = reusable?;
-    Some((stream.into_any().downcast().ok()?, ahead.unwrap_or_default()))
+impl Exchange {
+    /// Delivers the reply. Returns the connection if there may be another request, with what has come of that.
+    async fn finish(self: Box<Self>, edge: &Edge) -> Option<(Box<Connection>, BytesMut)> {
+        let Exchange { mut wire, reply, mut record } = *self;
+        let RequestRecord { span, problem, .. } = &mut record;
+        let result = edge.deliver(reply, &mut wire, span, problem).await;
+        let error = result.as_ref().err().map(|error| &**error);
+        record.end(edge.metrics(), &wire.written(), error);
+        result.ok()?;
+        wire.finish().await
+    }
 }
 
 /// What is not HTTP gets the answer that Pingora's proxy gives.

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    DurableStreams, EdgeOptions, StreamOptions,
+    DurableStreams, EdgeOptions,
     upstream::{Upstream, UpstreamError, Upstreams},
 };
 use crate::telemetry::metrics::{self, by_status};
@@ -52,14 +52,12 @@ impl Live {
 #[derive(Clone)]
 pub struct EdgeControl {
     live: Arc<Live>,
-    streams: Arc<ArcSwap<StreamOptions>>,
     metrics: Arc<Metrics>,
 }
 
 impl EdgeControl {
     pub(super) fn new(live: Arc<Live>, streams: &DurableStreams) -> Self {
-        let metrics = streams.metrics().clone();
-        EdgeControl { live, streams: streams.options.clone(), metrics }
+        EdgeControl { live, metrics: streams.metrics().clone() }
     }
 
     /// Puts other options in force, all of them or, after an error, none. Upstreams whose options are the
@@ -72,7 +70,6 @@ impl EdgeControl {
     pub fn change(&self, options: EdgeOptions) -> Result<(), UpstreamError> {
         let before = self.live.settings();
         let upstreams = Upstreams::build(&options.upstreams, Some(&before.upstreams))?;
-        self.streams.store(Arc::new(options.streams.clone()));
         self.live.settings.store(Arc::new(Settings { options, upstreams }));
         self.live.changed.send_replace(());
         Ok(())

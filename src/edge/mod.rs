@@ -1,20 +1,24 @@
 //! HTTP on Pingora: the stream routes, and a reverse proxy for everything else.
 //!
-//! This file is the table of contents: each [`ProxyHttp`] hook is one call into the file that
-//! does the work. What a request is, [`route::classify`] decides once, in `request_filter`:
-//! streams are answered there and never meet the hooks below it.
+//! Requests for streams on HTTP/1.1 usually meet no hook: `http1` serves them on the bare connection. HTTP/2, and
+//! HTTP/1.1 connections that also ask an upstream, go through Pingora's proxy and the [`ProxyHttp`] hooks below. Both
+//! ways lead through [`Edge::route`] to one reply, and through [`Edge::deliver`] to its one writer.
+//!
+//! This file is the table of contents: each hook is one call into the file that does the work.
 //!
 //! | file | what it does |
 //! |---|---|
 //! | `connection` | one accepted connection: head timeout, size, HTTP/2 detection, lingering close |
 //! | `http1` | the requests of one HTTP/1.1 connection; streams without Pingora's proxy around them |
+//! | `text` | the head of a response as HTTP/1.1 text |
 //! | `admission` | limits on a request, timeouts of its session |
 //! | `route` | stream, upstream or nowhere |
 //! | `live` | the settings in force, changed while the server runs |
-//! | `stream` | answers the stream routes |
+//! | `stream` | the stream routes: from a request to its delivered reply |
 //! | `upstream` | the reverse proxy: peer choice, headers, retries, errors |
 //! | `forwarded` | `X-Forwarded-*`, in and out |
 //! | `problem` | errors as problem+json |
+//! | `record` | counts and logs a request when it ends |
 //! | `access_log` | one event per request |
 //! | `span` | one span per request, for tracing |
 
@@ -38,10 +42,12 @@ pub(crate) mod http1;
 pub(crate) mod live;
 pub mod options;
 pub(crate) mod problem;
+mod record;
 pub(crate) mod request_id;
 pub mod route;
 mod span;
 pub mod stream;
+mod text;
 pub mod upstream;
 
 pub use context::RequestContext;
@@ -50,13 +56,17 @@ pub use options::{EdgeOptions, HttpLimits};
 pub use route::Route;
 pub use stream::{Cors, DurableStreams, StreamOptions, StreamsBackground};
 
-use live::Live;
-use stream::{Acceptance, Events, Handled};
+use live::{Live, Settings};
+use problem::Problem;
+use record::RequestRecord;
+use stream::{Reply, ReplyWriter, StreamRequest};
 
-use crate::telemetry::metrics::{Metrics, Traffic};
-use crate::telemetry::trace::Tracer;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::{Span, Tracer};
 use durable_streams_engine::Engine;
-use durable_streams_protocol::Response;
+
+/// Of a span: from the received body of a write to its durable commit, seconds.
+const COMMIT_WAIT: &str = "durable_streams.commit_wait";
 
 /// The server's HTTP side, mounted in Pingora as a [`ProxyHttp`]. Clones are the same edge.
 #[derive(Clone)]
@@ -67,18 +77,6 @@ pub struct Edge {
     /// current response.
     pub(crate) shutdown: ShutdownWatch,
     pub(crate) tracer: Tracer,
-}
-
-/// How far a request was brought.
-enum Answer {
-    /// It is answered.
-    Given,
-    /// The head of a live read was sent; its events are still to be.
-    Live(Events),
-    /// The answer, not written, to be withheld until it is true.
-    Accepted(Response, Acceptance),
-    /// It is for an upstream.
-    Upstream,
 }
 
 impl Edge {
@@ -110,57 +108,66 @@ impl Edge {
         span::begin(&self.tracer, session, ctx);
     }
 
-    /// Answers what is not for an upstream, up to the events of a live read.
-    async fn answer(
-        &self,
-        session: &mut ServerSession,
-        ctx: &mut RequestContext,
-    ) -> Result<Answer> {
+    /// Decides the route of a request, and the reply to it. `None`: it is for an upstream.
+    async fn route(&self, session: &mut ServerSession, ctx: &mut RequestContext) -> Option<Reply> {
         let request = session.req_header();
         let options = &ctx.settings.options;
-        if let Err(problem) = admission::check(request, &options.limits) {
-            return self.refuse(problem, session, ctx).await;
-        }
-        ctx.route = route::classify(request.uri.path(), options);
-        match ctx.route {
-            Route::Stream => Ok(match self.streams.handle_in(session, &mut ctx.span).await? {
-                Handled::Live(events) => Answer::Live(events),
-                Handled::Accepted(response, acceptance) => Answer::Accepted(response, acceptance),
-                Handled::Answered(answered) => {
-                    ctx.outcome.problem = answered.problem;
-                    Answer::Given
+        let refused = match admission::check(request, &options.limits) {
+            Err(problem) => problem,
+            Ok(()) => {
+                ctx.route = route::classify(request.uri.path(), options);
+                match ctx.route {
+                    Route::Upstream(_) => return None,
+                    Route::NotFound => route::nowhere(options),
+                    Route::Ambiguous => route::ambiguous(),
+                    Route::Stream => {
+                        let request = StreamRequest::parse(&options.streams, request);
+                        // Here the operation and the path are known, and the engine has not been called: the
+                        // place to decide whether the client may do this.
+                        ctx.span.text("durable_streams.mode", request.operation().name());
+                        let reply = self.streams.reply(session, &options.streams, request);
+                        return Some(reply.await);
+                    }
                 }
-            }),
-            Route::Upstream(_) => Ok(Answer::Upstream),
-            Route::NotFound => {
-                let nowhere = route::nowhere(options);
-                self.refuse(nowhere, session, ctx).await
             }
-            Route::Ambiguous => self.refuse(route::ambiguous(), session, ctx).await,
+        };
+        Some(Edge::refusal(&refused, session, ctx))
+    }
+
+    /// The reply that reports a problem; on the stream route with the fields that browsers rely on.
+    fn refusal(problem: &Problem, session: &ServerSession, ctx: &RequestContext) -> Reply {
+        let reply = Reply::refusal(problem.response(), problem.code);
+        let (request, streams) = (session.req_header(), &ctx.settings.options.streams);
+        if !streams.matches(request.uri.path()) {
+            return reply;
         }
+        reply.with_cors(&streams.cors, request)
     }
 
-    /// A request is over; `error` is why it ended early.
-    fn end(&self, session: &ServerSession, error: Option<&Error>, ctx: &mut RequestContext) {
-        count(self.metrics(), session, ctx);
-        access_log::emit(session, error, ctx);
-        span::end(session, error, ctx);
-    }
-
-    /// Answers with a problem; on the stream route with the headers that its clients rely on.
-    async fn refuse(
+    /// Writes a reply when what it waits for is done. Notes in `span` and `problem` what became of it.
+    async fn deliver(
         &self,
-        problem: problem::Problem,
-        session: &mut ServerSession,
-        ctx: &mut RequestContext,
-    ) -> Result<Answer> {
-        if !self.streams.matches(session.req_header().uri.path()) {
-            problem.refuse(session, ctx).await?;
-            return Ok(Answer::Given);
+        reply: Reply,
+        out: &mut impl ReplyWriter,
+        span: &mut Span,
+        problem: &mut Option<&'static str>,
+    ) -> Result<()> {
+        let expected = reply.problem();
+        let next = reply.next_offset().filter(|_| span.is_recorded()).map(str::to_owned);
+        let delivered = self.streams.deliver(reply, out).await;
+        *problem = delivered.problem;
+        if let Some(next) = next.filter(|_| delivered.problem == expected) {
+            span.text("durable_streams.next_offset", &next);
         }
-        ctx.outcome.problem = Some(problem.code);
-        self.streams.refuse(session, &problem).await?;
-        Ok(Answer::Given)
+        if let Some(wait) = delivered.commit_wait {
+            span.seconds(COMMIT_WAIT, wait);
+        }
+        delivered.result
+    }
+
+    /// The settings as they are now.
+    fn settings(&self) -> Arc<Settings> {
+        self.live.settings()
     }
 
     /// The limits in force.
@@ -199,11 +206,12 @@ impl ProxyHttp for Edge {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
-        match self.answer(session, ctx).await? {
-            // Only a connection that `http1` serves withholds, and that does not come here.
-            Answer::Given | Answer::Accepted(..) => Ok(true),
-            Answer::Upstream => Ok(false),
-            Answer::Live(events) => self.streams.follow(session, events).await.map(|_| true),
+        match self.route(session, ctx).await {
+            None => Ok(false),
+            Some(reply) => {
+                let out = session.as_downstream_mut();
+                self.deliver(reply, out, &mut ctx.span, &mut ctx.problem).await.map(|()| true)
+            }
         }
     }
 
@@ -269,7 +277,8 @@ impl ProxyHttp for Edge {
         error: Option<&Error>,
         ctx: &mut RequestContext,
     ) {
-        self.end(session, error, ctx);
+        let written = session.as_downstream().written();
+        RequestRecord::of(session, ctx).end(self.metrics(), &written, error);
         connection::request_done(session);
     }
 
@@ -288,15 +297,4 @@ impl ProxyHttp for Edge {
     ) -> bool {
         true
     }
-}
-
-/// Counts a finished request. Stream requests were counted by [`DurableStreams`].
-fn count(metrics: &Metrics, session: &ServerSession, ctx: &RequestContext) {
-    let status = session.response_written().map(|response| response.status);
-    match (ctx.route, upstream::of(ctx)) {
-        (Route::Stream, _) => return,
-        (Route::Upstream(_), Ok(upstream)) => upstream.answered(status),
-        (Route::Upstream(_) | Route::NotFound | Route::Ambiguous, _) => metrics.unrouted(status),
-    }
-    metrics.bytes(Traffic::Proxy, session.body_bytes_read(), session.body_bytes_sent());
 }

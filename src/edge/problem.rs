@@ -5,17 +5,10 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use durable_streams_protocol::{Response, problem_body, render_problem};
-use http::{StatusCode, header};
-use pingora::http::ResponseHeader;
-use pingora::protocols::http::ServerSession;
+use durable_streams_protocol::{Response, render_problem};
+use http::StatusCode;
 
-use super::context::RequestContext;
-use super::http1;
-
-/// The media type of every problem body.
-pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
+use super::text;
 
 /// One error answer, before it is bytes.
 #[derive(Debug, Clone)]
@@ -38,65 +31,30 @@ impl Problem {
         self
     }
 
-    /// In the shape of the stream routes' own refusals.
+    /// The response that reports it, in the shape of the stream routes' own refusals.
     pub(crate) fn response(&self) -> Response {
         let after = self.retry_after.map(|seconds| Duration::from_secs(seconds.into()));
         render_problem(self.status, self.code, self.detail.clone(), after)
     }
 
-    /// The JSON body.
-    pub(crate) fn body(&self) -> Bytes {
-        problem_body(self.status, self.code, self.detail.clone())
-    }
-
-    /// The whole answer as HTTP/1.1 text, for refusals made before there is a session.
-    /// The connection closes after it.
+    /// As HTTP/1.1 text, for refusals made before there is a session. The connection closes after it.
     pub(crate) fn http1_text(&self) -> Vec<u8> {
-        http1::text::whole(&self.response(), "close").0
-    }
-
-    /// Answers a request with this; there is nothing more to do for it.
-    ///
-    /// # Errors
-    /// Only when the client can no longer be written to.
-    pub(crate) async fn refuse(
-        self,
-        session: &mut ServerSession,
-        ctx: &mut RequestContext,
-    ) -> pingora::Result<()> {
-        ctx.outcome.problem = Some(self.code);
-        self.send(session).await
-    }
-
-    /// Writes the answer and ends the response. A `HEAD` request gets the header only.
-    ///
-    /// # Errors
-    /// Only when the client can no longer be written to.
-    pub(crate) async fn send(&self, session: &mut ServerSession) -> pingora::Result<()> {
-        let body = self.body();
-        let mut header = ResponseHeader::build(self.status, Some(8))?;
-        header.insert_header(header::CONTENT_TYPE, MEDIA_TYPE)?;
-        header.insert_header(header::CONTENT_LENGTH, body.len())?;
-        header.insert_header(header::CACHE_CONTROL, "no-store")?;
-        header.insert_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")?;
-        if let Some(seconds) = self.retry_after {
-            header.insert_header(header::RETRY_AFTER, seconds)?;
-        }
-        let head_only = session.req_header().method == http::Method::HEAD;
-        session.write_response_header(Box::new(header)).await?;
-        let body = if head_only { Bytes::new() } else { body };
-        session.write_response_body(body, true).await
+        text::refusal(&self.response())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use durable_streams_protocol::Body;
 
     #[test]
     fn a_problem_carries_the_five_members_and_escapes_its_detail() {
         let problem = Problem::new(StatusCode::NOT_FOUND, "no-upstream", "say \"what\"\nnow");
-        let value: serde_json::Value = serde_json::from_slice(&problem.body()).unwrap();
+        let value: serde_json::Value = {
+            let Body::Full(body) = problem.response().body else { panic!("no body") };
+            serde_json::from_slice(&body.concat()).unwrap()
+        };
         assert_eq!(value["status"], 404);
         assert_eq!(value["title"], "Not Found");
         assert_eq!(value["code"], "no-upstream");

@@ -40,10 +40,10 @@ pub fn classify(path: &str, options: &EdgeOptions) -> Route {
 }
 
 fn by_prefix(path: &str, options: &EdgeOptions) -> Route {
-    if under(path, &options.streams.route) {
+    if is_under(path, &options.streams.route) {
         return Route::Stream;
     }
-    let matching = options.upstreams.iter().enumerate().filter(|(_, u)| under(path, &u.prefix));
+    let matching = options.upstreams.iter().enumerate().filter(|(_, u)| is_under(path, &u.prefix));
     match matching.max_by_key(|(_, u)| u.prefix.trim_end_matches('/').len()) {
         Some((index, _)) => Route::Upstream(index),
         None => Route::NotFound,
@@ -51,7 +51,7 @@ fn by_prefix(path: &str, options: &EdgeOptions) -> Route {
 }
 
 /// Whether `path` is `prefix` or lies below it. A trailing slash of the prefix means nothing.
-pub(crate) fn under(path: &str, prefix: &str) -> bool {
+pub(crate) fn is_under(path: &str, prefix: &str) -> bool {
     match path.strip_prefix(prefix.trim_end_matches('/')) {
         Some(rest) => rest.is_empty() || rest.starts_with('/'),
         None => false,
@@ -195,7 +195,7 @@ mod tests {
             noise in proptest::sample::select(vec!["", "/", "/.", "/x/.."]),
         ) {
             let plain = format!("/v1/stream/{name}");
-            let is_stream = under(&canonical(&plain), "/v1/stream");
+            let is_stream = is_under(&canonical(&plain), "/v1/stream");
             let spelled: String = plain
                 .bytes()
                 .zip(encode.iter().cycle())

@@ -4,14 +4,13 @@
 //! Names say the route, not the path, so that there are few. Query strings are left out, they carry tokens; of
 //! a stream's only the offset is told.
 
-use durable_streams_protocol::headers::STREAM_NEXT_OFFSET;
 use http::StatusCode;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::{Error, Result};
 
 use super::context::RequestContext;
-use super::{Route, access_log, forwarded, upstream};
+use super::{Route, access_log, forwarded, stream::Written, upstream};
 use crate::telemetry::trace::{Span, Tracer};
 
 /// Offsets are short; what is longer is none.
@@ -23,7 +22,7 @@ pub(crate) fn begin(tracer: &Tracer, session: &ServerSession, ctx: &mut RequestC
         return;
     }
     let trusted = &ctx.settings.options.trusted_proxies;
-    let trusted = forwarded::is_trusted(ctx.outcome.client, trusted);
+    let trusted = forwarded::is_trusted(ctx.client, trusted);
     ctx.span = tracer.server(&session.req_header().headers, trusted);
 }
 
@@ -38,8 +37,8 @@ pub(crate) fn propagate(span: &Span, upstream_request: &mut RequestHeader) -> Re
     result
 }
 
-/// Ends it with what is known of the request. `error`: why it ended early, if it did.
-pub(crate) fn end(session: &ServerSession, error: Option<&Error>, ctx: &mut RequestContext) {
+/// Describes the request in its span.
+pub(super) fn describe(session: &ServerSession, ctx: &mut RequestContext) {
     if !ctx.span.is_recorded() {
         return;
     }
@@ -60,23 +59,38 @@ pub(crate) fn end(session: &ServerSession, error: Option<&Error>, ctx: &mut Requ
     span.text("url.path", request.uri.path());
     span.text("durable_streams.request_id", ctx.request_id.text());
     let trusted = &ctx.settings.options.trusted_proxies;
-    if let Some(client) = forwarded::client_ip(request, ctx.outcome.client, trusted) {
+    if let Some(client) = forwarded::client_ip(request, ctx.client, trusted) {
         span.text("client.address", &client.to_string());
     }
-    let (received, sent) = (session.body_bytes_read(), session.body_bytes_sent());
-    span.number("http.request.body.size", received as u64);
-    span.number("http.response.body.size", sent as u64);
     if ctx.route == Route::Stream {
-        offsets(&mut span, session);
+        let query = request.uri.query().unwrap_or_default();
+        let asked = query.split('&').find_map(|pair| pair.strip_prefix("offset="));
+        if let Some(asked) = asked.filter(|asked| asked.len() <= MAX_OFFSET) {
+            span.text("durable_streams.offset", asked);
+        }
     }
     if let Some(server) = ctx.attempt.peer() {
         span.text("durable_streams.upstream", &server.to_string());
     }
-    if let Some(problem) = ctx.outcome.problem {
+    ctx.span = span;
+}
+
+/// Ends the span with what became of the request. `error`: why it ended early, if it did.
+pub(super) fn end(
+    mut span: Span,
+    written: &Written,
+    problem: Option<&'static str>,
+    error: Option<&Error>,
+) {
+    if !span.is_recorded() {
+        return;
+    }
+    span.number("http.request.body.size", written.received as u64);
+    span.number("http.response.body.size", written.sent as u64);
+    if let Some(problem) = problem {
         span.text("durable_streams.problem", problem);
     }
-    let status = session.response_written().map(|response| response.status);
-    if let Some(status) = status {
+    if let Some(status) = written.status {
         span.number("http.response.status_code", status.as_u16().into());
     }
     let ended = error.map(access_log::ended);
@@ -84,21 +98,7 @@ pub(crate) fn end(session: &ServerSession, error: Option<&Error>, ctx: &mut Requ
         span.text("durable_streams.ended", ended);
     }
     // What the client did, such as leaving, is no error of a server.
-    let failed = status.filter(StatusCode::is_server_error);
+    let failed = written.status.filter(StatusCode::is_server_error);
     let failed = failed.map(|status| status.as_str().to_owned());
     span.end(failed.as_deref().or(ended.filter(|ended| !ended.starts_with("client_"))));
-}
-
-/// From where the client reads, and to where it was brought.
-fn offsets(span: &mut Span, session: &ServerSession) {
-    let query = session.req_header().uri.query().unwrap_or_default();
-    let asked = query.split('&').find_map(|pair| pair.strip_prefix("offset="));
-    if let Some(asked) = asked.filter(|asked| asked.len() <= MAX_OFFSET) {
-        span.text("durable_streams.offset", asked);
-    }
-    let response = session.response_written();
-    let next = response.and_then(|response| response.headers.get(STREAM_NEXT_OFFSET));
-    if let Some(next) = next.and_then(|next| next.to_str().ok()) {
-        span.text("durable_streams.next_offset", next);
-    }
 }

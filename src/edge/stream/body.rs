@@ -6,9 +6,7 @@ use bytes::{Bytes, BytesMut};
 use durable_streams_engine::{Engine, Permit};
 use durable_streams_protocol::Rejection;
 use http::header;
-use pingora::{ErrorType, protocols::http::ServerSession};
-
-use super::super::admission::expects_continue;
+use pingora::{ErrorType, http::RequestHeader, protocols::http::ServerSession};
 
 /// What an append of unknown length sets aside at first, bytes.
 const FIRST_PERMIT: usize = 64 << 10;
@@ -82,6 +80,15 @@ async fn next(session: &mut ServerSession, silence: Duration) -> Result<Option<B
         ErrorType::ReadTimedout => Rejection::BodyTimeout,
         _ => Rejection::BodyIncomplete,
     })
+}
+
+/// Whether the client waits for `100 Continue` before it sends the body.
+pub(super) fn expects_continue(request: &RequestHeader) -> bool {
+    request.version != http::Version::HTTP_10
+        && request
+            .headers
+            .get(header::EXPECT)
+            .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 pub(super) fn declared_length(session: &ServerSession) -> Option<usize> {

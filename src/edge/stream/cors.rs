@@ -33,39 +33,45 @@ pub enum Cors {
 }
 
 impl Cors {
-    /// Adds the headers that the request calls for.
-    pub(super) fn apply(&self, method: &Method, request: &HeaderMap, response: &mut HeaderMap) {
+    /// The fields of the response to a request. None, and no allocation, for a write without an origin.
+    pub(super) fn fields(
+        &self,
+        method: &Method,
+        request: &HeaderMap,
+    ) -> Vec<(HeaderName, HeaderValue)> {
+        let mut fields = Vec::new();
         let origin = request.get(header::ORIGIN);
         if origin.is_none() && *method != Method::GET && *method != Method::OPTIONS {
-            return;
+            return fields;
         }
         let allowed = match self {
             Cors::Any => HeaderValue::from_static("*"),
             Cors::Origins(origins) => {
-                response.append(header::VARY, HeaderValue::from_static("origin"));
+                fields.push((header::VARY, HeaderValue::from_static("origin")));
                 let listed = |origin: &&HeaderValue| {
                     origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes())
                 };
                 match origin.filter(listed) {
                     Some(origin) => origin.clone(),
-                    None => return,
+                    None => return fields,
                 }
             }
         };
-        response.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+        fields.push((header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed));
         if *method == Method::OPTIONS {
-            response.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-            response.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS);
-            response.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
-            // Pages on the internet may reach servers on a local network only when told so.
+            fields.push((header::ACCESS_CONTROL_ALLOW_METHODS, METHODS));
+            fields.push((header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS));
+            fields.push((header::ACCESS_CONTROL_MAX_AGE, MAX_AGE));
+            // A page on the internet may reach a server on a local network only with this consent.
             let private = HeaderName::from_static("access-control-request-private-network");
             if request.contains_key(private) {
                 let allow = HeaderName::from_static("access-control-allow-private-network");
-                response.insert(allow, HeaderValue::from_static("true"));
+                fields.push((allow, HeaderValue::from_static("true")));
             }
         } else {
-            response.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+            fields.push((header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED));
         }
+        fields
     }
 }
 
@@ -78,9 +84,7 @@ mod tests {
         if let Some(origin) = origin {
             request.insert(header::ORIGIN, HeaderValue::from_static(origin));
         }
-        let mut response = HeaderMap::new();
-        cors.apply(&method, &request, &mut response);
-        response
+        cors.fields(&method, &request).into_iter().collect()
     }
 
     fn allowed(response: &HeaderMap) -> Option<&str> {

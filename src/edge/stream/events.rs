@@ -2,111 +2,70 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use durable_streams_engine::{LiveFrame, Permit, Slice, TailWatch, View};
 use durable_streams_protocol::{
-    Encoding, Offset, Outcome, Read, Rejection, SseRead, SseStep, SseTiming, StreamPath, Tail,
-    Timestamp, encode_control, encode_data, keep_alive, render, text_boundary,
+    Encoding, Offset, Outcome, Read, Rejection, Response, SseRead, SseStep, SseTiming, StreamPath,
+    Tail, Timestamp, encode_control, encode_data, keep_alive, render, text_boundary,
 };
-use pingora::{Error, protocols::http::ServerSession};
 use tokio::time::Instant;
 
 use super::{
-    Answer, DurableStreams, StreamOptions,
+    DurableStreams, StreamOptions,
     chunk::Chunk,
+    deliver::ReplyWriter,
     read::start,
-    respond,
-    times::{later, millis, until},
+    reply::Pending,
+    time::{later, millis, until},
 };
 use crate::telemetry::metrics::SseEvent;
 
 /// Bytes read for one data event: what a stalled reader holds.
 const WINDOW: usize = 64 << 10;
 
-/// A live read whose head was sent.
-pub(in crate::edge) struct Events {
+/// A live read that was accepted. Its head and its events are written by its delivery.
+pub(super) struct LiveRead {
     view: View,
     watch: TailWatch,
     sse: SseRead,
     _place: Permit,
 }
 
-/// Where events go.
-pub(in crate::edge) trait EventSink: Send {
-    /// Writes an event, so that the client has it as soon as it can.
-    fn send(&mut self, event: Chunk) -> impl Future<Output = pingora::Result<()>> + Send;
-    /// Comes back only when the client has left. May be dropped and asked again.
-    fn left(&mut self) -> impl Future<Output = Box<Error>> + Send;
-    /// There are no more.
-    fn end(&mut self) -> impl Future<Output = pingora::Result<()>> + Send;
-}
-
-impl EventSink for ServerSession {
-    async fn send(&mut self, event: Chunk) -> pingora::Result<()> {
-        self.write_response_body(event.event(), false).await
-    }
-
-    async fn left(&mut self) -> Box<Error> {
-        loop {
-            if let Err(gone) = self.read_body_or_idle(true).await {
-                return gone;
-            }
-        }
-    }
-
-    async fn end(&mut self) -> pingora::Result<()> {
-        self.write_response_body(Bytes::new(), true).await
-    }
-}
-
 impl DurableStreams {
-    /// Sends the head of a live read.
+    /// Accepts a live read.
     pub(super) async fn events(
         &self,
-        session: &mut ServerSession,
         options: &StreamOptions,
         path: &StreamPath,
         read: &Read,
-    ) -> Answer {
-        let place = match self.engine.live_permit() {
-            Ok(place) => place,
-            Err(rejection) => return Answer::Rejected(rejection),
-        };
+    ) -> Result<(Response, Pending), Rejection> {
+        let place = self.engine.live_permit()?;
         // The watch begins before the tail is looked at, so no append slips in between.
-        let (view, watch) = match self.engine.open_live(path).await {
-            Ok(open) => open,
-            Err(rejection) => return Answer::Rejected(rejection),
-        };
+        let (view, watch) = self.engine.open_live(path).await?;
         let from = start(read.from, view.tail);
-        // Once the head is sent no status can be given, so the offset is judged before.
-        let first = self.engine.read(&view.core, from, view.tail.offset, 1).await;
-        if let Err(rejection) = first {
-            return Answer::Rejected(rejection);
-        }
+        // Once the head is sent no status can follow, so the offset is judged before.
+        self.engine.read(&view.core, from, view.tail.offset, 1).await?;
         let head = render(Outcome::Events(&view.core.content_type));
-        if let Err(gone) = respond::send(session, head, &options.cors).await {
-            return Answer::Gone(gone);
-        }
         let now = self.engine.now();
         let timing = SseTiming {
             recycle_at: later(now, options.sse_reconnect_interval.mul_f64(jitter())),
             keep_alive_millis: millis(options.sse_keep_alive),
         };
         let sse = SseRead::new(from, read.cursor, timing, now, fastrand::u64(..));
-        Answer::Live(Events { view, watch, sse, _place: place })
+        let live = LiveRead { view, watch, sse, _place: place };
+        Ok((head, Pending::Events(Box::new(live))))
     }
 
-    /// Sends the events of a live read, to its end.
+    /// Writes the events of a live read, to its end.
     ///
     /// # Errors
-    /// Only when the client can no longer be written to.
-    pub(in crate::edge) async fn drive(
+    /// The client can no longer be written to.
+    pub(super) async fn drive(
         &self,
-        events: Events,
-        out: &mut impl EventSink,
+        live: &mut LiveRead,
+        out: &mut impl ReplyWriter,
     ) -> pingora::Result<()> {
         let _counted = self.metrics.sse();
-        let Events { view, mut watch, mut sse, _place } = events;
+        let LiveRead { view, watch, sse, _place } = live;
         let mut shutdown = self.shutdown.clone();
         let stop = async move {
             let _ = shutdown.wait_for(|stopping| *stopping).await;
@@ -121,10 +80,10 @@ impl DurableStreams {
             let now = self.engine.now();
             let (kind, event) = match sse.poll(tail, now) {
                 SseStep::Read(from) => {
-                    let event = match self.shared(&watch, &mut sse, from, tail) {
+                    let event = match self.shared(watch, sse, from, tail) {
                         Some(event) => Ok(event),
                         // Boxed: of many readers one makes the event.
-                        None => Box::pin(self.data(&view, &watch, &mut sse, from, tail)).await,
+                        None => Box::pin(self.data(view, watch, sse, from, tail)).await,
                     };
                     match event {
                         Ok(event) => (SseEvent::Data, event),
@@ -159,7 +118,7 @@ impl DurableStreams {
                 }
             };
             let bytes = event.len();
-            out.send(event).await?;
+            out.event(event).await?;
             self.metrics.sse_event(kind, bytes);
         }
         out.end().await

@@ -1,13 +1,13 @@
-//! What the stream routes can be told.
+//! Settings of the stream routes.
 
 use std::time::Duration;
 
 use durable_streams_protocol::MAX_PATH_BYTES;
 use ipnet::IpNet;
 
-use super::Cors;
+use super::{super::route::is_under, Cors};
 
-/// What the stream routes can be told.
+/// Settings of the stream routes.
 #[derive(Clone, Debug)]
 pub struct StreamOptions {
     /// The URL path under which streams live, without a slash at the end.
@@ -44,5 +44,12 @@ impl Default for StreamOptions {
             trusted_proxies: Vec::new(),
             server_timing: false,
         }
+    }
+}
+
+impl StreamOptions {
+    /// Whether a URL path is the route or lies below it.
+    pub fn matches(&self, path: &str) -> bool {
+        is_under(path, &self.route)
     }
 }

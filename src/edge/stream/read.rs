@@ -11,7 +11,7 @@ use pingora::protocols::http::ServerSession;
 use super::{
     DurableStreams, StreamOptions,
     compress::Coding,
-    times::{later, until},
+    time::{later, until},
 };
 
 impl DurableStreams {
@@ -62,7 +62,7 @@ impl DurableStreams {
             match long_poll(from, tail, deadline, now) {
                 LongPollStep::Read | LongPollStep::Empty => return Ok(tail),
                 LongPollStep::Gone => return Err(Rejection::NotFound),
-                LongPollStep::Wait(_) if self.stopping() => return Ok(tail),
+                LongPollStep::Wait(_) if self.is_stopping() => return Ok(tail),
                 LongPollStep::Wait(then) => tokio::select! {
                     () = watch.changed() => {}
                     () = tokio::time::sleep(until(now, then)) => {}
@@ -138,7 +138,7 @@ impl DurableStreams {
             up_to_date: false,
             closed: false,
             from_now: read.from == ReadFrom::Now,
-            private: super::header(session, &header::AUTHORIZATION).is_some(),
+            private: session.req_header().headers.contains_key(header::AUTHORIZATION),
             encoded: false,
             cursor: live.then(cursor),
         }

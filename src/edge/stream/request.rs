@@ -1,38 +1,62 @@
-//! What a request to the stream routes asks for.
+//! What a request is: its operation and its path, known before its body is read and before the engine is called.
 
 use durable_streams_protocol::{LiveMode, PathError, Rejection, Request, StreamPath};
-use pingora::protocols::http::ServerSession;
+use pingora::http::RequestHeader;
 
 use super::StreamOptions;
 use crate::telemetry::metrics::Mode;
 
-/// What a request asks for.
-pub(super) enum Asked {
-    /// Something of the subscriptions; the path after the reserved segment.
-    Control(String),
-    /// Something of a stream.
-    Stream(Result<(StreamPath, Request), Rejection>),
+/// A request under the stream route.
+pub(in crate::edge) struct StreamRequest {
+    pub(super) operation: Mode,
+    pub(super) target: Target,
 }
 
-impl Asked {
-    pub(super) fn mode(&self) -> Mode {
-        match self {
-            Asked::Control(_) => Mode::Control,
-            Asked::Stream(parsed) => {
-                parsed.as_ref().map_or(Mode::Invalid, |(_, request)| mode(request))
+/// What a request is about.
+pub(super) enum Target {
+    /// Subscriptions; the path behind the reserved segment.
+    Subscriptions(String),
+    Stream(StreamPath, Request),
+    Invalid(Rejection),
+}
+
+impl StreamRequest {
+    /// Parses the head of a request whose path [`StreamOptions::matches`].
+    pub(in crate::edge) fn parse(options: &StreamOptions, head: &RequestHeader) -> Self {
+        // The one place that takes the route off the path.
+        let relative = head.uri.path().get(options.route.len() + 1..);
+        if let Some(path) = relative.and_then(reserved) {
+            let target = Target::Subscriptions(path.to_owned());
+            return StreamRequest { operation: Mode::Control, target };
+        }
+        match parse(options, relative, head) {
+            Ok((path, request)) => {
+                let operation = operation(&request);
+                StreamRequest { operation, target: Target::Stream(path, request) }
+            }
+            Err(rejection) => {
+                StreamRequest { operation: Mode::Invalid, target: Target::Invalid(rejection) }
             }
         }
     }
+
+    /// What the client wants to do.
+    pub(in crate::edge) fn operation(&self) -> Mode {
+        self.operation
+    }
 }
 
-pub(super) fn parse(
+fn reserved(relative: &str) -> Option<&str> {
+    let rest = relative.strip_prefix(StreamPath::RESERVED)?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+}
+
+fn parse(
     options: &StreamOptions,
-    session: &ServerSession,
+    relative: Option<&str>,
+    head: &RequestHeader,
 ) -> Result<(StreamPath, Request), Rejection> {
-    let head = session.req_header();
-    let query = head.uri.query();
-    let request = Request::parse(&head.method, query, &head.headers, &options.route)?;
-    let relative = head.uri.path().get(options.route.len() + 1..);
+    let request = Request::parse(&head.method, head.uri.query(), &head.headers, &options.route)?;
     let path = match relative {
         Some(relative) => StreamPath::from_url(relative)?,
         None => return Err(PathError::Empty.into()),
@@ -43,7 +67,7 @@ pub(super) fn parse(
     Ok((path, request))
 }
 
-fn mode(request: &Request) -> Mode {
+fn operation(request: &Request) -> Mode {
     match request {
         Request::Create(_) => Mode::Create,
         Request::Append(_) => Mode::Append,

@@ -9,6 +9,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::edge::RequestContext;
 use crate::edge::problem::Problem;
+use crate::edge::stream::ReplyWriter;
 
 /// The error of an upstream without a server to ask.
 pub(super) fn none_healthy() -> Box<Error> {
@@ -34,10 +35,11 @@ pub(crate) async fn answer(
     if problem.status == StatusCode::INTERNAL_SERVER_ERROR {
         tracing::error!(request_id = ctx.request_id.text(), %error, "a request failed inside");
     }
-    ctx.outcome.problem = Some(problem.code);
+    ctx.problem = Some(problem.code);
     let status = problem.status.as_u16();
     session.set_keepalive(None);
-    if let Err(error) = problem.send(session).await {
+    let session = session.as_downstream_mut();
+    if let Err(error) = session.whole(problem.response()).await {
         tracing::debug!(%error, "the client did not wait for the error");
     }
     give_up(status)

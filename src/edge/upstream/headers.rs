@@ -27,9 +27,9 @@ pub(crate) fn request(
 ) -> Result<()> {
     let upstream = super::of(ctx)?;
     let downstream = session.req_header();
-    let trusted = forwarded::is_trusted(ctx.outcome.client, &ctx.settings.options.trusted_proxies);
+    let trusted = forwarded::is_trusted(ctx.client, &ctx.settings.options.trusted_proxies);
     let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
-    forwarded::write(downstream, upstream_request, ctx.outcome.client, trusted, tls)?;
+    forwarded::write(downstream, upstream_request, ctx.client, trusted, tls)?;
     upstream_request.insert_header(X_REQUEST_ID.clone(), ctx.request_id.header().clone())?;
     span::propagate(&ctx.span, upstream_request)?;
     upstream_request.append_header(header::VIA, via(downstream.version))?;
@@ -100,7 +100,7 @@ fn via(version: Version) -> HeaderValue {
 /// Takes `prefix` off the path; the query stays. `/api` becomes `/`.
 fn strip_prefix(request: &mut RequestHeader, prefix: &str) -> Result<()> {
     let path = request.uri.path();
-    if !route::under(path, prefix) {
+    if !route::is_under(path, prefix) {
         // The route matched another spelling's owner; nothing to take off.
         return Ok(());
     }

@@ -112,7 +112,7 @@ impl Balance {
     ) -> Cow<'a, [u8]> {
         let request = session.req_header();
         let client = || {
-            let ip = forwarded::client_ip(request, ctx.outcome.client, trusted);
+            let ip = forwarded::client_ip(request, ctx.client, trusted);
             Cow::Owned(ip.map(|ip| ip.to_string().into_bytes()).unwrap_or_default())
         };
         match self {

@@ -1,7 +1,7 @@
-//! The control requests under the reserved segment (§6), handed to the subscriptions.
+//! Requests under the reserved segment (§6), handed to the subscriptions.
 
 use bytes::Bytes;
-use durable_streams_protocol::{Body, Outcome, PathError, Rejection, Response, StreamPath, render};
+use durable_streams_protocol::{Body, Outcome, PathError, Rejection, Response, render};
 use durable_streams_subscriptions::Subscriptions;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::protocols::http::ServerSession;
@@ -9,20 +9,13 @@ use pingora::protocols::http::ServerSession;
 use super::{DurableStreams, StreamOptions, body};
 use crate::edge::forwarded;
 
-/// The path after the reserved segment, when there is one; told apart before any stream is looked for.
-pub(super) fn path(session: &ServerSession, route: &str) -> Option<String> {
-    let path = session.req_header().uri.path();
-    let rest = path.get(route.len() + 1..)?.strip_prefix(StreamPath::RESERVED)?;
-    (rest.is_empty() || rest.starts_with('/')).then(|| rest.to_owned())
-}
-
 impl DurableStreams {
     /// Serves subscriptions too. Without them control paths are refused.
     pub fn serve_subscriptions(&mut self, subscriptions: Subscriptions) {
         self.subscriptions = Some(subscriptions);
     }
 
-    pub(super) async fn control(
+    pub(super) async fn subscriptions(
         &self,
         session: &mut ServerSession,
         options: &StreamOptions,

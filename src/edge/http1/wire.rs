@@ -1,0 +1,147 @@
+//! Replies on a bare HTTP/1.1 connection.
+//!
+//! Once a request is received, all that is left is to write its response and to notice that the client leaves. That
+//! needs no session, with its copies of both heads and its part of the connection's future. Measured: 18.8 -> 5.0 KiB
+//! per SSE reader, 29,100 -> 25,600 user instructions per append in memory (docs/benchmarks.md).
+
+use std::future::poll_fn;
+
+use bytes::{Bytes, BytesMut};
+use durable_streams_protocol::{Body, Response};
+use http::{Method, StatusCode, Version};
+use pingora::protocols::Shutdown;
+use pingora::protocols::http::{ReusableHttpStream, ServerSession};
+use pingora::{Error, ErrorType, Result};
+
+use crate::edge::connection::{Connection, HOLD, Pace};
+use crate::edge::stream::{Chunk, LAST_CHUNK, ReplyWriter, Written, joined};
+use crate::edge::text::{self, Framing};
+
+/// A connection whose present request has been received, without its session.
+pub(super) struct Wire {
+    connection: Box<Connection>,
+    pace: Pace,
+    /// The connection may have another request after this one.
+    keep_alive: bool,
+    /// The client understands chunks; HTTP/1.0 does not.
+    chunked: bool,
+    /// The request is a `HEAD`.
+    head_only: bool,
+    /// What the client has sent of its next request.
+    ahead: BytesMut,
+    status: Option<StatusCode>,
+    received: usize,
+    sent: usize,
+}
+
+impl Wire {
+    /// Takes a session apart that has written no response.
+    pub(super) async fn new(session: Box<ServerSession>, pace: Pace) -> Option<Self> {
+        let ServerSession::H1(mut session) = *session else { return None };
+        let request = session.req_header();
+        let chunked = request.version == Version::HTTP_11;
+        let head_only = request.method == Method::HEAD;
+        let received = session.body_bytes_read();
+        // Bytes of an unread body would be taken for the next request.
+        let keep_alive = session.will_keepalive() && session.is_body_done();
+        let (stream, ahead) = if keep_alive {
+            session.reuse().await.ok().flatten().map(ReusableHttpStream::into_parts)?
+        } else {
+            (session.into_inner(), None)
+        };
+        let connection = stream.into_any().downcast().ok()?;
+        let ahead = ahead.unwrap_or_default();
+        Some(Wire {
+            connection,
+            pace,
+            keep_alive,
+            chunked,
+            head_only,
+            ahead,
+            status: None,
+            received,
+            sent: 0,
+        })
+    }
+
+    /// Ends the exchange. Returns the connection if it may have another request, with what has come of that.
+    pub(super) async fn finish(mut self) -> Option<(Box<Connection>, BytesMut)> {
+        if !self.keep_alive {
+            self.connection.shutdown().await;
+            return None;
+        }
+        Some((self.connection, self.ahead))
+    }
+
+    fn head_text(&mut self, response: &Response, framing: Framing, body: usize) -> Vec<u8> {
+        self.status = Some(response.status);
+        let connection = if self.keep_alive { "keep-alive" } else { "close" };
+        text::head(response, framing, connection, body)
+    }
+}
+
+impl ReplyWriter for Wire {
+    async fn whole(&mut self, response: Response) -> Result<()> {
+        let length = match &response.body {
+            Body::Full(chunks) => Some(chunks.iter().map(Bytes::len).sum()),
+            Body::Empty | Body::Live if self.head_only => None,
+            Body::Empty | Body::Live => Some(0),
+        };
+        let framing = match length.filter(|_| response.may_have_body()) {
+            Some(length) => Framing::Length(length),
+            None => Framing::Implied,
+        };
+        let sent = if self.head_only { 0 } else { length.unwrap_or(0) };
+        // A small body goes into the head's buffer, a large one is not copied.
+        let copied = if sent <= HOLD { sent } else { 0 };
+        let mut text = self.head_text(&response, framing, copied);
+        let mut body = Bytes::new();
+        if let (Body::Full(chunks), true) = (response.body, sent > 0) {
+            if copied > 0 {
+                chunks.iter().for_each(|chunk| text.extend_from_slice(chunk));
+            } else {
+                body = joined(chunks);
+            }
+        }
+        self.connection.send_in_time(&text, &body, self.pace).await?;
+        self.sent += sent;
+        Ok(())
+    }
+
+    async fn head(&mut self, response: Response) -> Result<()> {
+        if !self.chunked {
+            self.keep_alive = false;
+        }
+        let framing = if self.chunked { Framing::Chunked } else { Framing::Implied };
+        let text = self.head_text(&response, framing, 0);
+        self.connection.send_in_time(&text, &[], self.pace).await
+    }
+
+    async fn event(&mut self, event: Chunk) -> Result<()> {
+        let bytes = if self.chunked { event.bytes().clone() } else { event.event() };
+        self.connection.send_in_time(&bytes, &[], self.pace).await?;
+        self.sent += event.len();
+        Ok(())
+    }
+
+    async fn end(&mut self) -> Result<()> {
+        if !self.chunked {
+            return Ok(());
+        }
+        self.connection.send_in_time(LAST_CHUNK, &[], self.pace).await
+    }
+
+    async fn left(&mut self) -> Box<Error> {
+        let Wire { connection, ahead, .. } = self;
+        let why = poll_fn(|cx| connection.poll_left(cx, ahead)).await;
+        Error::because(ErrorType::ConnectionClosed, "while events were sent", why)
+    }
+
+    fn close_after(&mut self) {
+        self.keep_alive = false;
+    }
+
+    fn written(&self) -> Written {
+        Written { status: self.status, received: self.received, sent: self.sent }
+    }
+}

@@ -1,0 +1,164 @@
+//! From a request to its reply: the engine is called here, nothing is written.
+
+use std::{
+    borrow::Cow,
+    time::{Duration, Instant},
+};
+
+use durable_streams_protocol::{
+    HeadMeta, LiveMode, Outcome, Rejection, Request, Response, StreamPath, render, render_rejection,
+};
+use pingora::protocols::http::ServerSession;
+
+use super::{
+    DurableStreams, StreamOptions,
+    body::{self, expects_continue},
+    reply::{Pending, Reply},
+    request::{StreamRequest, Target},
+};
+use crate::{edge::forwarded, telemetry::metrics::Mode};
+
+/// How long the body of a request that should have none may take.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The largest body that is read only to keep a connection, bytes.
+const SKIPPED: usize = 64 << 10;
+
+impl DurableStreams {
+    /// Receives the request's body and lets the engine decide. The reply is not written yet.
+    ///
+    /// Whether the client may do this was decided before, from [`StreamRequest::operation`] and the path.
+    pub(in crate::edge) async fn reply(
+        &self,
+        session: &mut ServerSession,
+        options: &StreamOptions,
+        request: StreamRequest,
+    ) -> Reply {
+        let began = Instant::now();
+        let StreamRequest { operation, target } = request;
+        let head = session.req_header();
+        let method = head.method.clone();
+        let cors = options.cors.fields(&method, &head.headers);
+        let mut commit_wait = None;
+        let decided = match target {
+            // Boxed: rare, and larger than everything else a connection's future has to have room for.
+            Target::Subscriptions(path) => {
+                let response = Box::pin(self.subscriptions(session, options, &path)).await;
+                response.map(|response| (response, Pending::Nothing))
+            }
+            Target::Stream(path, request) => {
+                self.dispatch(session, options, &path, request, &mut commit_wait).await
+            }
+            Target::Invalid(rejection) => {
+                self.skip_small_body(session).await;
+                Err(rejection)
+            }
+        };
+        let ((response, pending), problem) = match decided {
+            Ok(decided) => (decided, None),
+            Err(rejection) => {
+                if matches!(rejection, Rejection::BodyIncomplete | Rejection::BodyTimeout) {
+                    // Where the body ends is not known, so nothing after it can be a request.
+                    session.set_keepalive(None);
+                }
+                ((render_rejection(&rejection), Pending::Nothing), Some(rejection.code()))
+            }
+        };
+        if operation == Mode::CatchUp && problem.is_none() {
+            self.metrics.read(began.elapsed());
+        }
+        Reply {
+            response,
+            pending,
+            problem,
+            operation: Some(operation),
+            method,
+            cors,
+            server_timing: options.server_timing.then_some(began),
+            commit_wait,
+        }
+    }
+
+    async fn dispatch(
+        &self,
+        session: &mut ServerSession,
+        options: &StreamOptions,
+        path: &StreamPath,
+        request: Request,
+        commit_wait: &mut Option<Duration>,
+    ) -> Result<(Response, Pending), Rejection> {
+        if !matches!(request, Request::Append(_) | Request::Create(_)) {
+            self.discard_body(session).await?;
+        }
+        let response = match request {
+            Request::Append(append) => {
+                return self.append(session, options, path, &append, commit_wait).await;
+            }
+            Request::Create(create) => {
+                let body = body::receive(session, &self.engine, options.body_timeout).await?;
+                let received = Instant::now();
+                let created = self.engine.create(path, &create, body.bytes).await;
+                *commit_wait = Some(received.elapsed());
+                let location = location(options, session, path);
+                render(Outcome::Created(&created?, Cow::Owned(location)))
+            }
+            Request::Read(read) if read.live == LiveMode::Sse => {
+                return self.events(options, path, &read).await;
+            }
+            Request::Read(read) => self.read(session, options, path, &read).await?,
+            Request::Head => self.head(path).await?,
+            Request::Delete => {
+                self.engine.delete(path).await?;
+                render(Outcome::Deleted)
+            }
+            Request::Preflight => render(Outcome::Preflight),
+        };
+        Ok((response, Pending::Nothing))
+    }
+
+    async fn head(&self, path: &StreamPath) -> Result<Response, Rejection> {
+        let view = self.engine.head(path).await?;
+        Ok(render(Outcome::Head(&HeadMeta {
+            content_type: &view.core.content_type,
+            tail: view.tail.offset,
+            closed: view.tail.closed,
+            expiry: view.core.expiry,
+        })))
+    }
+
+    /// Receives and drops the body of a request that should have none: left unread, it would be taken for
+    /// the client's next request.
+    async fn discard_body(&self, session: &mut ServerSession) -> Result<(), Rejection> {
+        if session.is_body_done() {
+            return Ok(());
+        }
+        let drained = tokio::time::timeout(DISCARD_TIMEOUT, session.drain_request_body()).await;
+        match drained {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Rejection::BodyIncomplete),
+            Err(_) => {
+                session.set_keepalive(None);
+                Err(Rejection::BodyTimeout)
+            }
+        }
+    }
+
+    /// Reads past a body that is on its way anyway, so that the connection outlives a refusal.
+    async fn skip_small_body(&self, session: &mut ServerSession) {
+        let small = body::declared_length(session).is_some_and(|length| length <= SKIPPED);
+        if small && !expects_continue(session.req_header()) {
+            // If it does not come, the refusal ends the connection instead.
+            let _ = self.discard_body(session).await;
+        }
+    }
+}
+
+/// The stream's absolute URL as the client knows it; just the path when no host is known.
+fn location(options: &StreamOptions, session: &ServerSession, path: &StreamPath) -> String {
+    let (scheme, host) = forwarded::external_url(session, &options.trusted_proxies);
+    let path = format!("{}/{}", options.route, path.to_url());
+    match host {
+        Some(host) => format!("{scheme}://{host}{path}"),
+        None => path,
+    }
+}

@@ -1,0 +1,99 @@
+//! Replies through a Pingora session: HTTP/2, connections that the proxy serves, and other applications.
+
+use bytes::Bytes;
+use durable_streams_protocol::{Body, Response};
+use http::{HeaderValue, Method, Version, header};
+use pingora::{Error, Result, http::ResponseHeader, protocols::http::ServerSession};
+
+use super::{
+    chunk::Chunk,
+    deliver::{ReplyWriter, Written},
+};
+
+impl ReplyWriter for ServerSession {
+    async fn whole(&mut self, response: Response) -> Result<()> {
+        let head_only = self.req_header().method == Method::HEAD;
+        let may_have_body = response.may_have_body();
+        let (mut head, body) = parts(response);
+        let body = match body {
+            Body::Empty | Body::Live => {
+                if may_have_body && !head_only {
+                    head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+                }
+                Bytes::new()
+            }
+            Body::Full(chunks) => {
+                let length: usize = chunks.iter().map(Bytes::len).sum();
+                head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+                if head_only { Bytes::new() } else { joined(chunks) }
+            }
+        };
+        self.write_response_header(boxed(head)).await?;
+        self.write_response_body(body, true).await
+    }
+
+    async fn head(&mut self, response: Response) -> Result<()> {
+        let (mut head, _) = parts(response);
+        match self.req_header().version {
+            Version::HTTP_11 => {
+                let chunked = HeaderValue::from_static("chunked");
+                head.headers.insert(header::TRANSFER_ENCODING, chunked);
+            }
+            // HTTP/1.0 has no chunks: there the end of the connection ends the body.
+            Version::HTTP_10 => self.set_keepalive(None),
+            _ => {}
+        }
+        self.write_response_header(boxed(head)).await
+    }
+
+    async fn event(&mut self, event: Chunk) -> Result<()> {
+        self.write_response_body(event.event(), false).await
+    }
+
+    async fn end(&mut self) -> Result<()> {
+        self.write_response_body(Bytes::new(), true).await
+    }
+
+    async fn left(&mut self) -> Box<Error> {
+        loop {
+            if let Err(gone) = self.read_body_or_idle(true).await {
+                return gone;
+            }
+        }
+    }
+
+    fn close_after(&mut self) {
+        self.set_keepalive(None);
+    }
+
+    fn written(&self) -> Written {
+        Written {
+            status: self.response_written().map(|response| response.status),
+            received: self.body_bytes_read(),
+            sent: self.body_bytes_sent(),
+        }
+    }
+}
+
+fn parts(response: Response) -> (http::response::Parts, Body) {
+    let (mut head, ()) = http::Response::new(()).into_parts();
+    head.status = response.status;
+    // Filled before the head becomes Pingora's, which would parse each name again.
+    head.headers.reserve(response.headers.len() + 2);
+    for (name, value) in response.headers {
+        head.headers.append(name, value);
+    }
+    (head, response.body)
+}
+
+/// All pieces as one: a write, and a wake-up of the client, for each piece costs more than a copy.
+pub(in crate::edge) fn joined(mut chunks: Vec<Bytes>) -> Bytes {
+    match chunks.len() {
+        0 | 1 => chunks.pop().unwrap_or_default(),
+        _ => chunks.concat().into(),
+    }
+}
+
+fn boxed(head: http::response::Parts) -> Box<ResponseHeader> {
+    Box::new(ResponseHeader::from(head))
+}
