@@ -96,6 +96,10 @@ async fn stream_seq_must_increase_byte_by_byte(kind: Kind) {
         assert_eq!(reply.status, status, "{seq}: {reply:?}");
         if status == 409 {
             assert_eq!(reply.code(), "sequence-regression");
+            assert!(reply.text().contains("sequence conflict"), "{reply:?}");
+            let tail = world.head("/a").await;
+            assert_eq!(reply.header("stream-next-offset"), tail.header("stream-next-offset"));
+            assert!(tail.header("stream-next-offset").is_some());
         }
     }
     assert_eq!(world.append("/a", "text/plain", "x").await.status, 204, "it is optional");

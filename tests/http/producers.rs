@@ -65,6 +65,7 @@ async fn a_new_epoch_takes_over_and_fences_the_old_one(kind: Kind) {
         let reply = send(&world, 3, seq, "zombie").await;
         assert_eq!((reply.status, reply.code().as_str()), (403, "stale-epoch"), "{seq}");
         assert_eq!(reply.header("producer-epoch"), Some("5"));
+        assert_eq!(reply.header("stream-next-offset"), Some("0000000000000000_0000000000000002"));
     }
     assert_eq!(world.get("/a").await.text(), "ab");
 }
@@ -76,6 +77,7 @@ async fn a_gap_says_what_was_expected(kind: Kind) {
     assert_eq!((reply.status, reply.code().as_str()), (409, "sequence-gap"));
     assert_eq!(reply.header("producer-expected-seq"), Some("1"));
     assert_eq!(reply.header("producer-received-seq"), Some("3"));
+    assert_eq!(reply.header("stream-next-offset"), Some("0000000000000000_0000000000000001"));
     assert_eq!(reply.header("stream-closed"), None);
     assert_eq!(send(&world, 0, 1, "b").await.status, 200);
     assert_eq!(world.get("/a").await.text(), "ab");

@@ -25,7 +25,7 @@ pub use model::{
 };
 pub use wire::{
     cache::{ETag, IfNoneMatch},
-    content_type::ContentType,
+    content_type::{ContentType, ContentTypeError},
     cursor::Cursor,
     headers,
     json::mode::{

@@ -97,7 +97,8 @@ fn write_all(encoder: &mut impl Write, chunks: &[Bytes]) -> io::Result<()> {
 /// One element of `Accept-Encoding`: its name, and its weight in thousandths.
 fn parse(element: &str) -> (&str, u32) {
     let (name, parameters) = element.split_once(';').unwrap_or((element, ""));
-    let weight = parameters.trim().strip_prefix("q=").and_then(|q| q.parse::<f32>().ok());
+    let q = parameters.trim().strip_prefix(['q', 'Q']).and_then(|rest| rest.strip_prefix('='));
+    let weight = q.and_then(|q| q.parse::<f32>().ok());
     (name.trim(), (weight.unwrap_or(1.0).clamp(0.0, 1.0) * 1000.0) as u32)
 }
 
@@ -121,6 +122,8 @@ mod tests {
         assert_eq!(choose("*, zstd;q=0"), Some(Coding::Brotli));
         assert_eq!(choose("identity"), None);
         assert_eq!(choose("gzip;q=0"), None);
+        assert_eq!(choose("gzip;Q=0"), None);
+        assert_eq!(choose("GZIP; Q=0.9, br;q=0.5"), Some(Coding::Gzip));
         assert_eq!(choose(""), None);
         assert_eq!(Coding::choose(&HeaderMap::new(), 5000), None);
     }

@@ -314,7 +314,7 @@ impl Model {
         }
         if !body.is_empty() {
             let given = append.content_type.as_ref().ok_or("missing-content-type")?;
-            let given = given.as_ref().map_err(|()| "invalid-content-type")?;
+            let given = given.as_ref().map_err(|_| "invalid-content-type")?;
             if given.as_str() != stream.content_type {
                 return Err("content-type-mismatch");
             }

@@ -6,4 +6,5 @@ pub(crate) mod event;
 pub(crate) mod expiry;
 pub(crate) mod live_read;
 pub(crate) mod producer;
+mod rfc3339;
 pub(crate) mod stream;

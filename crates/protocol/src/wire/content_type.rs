@@ -16,6 +16,18 @@ pub struct ContentType {
     compressible: bool,
 }
 
+/// Why a header value is not a content type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContentTypeError {
+    /// Not `type/subtype`, or with bytes that are not visible ASCII.
+    #[error("Content-Type must have the form type/subtype")]
+    Form,
+    /// More than [`ContentType::MAX_BYTES`].
+    #[error("Content-Type must be at most {} bytes long", ContentType::MAX_BYTES)]
+    TooLong,
+}
+
 /// What nearly every request names; cloned instead of checked.
 static COMMON: LazyLock<[ContentType; 3]> = LazyLock::new(|| {
     [ContentType::DEFAULT, "application/json", "text/plain"].map(ContentType::checked)
@@ -25,16 +37,34 @@ impl ContentType {
     /// What a stream has when nobody says.
     pub const DEFAULT: &'static str = "application/octet-stream";
 
+    /// The longest content type, bytes, parameters included.
+    pub const MAX_BYTES: usize = 256;
+
     /// Accepts a header value of the form `type/subtype[; parameters]`; `None` for anything else.
     pub fn parse(value: &str) -> Option<Self> {
+        Self::from_header(value).ok()
+    }
+
+    /// [`parse`](Self::parse), with the reason for a refusal.
+    ///
+    /// # Errors
+    /// Every [`ContentTypeError`].
+    pub fn from_header(value: &str) -> Result<Self, ContentTypeError> {
         if let Some(common) = COMMON.iter().find(|common| &*common.text == value) {
-            return Some(common.clone());
+            return Ok(common.clone());
         }
-        let (kind, subtype) = media_type(value).split_once('/')?;
+        if value.len() > Self::MAX_BYTES {
+            return Err(ContentTypeError::TooLong);
+        }
         let token = |part: &str| !part.is_empty() && part.bytes().all(is_token_byte);
+        let media_type = media_type(value).split_once('/');
+        let formed = media_type.is_some_and(|(kind, subtype)| token(kind) && token(subtype));
         let printable = value.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b));
-        (token(kind) && token(subtype) && printable && value.len() <= 256)
-            .then(|| Self::checked(value.trim()))
+        if formed && printable {
+            Ok(Self::checked(value.trim()))
+        } else {
+            Err(ContentTypeError::Form)
+        }
     }
 
     fn checked(text: &str) -> Self {
@@ -115,7 +145,37 @@ mod tests {
     #[test]
     fn malformed_types_are_refused() {
         for bad in ["", "text", "/", "text/", "a b/c", "text/plain\r\nx: y", "te\u{301}xt/plain"] {
+            assert_eq!(ContentType::from_header(bad), Err(ContentTypeError::Form), "{bad:?}");
+        }
+        for bad in ["text/plain; a=\u{7f}", "a/b\u{1}", "text /plain", "text/ plain"] {
             assert!(ContentType::parse(bad).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_type_is_refused_for_its_length() {
+        let of = |len: usize| format!("text/plain; x={}", "a".repeat(len - 14));
+        assert_eq!(ContentType::from_header(&of(256)).unwrap().as_str().len(), 256);
+        let refused = ContentType::from_header(&of(257)).unwrap_err();
+        assert_eq!(refused, ContentTypeError::TooLong);
+        assert_eq!(refused.to_string(), "Content-Type must be at most 256 bytes long");
+    }
+
+    #[test]
+    fn what_is_worth_compressing() {
+        for yes in [
+            "text/css",
+            "Application/JSON",
+            "image/svg+xml",
+            "application/ld+json; a=b",
+            "application/javascript",
+            "application/x-www-form-urlencoded",
+            "application/wasm",
+        ] {
+            assert!(ContentType::parse(yes).unwrap().is_compressible(), "{yes}");
+        }
+        for no in ["image/png", "application/octet-stream", "video/mp4"] {
+            assert!(!ContentType::parse(no).unwrap().is_compressible(), "{no}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
 
-use crate::{ContentType, Offset, PathError, StreamSeq};
+use crate::{ContentType, ContentTypeError, Offset, PathError, StreamSeq};
 
 /// A refusal. Each carries what its response needs; none needs a second look at the stream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,8 +45,8 @@ pub enum Rejection {
     #[error("Content-Type is missing; send the stream's content type with the body")]
     MissingContentType,
     /// A type that is none.
-    #[error("Content-Type must have the form type/subtype")]
-    InvalidContentType,
+    #[error("{0}")]
+    InvalidContentType(ContentTypeError),
     /// The body is not JSON (§9.1.4).
     #[error("the body is not valid JSON: {reason}")]
     InvalidJson {
@@ -94,6 +94,8 @@ pub enum Rejection {
     StaleEpoch {
         /// The newest epoch.
         current: u64,
+        /// The stream's tail.
+        tail: Offset,
     },
     /// Exists with another configuration (§5.1).
     #[error("the stream exists with a different {field}")]
@@ -128,10 +130,13 @@ pub enum Rejection {
         tail: Offset,
     },
     /// `Stream-Seq` did not increase (§5.2).
-    #[error("Stream-Seq must be greater than the last one, {}", last.as_str())]
+    // Clients look for the words "sequence conflict", since PROTOCOL.md gives this 409 no header of its own.
+    #[error("sequence conflict: Stream-Seq must be greater than the last one, {}", last.as_str())]
     SequenceRegression {
         /// The last accepted one.
         last: StreamSeq,
+        /// The stream's tail.
+        tail: Offset,
     },
     /// A producer's request is missing (§5.2.1).
     #[error("Producer-Seq {received} came before {expected}")]
@@ -140,6 +145,8 @@ pub enum Rejection {
         expected: u64,
         /// What came.
         received: u64,
+        /// The stream's tail.
+        tail: Offset,
     },
     /// The body is over the limit.
     #[error("the body is larger than {limit} bytes; append it in parts")]
@@ -208,7 +215,7 @@ impl Rejection {
             | Rejection::ForkWithoutSource
             | Rejection::EmptyAppend
             | Rejection::MissingContentType
-            | Rejection::InvalidContentType
+            | Rejection::InvalidContentType(_)
             | Rejection::InvalidJson { .. }
             | Rejection::EmptyJsonArray
             | Rejection::OffsetBeyondTail { .. }
@@ -256,7 +263,7 @@ impl Rejection {
             Rejection::ForkWithoutSource => "fork-without-source",
             Rejection::EmptyAppend => "empty-append",
             Rejection::MissingContentType => "missing-content-type",
-            Rejection::InvalidContentType => "invalid-content-type",
+            Rejection::InvalidContentType(_) => "invalid-content-type",
             Rejection::InvalidJson { .. } => "invalid-json",
             Rejection::EmptyJsonArray => "empty-json-array",
             Rejection::OffsetBeyondTail { .. } => "offset-beyond-tail",

@@ -3,8 +3,8 @@
 use http::{HeaderMap, HeaderName, Method, header};
 
 use crate::{
-    ContentType, Cursor, Expiry, IfNoneMatch, Offset, Producer, ProducerId, ReadFrom, Rejection,
-    StreamPath, StreamSeq, Timestamp,
+    ContentType, ContentTypeError, Cursor, Expiry, IfNoneMatch, Offset, Producer, ProducerId,
+    ReadFrom, Rejection, StreamPath, StreamSeq, Timestamp,
     headers::{self, is_true, text},
     model::producer::MAX_SAFE_INTEGER,
 };
@@ -54,7 +54,7 @@ pub struct Fork {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Append {
     /// `Content-Type`; `Err` when malformed, which matters only with a body.
-    pub content_type: Option<Result<ContentType, ()>>,
+    pub content_type: Option<Result<ContentType, ContentTypeError>>,
     /// `Stream-Seq`.
     pub stream_seq: Option<StreamSeq>,
     /// The producer headers.
@@ -117,7 +117,7 @@ impl Create {
         let content_type = match content_type(headers)? {
             None => None,
             Some(Ok(content_type)) => Some(content_type),
-            Some(Err(())) => return Err(Rejection::InvalidContentType),
+            Some(Err(error)) => return Err(Rejection::InvalidContentType(error)),
         };
         Ok(Create {
             content_type,
@@ -140,7 +140,7 @@ impl Append {
         };
         Ok(Append {
             // A close without a body must not be refused for its type (§5.2).
-            content_type: content_type(headers).unwrap_or(Some(Err(()))),
+            content_type: content_type(headers).unwrap_or(Some(Err(ContentTypeError::Form))),
             stream_seq,
             producer: producer(headers)?,
             close: is_true(headers, &headers::STREAM_CLOSED),
@@ -150,16 +150,20 @@ impl Append {
 
 fn refuse_encoded_body(headers: &HeaderMap) -> Result<(), Rejection> {
     match text(headers, &header::CONTENT_ENCODING)? {
-        None | Some("" | "identity") => Ok(()),
+        None | Some("") => Ok(()),
+        // Content codings are case-insensitive (RFC 9110 §8.4.1).
+        Some(coding) if coding.eq_ignore_ascii_case("identity") => Ok(()),
         Some(_) => Err(Rejection::EncodedBody),
     }
 }
 
 /// Absent, malformed or valid.
-fn content_type(headers: &HeaderMap) -> Result<Option<Result<ContentType, ()>>, Rejection> {
+fn content_type(
+    headers: &HeaderMap,
+) -> Result<Option<Result<ContentType, ContentTypeError>>, Rejection> {
     Ok(match text(headers, &header::CONTENT_TYPE)? {
         None | Some("") => None,
-        Some(value) => Some(ContentType::parse(value).ok_or(())),
+        Some(value) => Some(ContentType::from_header(value)),
     })
 }
 
@@ -297,4 +301,46 @@ fn parameter(query: &str, name: &'static str) -> Result<Option<String>, Rejectio
     value
         .map(|value| Some(value.into_owned()))
         .map_err(|_| Rejection::InvalidQuery { name, rule: "must be UTF-8" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(
+        method: &Method,
+        lines: &[(&'static str, &'static str)],
+    ) -> Result<Request, Rejection> {
+        let lines = lines.iter().map(|(name, value)| {
+            (HeaderName::from_static(name), http::HeaderValue::from_static(value))
+        });
+        Request::parse(method, None, &lines.collect(), "/v1/stream")
+    }
+
+    #[test]
+    fn only_identity_is_no_content_encoding() {
+        for plain in ["", "identity", "IDENTITY", "Identity"] {
+            for method in [Method::PUT, Method::POST] {
+                assert!(parse(&method, &[("content-encoding", plain)]).is_ok(), "{plain}");
+            }
+        }
+        for encoded in ["gzip", "identity, gzip", "identity;q=1"] {
+            for method in [Method::PUT, Method::POST] {
+                let refused = parse(&method, &[("content-encoding", encoded)]);
+                assert_eq!(refused, Err(Rejection::EncodedBody), "{encoded}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_expiry_at_the_end_of_time_is_taken() {
+        let parsed = parse(&Method::PUT, &[("stream-expires-at", "9999-12-31T23:59:59Z")]);
+        let Ok(Request::Create(create)) = parsed else { panic!("{parsed:?}") };
+        let Expiry::At(time) = create.expiry else { panic!("{:?}", create.expiry) };
+        assert_eq!(time.to_string(), "9999-12-31T23:59:59Z");
+        for bad in ["2030-01-01T00:00Z", "2030-01-01T00:00:00,5Z", "2030-01-01T00:00:00+02"] {
+            let refused = parse(&Method::PUT, &[("stream-expires-at", bad)]).unwrap_err();
+            assert_eq!(refused.code(), "invalid-header", "{bad}");
+        }
+    }
 }

@@ -311,13 +311,19 @@ pub fn render_rejection(rejection: &Rejection) -> Response {
                 .put(headers::STREAM_CLOSED, headers::TRUE)
                 .put_offset(headers::STREAM_NEXT_OFFSET, *tail);
         }
-        Rejection::StaleEpoch { current } => {
-            response.put(headers::PRODUCER_EPOCH, (*current).into());
+        Rejection::StaleEpoch { current, tail } => {
+            response
+                .put(headers::PRODUCER_EPOCH, (*current).into())
+                .put_offset(headers::STREAM_NEXT_OFFSET, *tail);
         }
-        Rejection::SequenceGap { expected, received } => {
+        Rejection::SequenceGap { expected, received, tail } => {
             response
                 .put(headers::PRODUCER_EXPECTED_SEQ, (*expected).into())
-                .put(headers::PRODUCER_RECEIVED_SEQ, (*received).into());
+                .put(headers::PRODUCER_RECEIVED_SEQ, (*received).into())
+                .put_offset(headers::STREAM_NEXT_OFFSET, *tail);
+        }
+        Rejection::SequenceRegression { tail, .. } => {
+            response.put_offset(headers::STREAM_NEXT_OFFSET, *tail);
         }
         Rejection::MethodNotAllowed => {
             let allowed = "GET, HEAD, POST, PUT, DELETE, OPTIONS";

@@ -98,7 +98,7 @@ impl StreamState {
 
     fn check_content_type(&self, append: &Append) -> Result<(), Rejection> {
         let given = append.content_type.as_ref().ok_or(Rejection::MissingContentType)?;
-        let given = given.as_ref().map_err(|()| Rejection::InvalidContentType)?;
+        let given = given.as_ref().map_err(|error| Rejection::InvalidContentType(*error))?;
         if given.matches(&self.core.content_type) {
             Ok(())
         } else {
@@ -114,10 +114,12 @@ impl StreamState {
         match producer.admit(self.producers.get(&producer.id).copied()) {
             Admission::Accept => Ok(None),
             Admission::Duplicate(known) => Ok(Some(self.duplicate(Some(known)))),
-            Admission::StaleEpoch { current } => Err(Rejection::StaleEpoch { current }),
+            Admission::StaleEpoch { current } => {
+                Err(Rejection::StaleEpoch { current, tail: self.tail })
+            }
             Admission::EpochMustStartAtZero => Err(Rejection::EpochMustStartAtZero),
             Admission::Gap { expected } => {
-                Err(Rejection::SequenceGap { expected, received: producer.seq })
+                Err(Rejection::SequenceGap { expected, received: producer.seq, tail: self.tail })
             }
         }
     }
@@ -125,7 +127,7 @@ impl StreamState {
     fn check_stream_seq(&self, append: &Append) -> Result<(), Rejection> {
         match (&append.stream_seq, &self.stream_seq) {
             (Some(given), Some(last)) if given <= last => {
-                Err(Rejection::SequenceRegression { last: last.clone() })
+                Err(Rejection::SequenceRegression { last: last.clone(), tail: self.tail })
             }
             _ => Ok(()),
         }
