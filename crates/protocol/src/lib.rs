@@ -27,17 +27,21 @@ pub use wire::{
     cache::{ETag, IfNoneMatch},
     content_type::{ContentType, ContentTypeError},
     cursor::Cursor,
-    headers,
+    headers::{self, InvalidHeader},
     json::mode::{
-        JsonError, MESSAGE_END, count_messages, frame_array, is_message_boundary, store_messages,
+        JsonError, MESSAGE_END, count_messages, frame_array, is_message_boundary, split_messages,
+        store_messages,
     },
     offset::{Offset, ReadFrom},
     path::{MAX_PATH_BYTES, PathError, StreamPath},
     rejection::Rejection,
-    request::{Append, Create, Fork, LiveMode, Read, Request},
+    request::{Append, Create, Fork, LiveMode, Read, Request, RequestHead, UnsendableHeader},
     response::{
-        Body, HeadMeta, Outcome, Response, SliceMeta, problem_body, render, render_problem,
-        render_rejection,
+        Body, HeadMeta, Outcome, ProblemDetails, Response, ResponseFacts, SliceMeta, problem_body,
+        render, render_problem, render_rejection,
     },
-    sse::{Control, Encoding, encode_control, encode_data, keep_alive, text_boundary},
+    sse::{
+        Control, Encoding, SseDecoder, SseError, SseEvent, encode_control, encode_data, keep_alive,
+        text_boundary,
+    },
 };

@@ -1,5 +1,7 @@
 //! Entity tags (§10.1): `"{stream id}:{start}:{end}"`, with `:c` when the response says the stream closed.
 
+use std::fmt;
+
 use http::HeaderValue;
 
 use crate::{Offset, StreamId};
@@ -32,6 +34,25 @@ impl ETag {
     }
 }
 
+impl ETag {
+    /// The reverse of [`value`](Self::value); `None` for a tag of another server.
+    pub fn parse(text: &str) -> Option<Self> {
+        let quoted = text.strip_prefix("W/").unwrap_or(text);
+        let mut parts = quoted.strip_prefix('"')?.strip_suffix('"')?.split(':');
+        let stream = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let mut position = || parts.next()?.parse().ok().map(Offset::new);
+        let (start, end) = (position()?, position()?);
+        let closed = match parts.next() {
+            None => false,
+            Some("c") => true,
+            Some(_) => return None,
+        };
+        let etag = ETag { stream: StreamId(stream), start, end, closed };
+        // One spelling only: no sign, no leading zeros, nothing behind.
+        (etag.value(false).as_bytes() == quoted.as_bytes()).then_some(etag)
+    }
+}
+
 /// A parsed `If-None-Match`: `*`, or any number of tags, compared weakly (RFC 9110 §13.1.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IfNoneMatch {
@@ -60,6 +81,11 @@ impl IfNoneMatch {
         found
     }
 
+    /// Asks whether the response with this tag is still the newest.
+    pub fn tag(etag: impl Into<Box<str>>) -> Self {
+        IfNoneMatch::Tags(vec![etag.into()])
+    }
+
     /// Whether the client already holds the response with this tag.
     pub fn matches(&self, etag: &ETag) -> bool {
         match self {
@@ -68,6 +94,16 @@ impl IfNoneMatch {
                 let own = etag.value(false);
                 tags.iter().any(|tag| tag.as_bytes() == own.as_bytes())
             }
+        }
+    }
+}
+
+/// The header's value.
+impl fmt::Display for IfNoneMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IfNoneMatch::Any => f.write_str("*"),
+            IfNoneMatch::Tags(tags) => f.write_str(&tags.join(", ")),
         }
     }
 }
@@ -87,6 +123,7 @@ fn opaque_tags(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const TAG: ETag =
         ETag { stream: StreamId(31), start: Offset::ZERO, end: Offset::new(12), closed: false };
@@ -94,6 +131,37 @@ mod tests {
     fn matches(lines: &[&'static str]) -> bool {
         let lines: Vec<_> = lines.iter().map(|l| HeaderValue::from_static(l)).collect();
         IfNoneMatch::parse(lines.iter()).is_some_and(|m| m.matches(&TAG))
+    }
+
+    #[test]
+    fn a_tag_has_one_spelling() {
+        for bad in [
+            "",
+            "\"\"",
+            "1f:0:12",
+            "\"1f:0\"",
+            "\"1f:0:12:d\"",
+            "\"1F:0:12\"",
+            "\"01f:0:12\"",
+            "\"1f:+0:12\"",
+            "\"1f:0:12:c:c\"",
+            "\"1f:0:12",
+            "w/\"1f:0:12\"",
+            "\"1f:0:012\"",
+        ] {
+            assert_eq!(ETag::parse(bad), None, "{bad}");
+        }
+        assert_eq!(ETag::parse("W/\"1f:0:12\""), Some(TAG));
+        assert_eq!(IfNoneMatch::tag("\"x\"").to_string(), "\"x\"");
+    }
+
+    proptest! {
+        #[test]
+        fn a_tag_round_trips(stream: u64, start: u64, end: u64, closed: bool, weak: bool) {
+            let (start, end) = (Offset::new(start), Offset::new(end));
+            let etag = ETag { stream: StreamId(stream), start, end, closed };
+            prop_assert_eq!(ETag::parse(etag.value(weak).to_str().unwrap()), Some(etag));
+        }
     }
 
     #[test]

@@ -2,8 +2,6 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::Rejection;
-
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
         $($(#[$doc])* pub const $name: HeaderName = HeaderName::from_static($text);)*
@@ -50,23 +48,32 @@ names! {
 /// The value `true`, as presence headers carry it.
 pub const TRUE: HeaderValue = HeaderValue::from_static("true");
 
+/// A header whose value cannot be what the protocol says.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name} {rule}")]
+pub struct InvalidHeader {
+    /// Which header.
+    pub name: HeaderName,
+    /// What it must be.
+    pub rule: &'static str,
+}
+
 /// A header's only value as text; `None` when absent.
 ///
 /// # Errors
-/// [`Rejection::InvalidHeader`] when it is repeated or not visible ASCII: a header that cannot be read is
-/// refused, never taken as absent.
+/// When it is repeated or not visible ASCII: a header that cannot be read is refused, never taken as absent.
 pub(crate) fn text<'h>(
     headers: &'h HeaderMap,
     name: &HeaderName,
-) -> Result<Option<&'h str>, Rejection> {
+) -> Result<Option<&'h str>, InvalidHeader> {
     let Some(value) = headers.get(name) else { return Ok(None) };
     if headers.get_all(name).iter().nth(1).is_some() {
-        return Err(Rejection::InvalidHeader { name: name.clone(), rule: "must be given once" });
+        return Err(InvalidHeader { name: name.clone(), rule: "must be given once" });
     }
-    value.to_str().map(Some).map_err(|_| Rejection::InvalidHeader {
-        name: name.clone(),
-        rule: "must be visible ASCII text",
-    })
+    value
+        .to_str()
+        .map(Some)
+        .map_err(|_| InvalidHeader { name: name.clone(), rule: "must be visible ASCII text" })
 }
 
 /// A presence header: `true` without regard to case; every other value is as good as absent (§4.1), as are

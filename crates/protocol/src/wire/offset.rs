@@ -83,6 +83,17 @@ impl ReadFrom {
     }
 }
 
+/// The query value.
+impl fmt::Display for ReadFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadFrom::Start => f.write_str("-1"),
+            ReadFrom::Now => f.write_str("now"),
+            ReadFrom::At(offset) => offset.fmt(f),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

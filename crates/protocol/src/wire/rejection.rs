@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
 
-use crate::{ContentType, ContentTypeError, Offset, PathError, StreamSeq};
+use crate::{ContentType, ContentTypeError, Offset, PathError, StreamSeq, headers::InvalidHeader};
 
 /// A refusal. Each carries what its response needs; none needs a second look at the stream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -314,5 +314,11 @@ impl Rejection {
 impl From<PathError> for Rejection {
     fn from(error: PathError) -> Self {
         Rejection::InvalidPath(error)
+    }
+}
+
+impl From<InvalidHeader> for Rejection {
+    fn from(InvalidHeader { name, rule }: InvalidHeader) -> Self {
+        Rejection::InvalidHeader { name, rule }
     }
 }

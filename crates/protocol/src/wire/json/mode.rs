@@ -44,6 +44,19 @@ impl Stored {
     }
 }
 
+/// The messages of a body, each its exact bytes: the elements of an array, or the one value that is something
+/// else. Reads what [`frame_array`] wrote, and splits a body as [`store_messages`] does.
+///
+/// # Errors
+/// The parser's, with line and column, when the body is not one JSON value.
+pub fn split_messages(body: &[u8]) -> Result<Vec<&[u8]>, JsonError> {
+    let mut messages = Vec::new();
+    match scan::messages(body, |message| messages.push(message)) {
+        Some(()) => Ok(messages),
+        None => parse_messages(body),
+    }
+}
+
 /// The messages of a body, slowly, but with a reason if it is not JSON.
 pub(crate) fn parse_messages(body: &[u8]) -> Result<Vec<&[u8]>, JsonError> {
     let values: Vec<&RawValue> = match body.trim_ascii_start() {
@@ -147,6 +160,23 @@ mod tests {
     fn deep_nesting_neither_fails_nor_overflows() {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(round_trip(&deep), deep);
+    }
+
+    #[test]
+    fn what_is_framed_splits_into_the_same_messages() {
+        for body in ["[]", "1", " [ {\"a\" : [1]} , 2 ] ", "[[1,2], [3,4]]", "\"[\""] {
+            let stored = store_messages(body.as_bytes()).unwrap();
+            let framed = frame_array(&[stored]);
+            assert_eq!(split_messages(&framed).unwrap(), split_messages(body.as_bytes()).unwrap());
+        }
+        assert_eq!(split_messages(b"[1, 2 ,{}]").unwrap(), [&b"1"[..], b"2", b"{}"]);
+        assert!(split_messages(b"[1,").is_err());
+    }
+
+    #[test]
+    fn a_message_starts_after_a_terminator_or_nothing() {
+        assert!(is_message_boundary(None) && is_message_boundary(Some(MESSAGE_END)));
+        assert!(!is_message_boundary(Some(b',')));
     }
 
     proptest! {

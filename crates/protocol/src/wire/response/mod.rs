@@ -1,10 +1,15 @@
-//! Rendering: every status and header of a stream response is decided here and nowhere else.
+//! Rendering: every status and header of a stream response is decided here and nowhere else. [`ResponseFacts`]
+//! reads them back.
+
+mod facts;
+mod problem;
 
 use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
+pub use facts::ResponseFacts;
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use serde::Serialize;
+pub use problem::{ProblemDetails, problem_body};
 
 use crate::{
     AppendOutcome, ContentType, CreateOutcome, Cursor, ETag, Encoding, Expiry, LiveMode, Offset,
@@ -258,28 +263,6 @@ fn put_slice(response: &mut Response, meta: &SliceMeta<'_>) {
     if let (Some(etag), true) = (meta.etag(), response.status != StatusCode::NO_CONTENT) {
         response.put(header::ETAG, etag.value(meta.encoded));
     }
-}
-
-/// A problem as RFC 9457 writes it.
-#[derive(Serialize)]
-struct Problem<'p> {
-    r#type: String,
-    title: &'p str,
-    status: u16,
-    detail: String,
-    code: &'p str,
-}
-
-/// The body of a problem response: `application/problem+json` (RFC 9457) with a stable `code`.
-pub fn problem_body(status: StatusCode, code: &str, detail: String) -> Bytes {
-    let problem = Problem {
-        r#type: format!("urn:durable-streams:problem:{code}"),
-        title: status.canonical_reason().unwrap_or("Error"),
-        status: status.as_u16(),
-        detail,
-        code,
-    };
-    serde_json::to_vec(&problem).unwrap_or_default().into()
 }
 
 /// Renders an error that is not the protocol's own, such as a bound of the server around the streams.

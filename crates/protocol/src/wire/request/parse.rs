@@ -2,90 +2,13 @@
 
 use http::{HeaderMap, HeaderName, Method, header};
 
+use super::{Append, Create, Fork, LiveMode, Read, Request};
 use crate::{
     ContentType, ContentTypeError, Cursor, Expiry, IfNoneMatch, Offset, Producer, ProducerId,
     ReadFrom, Rejection, StreamPath, StreamSeq, Timestamp,
     headers::{self, is_true, text},
     model::producer::MAX_SAFE_INTEGER,
 };
-
-/// What a request to a stream's URL asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// `PUT` (§5.1).
-    Create(Create),
-    /// `POST` (§5.2, §5.3).
-    Append(Append),
-    /// `GET` (§5.6 to §5.8).
-    Read(Read),
-    /// `HEAD` (§5.5).
-    Head,
-    /// `DELETE` (§5.4).
-    Delete,
-    /// `OPTIONS`: a browser's preflight.
-    Preflight,
-}
-
-/// A `PUT`, its body apart.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Create {
-    /// `Content-Type`.
-    pub content_type: Option<ContentType>,
-    /// `Stream-TTL` or `Stream-Expires-At`.
-    pub expiry: Expiry,
-    /// `Stream-Closed: true`.
-    pub closed: bool,
-    /// The fork headers.
-    pub fork: Option<Fork>,
-}
-
-/// The fork headers of a `PUT` (§4.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fork {
-    /// `Stream-Forked-From`.
-    pub source: StreamPath,
-    /// `Stream-Fork-Offset`; `None` is the source's tail.
-    pub offset: Option<Offset>,
-    /// `Stream-Fork-Sub-Offset`; bytes, or messages in JSON mode.
-    pub sub_offset: u64,
-}
-
-/// A `POST`, its body apart.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Append {
-    /// `Content-Type`; `Err` when malformed, which matters only with a body.
-    pub content_type: Option<Result<ContentType, ContentTypeError>>,
-    /// `Stream-Seq`.
-    pub stream_seq: Option<StreamSeq>,
-    /// The producer headers.
-    pub producer: Option<Producer>,
-    /// `Stream-Closed: true`.
-    pub close: bool,
-}
-
-/// How a `GET` wants to be answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LiveMode {
-    /// At once, with what there is (§5.6).
-    CatchUp,
-    /// With the next bytes, or 204 after a while (§5.7).
-    LongPoll,
-    /// As a stream of events (§5.8).
-    Sse,
-}
-
-/// A parsed `GET`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Read {
-    /// Where to begin.
-    pub from: ReadFrom,
-    /// How to answer.
-    pub live: LiveMode,
-    /// The cursor that the client echoes.
-    pub cursor: Option<Cursor>,
-    /// What the client holds already.
-    pub if_none_match: Option<IfNoneMatch>,
-}
 
 impl Request {
     /// Parses method, query and headers. `route` is the URL path under which streams live; it is cut off
@@ -301,46 +224,4 @@ fn parameter(query: &str, name: &'static str) -> Result<Option<String>, Rejectio
     value
         .map(|value| Some(value.into_owned()))
         .map_err(|_| Rejection::InvalidQuery { name, rule: "must be UTF-8" })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(
-        method: &Method,
-        lines: &[(&'static str, &'static str)],
-    ) -> Result<Request, Rejection> {
-        let lines = lines.iter().map(|(name, value)| {
-            (HeaderName::from_static(name), http::HeaderValue::from_static(value))
-        });
-        Request::parse(method, None, &lines.collect(), "/v1/stream")
-    }
-
-    #[test]
-    fn only_identity_is_no_content_encoding() {
-        for plain in ["", "identity", "IDENTITY", "Identity"] {
-            for method in [Method::PUT, Method::POST] {
-                assert!(parse(&method, &[("content-encoding", plain)]).is_ok(), "{plain}");
-            }
-        }
-        for encoded in ["gzip", "identity, gzip", "identity;q=1"] {
-            for method in [Method::PUT, Method::POST] {
-                let refused = parse(&method, &[("content-encoding", encoded)]);
-                assert_eq!(refused, Err(Rejection::EncodedBody), "{encoded}");
-            }
-        }
-    }
-
-    #[test]
-    fn an_expiry_at_the_end_of_time_is_taken() {
-        let parsed = parse(&Method::PUT, &[("stream-expires-at", "9999-12-31T23:59:59Z")]);
-        let Ok(Request::Create(create)) = parsed else { panic!("{parsed:?}") };
-        let Expiry::At(time) = create.expiry else { panic!("{:?}", create.expiry) };
-        assert_eq!(time.to_string(), "9999-12-31T23:59:59Z");
-        for bad in ["2030-01-01T00:00Z", "2030-01-01T00:00:00,5Z", "2030-01-01T00:00:00+02"] {
-            let refused = parse(&Method::PUT, &[("stream-expires-at", bad)]).unwrap_err();
-            assert_eq!(refused.code(), "invalid-header", "{bad}");
-        }
-    }
 }

@@ -5,8 +5,11 @@
 //! when the line itself begins with one, because clients take one away. Each control event carries its
 //! offset as `id:`, so that a browser's `EventSource` resumes by itself.
 
+mod decode;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+pub use decode::{SseDecoder, SseError, SseEvent};
 
 use crate::{ContentType, Cursor, Offset, frame_array};
 
