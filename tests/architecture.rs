@@ -53,6 +53,7 @@ const RESERVED: &[Reserved] = &[
     Reserved {
         words: &["fs"],
         places: &[
+            "crates/auth/src/credentials/disk.rs",
             "crates/engine/src/store/file/disk.rs",
             "src/config/load.rs",
             "src/edge/upstream/ca.rs",
@@ -80,6 +81,7 @@ const RESERVED: &[Reserved] = &[
     Reserved {
         words: &["tokio"],
         places: &[
+            "crates/auth/src/jwt/source.rs",
             "crates/engine/src/engine/",
             "src/edge/",
             "src/server/",

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use http::{
     HeaderMap, HeaderName, Method,
     header::{AUTHORIZATION, COOKIE},
@@ -107,6 +108,51 @@ pub fn secrets_match(given: &str, expected: &str) -> bool {
     hmac::verify(&KEY, given.as_bytes(), tag.as_ref()).is_ok()
 }
 
+/// Draws 32 secret bytes, as base64url after a prefix that secret scanners can look for.
+///
+/// # Errors
+/// When the system has no randomness.
+pub(crate) fn random_secret(prefix: &str) -> Result<String, NoRandomness> {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandomness)?;
+    Ok(format!("{prefix}{}", BASE64URL.encode(bytes)))
+}
+
+const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Draws `count` letters and digits, each equally likely.
+///
+/// # Errors
+/// When the system has no randomness.
+pub(crate) fn random_base62(count: usize) -> Result<String, NoRandomness> {
+    let mut text = String::with_capacity(count);
+    let mut bytes = [0; 64];
+    while text.len() < count {
+        SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandomness)?;
+        // 248 is the largest multiple of 62 in a byte; what lies above it would favour some letters.
+        let letters = bytes.iter().filter(|byte| **byte < 248);
+        let letters = letters.filter_map(|byte| BASE62.get(usize::from(byte % 62)));
+        let missing = count - text.len();
+        text.extend(letters.take(missing).map(|letter| char::from(*letter)));
+    }
+    Ok(text)
+}
+
+/// A number as six letters and digits.
+pub(crate) fn base62_of(mut number: u32) -> String {
+    let mut letters = [b'0'; 6];
+    for letter in letters.iter_mut().rev() {
+        *letter = BASE62.get((number % 62) as usize).copied().unwrap_or(b'0');
+        number /= 62;
+    }
+    letters.iter().map(|letter| char::from(*letter)).collect()
+}
+
+/// The system has no randomness to draw a secret from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the system has no randomness to draw a secret from")]
+pub struct NoRandomness;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,5 +225,10 @@ mod tests {
         for wrong in ["", "abd", "ab", "abcd"] {
             assert!(!secrets_match(wrong, "abc"), "{wrong}");
         }
+        let (one, other) = (random_base62(40).unwrap(), random_base62(40).unwrap());
+        assert_eq!(one.len(), 40);
+        assert_ne!(one, other);
+        assert_eq!(base62_of(0), "000000");
+        assert_eq!(base62_of(u32::MAX), "4gfFC3");
     }
 }

@@ -1,25 +1,45 @@
 #![doc = include_str!("../README.md")]
 
 mod access;
+mod api_keys;
+mod cache;
 mod callbacks;
 mod chain;
 mod credential;
+mod credentials;
 mod error;
 mod grant;
 mod guard;
+mod jws;
+#[cfg(feature = "jwt")]
+pub mod jwt;
 mod operation;
 mod principal;
+mod projects;
+mod signed_url;
 mod tenant;
 
 pub use access::{AccessControl, RequestHead};
+pub use api_keys::{API_KEY_PREFIX, ApiKeys, NewApiKey, api_key_id};
 pub use callbacks::{AccessClosures, AnonymousAccess, ApiKeyValidator, BearerValidator};
 pub use chain::{DuplicateProvider, ProviderChain};
-pub use credential::{MAX_CREDENTIAL_BYTES, X_API_KEY, api_key, bearer, cookie, secrets_match};
+pub use credential::{
+    MAX_CREDENTIAL_BYTES, NoRandomness, X_API_KEY, api_key, bearer, cookie, secrets_match,
+};
+pub use credentials::{
+    ApiKeyRecord, CredentialFile, CredentialFileError, ProjectRecord, UrlKeyRecord,
+};
 pub use error::AccessError;
 pub use grant::{Grant, MAX_PATTERNS, PathPattern};
 pub use guard::{AccessGuard, Admitted, GuardOptions, stored_pattern};
 pub use operation::{Operation, OperationSet};
 pub use principal::Principal;
+pub use projects::{
+    MAX_PROJECT_SECRETS, NewProjectToken, PROJECT_SECRET_PREFIX, ProjectScope, ProjectTokens,
+};
+pub use signed_url::{
+    NewUrlKey, SignedUrls, URL_SECRET_PREFIX, UrlGrant, redacted_query, sign_url_query,
+};
 pub use tenant::{
     MAX_TENANT_BYTES, TenantId, TenantIdError, client_path, stored_path, stored_prefix,
     stored_tenant,

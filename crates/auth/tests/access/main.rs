@@ -1,0 +1,12 @@
+//! The built-in providers, through their public interface.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]
+
+mod api_keys;
+#[cfg(feature = "jwt")]
+mod issuers;
+#[cfg(feature = "jwt")]
+mod jwt_attacks;
+mod projects;
+mod request;
+mod signed_urls;
