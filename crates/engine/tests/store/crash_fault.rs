@@ -1,7 +1,9 @@
 //! Crashes at every kind of moment, on a disk that drops, tears and reorders what was not synced.
 //!
-//! What was acknowledged is there after recovery, whole and in order. What was under way is there or not,
-//! a whole event at a time, and none without those before it. Nothing else is there.
+//! A life of the store ends by a power cut, or by a kill, which leaves the page cache as it is; the next life begins at
+//! once, and may end within its first operations. What was acknowledged, or was found by an opening, is there after
+//! recovery, whole and in order. What was under way is there or not, a whole event at a time, and none without those
+//! before it. Nothing else is there.
 //!
 //! `STORE_CRASH_SEEDS=10000` runs that many; `STORE_CRASH_SEEDS=77..78` one.
 
@@ -71,7 +73,7 @@ impl Run {
         }
     }
 
-    /// Finds what of the unacknowledged is there, and makes it the truth.
+    /// Finds which unacknowledged events are there; from then on they must stay, as readers have seen them.
     fn settle(&mut self, store: &AnyStore) -> Result<(), String> {
         let mut wrong = match self.acked.check(store) {
             Ok(()) => return Ok(()),
@@ -95,8 +97,9 @@ impl Run {
 
     /// One life of the store, up to a crash.
     fn life(&mut self) -> Result<(), String> {
+        let soon = if self.rng.below(3) == 0 { self.rng.below(12) } else { self.rng.below(60) };
         self.disk.set_faults(Faults {
-            stop_at: 1 + self.rng.below(60),
+            stop_at: 1 + soon,
             write: self.rng.below(40),
             sync: if self.rng.below(4) == 0 { self.rng.below(40) } else { 0 },
             ..Faults::default()
@@ -116,7 +119,11 @@ impl Run {
                 self.acked.check(&store)?;
             }
         }
-        self.disk = self.disk.after_crash(&mut self.rng);
+        self.disk = if self.rng.below(2) == 0 {
+            self.disk.after_kill(&mut self.rng)
+        } else {
+            self.disk.after_power_cut(&mut self.rng)
+        };
         Ok(())
     }
 }
@@ -132,7 +139,7 @@ fn run(seed: u64) {
     let failed = |wrong: String| -> ! {
         panic!("STORE_CRASH_SEEDS={seed}..{} shows it again: {wrong}", seed + 1)
     };
-    for _ in 0..5 {
+    for _ in 0..8 {
         run.life().unwrap_or_else(|wrong| failed(wrong));
     }
     run.disk.set_faults(Faults::default());

@@ -65,7 +65,7 @@ impl Life {
 
     /// The power goes; what is found becomes the truth. Gives the bytes that are lost.
     fn crash(&mut self) -> usize {
-        self.disk = self.disk.after_crash(&mut self.rng);
+        self.disk = self.disk.after_power_cut(&mut self.rng);
         let store = self.open();
         let found = load(&store, "s").map_or(String::new(), |loaded| {
             String::from_utf8(read_all(&store, &loaded.state, 999)).unwrap()

@@ -88,7 +88,7 @@ fn a_read_that_pushes_an_expiry_back_survives_the_crash_after_its_answer() {
         assert!(poll(engine.open(&path)).is_some_and(|read| read.is_ok()));
         assert!(!step(&engine));
     }
-    let disk = disk.after_crash(&mut crate::workload::Rng(1));
+    let disk = disk.after_power_cut(&mut crate::workload::Rng(1));
     let engine = engine(&dir, &disk, &clock);
     clock.advance_millis(9_000);
     assert!(wait(engine.head(&path("s"))).is_ok(), "the access before the crash counts");

@@ -1,8 +1,12 @@
-//! A disk in memory that fails, stops and forgets on demand.
+//! A disk in memory, under a page cache, that fails and stops on demand.
 //!
-//! Until a sync, it may lose any part of what was written, sector by sector, in any order; until a sync of
-//! the directory, any of the names. After a crash nothing works; [`FaultDisk::after_crash`] gives the disk
-//! as it might be found then.
+//! Until a sync, a power cut may lose any part of what was written, sector by sector, in any order; until a sync of the
+//! directory, any of the names. Once the disk has stopped, every operation fails. [`FaultDisk::after_power_cut`] returns
+//! a disk as a power cut may leave it; [`FaultDisk::after_kill`] one as a killed process leaves it, with everything that
+//! is in the page cache.
+//!
+//! A sync that fails drops what it could not write, as Linux does: the page cache shows those bytes still, a later sync
+//! succeeds without them, and only writing them again can make them durable.
 
 use std::{
     collections::BTreeMap,
@@ -22,10 +26,14 @@ type Inode = usize;
 
 #[derive(Clone, Default)]
 struct FileData {
+    /// What is on the disk.
     safe: Vec<u8>,
+    /// What the page cache shows.
     now: Vec<u8>,
     /// Writes since the last sync: offset and bytes.
     unsynced: Vec<(usize, Vec<u8>)>,
+    /// The write during which the disk stopped.
+    in_flight: Option<(usize, Vec<u8>)>,
 }
 
 #[derive(Clone)]
@@ -99,8 +107,37 @@ impl FaultDisk {
         if state.stopped { Err(stopped()) } else { Ok(state) }
     }
 
-    /// The disk as it may be after a crash.
-    pub fn after_crash(&self, rng: &mut Rng) -> FaultDisk {
+    /// The disk as a killed process may leave it: with everything that it wrote, durable or not.
+    pub fn after_kill(&self, rng: &mut Rng) -> FaultDisk {
+        let state = self.0.lock();
+        let mut files = state.files.clone();
+        for file in &mut files {
+            if let Some((offset, mut bytes)) = file.in_flight.take() {
+                bytes.truncate(rng.below(bytes.len() as u64 + 1) as usize);
+                file.write(offset, bytes);
+            }
+        }
+        let (names, safe_names) = (state.names.clone(), state.safe_names.clone());
+        let unsynced_names = state.unsynced_names.clone();
+        let state = State { files, names, safe_names, unsynced_names, ..State::default() };
+        FaultDisk(Arc::new(Mutex::new(state)))
+    }
+
+    /// The disk as a power cut leaves it at worst: without anything that was not synced.
+    pub fn without_unsynced(&self) -> FaultDisk {
+        let state = self.0.lock();
+        let durable = |file: &FileData| {
+            let safe = file.safe.clone();
+            FileData { now: safe.clone(), safe, ..FileData::default() }
+        };
+        let files = state.files.iter().map(durable).collect();
+        let names = state.safe_names.clone();
+        let state = State { files, safe_names: names.clone(), names, ..State::default() };
+        FaultDisk(Arc::new(Mutex::new(state)))
+    }
+
+    /// The disk as a power cut may leave it.
+    pub fn after_power_cut(&self, rng: &mut Rng) -> FaultDisk {
         let state = self.0.lock();
         let mut names = state.safe_names.clone();
         let keep_names = rng.below(3);
@@ -125,7 +162,7 @@ impl FaultDisk {
         for file in &mut files {
             let mut found = file.safe.clone();
             let mood = rng.below(4);
-            for (offset, bytes) in &file.unsynced {
+            for (offset, bytes) in file.unsynced.iter().chain(&file.in_flight) {
                 let cut = rng.below(bytes.len() as u64 + 1) as usize;
                 for (at, sector) in bytes.chunks(SECTOR).enumerate() {
                     let keep = match mood {
@@ -139,7 +176,7 @@ impl FaultDisk {
                     }
                 }
             }
-            *file = FileData { safe: found.clone(), now: found, unsynced: Vec::new() };
+            *file = FileData { safe: found.clone(), now: found, ..FileData::default() };
         }
         let state = State { files, safe_names: names.clone(), names, ..State::default() };
         FaultDisk(Arc::new(Mutex::new(state)))
@@ -171,6 +208,13 @@ impl FaultDisk {
     pub fn paths(&self, dir: &Path) -> Vec<PathBuf> {
         let state = self.0.lock();
         state.names.keys().filter(|path| path.parent() == Some(dir)).cloned().collect()
+    }
+}
+
+impl FileData {
+    fn write(&mut self, offset: usize, bytes: Vec<u8>) {
+        put(&mut self.now, offset, &bytes);
+        self.unsynced.push((offset, bytes));
     }
 }
 
@@ -271,15 +315,13 @@ impl DiskFile for FaultFile {
             // The power goes while this is being written.
             let mut state = self.disk.0.lock();
             if state.steps == state.faults.stop_at {
-                state.files[self.inode].unsynced.push((offset as usize, bytes.to_vec()));
+                state.files[self.inode].in_flight = Some((offset as usize, bytes.to_vec()));
             }
         })?;
         state.writes += 1;
         let fails = state.writes == state.faults.write;
         let bytes = if fails { &bytes[..bytes.len() / 2] } else { bytes };
-        let file = &mut state.files[self.inode];
-        put(&mut file.now, offset as usize, bytes);
-        file.unsynced.push((offset as usize, bytes.to_vec()));
+        state.files[self.inode].write(offset as usize, bytes.to_vec());
         if fails { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
@@ -288,8 +330,7 @@ impl DiskFile for FaultFile {
         let file = &mut state.files[self.inode];
         let (old, len) = (file.now.len(), len as usize);
         if old < len {
-            file.now.resize(len, 0);
-            file.unsynced.push((old, vec![0; len - old]));
+            file.write(old, vec![0; len - old]);
         }
         Ok(())
     }
@@ -297,12 +338,16 @@ impl DiskFile for FaultFile {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.step()?;
         state.syncs += 1;
-        if state.syncs == state.faults.sync {
-            return Err(io::Error::other("the disk says no"));
-        }
+        let (fails, steps) = (state.syncs == state.faults.sync, state.steps as usize);
         let file = &mut state.files[self.inode];
-        file.safe = file.now.clone();
-        file.unsynced.clear();
-        Ok(())
+        for (offset, bytes) in std::mem::take(&mut file.unsynced) {
+            for (at, sector) in bytes.chunks(SECTOR).enumerate() {
+                // A failing sync writes some of it.
+                if !fails || (at + steps).is_multiple_of(3) {
+                    put(&mut file.safe, offset + at * SECTOR, sector);
+                }
+            }
+        }
+        if fails { Err(io::Error::other("the disk says no")) } else { Ok(()) }
     }
 }

@@ -4,7 +4,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use durable_streams_engine::store::{
     AnyStore, Commit, FileStore, FileStoreOptions, StoreError,
-    file::disk::{Disk, RealDisk},
+    file::{
+        Durability,
+        disk::{Disk, RealDisk},
+    },
 };
 use durable_streams_protocol::{Offset, StreamEvent};
 
@@ -200,6 +203,68 @@ fn after_a_failed_sync_nothing_is_accepted_and_reads_go_on() {
     drop(store);
     let found = text(&rig.open());
     assert!(found == "0" || found == "01", "{found}");
+}
+
+/// Two accidents in a row: what an opening found in the page cache only is durable before anything follows it.
+#[test]
+fn what_a_killed_process_left_unsynced_survives_a_power_cut_after_the_restart() {
+    let mut rig = Rig::new();
+    let unsynced = FileStoreOptions { durability: Durability::Os, ..rig.options() };
+    let store = FileStore::open_on(Arc::new(rig.disk.clone()), unsynced).map(AnyStore::File);
+    let store = store.unwrap();
+    batch(&store, &["a"]).unwrap();
+    batch(&store, &["b"]).unwrap();
+    drop(store);
+    rig.disk = rig.disk.after_kill(&mut Rng(1));
+    let store = rig.open();
+    assert_eq!(text(&store), "ab");
+    batch(&store, &["c"]).unwrap();
+    drop(store);
+    rig.disk = rig.disk.without_unsynced();
+    assert_eq!(text(&rig.open()), "abc");
+}
+
+/// The kernel takes pages for clean whose sync failed: only writing them again makes them durable.
+#[test]
+fn what_a_failed_sync_left_survives_a_power_cut_after_the_restart() {
+    for fails in 1..4 {
+        let mut rig = Rig::new();
+        let store = rig.open();
+        batch(&store, &["0"]).unwrap();
+        batch(&store, &["1"]).unwrap();
+        rig.disk.set_faults(Faults { sync: fails, ..Faults::default() });
+        for text in ["2", "3", "4"] {
+            let _ = batch(&store, &[text]);
+        }
+        drop(store);
+        rig.disk = rig.disk.after_kill(&mut Rng(1));
+        let store = rig.open();
+        let found = text(&store);
+        assert!("01234".starts_with(&found) && found.len() as u64 > fails + 1, "{found}");
+        batch(&store, &["+"]).unwrap();
+        drop(store);
+        rig.disk = rig.disk.without_unsynced();
+        assert_eq!(text(&rig.open()), format!("{found}+"));
+    }
+}
+
+/// A process that is killed during an index commit may leave it in the page cache only.
+#[test]
+fn segments_are_recycled_only_after_this_process_has_committed_to_the_index() {
+    let rig = Rig::new();
+    let store = rig.open();
+    batch(&store, &["a"]).unwrap();
+    checkpoint(&store);
+    drop(store);
+    let store = rig.open();
+    let AnyStore::File(file) = &store else { panic!("a file store") };
+    assert_eq!(rig.segments(&rig.disk).len(), 2);
+    rig.disk.set_faults(Faults { no_index_commits: true, ..Faults::default() });
+    file.checkpoint().unwrap_err();
+    assert_eq!(rig.segments(&rig.disk).len(), 2);
+    rig.disk.set_faults(Faults::default());
+    file.checkpoint().unwrap();
+    assert_eq!(rig.segments(&rig.disk).len(), 1);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! Invariants
 //! - One checkpoint at a time.
-//! - Log segments are recycled only after the index commit that has their events returned.
+//! - Log segments are recycled only after an index commit of this process that has their events returned. What an earlier
+//!   process committed may be in the page cache only, if it was killed during the commit.
 //! - A failed checkpoint loses nothing: its streams are dirty again, the log keeps their events, and the next checkpoint
 //!   folds them in.
 
@@ -46,6 +47,8 @@ pub(super) struct Checkpointer {
     one_at_a_time: Mutex<()>,
     /// The last event that the index has.
     checkpointed: AtomicU64,
+    /// This process has committed to the index.
+    committed: AtomicBool,
     /// What deleted streams retain for forks; `None` until maintenance has counted it for the first time.
     retained: Mutex<Option<RetainedTotals<u64>>>,
     /// The opening replayed events, which the thread folds in first, so that openings do not pile up segments.
@@ -72,6 +75,7 @@ impl Checkpointer {
             core,
             one_at_a_time: Mutex::default(),
             checkpointed: AtomicU64::new(checkpointed),
+            committed: AtomicBool::new(false),
             retained: Mutex::default(),
             replayed,
             failure: Mutex::default(),
@@ -182,7 +186,9 @@ impl Checkpointer {
         let started = Instant::now();
         let sealed = memtable.seal();
         let before_commit = || disk.before_index_commit();
-        if sealed.lsn > self.checkpointed.load(Ordering::Relaxed) {
+        let confirm =
+            !self.committed.load(Ordering::Relaxed) && old_segments.can_recycle(sealed.lsn);
+        if confirm || sealed.lsn > self.checkpointed.load(Ordering::Relaxed) {
             let events_of = |id| memtable.events(id, sealed.lsn);
             match index.checkpoint(&before_commit, sealed.lsn, &sealed.dirty, &events_of) {
                 Ok(folded) => {
@@ -196,6 +202,7 @@ impl Checkpointer {
                     return Err(full_or(error, &**disk, index.path()));
                 }
             }
+            self.committed.store(true, Ordering::Relaxed);
             self.checkpointed.store(sealed.lsn, Ordering::Relaxed);
             add(&counters.checkpoints, 1);
             add(&counters.checkpoint_nanos, started.elapsed().as_nanos() as u64);

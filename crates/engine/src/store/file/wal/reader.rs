@@ -23,6 +23,8 @@ pub(in crate::store::file) struct SegmentEnd {
     pub(in crate::store::file) next: Lsn,
     /// Where its frame would be.
     pub(in crate::store::file) offset: u64,
+    /// A frame that says that every event before it was durable when it was written; the last such.
+    pub(in crate::store::file) synced_before: Option<u64>,
 }
 
 /// Receives each event: its LSN, its stream, and a function that decodes it.
@@ -71,7 +73,7 @@ pub(in crate::store::file) fn read(
     each: &mut OnEvent<'_>,
 ) -> Result<SegmentEnd, StoreError> {
     let mut window = ReadWindow { segment, bytes: Vec::new(), start: 0 };
-    let mut end = SegmentEnd { next: segment.first, offset: segment::HEADER };
+    let mut end = SegmentEnd { next: segment.first, offset: segment::HEADER, synced_before: None };
     while limit.is_none_or(|limit| end.next < limit) {
         let Some(header) = frame::peek(window.at(end.offset, frame::HEADER)?) else { break };
         let len = frame::HEADER + header.len;
@@ -86,7 +88,11 @@ pub(in crate::store::file) fn read(
             })
         };
         each(header.lsn, header.id, &decode)?;
-        end = SegmentEnd { next: end.next + 1, offset: end.offset + len as u64 };
+        if header.synced == header.lsn {
+            end.synced_before = Some(end.offset);
+        }
+        end.next += 1;
+        end.offset += len as u64;
     }
     if limit.is_none_or(|limit| end.next < limit) {
         check_rest(segment, end)?;

@@ -1,6 +1,10 @@
 //! Recovery: reads the events after the last checkpoint from the log's files. See docs/storage.md, "Recovery".
+//!
+//! What recovery reads may be in the page cache only: a killed process leaves written bytes there that were never synced,
+//! and a failed sync leaves bytes there that the kernel takes for written. Before a new segment follows them, and before
+//! any of their events is shown or acknowledged, [`RecoveredLog::make_durable`] writes them again and syncs them.
 
-use std::{collections::VecDeque, path::Path};
+use std::{collections::VecDeque, io, path::Path};
 
 use super::{
     Lsn,
@@ -9,7 +13,10 @@ use super::{
 };
 use crate::store::{
     StoreError,
-    file::{disk::Disk, error::corrupt},
+    file::{
+        disk::Disk,
+        error::{corrupt, io_error},
+    },
 };
 
 /// A sealed segment: no longer written.
@@ -30,6 +37,56 @@ pub(in crate::store::file) struct RecoveredLog {
     pub(in crate::store::file) next: Lsn,
     /// The number of the next segment.
     pub(in crate::store::file) next_segment: u64,
+    /// Replayed frames, oldest first; in each segment those from `from` on may not be durable.
+    pub(in crate::store::file) replayed: Vec<ReplayedFrames>,
+}
+
+/// The frames of one segment that recovery read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store::file) struct ReplayedFrames {
+    number: u64,
+    /// Where the frames begin that are not known to be durable.
+    from: u64,
+    to: u64,
+}
+
+impl RecoveredLog {
+    /// Makes every replayed frame and the names of the files durable: writes again what may be in the page cache only,
+    /// and syncs each segment.
+    pub(in crate::store::file) fn make_durable(
+        &self,
+        disk: &dyn Disk,
+        dir: &Path,
+    ) -> Result<(), StoreError> {
+        // A killed process may have renamed an old segment to the spare file without a sync: writing to the spare
+        // file would then write to the old segment, should a power cut undo the renaming.
+        disk.sync_dir(dir).map_err(io_error("sync", dir))?;
+        for replayed in &self.replayed {
+            let path = dir.join(segment::file_name(replayed.number));
+            replayed.rewrite(disk, &path).map_err(io_error("sync", &path))?;
+        }
+        Ok(())
+    }
+}
+
+impl ReplayedFrames {
+    /// Syncing alone is not enough: after a sync that failed the kernel takes the pages for clean.
+    fn rewrite(&self, disk: &dyn Disk, path: &Path) -> io::Result<()> {
+        const PIECE: u64 = 1 << 20;
+        let file = disk.open(path, false)?;
+        let mut piece = Vec::new();
+        let mut at = self.from;
+        while at < self.to {
+            piece.resize((self.to - at).min(PIECE) as usize, 0);
+            let read = file.read_at(at, &mut piece)?;
+            if read < piece.len() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            file.write_at(at, &piece)?;
+            at += read as u64;
+        }
+        file.sync()
+    }
 }
 
 /// Calls `each` with every event after `checkpoint` in order. Changes nothing on disk.
@@ -51,6 +108,7 @@ pub(in crate::store::file) fn recover(
 
     let mut next = checkpoint + 1;
     let mut empty = None;
+    let mut replayed = Vec::<ReplayedFrames>::new();
     for (at, segment) in segments.iter().enumerate() {
         let limit = segments.get(at + 1).map(|following| following.first);
         if limit.is_some_and(|limit| limit <= checkpoint + 1) {
@@ -68,6 +126,11 @@ pub(in crate::store::file) fn recover(
             return Err(corrupt(&segment.path, end.offset, &found));
         }
         next = next.max(end.next);
+        if end.synced_before.is_some() {
+            replayed.iter_mut().for_each(|earlier| earlier.from = earlier.to);
+        }
+        let from = end.synced_before.unwrap_or(segment::HEADER);
+        replayed.push(ReplayedFrames { number: segment.number, from, to: end.offset });
         if limit.is_none() && end.next == segment.first {
             empty = Some(OldSegment { number: segment.number, first: segment.first });
         }
@@ -75,7 +138,7 @@ pub(in crate::store::file) fn recover(
     let sealed = segments.iter().map(|s| OldSegment { number: s.number, first: s.first });
     let sealed = sealed.filter(|sealed| Some(*sealed) != empty).collect();
     let next_segment = numbers.last().map_or(1, |last| last + 1);
-    Ok(RecoveredLog { sealed, empty, next, next_segment })
+    Ok(RecoveredLog { sealed, empty, next, next_segment, replayed })
 }
 
 fn check_order(dir: &Path, checkpoint: Lsn, segments: &[WalSegment]) -> Result<(), StoreError> {

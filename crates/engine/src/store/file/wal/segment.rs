@@ -91,7 +91,7 @@ impl WalSegment {
         Ok(WalSegment { number, first, path, file, allocated })
     }
 
-    /// Makes the spare file the segment `number`, safely. Everything before must be synced already.
+    /// Makes the spare file the segment `number`, durably. Every event before `first` must be durable already.
     ///
     /// An error is only final when [`DirUnsure`](CreateError::DirUnsure): otherwise nothing happened.
     pub(in crate::store::file) fn create(

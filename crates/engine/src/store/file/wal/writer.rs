@@ -71,14 +71,15 @@ pub(in crate::store::file) struct WalWriter {
 }
 
 impl WalWriter {
-    /// Begins a new segment after the recovered events.
+    /// Begins a new segment after the recovered events, once those are durable.
     pub(in crate::store::file) fn begin(
         disk: Arc<dyn Disk>,
         dir: &Path,
         size: u64,
         recovered: RecoveredLog,
     ) -> Result<Self, StoreError> {
-        let RecoveredLog { sealed, empty, next, next_segment } = recovered;
+        recovered.make_durable(&*disk, dir)?;
+        let RecoveredLog { sealed, empty, next, next_segment, .. } = recovered;
         let active = WalSegment::create(&*disk, dir, next_segment, next, size)
             .map_err(|(CreateError::Nothing(error) | CreateError::DirUnsure(error))| error)?;
         if let Some(empty) = empty {
@@ -191,10 +192,24 @@ impl WalWriter {
     }
 }
 
+impl SegmentFiles {
+    /// The oldest segment, if its events are all up to `checkpoint`.
+    fn recyclable(&self, checkpoint: Lsn) -> Option<OldSegment> {
+        let oldest = self.sealed.front().copied()?;
+        let end = self.sealed.get(1).map_or(self.active_first, |following| following.first);
+        (end <= checkpoint + 1).then_some(oldest)
+    }
+}
+
 impl OldSegments {
     /// Bytes reserved by the log, roughly: every segment counts with the usual size.
     pub(in crate::store::file) fn reserved(&self) -> u64 {
         (self.files.lock().sealed.len() as u64 + 1) * self.size
+    }
+
+    /// Whether there is a segment whose events are all up to `checkpoint`.
+    pub(in crate::store::file) fn can_recycle(&self, checkpoint: Lsn) -> bool {
+        self.files.lock().recyclable(checkpoint).is_some()
     }
 
     /// Recycles the segments whose events are all up to `checkpoint`, which the index must have committed. One of them
@@ -204,11 +219,7 @@ impl OldSegments {
         let spare = self.dir.join(segment::SPARE);
         let mut renamed = Ok(());
         let mut changed = false;
-        while let Some(oldest) = files.sealed.front().copied() {
-            let end = files.sealed.get(1).map_or(files.active_first, |following| following.first);
-            if end > checkpoint + 1 {
-                break;
-            }
+        while let Some(oldest) = files.recyclable(checkpoint) {
             let path = self.dir.join(segment::file_name(oldest.number));
             renamed = self.disk.rename(&path, &spare).map_err(io_error("rename", &path));
             if renamed.is_err() {
