@@ -1,12 +1,4 @@
-//! The Durable Streams protocol as pure code: parse, decide, apply, render.
-//!
-//! Nothing here does I/O, reads a clock, draws random numbers or knows a framework; time and randomness
-//! are arguments. So every rule can be tested by table, fuzzed and simulated, and every store obeys the
-//! same rules, because there is only this one copy of them.
-//!
-//! A request becomes a command ([`Request::parse`]), [`StreamState`] decides it into at most one
-//! [`StreamEvent`], a store commits the event, and [`StreamState::fold`] folds it in, live and in recovery
-//! alike. Section numbers (§) are those of PROTOCOL.md.
+#![doc = include_str!("../README.md")]
 
 mod model;
 pub mod subscription;
@@ -17,7 +9,7 @@ pub use model::{
     event::{Appended, Created, ForkPoint, StreamEvent},
     expiry::{Expiry, Timestamp},
     live_read::{LongPollStep, SseRead, SseStep, SseTiming, Tail, long_poll},
-    producer::{Admission, Producer, ProducerId, ProducerState, StreamSeq},
+    producer::{Producer, ProducerAdmission, ProducerId, ProducerState, StreamSeq},
     stream::{
         AppendOutcome, Closure, CreateOutcome, Decision, ForkSource, StreamCore, StreamId,
         StreamState,
@@ -35,13 +27,13 @@ pub use wire::{
     offset::{Offset, ReadFrom},
     path::{MAX_PATH_BYTES, PathError, StreamPath},
     rejection::Rejection,
-    request::{Append, Create, Fork, LiveMode, Read, Request, RequestHead, UnsendableHeader},
+    request::{Append, Create, Fork, HttpRequestHead, LiveMode, Read, Request, UnsendableHeader},
     response::{
         Body, HeadMeta, Outcome, ProblemDetails, Response, ResponseFacts, SliceMeta, problem_body,
         render, render_problem, render_rejection,
     },
     sse::{
-        Control, Encoding, SseDecoder, SseError, SseEvent, encode_control, encode_data, keep_alive,
-        text_boundary,
+        ControlEvent, SseDecoder, SseEncoding, SseError, SseEvent, encode_control, encode_data,
+        keep_alive, text_boundary,
     },
 };

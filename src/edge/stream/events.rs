@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use durable_streams_engine::{LiveFrame, Permit, Slice, TailWatch, View};
 use durable_streams_protocol::{
-    Encoding, Offset, Outcome, Read, Rejection, Response, SseRead, SseStep, SseTiming, StreamPath,
-    Tail, Timestamp, encode_control, encode_data, keep_alive, render, text_boundary,
+    Offset, Outcome, Read, Rejection, Response, SseEncoding, SseRead, SseStep, SseTiming,
+    StreamPath, Tail, Timestamp, encode_control, encode_data, keep_alive, render, text_boundary,
 };
 use tokio::time::Instant;
 
@@ -150,16 +150,16 @@ impl DurableStreams {
         from: Offset,
         tail: Tail,
     ) -> Result<Chunk, Rejection> {
-        let encoding = Encoding::of(&view.core.content_type);
+        let encoding = SseEncoding::of(&view.core.content_type);
         let mut slice = self.engine.read(&view.core, from, tail.offset, WINDOW).await?;
         let held = match encoding {
-            Encoding::Text => {
+            SseEncoding::Text => {
                 if slice.starts_with(b'\n') && self.ends_with_cr(view, from).await? {
                     slice.skip_first();
                 }
                 hold_back(&mut slice, tail)
             }
-            Encoding::Json | Encoding::Base64 => false,
+            SseEncoding::Json | SseEncoding::Base64 => false,
         };
         let control = sse.sent(slice.end, held, tail, self.engine.now());
         let event = Chunk::new(slice.len() + slice.len() / 2 + 256, |out| {

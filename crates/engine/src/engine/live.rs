@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use durable_streams_protocol::{Control, Offset, StreamId, Tail};
+use durable_streams_protocol::{ControlEvent, Offset, StreamId, Tail};
 use parking_lot::Mutex;
 
 use super::{cell::StreamCell, clock::Clock, relay::Relay};
@@ -96,7 +96,7 @@ pub struct LiveFrame {
     /// The bytes up to the tail are the beginning of a character.
     pub held: bool,
     /// The control event.
-    pub control: Control,
+    pub control: ControlEvent,
     /// Both events, framed as who left it and who takes it agree.
     pub bytes: Bytes,
 }

@@ -42,13 +42,13 @@ pub(crate) fn put_option<T>(
 }
 
 /// Reads from the front of a slice; every read may fail, none panics.
-pub(crate) struct Reader<'a> {
+pub(crate) struct ByteReader<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Reader { rest: bytes }
+        ByteReader { rest: bytes }
     }
 
     /// Bytes not read yet.

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use crate::{
     ContentType, DecodeError, Expiry, Offset, Producer, ProducerId, StreamId, StreamPath,
     StreamSeq, Timestamp,
-    model::codec::{Reader, put_option, put_text, put_u64},
+    model::codec::{ByteReader, put_option, put_text, put_u64},
 };
 
 /// A committed fact about one stream.
@@ -140,10 +140,10 @@ impl StreamEvent {
     /// # Errors
     /// [`DecodeError`] for anything that [`encode_head`](Self::encode_head) and a payload cannot give.
     pub fn decode(record: &Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(record);
+        let mut reader = ByteReader::new(record);
         let kind = reader.u8("event kind")?;
         let at = Timestamp::from_millis(reader.u64("event time")?);
-        let payload = |reader: &Reader<'_>| record.slice(record.len() - reader.remaining()..);
+        let payload = |reader: &ByteReader<'_>| record.slice(record.len() - reader.remaining()..);
         let event = match kind {
             1 => StreamEvent::Created(Box::new(Created::decode_fields(&mut reader, at, payload)?)),
             2 => StreamEvent::Appended(Appended::decode_fields(&mut reader, at, payload)?),
@@ -169,9 +169,9 @@ impl Created {
     }
 
     fn decode_fields(
-        reader: &mut Reader<'_>,
+        reader: &mut ByteReader<'_>,
         at: Timestamp,
-        payload: impl FnOnce(&Reader<'_>) -> Bytes,
+        payload: impl FnOnce(&ByteReader<'_>) -> Bytes,
     ) -> Result<Self, DecodeError> {
         let path = read_path(reader)?;
         let content_type = read_content_type(reader)?;
@@ -199,9 +199,9 @@ impl Appended {
     }
 
     fn decode_fields(
-        reader: &mut Reader<'_>,
+        reader: &mut ByteReader<'_>,
         at: Timestamp,
-        payload: impl FnOnce(&Reader<'_>) -> Bytes,
+        payload: impl FnOnce(&ByteReader<'_>) -> Bytes,
     ) -> Result<Self, DecodeError> {
         let close = read_flags(reader, 1, "appended flags")? == 1;
         let producer = reader.option("producer", read_producer)?;
@@ -212,7 +212,7 @@ impl Appended {
 
 /// Flags of which none but `known` may be set: a bit that this version does not know has a meaning it would miss.
 pub(crate) fn read_flags(
-    reader: &mut Reader<'_>,
+    reader: &mut ByteReader<'_>,
     known: u8,
     what: &'static str,
 ) -> Result<u8, DecodeError> {
@@ -222,7 +222,7 @@ pub(crate) fn read_flags(
 
 /// A position that has a text form.
 pub(crate) fn read_offset(
-    reader: &mut Reader<'_>,
+    reader: &mut ByteReader<'_>,
     what: &'static str,
 ) -> Result<Offset, DecodeError> {
     let offset = Offset::new(reader.u64(what)?);
@@ -239,7 +239,7 @@ pub(crate) fn put_expiry(out: &mut Vec<u8>, expiry: Expiry) {
     put_u64(out, value);
 }
 
-pub(crate) fn read_expiry(reader: &mut Reader<'_>) -> Result<Expiry, DecodeError> {
+pub(crate) fn read_expiry(reader: &mut ByteReader<'_>) -> Result<Expiry, DecodeError> {
     match (reader.u8("expiry kind")?, reader.u64("expiry value")?) {
         (0, 0) => Ok(Expiry::Never),
         (1, seconds) => Ok(Expiry::Ttl(seconds)),
@@ -254,21 +254,21 @@ pub(crate) fn put_producer(out: &mut Vec<u8>, producer: &Producer) {
     put_u64(out, producer.seq);
 }
 
-pub(crate) fn read_producer(reader: &mut Reader<'_>) -> Result<Producer, DecodeError> {
+pub(crate) fn read_producer(reader: &mut ByteReader<'_>) -> Result<Producer, DecodeError> {
     let id =
         ProducerId::new(reader.text("producer id")?).ok_or(DecodeError { what: "producer id" })?;
     Ok(Producer { id, epoch: reader.u64("producer epoch")?, seq: reader.u64("producer seq")? })
 }
 
-pub(crate) fn read_stream_seq(reader: &mut Reader<'_>) -> Result<StreamSeq, DecodeError> {
+pub(crate) fn read_stream_seq(reader: &mut ByteReader<'_>) -> Result<StreamSeq, DecodeError> {
     StreamSeq::new(reader.text("Stream-Seq")?).ok_or(DecodeError { what: "Stream-Seq" })
 }
 
-pub(crate) fn read_path(reader: &mut Reader<'_>) -> Result<StreamPath, DecodeError> {
+pub(crate) fn read_path(reader: &mut ByteReader<'_>) -> Result<StreamPath, DecodeError> {
     StreamPath::system(reader.text("path")?).map_err(|_| DecodeError { what: "path" })
 }
 
-pub(crate) fn read_content_type(reader: &mut Reader<'_>) -> Result<ContentType, DecodeError> {
+pub(crate) fn read_content_type(reader: &mut ByteReader<'_>) -> Result<ContentType, DecodeError> {
     let text = reader.text("content type")?;
     let content_type = ContentType::parse(text).filter(|parsed| parsed.as_str() == text);
     content_type.ok_or(DecodeError { what: "content type" })
@@ -287,7 +287,7 @@ pub(crate) fn put_fork(out: &mut Vec<u8>, fork: &ForkPoint) {
     }
 }
 
-pub(crate) fn read_fork(reader: &mut Reader<'_>) -> Result<ForkPoint, DecodeError> {
+pub(crate) fn read_fork(reader: &mut ByteReader<'_>) -> Result<ForkPoint, DecodeError> {
     let source = StreamId(reader.u64("fork source")?);
     let source_path = read_path(reader)?;
     let position = read_offset(reader, "fork position")?;

@@ -3,7 +3,7 @@
 //! The caller subscribes to the tail first and asks afterwards, so no append can slip between a check and
 //! a wait. Time goes in as `now`; waits come out as values.
 
-use crate::{Control, Cursor, Offset, Timestamp};
+use crate::{ControlEvent, Cursor, Offset, Timestamp};
 
 /// The end of a stream as readers may see it: durable, never only decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub enum SseStep {
     /// Read from here up to the tail, send the data event, then call [`SseRead::sent`].
     Read(Offset),
     /// Send this control event.
-    Control(Control),
+    Control(ControlEvent),
     /// Send a comment so that idle connections stay open.
     KeepAlive,
     /// Wait for the tail to move, until then at most.
@@ -139,7 +139,7 @@ impl SseRead {
 
     /// A data event up to `end` is on its way; the control event that must follow it. `held` says that the
     /// bytes from `end` to the tail are the beginning of a character.
-    pub fn sent(&mut self, end: Offset, held: bool, tail: Tail, now: Timestamp) -> Control {
+    pub fn sent(&mut self, end: Offset, held: bool, tail: Tail, now: Timestamp) -> ControlEvent {
         self.position = end;
         self.held_at = held.then_some(tail.offset);
         let closed = tail.closed && end == tail.offset;
@@ -147,11 +147,11 @@ impl SseRead {
         self.control(tail, closed, now)
     }
 
-    fn control(&mut self, tail: Tail, closed: bool, now: Timestamp) -> Control {
+    fn control(&mut self, tail: Tail, closed: bool, now: Timestamp) -> ControlEvent {
         self.greeted = true;
         self.rearm(now);
         self.cursor = self.cursor.max(Cursor::next(None, now, 0));
-        Control {
+        ControlEvent {
             next_offset: self.position,
             cursor: (!closed).then_some(self.cursor),
             up_to_date: self.position == tail.offset || self.held_at == Some(tail.offset),

@@ -45,7 +45,7 @@ pub struct ProducerState {
 
 /// How a stream receives a producer's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub enum ProducerAdmission {
     /// New: append it.
     Accept,
     /// Seen before; the highest accepted sequence number answers it.
@@ -66,20 +66,28 @@ pub enum Admission {
 
 impl Producer {
     /// Judges this request against what the stream remembers (the table of §5.2.1).
-    pub fn admit(&self, known: Option<ProducerState>) -> Admission {
+    pub fn admit(&self, known: Option<ProducerState>) -> ProducerAdmission {
         let Some(known) = known else {
-            return if self.seq == 0 { Admission::Accept } else { Admission::Gap { expected: 0 } };
+            return if self.seq == 0 {
+                ProducerAdmission::Accept
+            } else {
+                ProducerAdmission::Gap { expected: 0 }
+            };
         };
         if self.epoch < known.epoch {
-            Admission::StaleEpoch { current: known.epoch }
+            ProducerAdmission::StaleEpoch { current: known.epoch }
         } else if self.epoch > known.epoch {
-            if self.seq == 0 { Admission::Accept } else { Admission::EpochMustStartAtZero }
+            if self.seq == 0 {
+                ProducerAdmission::Accept
+            } else {
+                ProducerAdmission::EpochMustStartAtZero
+            }
         } else if self.seq <= known.last_seq {
-            Admission::Duplicate(known)
+            ProducerAdmission::Duplicate(known)
         } else if self.seq == known.last_seq + 1 {
-            Admission::Accept
+            ProducerAdmission::Accept
         } else {
-            Admission::Gap { expected: known.last_seq + 1 }
+            ProducerAdmission::Gap { expected: known.last_seq + 1 }
         }
     }
 
@@ -119,18 +127,18 @@ mod tests {
     fn the_validation_table() {
         let known = Some(ProducerState { epoch: 2, last_seq: 5 });
         for (epoch, seq, expected) in [
-            (2, 6, Admission::Accept),
-            (2, 5, Admission::Duplicate(ProducerState { epoch: 2, last_seq: 5 })),
-            (2, 0, Admission::Duplicate(ProducerState { epoch: 2, last_seq: 5 })),
-            (2, 7, Admission::Gap { expected: 6 }),
-            (1, 6, Admission::StaleEpoch { current: 2 }),
-            (3, 0, Admission::Accept),
-            (3, 1, Admission::EpochMustStartAtZero),
+            (2, 6, ProducerAdmission::Accept),
+            (2, 5, ProducerAdmission::Duplicate(ProducerState { epoch: 2, last_seq: 5 })),
+            (2, 0, ProducerAdmission::Duplicate(ProducerState { epoch: 2, last_seq: 5 })),
+            (2, 7, ProducerAdmission::Gap { expected: 6 }),
+            (1, 6, ProducerAdmission::StaleEpoch { current: 2 }),
+            (3, 0, ProducerAdmission::Accept),
+            (3, 1, ProducerAdmission::EpochMustStartAtZero),
         ] {
             assert_eq!(request(epoch, seq).admit(known), expected, "epoch {epoch} seq {seq}");
         }
-        assert_eq!(request(7, 0).admit(None), Admission::Accept);
-        assert_eq!(request(0, 1).admit(None), Admission::Gap { expected: 0 });
+        assert_eq!(request(7, 0).admit(None), ProducerAdmission::Accept);
+        assert_eq!(request(0, 1).admit(None), ProducerAdmission::Gap { expected: 0 });
     }
 
     #[test]

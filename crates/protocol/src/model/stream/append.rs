@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Decision, StreamState};
 use crate::{
-    Admission, Append, Appended, JsonError, Offset, Producer, ProducerState, Rejection,
+    Append, Appended, JsonError, Offset, Producer, ProducerAdmission, ProducerState, Rejection,
     StreamEvent, Timestamp,
 };
 
@@ -112,13 +112,13 @@ impl StreamState {
     ) -> Result<Option<AppendOutcome>, Rejection> {
         let Some(producer) = producer else { return Ok(None) };
         match producer.admit(self.producers.get(&producer.id).copied()) {
-            Admission::Accept => Ok(None),
-            Admission::Duplicate(known) => Ok(Some(self.duplicate(Some(known)))),
-            Admission::StaleEpoch { current } => {
+            ProducerAdmission::Accept => Ok(None),
+            ProducerAdmission::Duplicate(known) => Ok(Some(self.duplicate(Some(known)))),
+            ProducerAdmission::StaleEpoch { current } => {
                 Err(Rejection::StaleEpoch { current, tail: self.tail })
             }
-            Admission::EpochMustStartAtZero => Err(Rejection::EpochMustStartAtZero),
-            Admission::Gap { expected } => {
+            ProducerAdmission::EpochMustStartAtZero => Err(Rejection::EpochMustStartAtZero),
+            ProducerAdmission::Gap { expected } => {
                 Err(Rejection::SequenceGap { expected, received: producer.seq, tail: self.tail })
             }
         }

@@ -13,7 +13,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::{Closure, StreamCore, StreamId, StreamState};
 use crate::{
     DecodeError, ProducerState, Timestamp,
-    model::codec::{Reader, put_option, put_text, put_u64},
+    model::codec::{ByteReader, put_option, put_text, put_u64},
     model::event::{
         put_expiry, put_fork, put_producer, read_content_type, read_expiry, read_flags, read_fork,
         read_offset, read_path, read_producer, read_stream_seq,
@@ -47,7 +47,7 @@ impl StreamState {
     /// # Errors
     /// [`DecodeError`] for anything that `encode` cannot give.
     pub fn decode(id: StreamId, stored: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(stored);
+        let mut reader = ByteReader::new(stored);
         if reader.u8("snapshot format")? != FORMAT {
             return Err(DecodeError { what: "snapshot format" });
         }
@@ -98,7 +98,7 @@ impl ProducerState {
     /// # Errors
     /// [`DecodeError`] when it is not 16 bytes.
     pub fn decode(stored: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(stored);
+        let mut reader = ByteReader::new(stored);
         let state = ProducerState {
             epoch: reader.u64("producer epoch")?,
             last_seq: reader.u64("producer sequence")?,

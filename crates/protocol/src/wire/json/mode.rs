@@ -21,7 +21,7 @@ pub type JsonError = serde_json::Error;
 /// # Errors
 /// The parser's, with line and column, when the body is not one JSON value.
 pub fn store_messages(body: &[u8]) -> Result<Bytes, JsonError> {
-    let mut stored = Stored(Vec::with_capacity(body.len() + 1));
+    let mut stored = StoredMessages(Vec::with_capacity(body.len() + 1));
     if scan::messages(body, |message| stored.push(message)).is_none() {
         // The scan knows no reasons. Whatever the parser says now stands, even that the body is JSON.
         stored.0.clear();
@@ -35,9 +35,9 @@ pub fn store_messages(body: &[u8]) -> Result<Bytes, JsonError> {
 }
 
 /// Messages, each followed by [`MESSAGE_END`].
-struct Stored(Vec<u8>);
+struct StoredMessages(Vec<u8>);
 
-impl Stored {
+impl StoredMessages {
     fn push(&mut self, message: &[u8]) {
         self.0.extend_from_slice(message);
         self.0.push(MESSAGE_END);

@@ -19,7 +19,7 @@ const BLOCK: usize = 16;
 pub(crate) fn messages<'a>(body: &'a [u8], mut each: impl FnMut(&'a [u8])) -> Option<()> {
     // Bytes beyond ASCII can only stand in strings, and there all that is UTF-8 is allowed.
     simdutf8::basic::from_utf8(body).ok()?;
-    let mut scan = Scan { body, at: 0, open: Nesting::default() };
+    let mut scan = JsonScan { body, at: 0, open: JsonNesting::default() };
     let mut first = scan.token()?;
     if first != b'[' {
         each(scan.message(first)?);
@@ -42,13 +42,13 @@ pub(crate) fn messages<'a>(body: &'a [u8], mut each: impl FnMut(&'a [u8])) -> Op
 /// A place in a body. Each step goes past what it is named after, or finds that it is not there.
 ///
 /// What every value needs is `inline(always)`: left to the compiler, bodies of short values took a quarter longer.
-struct Scan<'a> {
+struct JsonScan<'a> {
     body: &'a [u8],
     at: usize,
-    open: Nesting,
+    open: JsonNesting,
 }
 
-impl<'a> Scan<'a> {
+impl<'a> JsonScan<'a> {
     #[inline]
     fn byte(&mut self) -> Option<u8> {
         let byte = *self.body.get(self.at)?;
@@ -94,7 +94,7 @@ impl<'a> Scan<'a> {
                 b'{' => match self.token()? {
                     b'}' => {}
                     quote => {
-                        self.open.push(Container::Object);
+                        self.open.push(JsonContainer::Object);
                         first = self.member(quote)?;
                         continue;
                     }
@@ -102,7 +102,7 @@ impl<'a> Scan<'a> {
                 b'[' => match self.token()? {
                     b']' => {}
                     inner => {
-                        self.open.push(Container::Array);
+                        self.open.push(JsonContainer::Array);
                         first = inner;
                         continue;
                     }
@@ -115,16 +115,16 @@ impl<'a> Scan<'a> {
             // A value has ended: another follows in its container, or that ends, too.
             while let Some(container) = self.open.last() {
                 match (self.token()?, container) {
-                    (b',', Container::Array) => {
+                    (b',', JsonContainer::Array) => {
                         first = self.token()?;
                         continue 'value;
                     }
-                    (b',', Container::Object) => {
+                    (b',', JsonContainer::Object) => {
                         let quote = self.token()?;
                         first = self.member(quote)?;
                         continue 'value;
                     }
-                    (b']', Container::Array) | (b'}', Container::Object) => self.open.pop(),
+                    (b']', JsonContainer::Array) | (b'}', JsonContainer::Object) => self.open.pop(),
                     _ => return None,
                 }
             }
@@ -239,33 +239,33 @@ impl<'a> Scan<'a> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Container {
+enum JsonContainer {
     Array,
     Object,
 }
 
 /// The open containers, one bit each, the innermost last.
-struct Nesting {
+struct JsonNesting {
     /// At most 63, below a bit that is always set.
     inner: u64,
     /// Full words.
     outer: Vec<u64>,
 }
 
-impl Default for Nesting {
+impl Default for JsonNesting {
     fn default() -> Self {
         Self { inner: 1, outer: Vec::new() }
     }
 }
 
-impl Nesting {
+impl JsonNesting {
     #[inline]
-    fn push(&mut self, container: Container) {
+    fn push(&mut self, container: JsonContainer) {
         if self.inner.leading_zeros() == 0 {
             self.outer.push(self.inner);
             self.inner = 1;
         }
-        self.inner = self.inner << 1 | u64::from(container == Container::Object);
+        self.inner = self.inner << 1 | u64::from(container == JsonContainer::Object);
     }
 
     #[inline]
@@ -277,11 +277,11 @@ impl Nesting {
     }
 
     #[inline]
-    fn last(&self) -> Option<Container> {
+    fn last(&self) -> Option<JsonContainer> {
         match self.inner {
             1 => None,
-            word if word & 1 == 1 => Some(Container::Object),
-            _ => Some(Container::Array),
+            word if word & 1 == 1 => Some(JsonContainer::Object),
+            _ => Some(JsonContainer::Array),
         }
     }
 }

@@ -5,7 +5,7 @@ mod parse;
 mod tests;
 mod to_http;
 
-pub use to_http::{RequestHead, UnsendableHeader};
+pub use to_http::{HttpRequestHead, UnsendableHeader};
 
 use crate::{
     ContentType, ContentTypeError, Cursor, Expiry, IfNoneMatch, Offset, Producer, ReadFrom,

@@ -7,7 +7,7 @@ use crate::{Expiry, Producer, StreamPath, headers};
 
 /// The head of a request, for any HTTP client. Its URL is `target` on the server's origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestHead {
+pub struct HttpRequestHead {
     /// The method.
     pub method: Method,
     /// Path and query, escaped.
@@ -34,8 +34,12 @@ impl Request {
     ///
     /// # Errors
     /// [`UnsendableHeader`] for a producer id, a `Stream-Seq` or an entity tag that no header can carry.
-    pub fn to_http(&self, route: &str, path: &StreamPath) -> Result<RequestHead, UnsendableHeader> {
-        let mut head = RequestHead {
+    pub fn to_http(
+        &self,
+        route: &str,
+        path: &StreamPath,
+    ) -> Result<HttpRequestHead, UnsendableHeader> {
+        let mut head = HttpRequestHead {
             method: self.method(),
             target: format!("{route}/{}", path.to_url()),
             headers: HeaderMap::new(),

@@ -12,8 +12,8 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 pub use problem::{ProblemDetails, problem_body};
 
 use crate::{
-    AppendOutcome, ContentType, CreateOutcome, Cursor, ETag, Encoding, Expiry, LiveMode, Offset,
-    Rejection, StreamId, headers,
+    AppendOutcome, ContentType, CreateOutcome, Cursor, ETag, Expiry, LiveMode, Offset, Rejection,
+    SseEncoding, StreamId, headers,
 };
 
 /// A response without its transport.
@@ -198,7 +198,7 @@ pub fn render(outcome: Outcome<'_>) -> Response {
                 .put(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"))
                 .put(header::CACHE_CONTROL, NO_CACHE)
                 .put(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-            if Encoding::of(content_type) == Encoding::Base64 {
+            if SseEncoding::of(content_type) == SseEncoding::Base64 {
                 let base64 = HeaderValue::from_static("base64");
                 response.put(headers::STREAM_SSE_DATA_ENCODING, base64);
             }

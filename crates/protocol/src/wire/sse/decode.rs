@@ -11,7 +11,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::Control;
+use super::ControlEvent;
 use crate::{Cursor, Offset};
 
 /// An event of a live read.
@@ -20,7 +20,7 @@ pub enum SseEvent {
     /// Bytes of the stream: text with LF line ends, one JSON array, or decoded binary data.
     Data(Bytes),
     /// Where the data before it ends. `up_to_date` is true when the stream is closed.
-    Control(Control),
+    Control(ControlEvent),
 }
 
 /// Why a stream of events cannot be read on. The reader should reconnect at its last control event.
@@ -219,13 +219,13 @@ impl SseDecoder {
     }
 }
 
-fn parse_control(json: &[u8]) -> Result<Control, SseError> {
+fn parse_control(json: &[u8]) -> Result<ControlEvent, SseError> {
     let fields: ControlFields<'_> = serde_json::from_slice(json)
         .map_err(|error| SseError::InvalidControl { reason: error.to_string() })?;
     let next_offset = Offset::parse(&fields.stream_next_offset).ok_or_else(|| {
         SseError::InvalidControl { reason: "streamNextOffset is no offset".to_owned() }
     })?;
-    Ok(Control {
+    Ok(ControlEvent {
         next_offset,
         cursor: fields.stream_cursor.as_deref().and_then(Cursor::parse),
         up_to_date: fields.up_to_date || fields.stream_closed,

@@ -15,7 +15,7 @@ use crate::{ContentType, Cursor, Offset, frame_array};
 
 /// How a stream's bytes travel in data events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Encoding {
+pub enum SseEncoding {
     /// Text, line by line.
     Text,
     /// A JSON array.
@@ -24,22 +24,22 @@ pub enum Encoding {
     Base64,
 }
 
-impl Encoding {
+impl SseEncoding {
     /// The encoding that a content type calls for.
     pub fn of(content_type: &ContentType) -> Self {
         if content_type.is_json() {
-            Encoding::Json
+            SseEncoding::Json
         } else if content_type.is_text() {
-            Encoding::Text
+            SseEncoding::Text
         } else {
-            Encoding::Base64
+            SseEncoding::Base64
         }
     }
 }
 
 /// A control event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Control {
+pub struct ControlEvent {
     /// `streamNextOffset`.
     pub next_offset: Offset,
     /// `streamCursor`; absent once the stream is closed.
@@ -51,15 +51,15 @@ pub struct Control {
 }
 
 /// Appends a data event with the stored bytes of `chunks`.
-pub fn encode_data(out: &mut Vec<u8>, encoding: Encoding, chunks: &[Bytes]) {
+pub fn encode_data(out: &mut Vec<u8>, encoding: SseEncoding, chunks: &[Bytes]) {
     out.extend_from_slice(b"event: data\n");
     match encoding {
-        Encoding::Text => match chunks {
+        SseEncoding::Text => match chunks {
             [one] => put_lines(out, &String::from_utf8_lossy(one)),
             many => put_lines(out, &String::from_utf8_lossy(&many.concat())),
         },
-        Encoding::Json => put_lines(out, &String::from_utf8_lossy(&frame_array(chunks))),
-        Encoding::Base64 => {
+        SseEncoding::Json => put_lines(out, &String::from_utf8_lossy(&frame_array(chunks))),
+        SseEncoding::Base64 => {
             out.extend_from_slice(b"data:");
             let text = match chunks {
                 [one] => STANDARD.encode(one),
@@ -88,7 +88,7 @@ fn put_lines(out: &mut Vec<u8>, text: &str) {
 }
 
 /// Appends a control event.
-pub fn encode_control(out: &mut Vec<u8>, control: &Control) {
+pub fn encode_control(out: &mut Vec<u8>, control: &ControlEvent) {
     let offset = control.next_offset.text();
     out.extend_from_slice(b"event: control\ndata:{\"streamNextOffset\":\"");
     out.extend_from_slice(&offset);
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn data(encoding: Encoding, chunks: &[&'static str]) -> String {
+    fn data(encoding: SseEncoding, chunks: &[&'static str]) -> String {
         let chunks: Vec<Bytes> = chunks.iter().map(|c| Bytes::from_static(c.as_bytes())).collect();
         let mut out = Vec::new();
         encode_data(&mut out, encoding, &chunks);
@@ -141,29 +141,33 @@ mod tests {
 
     #[test]
     fn text_lines() {
-        assert_eq!(data(Encoding::Text, &["hello"]), "event: data\ndata:hello\n\n");
+        assert_eq!(data(SseEncoding::Text, &["hello"]), "event: data\ndata:hello\n\n");
         assert_eq!(
-            data(Encoding::Text, &["a\nb\r\nc\rd"]),
+            data(SseEncoding::Text, &["a\nb\r\nc\rd"]),
             "event: data\ndata:a\ndata:b\ndata:c\ndata:d\n\n"
         );
-        assert_eq!(data(Encoding::Text, &[" x\n"]), "event: data\ndata:  x\ndata:\n\n");
-        assert_eq!(data(Encoding::Text, &["a", "b"]), "event: data\ndata:ab\n\n");
+        assert_eq!(data(SseEncoding::Text, &[" x\n"]), "event: data\ndata:  x\ndata:\n\n");
+        assert_eq!(data(SseEncoding::Text, &["a", "b"]), "event: data\ndata:ab\n\n");
     }
 
     #[test]
     fn json_and_base64() {
         assert_eq!(
-            data(Encoding::Json, &["1\u{1e}", "{\n}\u{1e}"]),
+            data(SseEncoding::Json, &["1\u{1e}", "{\n}\u{1e}"]),
             "event: data\ndata:[1,{\ndata:}]\n\n"
         );
-        assert_eq!(data(Encoding::Base64, &["a", "bc"]), "event: data\ndata:YWJj\n\n");
+        assert_eq!(data(SseEncoding::Base64, &["a", "bc"]), "event: data\ndata:YWJj\n\n");
     }
 
     #[test]
     fn control_events() {
         let mut out = Vec::new();
-        let control =
-            Control { next_offset: Offset::new(7), cursor: None, up_to_date: true, closed: true };
+        let control = ControlEvent {
+            next_offset: Offset::new(7),
+            cursor: None,
+            up_to_date: true,
+            closed: true,
+        };
         encode_control(&mut out, &control);
         assert_eq!(
             String::from_utf8(out).unwrap(),
@@ -185,7 +189,7 @@ mod tests {
         #[test]
         fn no_payload_breaks_framing(text in "\\PC*[\r\n:a]*\\PC*") {
             let mut out = Vec::new();
-            encode_data(&mut out, Encoding::Text, &[Bytes::from(text.clone())]);
+            encode_data(&mut out, SseEncoding::Text, &[Bytes::from(text.clone())]);
             let event = String::from_utf8(out).unwrap();
             let body = event.strip_prefix("event: data\n").unwrap().strip_suffix("\n\n").unwrap();
             let lines: Vec<&str> = body

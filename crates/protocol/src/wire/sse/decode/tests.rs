@@ -3,7 +3,7 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::{Encoding, encode_control, encode_data, frame_array, keep_alive, store_messages};
+use crate::{SseEncoding, encode_control, encode_data, frame_array, keep_alive, store_messages};
 
 const LIMIT: usize = 1 << 20;
 
@@ -98,17 +98,21 @@ fn a_control_event_is_its_json() {
         })
     };
     let at = r#""streamNextOffset":"0000000000000000_0000000000000007""#;
-    let plain =
-        Control { next_offset: Offset::new(7), cursor: None, up_to_date: false, closed: false };
+    let plain = ControlEvent {
+        next_offset: Offset::new(7),
+        cursor: None,
+        up_to_date: false,
+        closed: false,
+    };
     assert_eq!(control(&format!("{{{at}}}")).unwrap(), plain);
     let cursor = Cursor::parse("5");
     assert_eq!(
         control(&format!(r#"{{{at},"streamCursor":"5","other":[1],"upToDate":true}}"#)).unwrap(),
-        Control { cursor, up_to_date: true, ..plain }
+        ControlEvent { cursor, up_to_date: true, ..plain }
     );
     assert_eq!(
         control(&format!(r#"{{{at},"streamClosed":true}}"#)).unwrap(),
-        Control { up_to_date: true, closed: true, ..plain },
+        ControlEvent { up_to_date: true, closed: true, ..plain },
         "the end of a closed stream is its tail"
     );
     for bad in ["", "{}", "[]", r#"{"streamNextOffset":"7"}"#, r#"{"streamNextOffset":7}"#, "{"] {
@@ -168,11 +172,11 @@ fn the_body_may_end_between_events_only() {
     assert!(!after("data:x\n"), "data without a name");
 }
 
-fn a_control() -> impl Strategy<Value = Control> {
+fn a_control() -> impl Strategy<Value = ControlEvent> {
     let cursor =
         proptest::option::of((0..1u64 << 52).prop_map(|n| Cursor::parse(&n.to_string()).unwrap()));
     (0..=Offset::MAX.position(), cursor, any::<bool>(), any::<bool>()).prop_map(
-        |(offset, cursor, up_to_date, closed)| Control {
+        |(offset, cursor, up_to_date, closed)| ControlEvent {
             next_offset: Offset::new(offset),
             cursor,
             up_to_date: up_to_date || closed,
@@ -182,11 +186,11 @@ fn a_control() -> impl Strategy<Value = Control> {
 }
 
 /// What a reader of an encoded event gets.
-fn received(encoding: Encoding, stored: &Bytes) -> Bytes {
+fn received(encoding: SseEncoding, stored: &Bytes) -> Bytes {
     match encoding {
-        Encoding::Base64 => stored.clone(),
-        Encoding::Json => frame_array(std::slice::from_ref(stored)),
-        Encoding::Text => {
+        SseEncoding::Base64 => stored.clone(),
+        SseEncoding::Json => frame_array(std::slice::from_ref(stored)),
+        SseEncoding::Text => {
             let text = String::from_utf8_lossy(stored);
             text.replace("\r\n", "\n").replace('\r', "\n").into()
         }
@@ -197,15 +201,15 @@ proptest! {
     #[test]
     fn what_is_encoded_decodes_in_any_pieces(
         events in vec((vec(any::<u8>(), 0..60), "[ \r\n:a-c\u{feff}é]{0,12}", any::<u32>(), a_control()), 0..5),
-        encoding in prop_oneof![Just(Encoding::Text), Just(Encoding::Json), Just(Encoding::Base64)],
+        encoding in prop_oneof![Just(SseEncoding::Text), Just(SseEncoding::Json), Just(SseEncoding::Base64)],
         piece in 1..50usize,
     ) {
         let (mut body, mut expected) = (Vec::new(), Vec::new());
         for (bytes, text, number, control) in events {
             let stored = match encoding {
-                Encoding::Base64 => Bytes::from(bytes),
-                Encoding::Text => Bytes::from(text),
-                Encoding::Json => store_messages(format!("[\n {number},\r\n{{ \"a\" :\n1}}]").as_bytes()).unwrap(),
+                SseEncoding::Base64 => Bytes::from(bytes),
+                SseEncoding::Text => Bytes::from(text),
+                SseEncoding::Json => store_messages(format!("[\n {number},\r\n{{ \"a\" :\n1}}]").as_bytes()).unwrap(),
             };
             encode_data(&mut body, encoding, std::slice::from_ref(&stored));
             encode_control(&mut body, &control);
@@ -213,7 +217,7 @@ proptest! {
             expected.push(SseEvent::Data(received(encoding, &stored)));
             expected.push(SseEvent::Control(control));
         }
-        let mut decoder = SseDecoder::new(encoding == Encoding::Base64, LIMIT);
+        let mut decoder = SseDecoder::new(encoding == SseEncoding::Base64, LIMIT);
         let decoded = decode(&mut decoder, &body, piece).unwrap();
         prop_assert!(decoder.is_between_events());
         let last = expected.last().map(|event| match event {
