@@ -1,9 +1,8 @@
 //! `POST` (PROTOCOL §5.2): bytes in order, whole or not at all; `Stream-Seq`.
 
-use crate::support::Client;
 use crate::world::{Kind, ROUTE, World, offset, position, request};
 
-for_each_store![
+for_each_kind![
     bytes_come_back_in_order,
     the_type_must_match_but_not_its_parameters,
     an_empty_append_is_refused,
@@ -12,8 +11,11 @@ for_each_store![
     stream_seq_must_increase_byte_by_byte,
     stream_seq_is_not_moved_by_what_fails,
     chunked_bodies_are_appended,
+    #[only(http1, proxied, embedded; "HTTP/2 has no use for it")]
     a_body_waits_for_100_continue,
+    #[only(http1, proxied, embedded; "HTTP/2 has no use for it")]
     expected_bodies_that_are_not_wanted_are_not_asked_for,
+    #[only(http1, proxied, http2; "Pingora drops a request sent ahead unless the host lets it in")]
     requests_on_one_connection_are_answered_in_order,
     concurrent_appends_all_arrive_once,
     every_byte_value_survives,
@@ -197,9 +199,9 @@ async fn concurrent_appends_all_arrive_once(kind: Kind) {
     world.stream("/a", "application/json", "").await;
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..8 {
-        let addr = world.server.addr;
+        let door = world.server.door();
         writers.spawn(async move {
-            let mut client = Client::connect(addr).await;
+            let mut client = door.connect().await;
             for turn in 0..25 {
                 let body = format!("[{writer},{turn}]");
                 let body = format!("[{body}]");

@@ -8,7 +8,7 @@ use durable_streams_server::edge::StreamOptions;
 
 use crate::world::{Kind, World, offset};
 
-for_each_store![
+for_each_kind![
     requests_get_the_statuses_that_clients_know,
     answers_carry_the_headers_that_clients_read,
     deliberate_differences_are_written_down,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::world::{Kind, World, offset, position};
 
-for_each_store![
+for_each_kind![
     from_the_start_from_an_offset_and_from_now,
     offsets_that_cannot_have_been_handed_out_are_refused,
     sentinels_and_queries,

@@ -2,7 +2,7 @@
 
 use crate::world::{Kind, World, offset};
 
-for_each_store![
+for_each_kind![
     closing_is_idempotent,
     only_true_closes_in_any_case,
     append_and_close_is_one_step,

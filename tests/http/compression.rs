@@ -5,7 +5,7 @@ use std::io::Read as _;
 use crate::support::Reply;
 use crate::world::{Kind, World, offset};
 
-for_each_store![
+for_each_kind![
     each_coding_decodes_to_the_same_bytes,
     the_client_decides,
     small_answers_and_other_types_are_left_alone,

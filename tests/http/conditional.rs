@@ -3,7 +3,7 @@
 use crate::support::Reply;
 use crate::world::{Kind, World, offset};
 
-for_each_store![
+for_each_kind![
     the_same_bytes_have_the_same_tag,
     tags_differ_where_answers_differ,
     what_is_held_is_not_sent_again,

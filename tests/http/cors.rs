@@ -5,9 +5,10 @@ use durable_streams_server::edge::Cors;
 use crate::support::Reply;
 use crate::world::{Kind, World, offset};
 
-for_each_store![
+for_each_kind![
     a_preflight_allows_what_clients_send,
     answers_expose_what_clients_read,
+    #[only(http1, proxied, http2; "some limits are of the edge")]
     errors_can_be_read_by_pages_too,
     only_listed_origins,
     security_headers_are_on_every_answer,

@@ -3,7 +3,7 @@
 use crate::support::Reply;
 use crate::world::{Kind, ROUTE, World, offset};
 
-for_each_store![
+for_each_kind![
     a_new_stream_is_described,
     the_same_configuration_is_confirmed,
     another_configuration_is_a_conflict_that_names_the_field,

@@ -3,7 +3,14 @@
 use crate::support::{Client, eventually};
 use crate::world::{Kind, Sse, World, offset, request};
 
-for_each_store![a_thousand_long_polls, a_thousand_event_readers, a_crowd_that_leaves_at_once];
+for_each_kind![
+    #[only(http1, proxied, embedded; "the gateway would need four thousand sockets")]
+    a_thousand_long_polls,
+    #[only(http1, proxied, embedded; "the gateway would need four thousand sockets")]
+    a_thousand_event_readers,
+    #[only(http1, proxied, embedded; "the gateway would need four thousand sockets")]
+    a_crowd_that_leaves_at_once,
+];
 
 const CROWD: usize = 1_000;
 

@@ -2,7 +2,7 @@
 
 use crate::world::{Kind, World};
 
-for_each_store![
+for_each_kind![
     a_deleted_stream_is_gone,
     a_deleted_stream_can_be_created_anew,
     nothing_of_the_old_stream_comes_back,

@@ -2,7 +2,7 @@
 
 use crate::world::{Kind, ROUTE, World, offset, request};
 
-for_each_store![
+for_each_kind![
     precedence_on_append,
     every_refusal_is_a_problem,
     unknown_methods,

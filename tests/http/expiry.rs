@@ -2,7 +2,7 @@
 
 use crate::world::{Kind, World, offset};
 
-for_each_store![
+for_each_kind![
     reads_and_writes_push_a_ttl_back,
     head_does_not,
     a_live_reader_keeps_a_stream,

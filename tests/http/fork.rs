@@ -2,7 +2,7 @@
 
 use crate::world::{Kind, World, offset, position};
 
-for_each_store![
+for_each_kind![
     a_fork_has_the_bytes_and_goes_its_own_way,
     offsets_are_shared_up_to_the_fork,
     sub_offsets_count_bytes_or_messages,

@@ -2,7 +2,7 @@
 
 use crate::world::{Kind, ROUTE, World, offset, request};
 
-for_each_store![metadata_is_told, heads_never_have_a_body, a_head_does_not_disturb_readers];
+for_each_kind![metadata_is_told, heads_never_have_a_body, a_head_does_not_disturb_readers];
 
 async fn metadata_is_told(kind: Kind) {
     let world = World::new(kind);
@@ -30,16 +30,21 @@ async fn heads_never_have_a_body(kind: Kind) {
     let world = World::new(kind);
     world.stream("/a", "text/plain", "abc").await;
     let mut client = world.server.connect().await;
-    let mut requests = Vec::new();
-    for path in ["/a", "/none", "/a?offset=now", "", "/", "/%ff", "/../x"] {
-        requests.extend(request("HEAD", path, "", b""));
+    for (path, status) in [
+        ("/a", 200),
+        ("/none", 404),
+        ("/a?offset=now", 200),
+        ("", 400),
+        ("/", 400),
+        ("/%ff", 400),
+        ("/../x", 400),
+    ] {
+        client.send(request("HEAD", path, "", b"")).await;
+        assert_eq!(client.head().await.status, status, "{path}");
     }
-    requests.extend(format!("HEAD /elsewhere{ROUTE} HTTP/1.1\r\nhost: t\r\n\r\n").into_bytes());
-    requests.extend(request("GET", "/a", "", b""));
-    client.send(requests).await;
-    for status in [200, 404, 200, 400, 400, 400, 400, 404] {
-        assert_eq!(client.head().await.status, status);
-    }
+    client.send(format!("HEAD /elsewhere{ROUTE} HTTP/1.1\r\nhost: t\r\n\r\n")).await;
+    assert_eq!(client.head().await.status, 404);
+    client.send(request("GET", "/a", "", b"")).await;
     let read = client.reply().await;
     assert_eq!(read.text(), "abc", "had any of them had a body, it would stand here: {read:?}");
 }

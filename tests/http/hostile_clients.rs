@@ -5,21 +5,34 @@ use tokio::io::AsyncWriteExt;
 use crate::support::eventually;
 use crate::world::{Kind, ROUTE, SHORT, World, request, soon};
 
-for_each_store![
+for_each_kind![
+    #[only(http1, proxied, http2; "a limit of the edge")]
     a_stalled_body_is_408_and_stores_nothing,
     a_body_cut_short_stores_nothing,
+    #[only(http1, proxied, embedded; "a matter of HTTP/1.1 framing")]
     broken_chunks_store_nothing,
     a_client_that_left_mid_body_frees_its_share,
+    #[only(http1, proxied, http2; "a limit of the edge")]
     a_stalled_event_reader_is_dropped,
+    #[only(http1, proxied, http2; "a limit of the edge")]
     a_stalled_catch_up_reader_is_dropped,
+    #[only(http1, proxied; "sends ahead and closes its half, which HTTP/2 has not")]
     half_closed_clients_get_their_answers,
+    #[only(http1, proxied, embedded; "a matter of HTTP/1.1 framing")]
     a_get_with_a_body_smuggles_nothing,
+    #[only(http1, proxied, embedded; "a matter of HTTP/1.1 framing")]
     ambiguous_framing_smuggles_nothing,
+    #[only(http1, proxied; "the edge judges it, not the streams")]
     nonsense_is_answered_or_closed,
+    #[only(http1, proxied; "the edge judges it, not the streams")]
     what_is_almost_http_is_refused_with_a_reason,
+    #[only(http1, proxied, embedded; "a matter of HTTP/1.1 framing")]
     what_follows_a_broken_chunk_is_no_request,
+    #[only(http1, proxied, http2; "Pingora drops a request sent ahead unless the host lets it in")]
     an_event_reader_that_talks_is_not_disturbed,
+    #[only(http1; "it speaks HTTP/2 itself")]
     http2_by_prior_knowledge,
+    #[only(http1; "it speaks HTTP/2 itself")]
     http2_readers_that_leave_free_their_places,
 ];
 
@@ -36,7 +49,10 @@ async fn text(kind: Kind) -> World {
 }
 
 async fn a_stalled_body_is_408_and_stores_nothing(kind: Kind) {
-    let world = World::with(kind, |setup| setup.edge.limits.body_timeout = SHORT);
+    let world = World::with(kind, |setup| {
+        setup.edge.limits.body_timeout = SHORT;
+        setup.edge.streams.body_timeout = SHORT;
+    });
     world.stream("/a", "text/plain", "").await;
     for start in [
         format!("{}abc", post("content-length: 6")),

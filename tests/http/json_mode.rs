@@ -2,7 +2,7 @@
 
 use crate::world::{Kind, World, offset, position};
 
-for_each_store![
+for_each_kind![
     one_level_is_flattened,
     messages_come_back_byte_for_byte,
     what_is_not_json_is_refused_as_a_whole,

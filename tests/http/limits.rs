@@ -5,16 +5,19 @@ use std::time::Duration;
 use crate::support::eventually;
 use crate::world::{Kind, ROUTE, World, offset, request, soon};
 
-for_each_store![
+for_each_kind![
     a_body_over_the_limit_is_413,
     a_chunked_body_over_the_limit_is_413,
+    #[only(http1, proxied, http2; "a limit of the edge")]
     a_long_uri_is_414,
     a_long_path_is_414,
+    #[only(http1, proxied, http2; "a limit of the edge")]
     too_many_or_too_large_headers_are_431,
     one_reader_too_many_is_429,
     too_many_bytes_in_flight_are_429,
     one_stream_too_many_is_507,
     one_byte_too_many_is_507,
+    #[only(http1; "a limit of the edge on connections")]
     a_refusal_with_a_wait_says_how_long,
 ];
 

@@ -1,12 +1,12 @@
-//! The protocol over a real port: one file per behaviour, each test on every store.
+//! The protocol over a real port: one file per behaviour, each test on every store and over every transport.
 
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed helper fails its test")]
 
 #[path = "../support/mod.rs"]
-#[macro_use]
 mod support;
 
+#[macro_use]
 mod world;
 
 mod append;

@@ -2,10 +2,11 @@
 
 use crate::world::{Kind, ROUTE, World};
 
-for_each_store![
+for_each_kind![
     any_text_is_a_name,
     spellings_of_one_name_are_one_stream,
     look_alikes_are_different_streams,
+    #[only(http1, proxied, http2; "which spellings are ambiguous is for the host to say")]
     what_could_be_another_place_is_refused,
     other_forms_of_request_targets,
     the_route_can_be_elsewhere,

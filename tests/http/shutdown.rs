@@ -7,7 +7,12 @@ use durable_streams_server::server::Stopped;
 use crate::support::eventually;
 use crate::world::{Kind, ROUTE, World, offset, soon};
 
-for_each_store![live_readers_are_told_at_once, an_append_under_way_is_answered];
+for_each_kind![
+    #[only(http1, proxied, http2; "the host stops an embedded server")]
+    live_readers_are_told_at_once,
+    #[only(http1, proxied; "looks at the listener and at the connection")]
+    an_append_under_way_is_answered,
+];
 
 /// What a stop may take on a busy machine when there is nothing to wait for; the bound that is promised
 /// is a second, a stop that waits for what it should not takes ten.

@@ -7,7 +7,7 @@ use base64::Engine as _;
 
 use crate::world::{Kind, ROUTE, SHORT, Sse, World, offset, request, soon};
 
-for_each_store![
+for_each_kind![
     the_head_says_what_follows,
     history_then_news_each_with_its_control,
     an_empty_stream_is_greeted,
@@ -26,9 +26,12 @@ for_each_store![
     a_fork_is_not_woken_by_its_source,
     refusals_are_ordinary_answers,
     cursors_echo_and_advance,
+    #[only(http1, proxied, embedded; "versions of HTTP/1")]
     http_1_0_gets_events_without_chunks,
     the_connection_serves_on_after_the_events,
+    #[only(http1, proxied, http2; "Pingora drops a request sent ahead unless the host lets it in")]
     a_request_sent_ahead_is_answered_after_the_events,
+    #[only(http1, proxied, embedded; "versions of HTTP/1")]
     a_connection_to_be_closed_is_closed_after_the_events,
 ];
 

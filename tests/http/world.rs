@@ -1,4 +1,4 @@
-//! A server with streams on one kind of store, requests in one line each, and a reader of events.
+//! A server with streams on one kind of store and one transport, requests in one line each, and a reader of events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +7,40 @@ use durable_streams_engine::store::{AnyStore, StoreStats};
 use durable_streams_engine::{Clock, Engine, Limits, ManualClock};
 use durable_streams_protocol::Timestamp;
 use durable_streams_server::edge::EdgeOptions;
-use durable_streams_server::server::ServerOptions;
 
-use crate::support::{Client, PATIENCE, Reply, StoreKind, TestServer, eventually};
+use crate::support::{Client, PATIENCE, Reply, StoreKind, TestServer, Transport, eventually};
 
-pub use crate::support::StoreKind as Kind;
+/// What a test runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    pub store: StoreKind,
+    pub transport: Transport,
+}
+
+/// Makes a test of each named `async fn(Kind)`, once for every transport and store: `name::http2::file` and so on.
+///
+/// `#[only(http1, http2; "why")]` before a name leaves the other transports out.
+macro_rules! for_each_kind {
+    ($($(#[only($($over:ident),+; $why:literal)])? $name:ident),+ $(,)?) => {
+        $( mod $name { for_each_kind!(@ $name: $($($over)+)?); } )+
+    };
+    (@ $name:ident:) => { for_each_kind!(@ $name: http1 proxied http2 embedded); };
+    (@ $name:ident: $($over:ident)+) => { $( mod $over {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn memory() {
+            let transport = crate::support::transports::over::$over;
+            let store = crate::support::StoreKind::Memory;
+            super::super::$name(crate::world::Kind { store, transport }).await;
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn file() {
+            let transport = crate::support::transports::over::$over;
+            let store = crate::support::StoreKind::File;
+            super::super::$name(crate::world::Kind { store, transport }).await;
+        }
+    } )+ };
+}
 
 /// Where the streams live.
 pub const ROUTE: &str = "/v1/stream";
@@ -32,23 +61,22 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(kind: StoreKind) -> Self {
+    pub fn new(kind: Kind) -> Self {
         Self::with(kind, |_| {})
     }
 
     /// With a say in limits, HTTP options and the clock.
-    pub fn with(kind: StoreKind, change: impl FnOnce(&mut Setup)) -> Self {
+    pub fn with(kind: Kind, change: impl FnOnce(&mut Setup)) -> Self {
         let mut setup = Setup::default();
         change(&mut setup);
-        let opened = kind.open();
-        let (store, keep) = opened.into_parts();
-        let engine = Arc::new(Engine::new(store, setup.clock, setup.limits));
-        let options = ServerOptions { edge: setup.edge, ..ServerOptions::default() };
-        World { server: TestServer::serve(options, engine.clone()), engine, _store: keep }
+        let (store, keep) = kind.store.open().into_parts();
+        let engine = Engine::new(store, setup.clock, setup.limits);
+        let (server, engine) = TestServer::over(kind.transport, setup.edge, engine);
+        World { server, engine, _store: keep }
     }
 
     /// On a clock that stands still until it is moved.
-    pub fn with_clock(kind: StoreKind) -> (Self, ManualClock) {
+    pub fn with_clock(kind: Kind) -> (Self, ManualClock) {
         // 2026-01-01T00:00:00Z.
         let clock = ManualClock::at(Timestamp::from_millis(1_767_225_600_000));
         let world = Self::with(kind, |setup| setup.clock = Clock::Manual(clock.clone()));

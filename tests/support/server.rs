@@ -6,16 +6,26 @@ use std::time::{Duration, Instant};
 
 use durable_streams_engine::Engine;
 use durable_streams_server::server::{ListenOptions, Server, ServerOptions, StopHandle, Stopped};
+use tokio::sync::watch;
 
 use super::client::{Client, PATIENCE, Reply};
+use super::transports::{FIRST, Transport};
 
 /// A server in this process. Stopped at once when dropped.
 pub struct TestServer {
+    /// Where clients connect: over HTTP/2 to a gateway.
     pub addr: SocketAddr,
     /// The admin listener, when the options ask for one.
     pub admin: Option<SocketAddr>,
-    handle: StopHandle,
-    thread: Option<std::thread::JoinHandle<Stopped>>,
+    /// What connections are made to use.
+    pub transport: Transport,
+    running: Running,
+}
+
+enum Running {
+    Server(StopHandle, Option<std::thread::JoinHandle<Stopped>>),
+    /// Another application's, in the test's runtime.
+    Embedded(watch::Sender<bool>),
 }
 
 impl TestServer {
@@ -26,17 +36,28 @@ impl TestServer {
         let (addr, handle) = (server.addresses()[0], server.stop_handle());
         let admin = server.admin_address();
         let thread = std::thread::spawn(move || server.run_without_signals());
-        TestServer { addr, admin, handle, thread: Some(thread) }
+        let running = Running::Server(handle, Some(thread));
+        TestServer { addr, admin, transport: Transport::Http1, running }
+    }
+
+    /// A server that another application runs at `addr`, until `stop` says `true`.
+    pub fn embedded(addr: SocketAddr, stop: watch::Sender<bool>) -> Self {
+        let running = Running::Embedded(stop);
+        TestServer { addr, admin: None, transport: Transport::Embedded, running }
     }
 
     /// Begins a stop; a second call makes it immediate.
     pub fn stop(&self) {
-        self.handle.stop();
+        match &self.running {
+            Running::Server(handle, _) => handle.stop(),
+            Running::Embedded(stop) => drop(stop.send_replace(true)),
+        }
     }
 
-    /// Waits for the end, and says how it came and how long it took.
+    /// Waits for the end, and says how it came and how long it took. Panics for an embedded server.
     pub async fn ended(mut self) -> (Stopped, Duration) {
-        let thread = self.thread.take().unwrap();
+        let Running::Server(_, thread) = &mut self.running else { panic!("it ends with its host") };
+        let thread = thread.take().unwrap();
         let started = Instant::now();
         let end = tokio::task::spawn_blocking(move || thread.join().unwrap());
         let stopped = tokio::time::timeout(PATIENCE, end).await.expect("the stop hangs").unwrap();
@@ -44,7 +65,12 @@ impl TestServer {
     }
 
     pub async fn connect(&self) -> Client {
-        Client::connect(self.addr).await
+        self.door().connect().await
+    }
+
+    /// What tasks of a test connect with.
+    pub fn door(&self) -> Door {
+        Door { addr: self.addr, transport: self.transport }
     }
 
     /// One request on a connection of its own.
@@ -60,11 +86,31 @@ impl TestServer {
     }
 }
 
+/// Where a server is, and how connections to it begin.
+#[derive(Clone, Copy)]
+pub struct Door {
+    addr: SocketAddr,
+    transport: Transport,
+}
+
+impl Door {
+    pub async fn connect(self) -> Client {
+        let mut client = Client::connect(self.addr).await;
+        if self.transport == Transport::Proxied {
+            client.send(format!("GET {FIRST} HTTP/1.1\r\nhost: test.example\r\n\r\n")).await;
+            assert_eq!(client.reply().await.text(), "ok", "the upstream answers");
+        }
+        client
+    }
+}
+
 impl Drop for TestServer {
     fn drop(&mut self) {
-        self.handle.stop();
-        self.handle.stop();
-        if let Some(thread) = self.thread.take() {
+        self.stop();
+        self.stop();
+        if let Running::Server(_, thread) = &mut self.running
+            && let Some(thread) = thread.take()
+        {
             let _ = thread.join();
         }
     }

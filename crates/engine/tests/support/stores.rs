@@ -25,7 +25,7 @@ impl Opened {
 }
 
 impl StoreKind {
-    /// For tests that loop instead of using [`for_each_store`].
+    /// For tests that loop over them.
     pub const ALL: &[StoreKind] = &[StoreKind::Memory, StoreKind::File];
 
     /// A new, empty store.
@@ -52,23 +52,3 @@ impl StoreKind {
         }
     }
 }
-
-/// Makes a test of each named `async fn(StoreKind)`, once for every store: `name::memory` and so on.
-#[allow(unused_macros, reason = "not every test binary tests streams")]
-macro_rules! for_each_store {
-    ($($name:ident),+ $(,)?) => { $(
-        mod $name {
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn memory() {
-                super::$name(crate::support::StoreKind::Memory).await;
-            }
-
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn file() {
-                super::$name(crate::support::StoreKind::File).await;
-            }
-        }
-    )+ };
-}
-#[allow(unused_imports, reason = "not every test binary tests streams")]
-pub(crate) use for_each_store;
