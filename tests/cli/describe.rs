@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use crate::skips::skipped;
 use crate::support::{binary, finish};
 
 #[test]
@@ -23,7 +24,7 @@ fn every_shell_gets_a_script_that_knows_the_commands() {
 fn bash_understands_its_script() {
     let script = finish(binary().args(["completions", "bash"])).stdout;
     let Ok(mut bash) = Command::new("bash").args(["-n"]).stdin(Stdio::piped()).spawn() else {
-        return; // no bash here
+        return skipped("no bash").unwrap_or_default();
     };
     bash.stdin.take().expect("piped").write_all(script.as_bytes()).expect("it reads");
     assert!(bash.wait().expect("it ends").success());

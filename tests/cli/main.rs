@@ -13,6 +13,8 @@ mod examples;
 mod healthcheck;
 mod help;
 mod hostile;
+#[cfg(unix)]
+mod keys;
 mod operate;
 mod support;
 mod under_load;
@@ -27,3 +29,5 @@ mod mount;
 #[path = "../crash/server.rs"]
 #[allow(dead_code, clippy::unwrap_used, reason = "this binary uses a part of it")]
 mod server;
+#[path = "../support/skips.rs"]
+mod skips;

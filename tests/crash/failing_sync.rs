@@ -16,6 +16,7 @@ use crate::{
     disk_full::Appender,
     oracle,
     server::{PATIENCE, SMALL, Server, Setup},
+    skips::skipped,
 };
 
 /// A server whose syncs this test can break.
@@ -32,8 +33,7 @@ impl Breakable {
 
     fn with(settings: &str) -> Option<Self> {
         if !cfg!(all(target_os = "linux", not(target_env = "musl"))) {
-            eprintln!("skipped: LD_PRELOAD of a shim needs Linux with a dynamic libc");
-            return None;
+            return skipped("LD_PRELOAD of a shim needs Linux with a dynamic libc");
         }
         let mut setup = Setup::new(settings);
         let library = setup.path().join("fail_sync.so");
@@ -41,10 +41,7 @@ impl Breakable {
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&library);
         match compiler.arg(source).status() {
-            Err(error) => {
-                eprintln!("skipped: no C compiler: {error}");
-                return None;
-            }
+            Err(error) => return skipped(&format!("no C compiler: {error}")),
             Ok(status) => assert!(status.success(), "the shim does not compile"),
         }
         let trigger = setup.path().join("fail");

@@ -18,3 +18,6 @@ mod restart;
 mod server;
 mod shared;
 mod workload;
+
+#[path = "../support/skips.rs"]
+mod skips;

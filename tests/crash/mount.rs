@@ -7,6 +7,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use crate::skips::skipped;
+
 /// See the module. Gone when dropped, and when the test process ends.
 pub(crate) struct SmallDisk {
     holder: Child,
@@ -104,9 +106,4 @@ impl Drop for SmallDisk {
         let _ = self.holder.kill();
         let _ = self.holder.wait();
     }
-}
-
-fn skipped<T>(reason: &str) -> Option<T> {
-    eprintln!("skipped: {reason}");
-    None
 }

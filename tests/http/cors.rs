@@ -122,7 +122,16 @@ async fn only_listed_origins(kind: Kind) {
         let listed = world.ask(method, "/a", ORIGIN, b"").await;
         assert_eq!(listed.status, status);
         assert_eq!(listed.header("access-control-allow-origin"), Some("https://app.example"));
-        for other in ["origin: https://evil.example\r\n", "origin: null\r\n", ""] {
+        for other in [
+            "origin: https://evil.example\r\n",
+            "origin: https://app.example.evil.example\r\n",
+            "origin: https://app.exampl\r\n",
+            "origin: https://app.example:8443\r\n",
+            "origin: http://app.example\r\n",
+            "origin: https://xapp.example\r\n",
+            "origin: null\r\n",
+            "",
+        ] {
             let reply = world.ask(method, "/a", other, b"").await;
             assert_eq!(reply.header("access-control-allow-origin"), None, "{method} {other}");
             let varies: Vec<String> = reply.all("vary").iter().map(|v| v.to_lowercase()).collect();

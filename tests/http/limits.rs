@@ -15,6 +15,7 @@ for_each_kind![
     too_many_or_too_large_headers_are_431,
     one_reader_too_many_is_429,
     too_many_bytes_in_flight_are_429,
+    a_chunked_body_holds_all_of_itself_in_flight,
     one_stream_too_many_is_507,
     one_byte_too_many_is_507,
     #[only(http1; "a limit of the edge on connections")]
@@ -119,6 +120,29 @@ async fn too_many_bytes_in_flight_are_429(kind: Kind) {
     assert_eq!(slow.reply().await.status, 204);
     world.at_rest().await;
     assert_eq!(world.get("/a").await.body.len(), 904);
+}
+
+/// Its length is not known before: what it holds must grow with what has come of it.
+async fn a_chunked_body_holds_all_of_itself_in_flight(kind: Kind) {
+    let world = World::with(kind, |setup| setup.limits.max_inflight_append = 600_000);
+    world.stream("/a", "text/plain", "").await;
+    let head =
+        format!("POST {ROUTE}/a HTTP/1.1\r\nhost: t\r\n{TEXT}transfer-encoding: chunked\r\n\r\n");
+    let chunk = format!("{:x}\r\n{}\r\n", 300_000, "y".repeat(300_000));
+    let mut first = world.server.connect().await;
+    first.send(format!("{head}{chunk}")).await;
+    eventually("the body holds what has come of it", async || {
+        world.engine.stats().inflight_append_bytes >= 300_000
+    })
+    .await;
+    let mut second = world.server.connect().await;
+    second.send(format!("{head}{chunk}0\r\n\r\n")).await;
+    let reply = soon(second.reply()).await;
+    assert_eq!((reply.status, reply.code().as_str()), (429, "too-many-appends"));
+    first.send("0\r\n\r\n").await;
+    assert_eq!(soon(first.reply()).await.status, 204);
+    world.at_rest().await;
+    assert_eq!(world.get("/a").await.body.len(), 300_000, "of one body");
 }
 
 async fn one_stream_too_many_is_507(kind: Kind) {

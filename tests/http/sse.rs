@@ -18,6 +18,7 @@ for_each_kind![
     characters_split_over_appends_come_whole,
     bytes_that_are_no_text_do_not_stop_a_text_stream,
     long_history_comes_in_windows,
+    only_the_last_window_of_a_closed_stream_says_that_it_ends,
     a_comment_keeps_idle_connections_open,
     connections_are_recycled_with_a_control_event,
     a_browser_resumes_by_its_last_event_id,
@@ -25,7 +26,8 @@ for_each_kind![
     deleting_ends_the_events,
     a_fork_is_not_woken_by_its_source,
     refusals_are_ordinary_answers,
-    cursors_echo_and_advance,
+    a_cursor_is_later_than_the_one_that_the_client_sent,
+    cursors_move_on_within_a_connection,
     #[only(http1, proxied, embedded; "versions of HTTP/1")]
     http_1_0_gets_events_without_chunks,
     the_connection_serves_on_after_the_events,
@@ -225,6 +227,31 @@ async fn long_history_comes_in_windows(kind: Kind) {
     assert_eq!(control["streamNextOffset"], offset(body.len() as u64));
 }
 
+/// A client that believes an early `streamClosed` loses the rest.
+async fn only_the_last_window_of_a_closed_stream_says_that_it_ends(kind: Kind) {
+    let world = text(kind, "").await;
+    let body = "0123456789äöü€😀\n".repeat(20_000);
+    world.append("/a", "text/plain", &body).await;
+    world.close("/a").await;
+    let mut sse = world.sse("/a?offset=-1&live=sse", "").await;
+    let (mut read, mut windows) = (String::new(), 0);
+    let closed = loop {
+        let (data, control) = pair(&mut sse).await;
+        read.push_str(&data);
+        windows += 1;
+        if control.get("streamClosed").is_some() {
+            break control;
+        }
+        assert!(read.len() < body.len(), "the last window does not say that the stream ends");
+    };
+    assert!(windows > 2, "one event of {} bytes", body.len());
+    assert_eq!(read.len(), body.len(), "the end is said after {windows} windows, too early");
+    assert!(read == body, "not what was written");
+    let end = offset(body.len() as u64);
+    assert_eq!((&closed["streamClosed"], &closed["streamNextOffset"]), (&true.into(), &end.into()));
+    assert!(soon(sse.next()).await.is_none());
+}
+
 async fn a_comment_keeps_idle_connections_open(kind: Kind) {
     let world = World::with(kind, |setup| {
         setup.edge.streams.sse_keep_alive = Duration::from_millis(50);
@@ -330,18 +357,35 @@ async fn refusals_are_ordinary_answers(kind: Kind) {
     }
 }
 
-async fn cursors_echo_and_advance(kind: Kind) {
-    let world = text(kind, "abc").await;
-    let cursor = |control: &serde_json::Value| -> u64 {
-        control["streamCursor"].as_str().unwrap().parse().unwrap()
-    };
+fn cursor(control: &serde_json::Value) -> u64 {
+    control["streamCursor"].as_str().unwrap().parse().unwrap()
+}
+
+async fn a_cursor_is_later_than_the_one_that_the_client_sent(kind: Kind) {
+    let (world, _clock) = World::with_clock(kind);
+    world.stream("/a", "text/plain", "abc").await;
     let mut sse = world.sse("/a?offset=-1&live=sse", "").await;
     let first = cursor(&pair(&mut sse).await.1);
-    let mut sse = world.sse(&format!("/a?offset=-1&live=sse&cursor={}", first + 9), "").await;
+    let sent = first + 9;
+    let mut sse = world.sse(&format!("/a?offset=-1&live=sse&cursor={sent}"), "").await;
     let second = cursor(&pair(&mut sse).await.1);
-    assert!(second > first + 9, "{second}");
+    assert!(second > sent, "{second} after {sent}");
     world.append("/a", "text/plain", "def").await;
-    assert!(cursor(&pair(&mut sse).await.1) >= second, "not backwards within a connection either");
+    assert_eq!(cursor(&pair(&mut sse).await.1), second, "the clock has not reached it yet");
+}
+
+/// Readers share a cached page for one interval of 20 s, not for as long as a connection lives.
+async fn cursors_move_on_within_a_connection(kind: Kind) {
+    let (world, clock) = World::with_clock(kind);
+    world.stream("/a", "text/plain", "abc").await;
+    let mut sse = world.sse("/a?offset=-1&live=sse", "").await;
+    let first = cursor(&pair(&mut sse).await.1);
+    // Not more than twice: after a minute the connection is recycled.
+    for later in 1..=2 {
+        clock.advance_millis(20_000);
+        world.append("/a", "text/plain", "def").await;
+        assert_eq!(cursor(&pair(&mut sse).await.1), first + later, "{later} intervals later");
+    }
 }
 
 async fn http_1_0_gets_events_without_chunks(kind: Kind) {

@@ -191,3 +191,11 @@ pub async fn echo_head(request: Request<Incoming>) -> Response<Body> {
 pub async fn echo_body(request: Request<Incoming>) -> Response<Body> {
     Response::new(request.into_body().map_err(std::io::Error::other).boxed())
 }
+
+/// Answers with the request's body once all of it has come; never if it does not come.
+pub async fn collect_body(request: Request<Incoming>) -> Response<Body> {
+    match request.into_body().collect().await {
+        Ok(body) => ok(body.to_bytes()),
+        Err(_) => std::future::pending().await,
+    }
+}
