@@ -5,7 +5,7 @@
 
 use async_trait::async_trait;
 use durable_streams_engine::Engine;
-use durable_streams_server::edge::{DurableStreams, StreamOptions};
+use durable_streams_pingora::{DurableStreams, StreamOptions};
 use pingora::prelude::*;
 
 struct App {
@@ -19,11 +19,7 @@ impl ProxyHttp for App {
     fn new_ctx(&self) {}
 
     async fn request_filter(&self, session: &mut Session, _ctx: &mut ()) -> Result<bool> {
-        if !self.streams.matches(session.req_header().uri.path()) {
-            return Ok(false);
-        }
-        self.streams.handle(session.as_downstream_mut()).await?;
-        Ok(true)
+        self.streams.request_filter(session).await
     }
 
     async fn upstream_peer(&self, _: &mut Session, _ctx: &mut ()) -> Result<Box<HttpPeer>> {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use durable_streams_engine::Engine;
-use durable_streams_protocol::problem_body;
+use durable_streams_protocol::{Body, render_problem};
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use pingora::{apps::http_app::ServeHttp, protocols::http::ServerSession, server::ShutdownWatch};
 
@@ -31,7 +31,7 @@ durable-streams-server, admin listener
 /metrics   metrics in Prometheus' text format
 ";
 
-/// See the module.
+/// The application of the admin listener.
 pub struct Admin {
     engine: Arc<Engine>,
     edge: EdgeControl,
@@ -137,8 +137,17 @@ fn text(body: Vec<u8>) -> Response<Vec<u8>> {
 }
 
 fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Vec<u8>> {
-    let body = problem_body(status, code, detail.to_owned());
-    answer(status, "application/problem+json", body.to_vec())
+    let problem = render_problem(status, code, detail.to_owned(), None);
+    let body = match problem.body {
+        Body::Full(chunks) => chunks.concat(),
+        Body::Empty | Body::Live => Vec::new(),
+    };
+    let length = HeaderValue::from(body.len());
+    let mut response = Response::new(body);
+    *response.status_mut() = problem.status;
+    response.headers_mut().extend(problem.headers);
+    response.headers_mut().insert(header::CONTENT_LENGTH, length);
+    response
 }
 
 fn answer(status: StatusCode, media_type: &'static str, body: Vec<u8>) -> Response<Vec<u8>> {

@@ -10,8 +10,9 @@ use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType};
 use tracing::Level;
 
-use super::context::{RequestContext, Timing};
-use super::{Route, forwarded, stream::Written};
+use super::context::{RequestContext, RequestTiming};
+use super::{forwarded, route::EdgeRoute};
+use durable_streams_pingora::transport::WrittenReply;
 
 /// The target to filter on.
 pub const TARGET: &str = "access";
@@ -23,7 +24,7 @@ pub(super) struct AccessEntry {
     method: Method,
     path: Box<str>,
     version: Version,
-    timing: Timing,
+    timing: RequestTiming,
     route: &'static str,
     upstream: Option<Box<str>>,
 }
@@ -44,9 +45,9 @@ impl AccessEntry {
             request_id: ctx.request_id.header().clone(),
             timing: ctx.timing,
             route: match ctx.route {
-                Route::Stream => "stream",
-                Route::Upstream(_) => "upstream",
-                Route::NotFound | Route::Ambiguous => "none",
+                EdgeRoute::Stream => "stream",
+                EdgeRoute::Upstream(_) => "upstream",
+                EdgeRoute::NotFound | EdgeRoute::Ambiguous => "none",
             },
             upstream: ctx.attempt.peer().map(|peer| peer.to_string().into()),
         })
@@ -55,7 +56,7 @@ impl AccessEntry {
     /// Emits the event of the finished request. `error`: why it ended early, if it did.
     pub(super) fn emit(
         self,
-        written: &Written,
+        written: &WrittenReply,
         problem: Option<&'static str>,
         error: Option<&Error>,
     ) {

@@ -10,7 +10,7 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 
 use super::options::HttpLimits;
-use super::problem::Problem;
+use super::problem::EdgeProblem;
 
 /// How long the rest of an unread body is drained to keep a connection alive.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -41,25 +41,25 @@ pub(crate) fn configure(
 ///
 /// # Errors
 /// 400 for the host, 414 for the URI, 431 for the fields, 501 for the transfer coding.
-pub(crate) fn check(request: &RequestHeader, limits: &HttpLimits) -> Result<(), Problem> {
+pub(crate) fn check(request: &RequestHeader, limits: &HttpLimits) -> Result<(), EdgeProblem> {
     // RFC 9112 §3.2. HTTP/2 has its own field for it, HTTP/1.0 has none.
     let host = request.headers.get(header::HOST);
     if request.version == http::Version::HTTP_11 && host.is_none() {
         let detail = "an HTTP/1.1 request needs a Host field";
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "host-missing", detail));
+        return Err(EdgeProblem::new(StatusCode::BAD_REQUEST, "host-missing", detail));
     }
     if !host.is_none_or(is_host) {
         let detail = "the Host field is not a host with an optional port";
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "host-invalid", detail));
+        return Err(EdgeProblem::new(StatusCode::BAD_REQUEST, "host-invalid", detail));
     }
     // RFC 9112 §6.1: the body would be kept, or passed on, in a coding that nobody takes off again.
     if request.headers.contains_key(header::TRANSFER_ENCODING) && !is_chunked(request) {
         let detail = "the only transfer coding known here is chunked, once";
-        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "transfer-coding", detail));
+        return Err(EdgeProblem::new(StatusCode::NOT_IMPLEMENTED, "transfer-coding", detail));
     }
     let uri = request.raw_path().len();
     if uri > limits.max_uri {
-        return Err(Problem::new(
+        return Err(EdgeProblem::new(
             StatusCode::URI_TOO_LONG,
             "uri-too-long",
             format!("the URI has {uri} bytes, the limit is {}", limits.max_uri),
@@ -67,7 +67,7 @@ pub(crate) fn check(request: &RequestHeader, limits: &HttpLimits) -> Result<(), 
     }
     let fields = request.headers.len();
     if fields > limits.max_headers {
-        return Err(Problem::new(
+        return Err(EdgeProblem::new(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "too-many-headers",
             format!("the request has {fields} header fields, the limit is {}", limits.max_headers),
@@ -75,7 +75,7 @@ pub(crate) fn check(request: &RequestHeader, limits: &HttpLimits) -> Result<(), 
     }
     let bytes: usize = request.headers.iter().map(|(k, v)| k.as_str().len() + v.len()).sum();
     if bytes > limits.max_header_bytes {
-        return Err(Problem::new(
+        return Err(EdgeProblem::new(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "headers-too-large",
             format!(

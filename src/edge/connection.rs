@@ -59,12 +59,12 @@ type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
 /// How slowly a client may take what is written to it; see [`HttpLimits`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
+pub(crate) struct WritePace {
     write_timeout: Duration,
     min_send_rate: Option<usize>,
 }
 
-impl Pace {
+impl WritePace {
     /// The longest that a write may take. As Pingora has it: a whole write is judged, and it has a second at least.
     fn time_for(self, bytes: usize) -> Duration {
         let slowest = self.min_send_rate.filter(|rate| *rate > 0);
@@ -75,13 +75,13 @@ impl Pace {
 }
 
 impl HttpLimits {
-    pub(crate) fn pace(&self) -> Pace {
-        Pace { write_timeout: self.write_timeout, min_send_rate: self.min_send_rate }
+    pub(crate) fn pace(&self) -> WritePace {
+        WritePace { write_timeout: self.write_timeout, min_send_rate: self.min_send_rate }
     }
 }
 
 /// The transport handed to Pingora.
-pub struct Connection {
+pub struct ClientConnection {
     io: L4Stream,
     phase: AtomicU8,
     /// Bytes read while looking for the HTTP/2 preface.
@@ -105,13 +105,13 @@ pub struct Connection {
     _permit: OwnedSemaphorePermit,
 }
 
-impl std::fmt::Debug for Connection {
+impl std::fmt::Debug for ClientConnection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").field("io", &self.io).finish_non_exhaustive()
     }
 }
 
-impl Connection {
+impl ClientConnection {
     /// Wraps an accepted socket; `permit` is returned when the connection is gone.
     pub fn new(
         io: L4Stream,
@@ -119,7 +119,7 @@ impl Connection {
         stop: ShutdownWatch,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        Connection {
+        ClientConnection {
             io,
             phase: AtomicU8::new(IDLE),
             peeked: Vec::new(),
@@ -162,7 +162,7 @@ impl Connection {
         &mut self,
         head: &[u8],
         body: &[u8],
-        pace: Pace,
+        pace: WritePace,
     ) -> pingora::Result<()> {
         tokio::time::timeout(pace.time_for(head.len() + body.len()), self.send(head, body))
             .await
@@ -222,7 +222,7 @@ impl Connection {
 
 /// What was held back when nobody flushed (an answer given just before a failure) goes out, as far as
 /// the socket takes it at once.
-impl Drop for Connection {
+impl Drop for ClientConnection {
     fn drop(&mut self) {
         if !self.held.is_empty() {
             let _ = self.poll_release(&mut Context::from_waker(Waker::noop()));
@@ -256,13 +256,13 @@ fn set_phase(session: &ServerSession, phase: u8) -> bool {
     connection.is_some()
 }
 
-fn of(session: &ServerSession) -> Option<&Connection> {
+fn of(session: &ServerSession) -> Option<&ClientConnection> {
     let stream = session.as_http1()?.stream();
     // `**`: the transport in the box, not the box, which is `Any` as well.
     (**stream).as_any().downcast_ref()
 }
 
-impl AsyncRead for Connection {
+impl AsyncRead for ClientConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -293,7 +293,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl AsyncWrite for ClientConnection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

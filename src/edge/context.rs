@@ -6,23 +6,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::live::Settings;
 use super::request_id::RequestId;
-use super::route::Route;
-use super::upstream::Attempt;
+use super::route::EdgeRoute;
+use super::settings::EdgeSettings;
+use super::upstream::attempts::UpstreamAttempts;
 use crate::telemetry::trace::Span;
 
 /// The `CTX` of [`Edge`](super::Edge).
 #[derive(Debug)]
 pub struct RequestContext {
     /// In force when the request began; kept to its end, whatever is changed meanwhile.
-    pub(crate) settings: Arc<Settings>,
+    pub(crate) settings: Arc<EdgeSettings>,
     /// Decided once, in `Edge::route`.
-    pub(crate) route: Route,
-    pub(crate) timing: Timing,
+    pub(crate) route: EdgeRoute,
+    pub(crate) timing: RequestTiming,
     pub(crate) request_id: RequestId,
     /// Reverse proxy only: where the request went and what was tried.
-    pub(crate) attempt: Attempt,
+    pub(crate) attempt: UpstreamAttempts,
     /// The address the client's connection comes from.
     pub(crate) client: Option<SocketAddr>,
     /// The code of the problem that the response reports, if it does.
@@ -32,11 +32,11 @@ pub struct RequestContext {
 
 /// When things happened.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Timing {
+pub(crate) struct RequestTiming {
     started: Instant,
 }
 
-impl Timing {
+impl RequestTiming {
     /// Time since the request head was read.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
@@ -44,13 +44,13 @@ impl Timing {
 }
 
 impl RequestContext {
-    pub(crate) fn new(settings: Arc<Settings>) -> Self {
+    pub(crate) fn new(settings: Arc<EdgeSettings>) -> Self {
         RequestContext {
             settings,
-            route: Route::NotFound,
-            timing: Timing { started: Instant::now() },
+            route: EdgeRoute::NotFound,
+            timing: RequestTiming { started: Instant::now() },
             request_id: RequestId::default(),
-            attempt: Attempt::default(),
+            attempt: UpstreamAttempts::default(),
             client: None,
             problem: None,
             span: Span::default(),

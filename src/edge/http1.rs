@@ -20,18 +20,18 @@ use pingora::server::ShutdownWatch;
 
 mod wire;
 
-use super::connection::Connection;
+use super::connection::ClientConnection;
 use super::context::RequestContext;
-use super::live::Settings;
 use super::record::RequestRecord;
-use super::stream::{Reply, ReplyWriter};
+use super::settings::EdgeSettings;
 use super::{Edge, route};
-use wire::Wire;
+use durable_streams_pingora::transport::{ReplyWriter, Stopping, StreamReply};
+use wire::Http1Wire;
 
 /// A request that was received, and what is left to do for it.
-struct Exchange {
-    wire: Wire,
-    reply: Reply,
+struct Http1Exchange {
+    wire: Http1Wire,
+    reply: StreamReply,
     record: RequestRecord,
 }
 
@@ -40,12 +40,12 @@ struct Exchange {
 pub(crate) async fn serve(
     edge: &Edge,
     proxy: &Arc<HttpProxy<Edge>>,
-    mut connection: Box<Connection>,
+    mut connection: Box<ClientConnection>,
     mut head: BytesMut,
     stop: &ShutdownWatch,
 ) {
-    let mut watch = stop.clone();
-    let stopped = watch.wait_for(|stopping| *stopping);
+    let mut stopping = Stopping::from(stop.clone());
+    let stopped = stopping.begun();
     tokio::pin!(stopped);
     loop {
         if head.is_empty() {
@@ -94,8 +94,8 @@ impl Edge {
     async fn exchange(
         &self,
         mut session: Box<ServerSession>,
-        settings: Arc<Settings>,
-    ) -> Option<Box<Exchange>> {
+        settings: Arc<EdgeSettings>,
+    ) -> Option<Box<Http1Exchange>> {
         let mut ctx = RequestContext::new(settings);
         self.begin(&mut session, &mut ctx);
         let reply = match self.route(&mut session, &mut ctx).await {
@@ -104,15 +104,15 @@ impl Edge {
             None => Edge::refusal(&route::ambiguous(), &session, &ctx),
         };
         let record = RequestRecord::of(&session, &mut ctx);
-        let wire = Wire::new(session, ctx.settings.options.limits.pace()).await?;
-        Some(Box::new(Exchange { wire, reply, record }))
+        let wire = Http1Wire::new(session, ctx.settings.options.limits.pace()).await?;
+        Some(Box::new(Http1Exchange { wire, reply, record }))
     }
 }
 
-impl Exchange {
+impl Http1Exchange {
     /// Delivers the reply. Returns the connection if there may be another request, with what has come of that.
-    async fn finish(self: Box<Self>, edge: &Edge) -> Option<(Box<Connection>, BytesMut)> {
-        let Exchange { mut wire, reply, mut record } = *self;
+    async fn finish(self: Box<Self>, edge: &Edge) -> Option<(Box<ClientConnection>, BytesMut)> {
+        let Http1Exchange { mut wire, reply, mut record } = *self;
         let RequestRecord { span, problem, .. } = &mut record;
         let result = edge.deliver(reply, &mut wire, span, problem).await;
         let error = result.as_ref().err().map(|error| &**error);

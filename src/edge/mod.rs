@@ -1,4 +1,4 @@
-//! HTTP on Pingora: the stream routes, and a reverse proxy for everything else.
+//! HTTP on Pingora: the stream routes of `durable-streams-pingora`, and a reverse proxy for everything else.
 //!
 //! Requests for streams on HTTP/1.1 usually meet no hook: `http1` serves them on the bare connection. HTTP/2, and
 //! HTTP/1.1 connections that also ask an upstream, go through Pingora's proxy and the [`ProxyHttp`] hooks below. Both
@@ -13,8 +13,7 @@
 //! | `text` | the head of a response as HTTP/1.1 text |
 //! | `admission` | limits on a request, timeouts of its session |
 //! | `route` | stream, upstream or nowhere |
-//! | `live` | the settings in force, changed while the server runs |
-//! | `stream` | the stream routes: from a request to its delivered reply |
+//! | `settings`, `control` | the settings of this moment, and their change while the server runs |
 //! | `upstream` | the reverse proxy: peer choice, headers, retries, errors |
 //! | `forwarded` | `X-Forwarded-*`, in and out |
 //! | `problem` | errors as problem+json |
@@ -37,29 +36,30 @@ pub mod access_log;
 pub(crate) mod admission;
 pub mod connection;
 pub mod context;
+mod control;
 pub mod forwarded;
 pub(crate) mod http1;
-pub(crate) mod live;
 pub mod options;
 pub(crate) mod problem;
 mod record;
 pub(crate) mod request_id;
 pub mod route;
+pub(crate) mod settings;
 mod span;
-pub mod stream;
 mod text;
 pub mod upstream;
 
 pub use context::RequestContext;
-pub use live::EdgeControl;
+pub use control::EdgeControl;
+pub use durable_streams_pingora::{Cors, DurableStreams, StreamOptions, StreamsBackground};
 pub use options::{EdgeOptions, HttpLimits};
-pub use route::Route;
-pub use stream::{Cors, DurableStreams, StreamOptions, StreamsBackground};
+pub use route::EdgeRoute;
 
-use live::{Live, Settings};
-use problem::Problem;
+use problem::EdgeProblem;
 use record::RequestRecord;
-use stream::{Reply, ReplyWriter, StreamRequest};
+use settings::{CurrentSettings, EdgeSettings};
+
+use durable_streams_pingora::transport::{ReplyWriter, Stopping, StreamReply, StreamRequest};
 
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::{Span, Tracer};
@@ -71,11 +71,11 @@ const COMMIT_WAIT: &str = "durable_streams.commit_wait";
 /// The server's HTTP side, mounted in Pingora as a [`ProxyHttp`]. Clones are the same edge.
 #[derive(Clone)]
 pub struct Edge {
-    live: Arc<Live>,
+    settings: Arc<CurrentSettings>,
     pub(crate) streams: DurableStreams,
-    /// Turns `true` when a stop begins: live readers say goodbye, connections close after their
-    /// current response.
-    pub(crate) shutdown: ShutdownWatch,
+    metrics: Arc<Metrics>,
+    /// When it has begun, live readers end, and connections close after their current response.
+    pub(crate) stopping: Stopping,
     pub(crate) tracer: Tracer,
 }
 
@@ -90,26 +90,42 @@ impl Edge {
         shutdown: ShutdownWatch,
     ) -> Result<Self, upstream::UpstreamError> {
         let streams = DurableStreams::new(engine, options.streams.clone(), shutdown.clone());
-        let live = Arc::new(Live::new(options)?);
-        Ok(Edge { live, streams, shutdown, tracer: Tracer::default() })
+        let settings = Arc::new(CurrentSettings::new(options)?);
+        let metrics = Arc::default();
+        Ok(Edge {
+            settings,
+            streams,
+            metrics,
+            stopping: shutdown.into(),
+            tracer: Tracer::default(),
+        })
     }
 
     /// Changes the edge and looks into it while it serves.
     pub fn control(&self) -> EdgeControl {
-        EdgeControl::new(self.live.clone(), &self.streams)
+        EdgeControl::new(self.settings.clone(), self.metrics.clone(), &self.streams)
     }
 
     /// A request's head has been read.
     fn begin(&self, session: &mut ServerSession, ctx: &mut RequestContext) {
         let timed = connection::head_done(session);
         let settings = ctx.settings.clone();
-        admission::configure(session, &settings.options.limits, timed, *self.shutdown.borrow());
-        forwarded::note_peer(session, &settings.options.trusted_proxies, ctx);
+        admission::configure(session, &settings.options.limits, timed, self.stopping.has_begun());
+        ctx.client = forwarded::peer_addr(session);
+        if forwarded::is_trusted(ctx.client, &settings.options.trusted_proxies)
+            && let Some(id) = session.req_header().headers.get(&request_id::X_REQUEST_ID)
+        {
+            ctx.request_id.adopt(id);
+        }
         span::begin(&self.tracer, session, ctx);
     }
 
     /// Decides the route of a request, and the reply to it. `None`: it is for an upstream.
-    async fn route(&self, session: &mut ServerSession, ctx: &mut RequestContext) -> Option<Reply> {
+    async fn route(
+        &self,
+        session: &mut ServerSession,
+        ctx: &mut RequestContext,
+    ) -> Option<StreamReply> {
         let request = session.req_header();
         let options = &ctx.settings.options;
         let refused = match admission::check(request, &options.limits) {
@@ -117,14 +133,14 @@ impl Edge {
             Ok(()) => {
                 ctx.route = route::classify(request.uri.path(), options);
                 match ctx.route {
-                    Route::Upstream(_) => return None,
-                    Route::NotFound => route::nowhere(options),
-                    Route::Ambiguous => route::ambiguous(),
-                    Route::Stream => {
+                    EdgeRoute::Upstream(_) => return None,
+                    EdgeRoute::NotFound => route::nowhere(options),
+                    EdgeRoute::Ambiguous => route::ambiguous(),
+                    EdgeRoute::Stream => {
                         let request = StreamRequest::parse(&options.streams, request);
-                        // Here the operation and the path are known, and the engine has not been called: the
+                        // Here the mode and the path are known, and the engine has not been called: the
                         // place to decide whether the client may do this.
-                        ctx.span.text("durable_streams.mode", request.operation().name());
+                        ctx.span.text("durable_streams.mode", request.mode().name());
                         let reply = self.streams.reply(session, &options.streams, request);
                         return Some(reply.await);
                     }
@@ -135,8 +151,12 @@ impl Edge {
     }
 
     /// The reply that reports a problem; on the stream route with the fields that browsers rely on.
-    fn refusal(problem: &Problem, session: &ServerSession, ctx: &RequestContext) -> Reply {
-        let reply = Reply::refusal(problem.response(), problem.code);
+    fn refusal(
+        problem: &EdgeProblem,
+        session: &ServerSession,
+        ctx: &RequestContext,
+    ) -> StreamReply {
+        let reply = StreamReply::refusal(problem.response(), problem.code);
         let (request, streams) = (session.req_header(), &ctx.settings.options.streams);
         if !streams.matches(request.uri.path()) {
             return reply;
@@ -147,7 +167,7 @@ impl Edge {
     /// Writes a reply when what it waits for is done. Notes in `span` and `problem` what became of it.
     async fn deliver(
         &self,
-        reply: Reply,
+        reply: StreamReply,
         out: &mut impl ReplyWriter,
         span: &mut Span,
         problem: &mut Option<&'static str>,
@@ -166,18 +186,18 @@ impl Edge {
     }
 
     /// The settings as they are now.
-    fn settings(&self) -> Arc<Settings> {
-        self.live.settings()
+    fn settings(&self) -> Arc<EdgeSettings> {
+        self.settings.load()
     }
 
     /// The limits in force.
     pub(crate) fn limits(&self) -> HttpLimits {
-        self.live.settings().options.limits.clone()
+        self.settings.load().options.limits.clone()
     }
 
-    /// What is counted.
+    /// The counters of the server around the stream routes.
     pub fn metrics(&self) -> &Arc<Metrics> {
-        self.streams.metrics()
+        &self.metrics
     }
 }
 
@@ -186,7 +206,7 @@ impl ProxyHttp for Edge {
     type CTX = RequestContext;
 
     fn new_ctx(&self) -> RequestContext {
-        RequestContext::new(self.live.settings())
+        RequestContext::new(self.settings())
     }
 
     /// Pingora's default adds a compression module to every request; ours need none.
@@ -220,7 +240,7 @@ impl ProxyHttp for Edge {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<Box<HttpPeer>> {
-        upstream::choose(session, ctx)
+        upstream::choose::choose(session, ctx)
     }
 
     async fn upstream_request_filter(

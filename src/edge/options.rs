@@ -1,10 +1,11 @@
-//! What the edge can be told, with its defaults, units and reasons.
+//! Settings of the edge, with their defaults, units and reasons.
 
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{stream::StreamOptions, upstream::UpstreamOptions};
+use super::upstream::options::UpstreamOptions;
+use durable_streams_pingora::StreamOptions;
 
 /// Everything [`Edge`](super::Edge) needs to know at start.
 #[derive(Debug, Clone)]

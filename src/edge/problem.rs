@@ -12,7 +12,7 @@ use super::text;
 
 /// One error answer, before it is bytes.
 #[derive(Debug, Clone)]
-pub(crate) struct Problem {
+pub(crate) struct EdgeProblem {
     pub(crate) status: StatusCode,
     /// Stable, kebab case; clients may match on it.
     pub(crate) code: &'static str,
@@ -21,9 +21,9 @@ pub(crate) struct Problem {
     pub(crate) retry_after: Option<u32>,
 }
 
-impl Problem {
+impl EdgeProblem {
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Problem { status, code, detail: detail.into(), retry_after: None }
+        EdgeProblem { status, code, detail: detail.into(), retry_after: None }
     }
 
     pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn a_problem_carries_the_five_members_and_escapes_its_detail() {
-        let problem = Problem::new(StatusCode::NOT_FOUND, "no-upstream", "say \"what\"\nnow");
+        let problem = EdgeProblem::new(StatusCode::NOT_FOUND, "no-upstream", "say \"what\"\nnow");
         let value: serde_json::Value = {
             let Body::Full(body) = problem.response().body else { panic!("no body") };
             serde_json::from_slice(&body.concat()).unwrap()
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn the_raw_text_declares_the_length_of_its_body() {
-        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "x", "y").retry_after(2);
+        let problem = EdgeProblem::new(StatusCode::SERVICE_UNAVAILABLE, "x", "y").retry_after(2);
         let text = String::from_utf8(problem.http1_text()).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");

@@ -7,11 +7,12 @@ use pingora::protocols::http::ServerSession;
 
 use super::access_log::AccessEntry;
 use super::context::RequestContext;
-use super::stream::Written;
-use super::upstream::{self, Upstream};
-use super::{Route, span};
-use crate::telemetry::metrics::{Metrics, Traffic};
+use super::upstream::choose::upstream_of;
+use super::upstream::set::Upstream;
+use super::{route::EdgeRoute, span};
+use crate::telemetry::Metrics;
 use crate::telemetry::trace::Span;
+use durable_streams_pingora::transport::WrittenReply;
 
 /// What is known of a request when its session is no longer needed.
 pub(super) struct RequestRecord {
@@ -20,11 +21,11 @@ pub(super) struct RequestRecord {
     pub(super) problem: Option<&'static str>,
     /// `None` when there is no access log.
     entry: Option<AccessEntry>,
-    counted: Counted,
+    counted: CountedBy,
 }
 
 /// Whose counters a request adds to.
-enum Counted {
+enum CountedBy {
     /// Those of the stream routes, which count by themselves.
     Streams,
     Upstream(Arc<Upstream>),
@@ -33,10 +34,12 @@ enum Counted {
 
 impl RequestRecord {
     pub(super) fn of(session: &ServerSession, ctx: &mut RequestContext) -> Self {
-        let counted = match (ctx.route, upstream::of(ctx)) {
-            (Route::Stream, _) => Counted::Streams,
-            (Route::Upstream(_), Ok(upstream)) => Counted::Upstream(upstream),
-            (Route::Upstream(_) | Route::NotFound | Route::Ambiguous, _) => Counted::Unrouted,
+        let counted = match (ctx.route, upstream_of(ctx)) {
+            (EdgeRoute::Stream, _) => CountedBy::Streams,
+            (EdgeRoute::Upstream(_), Ok(upstream)) => CountedBy::Upstream(upstream),
+            (EdgeRoute::Upstream(_) | EdgeRoute::NotFound | EdgeRoute::Ambiguous, _) => {
+                CountedBy::Unrouted
+            }
         };
         span::describe(session, ctx);
         RequestRecord {
@@ -48,14 +51,14 @@ impl RequestRecord {
     }
 
     /// Counts and logs the request. `error`: why it ended early, if it did.
-    pub(super) fn end(self, metrics: &Metrics, written: &Written, error: Option<&Error>) {
+    pub(super) fn end(self, metrics: &Metrics, written: &WrittenReply, error: Option<&Error>) {
         match &self.counted {
-            Counted::Streams => {}
-            Counted::Upstream(upstream) => upstream.answered(written.status),
-            Counted::Unrouted => metrics.unrouted(written.status),
+            CountedBy::Streams => {}
+            CountedBy::Upstream(upstream) => upstream.answered(written.status),
+            CountedBy::Unrouted => metrics.unrouted(written.status),
         }
-        if !matches!(self.counted, Counted::Streams) {
-            metrics.bytes(Traffic::Proxy, written.received, written.sent);
+        if !matches!(self.counted, CountedBy::Streams) {
+            metrics.proxied_bytes(written);
         }
         if let Some(entry) = self.entry {
             entry.emit(written, self.problem, error);

@@ -5,21 +5,22 @@
 //!   `/v1/streamx` is not.
 //! - Otherwise the upstream with the longest matching prefix, on a segment boundary.
 //! - A path must mean one thing. If its other spelling (percent-decoded, `\` as `/`, doubled
-//!   slashes merged, dot segments resolved) would go somewhere else, it is [`Route::Ambiguous`]
+//!   slashes merged, dot segments resolved) would go somewhere else, it is [`EdgeRoute::Ambiguous`]
 //!   and refused: nothing can be smuggled to a stream past an upstream's rules, or the reverse.
 //!   A spelling that stays in its place is passed on as it came.
 
 use std::borrow::Cow;
 
+use durable_streams_pingora::transport::is_under;
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
 
 use super::options::EdgeOptions;
-use super::problem::Problem;
+use super::problem::EdgeProblem;
 
 /// Where a request goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route {
+pub enum EdgeRoute {
     /// Under the stream route: answered here.
     Stream,
     /// The upstream with this index in [`EdgeOptions::upstreams`].
@@ -31,30 +32,22 @@ pub enum Route {
 }
 
 /// Decides the route of `path` (no query).
-pub fn classify(path: &str, options: &EdgeOptions) -> Route {
+pub fn classify(path: &str, options: &EdgeOptions) -> EdgeRoute {
     let route = by_prefix(path, options);
     if !has_other_spelling(path) {
         return route;
     }
-    if by_prefix(&canonical(path), options) == route { route } else { Route::Ambiguous }
+    if by_prefix(&canonical(path), options) == route { route } else { EdgeRoute::Ambiguous }
 }
 
-fn by_prefix(path: &str, options: &EdgeOptions) -> Route {
-    if is_under(path, &options.streams.route) {
-        return Route::Stream;
+fn by_prefix(path: &str, options: &EdgeOptions) -> EdgeRoute {
+    if options.streams.matches(path) {
+        return EdgeRoute::Stream;
     }
     let matching = options.upstreams.iter().enumerate().filter(|(_, u)| is_under(path, &u.prefix));
     match matching.max_by_key(|(_, u)| u.prefix.trim_end_matches('/').len()) {
-        Some((index, _)) => Route::Upstream(index),
-        None => Route::NotFound,
-    }
-}
-
-/// Whether `path` is `prefix` or lies below it. A trailing slash of the prefix means nothing.
-pub(crate) fn is_under(path: &str, prefix: &str) -> bool {
-    match path.strip_prefix(prefix.trim_end_matches('/')) {
-        Some(rest) => rest.is_empty() || rest.starts_with('/'),
-        None => false,
+        Some((index, _)) => EdgeRoute::Upstream(index),
+        None => EdgeRoute::NotFound,
     }
 }
 
@@ -94,8 +87,8 @@ fn canonical(path: &str) -> String {
     if out.is_empty() { "/".to_owned() } else { out }
 }
 
-/// The answer to [`Route::NotFound`].
-pub(crate) fn nowhere(options: &EdgeOptions) -> Problem {
+/// The answer to [`EdgeRoute::NotFound`].
+pub(crate) fn nowhere(options: &EdgeOptions) -> EdgeProblem {
     let what = if options.upstreams.is_empty() {
         "no upstream is configured"
     } else {
@@ -105,14 +98,14 @@ pub(crate) fn nowhere(options: &EdgeOptions) -> Problem {
         "{what}; streams live under {}, everything else needs an entry in `upstreams`",
         options.streams.route
     );
-    Problem::new(StatusCode::NOT_FOUND, "no-upstream", detail)
+    EdgeProblem::new(StatusCode::NOT_FOUND, "no-upstream", detail)
 }
 
-/// The answer to [`Route::Ambiguous`].
-pub(crate) fn ambiguous() -> Problem {
+/// The answer to [`EdgeRoute::Ambiguous`].
+pub(crate) fn ambiguous() -> EdgeProblem {
     let detail = "decoded, this path leads elsewhere than it does as sent; \
                   send it without encoded letters, dot segments or doubled slashes";
-    Problem::new(StatusCode::BAD_REQUEST, "ambiguous-path", detail)
+    EdgeProblem::new(StatusCode::BAD_REQUEST, "ambiguous-path", detail)
 }
 
 #[cfg(test)]
@@ -132,10 +125,10 @@ mod tests {
     fn the_stream_route_ends_at_a_segment_boundary() {
         let options = options(&["/"]);
         for path in ["/v1/stream", "/v1/stream/", "/v1/stream/a", "/v1/stream/a/b%20c"] {
-            assert_eq!(classify(path, &options), Route::Stream, "{path}");
+            assert_eq!(classify(path, &options), EdgeRoute::Stream, "{path}");
         }
         for path in ["/v1/streamx", "/v1/streams/a", "/v1", "/", "/v1/Stream/a", "/x/v1/stream/a"] {
-            assert_eq!(classify(path, &options), Route::Upstream(0), "{path}");
+            assert_eq!(classify(path, &options), EdgeRoute::Upstream(0), "{path}");
         }
     }
 
@@ -143,13 +136,13 @@ mod tests {
     fn the_longest_prefix_wins_whatever_the_order() {
         for prefixes in [["/", "/api", "/api/v2/"], ["/api/v2/", "/", "/api"]] {
             let options = options(&prefixes);
-            let index = |p: &str| prefixes.iter().position(|x| *x == p).map(Route::Upstream);
+            let index = |p: &str| prefixes.iter().position(|x| *x == p).map(EdgeRoute::Upstream);
             assert_eq!(Some(classify("/api/v2/x", &options)), index("/api/v2/"));
             assert_eq!(Some(classify("/api/v2", &options)), index("/api/v2/"));
             assert_eq!(Some(classify("/api/v20", &options)), index("/api"));
             assert_eq!(Some(classify("/apis", &options)), index("/"));
         }
-        assert_eq!(classify("/other", &options(&["/api"])), Route::NotFound);
+        assert_eq!(classify("/other", &options(&["/api"])), EdgeRoute::NotFound);
     }
 
     #[test]
@@ -169,7 +162,7 @@ mod tests {
             "/v1\\stream/a",
             "/v1/stream%2Fa",
         ] {
-            assert_eq!(classify(path, &options), Route::Ambiguous, "{path}");
+            assert_eq!(classify(path, &options), EdgeRoute::Ambiguous, "{path}");
         }
     }
 
@@ -179,10 +172,10 @@ mod tests {
         for path in
             ["/v1/stream/a%2Fb", "/v1/stream/a//b", "/v1/stream/.hidden", "/v1/stream/a/../b"]
         {
-            assert_eq!(classify(path, &options), Route::Stream, "{path}");
+            assert_eq!(classify(path, &options), EdgeRoute::Stream, "{path}");
         }
         for path in ["/a%20b", "/a/../b", "/%E4%BD%A0", "/.well-known/x", "/a//b"] {
-            assert_eq!(classify(path, &options), Route::Upstream(0), "{path}");
+            assert_eq!(classify(path, &options), EdgeRoute::Upstream(0), "{path}");
         }
     }
 
@@ -208,9 +201,9 @@ mod tests {
             let spelled = format!("{noise}{spelled}");
             let route = classify(&spelled, &options(&["/"]));
             if is_stream {
-                proptest::prop_assert_ne!(route, Route::Upstream(0), "{}", spelled);
+                proptest::prop_assert_ne!(route, EdgeRoute::Upstream(0), "{}", spelled);
             } else {
-                proptest::prop_assert_ne!(route, Route::Stream, "{}", spelled);
+                proptest::prop_assert_ne!(route, EdgeRoute::Stream, "{}", spelled);
             }
         }
 

@@ -10,8 +10,9 @@ use pingora::protocols::http::ServerSession;
 use pingora::{Error, Result};
 
 use super::context::RequestContext;
-use super::{Route, access_log, forwarded, stream::Written, upstream};
+use super::{access_log, forwarded, route::EdgeRoute, upstream::choose::upstream_of};
 use crate::telemetry::trace::{Span, Tracer};
+use durable_streams_pingora::transport::WrittenReply;
 
 /// Offsets are short; what is longer is none.
 const MAX_OFFSET: usize = 64;
@@ -46,9 +47,9 @@ pub(super) fn describe(session: &ServerSession, ctx: &mut RequestContext) {
     let request = session.req_header();
     let method = request.method.as_str();
     let route = match ctx.route {
-        Route::Stream => Some(format!("{}/{{path}}", ctx.settings.options.streams.route)),
-        Route::Upstream(_) => upstream::of(ctx).ok().map(|upstream| upstream.name().to_owned()),
-        Route::NotFound | Route::Ambiguous => None,
+        EdgeRoute::Stream => Some(format!("{}/{{path}}", ctx.settings.options.streams.route)),
+        EdgeRoute::Upstream(_) => upstream_of(ctx).ok().map(|upstream| upstream.name().to_owned()),
+        EdgeRoute::NotFound | EdgeRoute::Ambiguous => None,
     };
     span.rename(match &route {
         Some(route) => format!("{method} {route}"),
@@ -62,7 +63,7 @@ pub(super) fn describe(session: &ServerSession, ctx: &mut RequestContext) {
     if let Some(client) = forwarded::client_ip(request, ctx.client, trusted) {
         span.text("client.address", &client.to_string());
     }
-    if ctx.route == Route::Stream {
+    if ctx.route == EdgeRoute::Stream {
         let query = request.uri.query().unwrap_or_default();
         let asked = query.split('&').find_map(|pair| pair.strip_prefix("offset="));
         if let Some(asked) = asked.filter(|asked| asked.len() <= MAX_OFFSET) {
@@ -78,7 +79,7 @@ pub(super) fn describe(session: &ServerSession, ctx: &mut RequestContext) {
 /// Ends the span with what became of the request. `error`: why it ended early, if it did.
 pub(super) fn end(
     mut span: Span,
-    written: &Written,
+    written: &WrittenReply,
     problem: Option<&'static str>,
     error: Option<&Error>,
 ) {

@@ -9,7 +9,7 @@ const HEAD: usize = 512;
 
 /// How a client learns where the body ends (RFC 9112 §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Framing {
+pub(crate) enum BodyFraming {
     /// By the head: the status allows no body, or the connection's end ends it.
     Implied,
     /// By `Content-Length`, bytes.
@@ -22,7 +22,7 @@ pub(crate) enum Framing {
 /// afterwards, `keep-alive` or `close`.
 pub(crate) fn head(
     response: &Response,
-    framing: Framing,
+    framing: BodyFraming,
     connection: &str,
     body: usize,
 ) -> Vec<u8> {
@@ -40,9 +40,9 @@ pub(crate) fn head(
         field(name.as_str(), value.as_bytes());
     }
     match framing {
-        Framing::Implied => {}
-        Framing::Length(length) => field("content-length", length.to_string().as_bytes()),
-        Framing::Chunked => field("transfer-encoding", b"chunked"),
+        BodyFraming::Implied => {}
+        BodyFraming::Length(length) => field("content-length", length.to_string().as_bytes()),
+        BodyFraming::Chunked => field("transfer-encoding", b"chunked"),
     }
     field("date", get_cached_date().as_bytes());
     field("connection", connection.as_bytes());
@@ -57,7 +57,7 @@ pub(crate) fn refusal(response: &Response) -> Vec<u8> {
         Body::Empty | Body::Live => &[],
     };
     let length = body.iter().map(Bytes::len).sum();
-    let mut text = head(response, Framing::Length(length), "close", length);
+    let mut text = head(response, BodyFraming::Length(length), "close", length);
     body.iter().for_each(|chunk| text.extend_from_slice(chunk));
     text
 }
@@ -73,12 +73,12 @@ mod tests {
             let text = head(&render(Outcome::Deleted), framing, "keep-alive", 0);
             String::from_utf8(text).unwrap()
         };
-        let implied = text(Framing::Implied);
+        let implied = text(BodyFraming::Implied);
         assert!(implied.starts_with("HTTP/1.1 204 No Content\r\n"), "{implied}");
         assert!(implied.ends_with(" GMT\r\nconnection: keep-alive\r\n\r\n"), "{implied}");
         assert!(!implied.contains("content-length"), "{implied}");
-        assert!(text(Framing::Length(7)).contains("\r\ncontent-length: 7\r\ndate: "));
-        assert!(text(Framing::Chunked).contains("\r\ntransfer-encoding: chunked\r\ndate: "));
+        assert!(text(BodyFraming::Length(7)).contains("\r\ncontent-length: 7\r\ndate: "));
+        assert!(text(BodyFraming::Chunked).contains("\r\ntransfer-encoding: chunked\r\ndate: "));
     }
 
     #[test]

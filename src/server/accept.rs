@@ -27,9 +27,10 @@ use tokio::task::JoinSet;
 
 use super::listen::Bound;
 use super::shutdown::{Open, Stop};
-use crate::edge::connection::Connection;
-use crate::edge::problem::Problem;
+use crate::edge::connection::ClientConnection;
+use crate::edge::problem::EdgeProblem;
 use crate::edge::{Edge, HttpLimits, http1};
+use durable_streams_pingora::transport::Stopping;
 
 /// After an `accept` that failed for want of file descriptors or memory.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -38,17 +39,17 @@ const BREATHER: Duration = Duration::from_millis(100);
 const MAX_REFUSALS: usize = 64;
 
 /// The service that accepts.
-pub(super) struct Acceptor {
+pub(super) struct HttpAcceptor {
     proxy: Arc<HttpProxy<Edge>>,
     listeners: Vec<StdListener>,
-    gate: Gate,
-    stop: ShutdownWatch,
+    listener: HttpListener,
+    stopping: Stopping,
     threads: usize,
 }
 
 /// What a listener needs to let a connection in.
 #[derive(Clone)]
-struct Gate {
+struct HttpListener {
     proxy: Arc<HttpProxy<Edge>>,
     edge: Arc<Edge>,
     open: Open,
@@ -56,7 +57,7 @@ struct Gate {
     stop: ShutdownWatch,
 }
 
-impl Acceptor {
+impl HttpAcceptor {
     pub(super) fn new(
         conf: &Arc<ServerConf>,
         edge: Edge,
@@ -72,7 +73,7 @@ impl Acceptor {
         proxy.server_options = Some(server_options);
         proxy.h2_options = Some(h2_options(limits));
         let proxy = Arc::new(proxy);
-        let gate = Gate {
+        let listener = HttpListener {
             proxy: proxy.clone(),
             open: stop.connections(limits.max_connections),
             edge: shared,
@@ -80,7 +81,13 @@ impl Acceptor {
             stop: stop.watch(),
         };
         let threads = conf.threads;
-        Acceptor { proxy, listeners: bound.listeners, gate, stop: stop.watch(), threads }
+        HttpAcceptor {
+            proxy,
+            listeners: bound.listeners,
+            listener,
+            stopping: stop.watch().into(),
+            threads,
+        }
     }
 }
 
@@ -96,7 +103,7 @@ fn h2_options(limits: &HttpLimits) -> H2Options {
 }
 
 #[async_trait]
-impl Service for Acceptor {
+impl Service for HttpAcceptor {
     async fn start_service(
         &mut self,
         #[cfg(unix)] _fds: Option<ListenFds>,
@@ -107,12 +114,12 @@ impl Service for Acceptor {
         for listener in self.listeners.drain(..) {
             match TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    loops.spawn(accept(listener, self.gate.clone()));
+                    loops.spawn(accept(listener, self.listener.clone()));
                 }
                 Err(error) => tracing::error!(%error, "a listening socket is unusable"),
             }
         }
-        let _ = self.stop.wait_for(|stopping| *stopping).await;
+        self.stopping.begun().await;
         // The loops end with the same watch; the sockets close, so that clients are refused
         // instead of waiting in a queue nobody serves.
         while loops.join_next().await.is_some() {}
@@ -129,14 +136,15 @@ impl Service for Acceptor {
     }
 }
 
-async fn accept(listener: TcpListener, mut gate: Gate) {
+async fn accept(listener: TcpListener, http: HttpListener) {
+    let mut stopping = Stopping::from(http.stop.clone());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = gate.stop.wait_for(|stopping| *stopping) => return,
+            () = stopping.begun() => return,
         };
         match accepted {
-            Ok((socket, peer)) => gate.admit(socket, peer),
+            Ok((socket, peer)) => http.admit(socket, peer),
             Err(error) => {
                 tracing::warn!(%error, "accept failed");
                 tokio::time::sleep(BREATHER).await;
@@ -145,7 +153,7 @@ async fn accept(listener: TcpListener, mut gate: Gate) {
     }
 }
 
-impl Gate {
+impl HttpListener {
     fn admit(&self, socket: TcpStream, peer: std::net::SocketAddr) {
         let metrics = self.edge.metrics();
         let Some(permit) = self.open.enter() else {
@@ -160,7 +168,7 @@ impl Gate {
         };
         let io = transport(socket, peer);
         let connection =
-            Box::new(Connection::new(io, &self.edge.limits(), self.stop.clone(), permit));
+            Box::new(ClientConnection::new(io, &self.edge.limits(), self.stop.clone(), permit));
         let (edge, proxy, stop) = (self.edge.clone(), self.proxy.clone(), self.stop.clone());
         tokio::spawn(async move { serve(&edge, &proxy, connection, stop).await });
     }
@@ -170,15 +178,16 @@ impl Gate {
 async fn serve(
     edge: &Edge,
     proxy: &Arc<HttpProxy<Edge>>,
-    mut connection: Box<Connection>,
-    mut stop: ShutdownWatch,
+    mut connection: Box<ClientConnection>,
+    stop: ShutdownWatch,
 ) {
+    let mut stopping = Stopping::from(stop.clone());
     let _counted = edge.metrics().connection();
     let sniffed = tokio::select! {
         // First, so that a request already here is still answered.
         biased;
         sniffed = connection.sniff() => sniffed,
-        _ = stop.wait_for(|stopping| *stopping) => return,
+        () = stopping.begun() => return,
     };
     match sniffed {
         Ok(Some(head)) => http1::serve(edge, proxy, connection, head, &stop).await,
@@ -210,7 +219,7 @@ pub(super) fn transport(socket: TcpStream, peer: std::net::SocketAddr) -> L4Stre
 async fn refuse(mut socket: TcpStream) {
     let detail = "the server has as many connections as it may have; try again shortly";
     let status = StatusCode::SERVICE_UNAVAILABLE;
-    let text = Problem::new(status, "too-many-connections", detail).retry_after(1).http1_text();
+    let text = EdgeProblem::new(status, "too-many-connections", detail).retry_after(1).http1_text();
     let _ = tokio::time::timeout(Duration::from_millis(500), async {
         socket.write_all(&text).await?;
         socket.shutdown().await?;

@@ -20,7 +20,7 @@ use super::accept::transport;
 use super::listen::Bound;
 use crate::admin::Admin;
 use crate::edge::HttpLimits;
-use crate::edge::connection::Connection;
+use crate::edge::connection::ClientConnection;
 
 /// Connections at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 32;
@@ -90,7 +90,8 @@ impl Accepting {
                 Ok((socket, peer)) => {
                     let (admin, shutdown) = (self.admin.clone(), self.shutdown.clone());
                     let io = transport(socket, peer);
-                    let connection = Connection::new(io, &self.limits, shutdown.clone(), permit);
+                    let connection =
+                        ClientConnection::new(io, &self.limits, shutdown.clone(), permit);
                     tokio::spawn(async move {
                         let _ = tokio::time::timeout(PATIENCE, serve(admin, connection, shutdown))
                             .await;
@@ -105,7 +106,7 @@ impl Accepting {
     }
 }
 
-async fn serve(admin: Arc<Admin>, mut connection: Connection, shutdown: ShutdownWatch) {
+async fn serve(admin: Arc<Admin>, mut connection: ClientConnection, shutdown: ShutdownWatch) {
     if let Ok(head) = connection.sniff().await {
         if let Some(head) = head {
             connection.unread(head);

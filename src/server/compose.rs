@@ -1,21 +1,15 @@
 //! From the configuration to the objects that serve it. The only place that knows both.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Weak},
-};
+use std::{net::SocketAddr, sync::Arc};
 
-use async_trait::async_trait;
 use durable_streams_engine::store::{
     AnyStore, FileStore, FileStoreOptions, MemoryStore,
     file::{Durability, keys_dir},
 };
 use durable_streams_engine::{Clock, Engine, Limits};
 use durable_streams_protocol::subscription::{HostRule, TargetRules};
-use durable_streams_subscriptions::{self as subscriptions, Driver, KeySource, Subscriptions};
+use durable_streams_subscriptions::{self as subscriptions, KeySource, Subscriptions};
 use http::StatusCode;
-use parking_lot::Mutex;
-use pingora::{server::ShutdownWatch, services::background::BackgroundService};
 
 use super::{
     AdminOptions, ListenOptions, Server, ServerError, ServerOptions, Stopped, control::Control,
@@ -24,7 +18,7 @@ use super::{
 use crate::{
     config::{self, ByteSize, Config, CorsOrigin, Sources},
     edge::{
-        Cors, EdgeOptions, HttpLimits, StreamOptions,
+        Cors, EdgeOptions, HttpLimits, StreamOptions, StreamsBackground,
         upstream::{self, UpstreamOptions},
     },
     telemetry::process,
@@ -63,7 +57,6 @@ pub fn run(
     }
     let admin = server.admin_address();
     let control = config.data_dir.as_deref().and_then(|dir| Control::open(dir, &engine));
-    server.add_background(Arc::new(Housekeeping(Arc::downgrade(&engine))));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let webhooks = WebhookOptions { tracer, ..WebhookOptions::default() };
     let webhooks = Arc::new(HttpWebhookClient::new(webhooks)?);
@@ -71,7 +64,7 @@ pub fn run(
     let opened = Subscriptions::open(engine.clone(), options, webhooks);
     let (subscriptions, driver) = runtime.block_on(opened)?;
     server.serve_subscriptions(subscriptions);
-    server.add_background(Arc::new(Wakes(Mutex::new(Some(driver)))));
+    server.add_background(Arc::new(StreamsBackground::new(&engine, Some(driver))));
     let stopped = server.run(|addresses| {
         if mode == Mode::Production {
             let admin = admin.map(tracing::field::display);
@@ -289,35 +282,6 @@ fn subscription_options(config: &Config, mode: Mode) -> subscriptions::Options {
         max_deliveries: configured.max_deliveries.saturating_sub(retries).max(1),
         max_retries: retries,
         ..subscriptions::Options::default()
-    }
-}
-
-/// What wakes the workers of subscriptions, as a background service.
-struct Wakes(Mutex<Option<Driver>>);
-
-#[async_trait]
-impl BackgroundService for Wakes {
-    async fn start(&self, mut shutdown: ShutdownWatch) {
-        let driver = self.0.lock().take();
-        if let Some(driver) = driver {
-            let stopping = async {
-                let _ = shutdown.wait_for(|stopping| *stopping).await;
-            };
-            driver.run(stopping).await;
-        }
-    }
-}
-
-/// The engine's housekeeping as a background service.
-struct Housekeeping(Weak<Engine>);
-
-#[async_trait]
-impl BackgroundService for Housekeeping {
-    async fn start(&self, mut shutdown: ShutdownWatch) {
-        tokio::select! {
-            () = Engine::housekeeping(self.0.clone()) => {}
-            _ = shutdown.wait_for(|stopping| *stopping) => {}
-        }
     }
 }
 

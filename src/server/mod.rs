@@ -43,7 +43,7 @@ use crate::admin::Admin;
 use crate::edge::upstream::UpstreamError;
 use crate::edge::{Edge, EdgeControl, EdgeOptions};
 use crate::telemetry::trace::Tracer;
-use accept::Acceptor;
+use accept::HttpAcceptor;
 use admin::AdminService;
 pub use compose::{Mode, run, store_options};
 use durable_streams_engine::Engine;
@@ -216,7 +216,7 @@ impl Server {
         let conf = Arc::new(self.conf());
         let mut server = pingora::server::Server::new_with_opt_and_conf(None, self.conf());
         let limits = &self.options.edge.limits;
-        let acceptor = Acceptor::new(&conf, self.edge, limits, self.bound, &self.stop);
+        let acceptor = HttpAcceptor::new(&conf, self.edge, limits, self.bound, &self.stop);
         server.add_service(acceptor);
         if let Some((admin, bound)) = self.admin {
             server.add_service(AdminService::new(admin, bound));

@@ -11,8 +11,8 @@ use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::{Connection, ENDLESS, HEAD, IDLE, OPEN};
-use crate::edge::problem::Problem;
+use super::{ClientConnection, ENDLESS, HEAD, IDLE, OPEN};
+use crate::edge::problem::EdgeProblem;
 
 /// What an HTTP/2 client sends first (RFC 9113 §3.4).
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -20,7 +20,7 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// As much as Pingora reads at first, so that a small request still takes one read.
 const FIRST_READ: usize = 4096;
 
-impl Connection {
+impl ClientConnection {
     /// Reads until the bytes differ from the HTTP/2 preface or are all of it. To be called once,
     /// before Pingora gets the connection: its own look takes 24 bytes however long they take,
     /// and does not end when the server stops. Gives the beginning of the first HTTP/1 request; `None`
@@ -109,7 +109,10 @@ impl Connection {
         ready!(self.poll_until(deadline, cx));
         if phase == HEAD {
             let detail = "the request head did not arrive in time";
-            self.refuse(cx, &Problem::new(StatusCode::REQUEST_TIMEOUT, "header-timeout", detail));
+            self.refuse(
+                cx,
+                &EdgeProblem::new(StatusCode::REQUEST_TIMEOUT, "header-timeout", detail),
+            );
         }
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client was silent for too long"))
     }
@@ -149,12 +152,12 @@ impl Connection {
         }
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         let detail = "the request head is far longer than the limits on URI and header fields";
-        self.refuse(cx, &Problem::new(status, "headers-too-large", detail));
+        self.refuse(cx, &EdgeProblem::new(status, "headers-too-large", detail));
         Err(io::Error::new(io::ErrorKind::InvalidData, "the request head is too long"))
     }
 
     /// Answers on the bare socket. Best effort: a full send buffer drops the answer.
-    fn refuse(&mut self, cx: &mut Context<'_>, problem: &Problem) {
+    fn refuse(&mut self, cx: &mut Context<'_>, problem: &EdgeProblem) {
         let text = problem.http1_text();
         let _ = Pin::new(&mut self.io).poll_write(cx, &text);
         let _ = Pin::new(&mut self.io).poll_flush(cx);

@@ -12,13 +12,13 @@ use pingora::protocols::{
 };
 use tokio::io::AsyncReadExt;
 
-use super::Connection;
+use super::ClientConnection;
 
 /// How long a closing connection waits for the client to close too.
 const LINGER: Duration = Duration::from_millis(500);
 
 #[async_trait]
-impl Peek for Connection {
+impl Peek for ClientConnection {
     /// What `Connection::sniff` has seen, zero-filled; Pingora compares it with the preface.
     async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
         buf.fill(0);
@@ -29,7 +29,7 @@ impl Peek for Connection {
 }
 
 #[async_trait]
-impl Shutdown for Connection {
+impl Shutdown for ClientConnection {
     async fn shutdown(&mut self) {
         Shutdown::shutdown(&mut self.io).await;
         let drain = async {
@@ -40,31 +40,31 @@ impl Shutdown for Connection {
     }
 }
 
-impl UniqueID for Connection {
+impl UniqueID for ClientConnection {
     fn id(&self) -> UniqueIDType {
         self.io.id()
     }
 }
 
-impl Ssl for Connection {
+impl Ssl for ClientConnection {
     fn selected_alpn_proto(&self) -> Option<ALPN> {
         self.io.selected_alpn_proto()
     }
 }
 
-impl GetTimingDigest for Connection {
+impl GetTimingDigest for ClientConnection {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         self.io.get_timing_digest()
     }
 }
 
-impl GetProxyDigest for Connection {
+impl GetProxyDigest for ClientConnection {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         self.io.get_proxy_digest()
     }
 }
 
-impl GetSocketDigest for Connection {
+impl GetSocketDigest for ClientConnection {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         self.io.get_socket_digest()
     }

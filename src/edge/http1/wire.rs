@@ -13,14 +13,16 @@ use pingora::protocols::Shutdown;
 use pingora::protocols::http::{ReusableHttpStream, ServerSession};
 use pingora::{Error, ErrorType, Result};
 
-use crate::edge::connection::{Connection, HOLD, Pace};
-use crate::edge::stream::{Chunk, LAST_CHUNK, ReplyWriter, Written, joined};
-use crate::edge::text::{self, Framing};
+use crate::edge::connection::{ClientConnection, HOLD, WritePace};
+use crate::edge::text::{self, BodyFraming};
+use durable_streams_pingora::transport::{
+    EventChunk, LAST_CHUNK, ReplyWriter, WrittenReply, joined,
+};
 
 /// A connection whose present request has been received, without its session.
-pub(super) struct Wire {
-    connection: Box<Connection>,
-    pace: Pace,
+pub(super) struct Http1Wire {
+    connection: Box<ClientConnection>,
+    pace: WritePace,
     /// The connection may have another request after this one.
     keep_alive: bool,
     /// The client understands chunks; HTTP/1.0 does not.
@@ -34,9 +36,9 @@ pub(super) struct Wire {
     sent: usize,
 }
 
-impl Wire {
+impl Http1Wire {
     /// Takes a session apart that has written no response.
-    pub(super) async fn new(session: Box<ServerSession>, pace: Pace) -> Option<Self> {
+    pub(super) async fn new(session: Box<ServerSession>, pace: WritePace) -> Option<Self> {
         let ServerSession::H1(mut session) = *session else { return None };
         let request = session.req_header();
         let chunked = request.version == Version::HTTP_11;
@@ -51,7 +53,7 @@ impl Wire {
         };
         let connection = stream.into_any().downcast().ok()?;
         let ahead = ahead.unwrap_or_default();
-        Some(Wire {
+        Some(Http1Wire {
             connection,
             pace,
             keep_alive,
@@ -65,7 +67,7 @@ impl Wire {
     }
 
     /// Ends the exchange. Returns the connection if it may have another request, with what has come of that.
-    pub(super) async fn finish(mut self) -> Option<(Box<Connection>, BytesMut)> {
+    pub(super) async fn finish(mut self) -> Option<(Box<ClientConnection>, BytesMut)> {
         if !self.keep_alive {
             self.connection.shutdown().await;
             return None;
@@ -73,14 +75,14 @@ impl Wire {
         Some((self.connection, self.ahead))
     }
 
-    fn head_text(&mut self, response: &Response, framing: Framing, body: usize) -> Vec<u8> {
+    fn head_text(&mut self, response: &Response, framing: BodyFraming, body: usize) -> Vec<u8> {
         self.status = Some(response.status);
         let connection = if self.keep_alive { "keep-alive" } else { "close" };
         text::head(response, framing, connection, body)
     }
 }
 
-impl ReplyWriter for Wire {
+impl ReplyWriter for Http1Wire {
     async fn whole(&mut self, response: Response) -> Result<()> {
         let length = match &response.body {
             Body::Full(chunks) => Some(chunks.iter().map(Bytes::len).sum()),
@@ -88,8 +90,8 @@ impl ReplyWriter for Wire {
             Body::Empty | Body::Live => Some(0),
         };
         let framing = match length.filter(|_| response.may_have_body()) {
-            Some(length) => Framing::Length(length),
-            None => Framing::Implied,
+            Some(length) => BodyFraming::Length(length),
+            None => BodyFraming::Implied,
         };
         let sent = if self.head_only { 0 } else { length.unwrap_or(0) };
         // A small body goes into the head's buffer, a large one is not copied.
@@ -112,12 +114,12 @@ impl ReplyWriter for Wire {
         if !self.chunked {
             self.keep_alive = false;
         }
-        let framing = if self.chunked { Framing::Chunked } else { Framing::Implied };
+        let framing = if self.chunked { BodyFraming::Chunked } else { BodyFraming::Implied };
         let text = self.head_text(&response, framing, 0);
         self.connection.send_in_time(&text, &[], self.pace).await
     }
 
-    async fn event(&mut self, event: Chunk) -> Result<()> {
+    async fn event(&mut self, event: EventChunk) -> Result<()> {
         let bytes = if self.chunked { event.bytes().clone() } else { event.event() };
         self.connection.send_in_time(&bytes, &[], self.pace).await?;
         self.sent += event.len();
@@ -132,7 +134,7 @@ impl ReplyWriter for Wire {
     }
 
     async fn left(&mut self) -> Box<Error> {
-        let Wire { connection, ahead, .. } = self;
+        let Http1Wire { connection, ahead, .. } = self;
         let why = poll_fn(|cx| connection.poll_left(cx, ahead)).await;
         Error::because(ErrorType::ConnectionClosed, "while events were sent", why)
     }
@@ -141,7 +143,7 @@ impl ReplyWriter for Wire {
         self.keep_alive = false;
     }
 
-    fn written(&self) -> Written {
-        Written { status: self.status, received: self.received, sent: self.sent }
+    fn written(&self) -> WrittenReply {
+        WrittenReply { status: self.status, received: self.received, sent: self.sent }
     }
 }

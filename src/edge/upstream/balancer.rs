@@ -26,13 +26,13 @@ const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 const MAX_LOOKS: usize = 256;
 
 /// A chosen server.
-pub(super) struct Server {
+pub(super) struct ChosenServer {
     pub(super) addr: SocketAddr,
     /// Its configured address, `host:port`.
     pub(super) authority: Arc<str>,
 }
 
-impl Server {
+impl ChosenServer {
     /// The host part of its configured address.
     pub(super) fn host(&self) -> &str {
         split(&self.authority).map_or("", |(host, _)| host)
@@ -40,16 +40,16 @@ impl Server {
 }
 
 /// The load balancer of one upstream.
-pub(super) enum Pool {
+pub(super) enum ServerPool {
     InTurn(Arc<LoadBalancer<RoundRobin>>),
     ByKey(Arc<LoadBalancer<Consistent>>),
 }
 
 /// A server's address as configured, kept with its backend for SNI and `Host`.
 #[derive(Clone)]
-pub(super) struct Authority(pub(super) Arc<str>);
+pub(super) struct ServerAuthority(pub(super) Arc<str>);
 
-impl Pool {
+impl ServerPool {
     /// # Errors
     /// No servers, or an address that is not `host:port`.
     pub(super) fn build(options: &UpstreamOptions, template: &HttpPeer) -> Result<Self, String> {
@@ -60,30 +60,30 @@ impl Pool {
             split(&server.address)?;
         }
         Ok(if options.balance.is_consistent() {
-            Pool::ByKey(Arc::new(balancer(options, template)))
+            ServerPool::ByKey(Arc::new(balancer(options, template)))
         } else {
-            Pool::InTurn(Arc::new(balancer(options, template)))
+            ServerPool::InTurn(Arc::new(balancer(options, template)))
         })
     }
 
     /// A healthy server that is not among `tried`.
-    pub(super) fn pick(&self, key: &[u8], tried: &[SocketAddr]) -> Option<Server> {
+    pub(super) fn pick(&self, key: &[u8], tried: &[SocketAddr]) -> Option<ChosenServer> {
         let accept = |backend: &Backend, healthy: bool| {
             healthy && !backend.addr.as_inet().is_some_and(|addr| tried.contains(addr))
         };
         let backend = match self {
-            Pool::InTurn(balancer) => balancer.select_with(key, MAX_LOOKS, accept),
-            Pool::ByKey(balancer) => balancer.select_with(key, MAX_LOOKS, accept),
+            ServerPool::InTurn(balancer) => balancer.select_with(key, MAX_LOOKS, accept),
+            ServerPool::ByKey(balancer) => balancer.select_with(key, MAX_LOOKS, accept),
         }?;
-        let authority = backend.ext.get::<Authority>()?.0.clone();
-        Some(Server { addr: *backend.addr.as_inet()?, authority })
+        let authority = backend.ext.get::<ServerAuthority>()?.0.clone();
+        Some(ChosenServer { addr: *backend.addr.as_inet()?, authority })
     }
 
     /// Every server that is known, and whether it gets requests.
     pub(super) fn servers(&self) -> Vec<(SocketAddr, bool)> {
         let backends = match self {
-            Pool::InTurn(balancer) => balancer.backends(),
-            Pool::ByKey(balancer) => balancer.backends(),
+            ServerPool::InTurn(balancer) => balancer.backends(),
+            ServerPool::ByKey(balancer) => balancer.backends(),
         };
         let known = backends.get_backend();
         let server = |backend: &Backend| Some((*backend.addr.as_inet()?, backends.ready(backend)));
@@ -92,8 +92,8 @@ impl Pool {
 
     pub(super) fn background(&self) -> Arc<dyn BackgroundService + Send + Sync> {
         match self {
-            Pool::InTurn(balancer) => balancer.clone(),
-            Pool::ByKey(balancer) => balancer.clone(),
+            ServerPool::InTurn(balancer) => balancer.clone(),
+            ServerPool::ByKey(balancer) => balancer.clone(),
         }
     }
 }
@@ -104,7 +104,7 @@ where
     S::Iter: BackendIter,
 {
     let (upstream, servers) = (options.name.clone(), options.servers.clone());
-    let names = Names { upstream, servers, started: AtomicBool::new(false) };
+    let names = DnsDiscovery { upstream, servers, started: AtomicBool::new(false) };
     let fixed = options.servers.iter().all(|s| s.address.parse::<SocketAddr>().is_ok());
     let mut backends = Backends::new(Box::new(names));
     if let Some(health) = &options.health {
@@ -120,7 +120,7 @@ where
     balancer
 }
 
-/// Polls a future that is known not to wait: the first round of `Names`.
+/// Polls a future that is known not to wait: the first round of `DnsDiscovery`.
 fn futures_now<F: Future>(future: F) -> Option<F::Output> {
     let mut future = std::pin::pin!(future);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -132,13 +132,13 @@ fn futures_now<F: Future>(future: F) -> Option<F::Output> {
 
 /// Discovery by the system's resolver. The first look-up blocks, because nothing runs yet and the
 /// servers should be known before the first request; later ones do not.
-struct Names {
+struct DnsDiscovery {
     upstream: String,
     servers: Vec<UpstreamServer>,
     started: AtomicBool,
 }
 
-impl Names {
+impl DnsDiscovery {
     async fn resolve(&self, address: &str, first: bool) -> std::io::Result<Vec<SocketAddr>> {
         if let Ok(address) = address.parse() {
             return Ok(vec![address]);
@@ -151,7 +151,7 @@ impl Names {
 }
 
 #[async_trait]
-impl ServiceDiscovery for Names {
+impl ServiceDiscovery for DnsDiscovery {
     async fn discover(&self) -> Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
         let first = !self.started.swap(true, Ordering::Relaxed);
         let mut found = BTreeSet::new();
@@ -160,7 +160,7 @@ impl ServiceDiscovery for Names {
             match self.resolve(&server.address, first).await {
                 Ok(addrs) => found.extend(addrs.into_iter().map(|addr| {
                     let mut ext = Extensions::new();
-                    ext.insert(Authority(authority.clone()));
+                    ext.insert(ServerAuthority(authority.clone()));
                     Backend { addr: addr.into(), weight: server.weight.max(1), ext }
                 })),
                 Err(error) => {

@@ -7,9 +7,9 @@ use http::StatusCode;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType};
 
-use crate::edge::RequestContext;
-use crate::edge::problem::Problem;
-use crate::edge::stream::ReplyWriter;
+use crate::edge::context::RequestContext;
+use crate::edge::problem::EdgeProblem;
+use durable_streams_pingora::transport::ReplyWriter;
 
 /// The error of an upstream without a server to ask.
 pub(super) fn none_healthy() -> Box<Error> {
@@ -46,10 +46,10 @@ pub(crate) async fn answer(
 }
 
 /// The answer for `error`. `None`: the client is gone, there is nobody to answer.
-pub(super) fn problem(error: &Error) -> Option<Problem> {
-    let bad_gateway = |code, detail: &str| Problem::new(StatusCode::BAD_GATEWAY, code, detail);
+pub(super) fn problem(error: &Error) -> Option<EdgeProblem> {
+    let bad_gateway = |code, detail: &str| EdgeProblem::new(StatusCode::BAD_GATEWAY, code, detail);
     let timeout =
-        |detail: &str| Problem::new(StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", detail);
+        |detail: &str| EdgeProblem::new(StatusCode::GATEWAY_TIMEOUT, "upstream-timeout", detail);
     Some(match (error.esource(), error.etype()) {
         (_, etype) if *etype == NONE_HEALTHY => {
             bad_gateway("upstream-unavailable", "no server of the upstream is healthy")
@@ -77,21 +77,21 @@ pub(super) fn problem(error: &Error) -> Option<Problem> {
             ErrorSource::Downstream,
             ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed,
         ) => return None,
-        (ErrorSource::Downstream, ErrorType::ReadTimedout) => Problem::new(
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => EdgeProblem::new(
             StatusCode::REQUEST_TIMEOUT,
             "body-timeout",
             "the request body stopped arriving",
         ),
-        (ErrorSource::Downstream, _) => Problem::new(
+        (ErrorSource::Downstream, _) => EdgeProblem::new(
             StatusCode::BAD_REQUEST,
             "bad-request",
-            "the request cannot be forwarded: its framing or its Connection field is invalid",
+            "the request cannot be forwarded: its framing or its ClientConnection field is invalid",
         ),
         (ErrorSource::Internal | ErrorSource::Unset, ErrorType::HTTPStatus(status)) => {
             let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY);
-            Problem::new(status, "refused", "the request was refused")
+            EdgeProblem::new(status, "refused", "the request was refused")
         }
-        (ErrorSource::Internal | ErrorSource::Unset, _) => Problem::new(
+        (ErrorSource::Internal | ErrorSource::Unset, _) => EdgeProblem::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
             "the request failed inside the server; see its log",

@@ -9,9 +9,10 @@ use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 
-use super::HostHeader;
+use super::{choose::upstream_of, options::HostHeader};
 use crate::edge::request_id::X_REQUEST_ID;
-use crate::edge::{RequestContext, connection, forwarded, route, span};
+use crate::edge::{connection, context::RequestContext, forwarded, span};
+use durable_streams_pingora::transport::is_under;
 
 /// How this proxy calls itself in `Via` (RFC 9110 §7.6.3).
 const PSEUDONYM: &str = "durable-streams-server";
@@ -25,7 +26,7 @@ pub(crate) fn request(
     upstream_request: &mut RequestHeader,
     ctx: &mut RequestContext,
 ) -> Result<()> {
-    let upstream = super::of(ctx)?;
+    let upstream = upstream_of(ctx)?;
     let downstream = session.req_header();
     let trusted = forwarded::is_trusted(ctx.client, &ctx.settings.options.trusted_proxies);
     let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
@@ -100,7 +101,7 @@ fn via(version: Version) -> HeaderValue {
 /// Takes `prefix` off the path; the query stays. `/api` becomes `/`.
 fn strip_prefix(request: &mut RequestHeader, prefix: &str) -> Result<()> {
     let path = request.uri.path();
-    if !route::is_under(path, prefix) {
+    if !is_under(path, prefix) {
         // The route matched another spelling's owner; nothing to take off.
         return Ok(());
     }

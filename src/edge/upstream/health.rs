@@ -11,7 +11,7 @@ use pingora::lb::health_check::{
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
-use super::balancer::{Authority, split};
+use super::balancer::{ServerAuthority, split};
 use super::options::{HealthCheck, HealthProbe, HostHeader, UpstreamOptions};
 
 type Check = Box<dyn Probe + Send + Sync>;
@@ -23,26 +23,27 @@ pub(super) fn check(health: &HealthCheck, options: &UpstreamOptions, template: &
         let probe = probe(health, options, template, &authority);
         (authority, probe)
     });
-    Box::new(ByServer {
+    Box::new(PerServerCheck {
         probes: probes.collect(),
-        observer: Announce(options.name.clone()),
+        observer: HealthAnnouncer(options.name.clone()),
         failures: health.failures,
         successes: health.successes,
     })
 }
 
 /// Pingora's checks know one name for all servers, hence one check for each.
-struct ByServer {
+struct PerServerCheck {
     probes: HashMap<Arc<str>, Check>,
-    observer: Announce,
+    observer: HealthAnnouncer,
     failures: usize,
     successes: usize,
 }
 
 #[async_trait]
-impl Probe for ByServer {
+impl Probe for PerServerCheck {
     async fn check(&self, target: &Backend) -> Result<()> {
-        let probe = target.ext.get::<Authority>().and_then(|server| self.probes.get(&server.0));
+        let probe =
+            target.ext.get::<ServerAuthority>().and_then(|server| self.probes.get(&server.0));
         match probe {
             Some(probe) => probe.check(target).await,
             None => Error::e_explain(ErrorType::InternalError, "a server that is not configured"),
@@ -114,10 +115,10 @@ fn probe(
 }
 
 /// Tells the log when a server goes and comes back.
-struct Announce(String);
+struct HealthAnnouncer(String);
 
 #[async_trait]
-impl HealthObserve for Announce {
+impl HealthObserve for HealthAnnouncer {
     async fn observe(&self, server: &Backend, healthy: bool) {
         if healthy {
             tracing::info!(upstream = self.0, server = %server.addr, "server is healthy again");

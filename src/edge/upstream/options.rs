@@ -1,14 +1,9 @@
 //! What an upstream can be told.
 
-use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
-use ipnet::IpNet;
-use pingora::proxy::Session;
-
-use crate::edge::{RequestContext, forwarded};
 
 /// One upstream: a path prefix and the servers behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,29 +98,6 @@ pub enum Balance {
 }
 
 impl Balance {
-    /// The bytes that decide where a request goes. Empty for round robin.
-    pub(super) fn key<'a>(
-        &self,
-        session: &'a Session,
-        ctx: &RequestContext,
-        trusted: &[IpNet],
-    ) -> Cow<'a, [u8]> {
-        let request = session.req_header();
-        let client = || {
-            let ip = forwarded::client_ip(request, ctx.client, trusted);
-            Cow::Owned(ip.map(|ip| ip.to_string().into_bytes()).unwrap_or_default())
-        };
-        match self {
-            Balance::RoundRobin => Cow::Borrowed(&[]),
-            Balance::ClientAddress => client(),
-            Balance::Path => Cow::Borrowed(request.uri.path().as_bytes()),
-            Balance::Header(name) => match request.headers.get(name) {
-                Some(value) => Cow::Borrowed(value.as_bytes()),
-                None => client(),
-            },
-        }
-    }
-
     pub(super) fn is_consistent(&self) -> bool {
         *self != Balance::RoundRobin
     }

@@ -9,8 +9,8 @@ use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
-use super::failure;
-use crate::edge::RequestContext;
+use super::{choose::upstream_of, failure};
+use crate::edge::context::RequestContext;
 
 /// Connecting failed.
 pub(crate) fn after_connect(
@@ -55,5 +55,5 @@ pub(crate) fn after_send(
 }
 
 fn has_attempts_left(ctx: &RequestContext) -> bool {
-    super::of(ctx).is_ok_and(|upstream| ctx.attempt.count() <= upstream.options.retries)
+    upstream_of(ctx).is_ok_and(|upstream| ctx.attempt.count() <= upstream.options.retries)
 }

@@ -43,14 +43,14 @@ pub(super) fn prepare(peer: &mut HttpPeer, silence: Option<Duration>) {
     peer.options.alpn = ALPN::H1;
     peer.options.read_timeout = silence;
     peer.options.idle_timeout = Some(LEFTOVER_TIMEOUT);
-    peer.options.custom_l4 = Some(Arc::new(Connector));
+    peer.options.custom_l4 = Some(Arc::new(UpgradeConnector));
 }
 
 #[derive(Debug)]
-struct Connector;
+struct UpgradeConnector;
 
 #[async_trait]
-impl L4Connect for Connector {
+impl L4Connect for UpgradeConnector {
     /// `total_connection_timeout` bounds it from outside.
     async fn connect(&self, addr: &SocketAddr) -> Result<Stream> {
         let Some(addr) = addr.as_inet() else {
@@ -66,18 +66,18 @@ impl L4Connect for Connector {
             };
             Error::because(etype, "connecting for an upgrade", error)
         })?;
-        Ok(VirtualSocketStream::new(Box::new(Yielding { socket, yields: 0 })).into())
+        Ok(VirtualSocketStream::new(Box::new(YieldingSocket { socket, yields: 0 })).into())
     }
 }
 
 /// A socket whose reader lets others go first after each write.
 #[derive(Debug)]
-struct Yielding {
+struct YieldingSocket {
     socket: TcpStream,
     yields: u8,
 }
 
-impl VirtualSocket for Yielding {
+impl VirtualSocket for YieldingSocket {
     fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
         match option {
             VirtualSockOpt::NoDelay => self.socket.set_nodelay(true),
@@ -86,7 +86,7 @@ impl VirtualSocket for Yielding {
     }
 }
 
-impl AsyncRead for Yielding {
+impl AsyncRead for YieldingSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -101,7 +101,7 @@ impl AsyncRead for Yielding {
     }
 }
 
-impl AsyncWrite for Yielding {
+impl AsyncWrite for YieldingSocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,133 +1,62 @@
-//! What the HTTP side counts, and the names of all metrics.
+//! What the server counts around the stream routes, and the names of all metrics.
 //!
 //! | file | what it is |
 //! |---|---|
 //! | `names` | every metric: name, labels, meaning |
-//! | `requests` | stream requests by mode and method |
-//! | `status` | requests by status |
-//! | `open` | live readers and connections |
+//! | `gauges` | connections at this moment |
 //!
-//! Rows and columns are enums: a request adds to a handful of numbers that its thread (nearly) owns, and
-//! labels are made for a scrape only.
+//! The stream routes count by themselves ([`StreamCounters`]); [`Metrics::write`] renders both.
 
+mod gauges;
 mod names;
-mod open;
-mod requests;
-mod status;
 
-use http::{Method, StatusCode};
+use durable_streams_engine::counters::{Count, Sharded};
+use durable_streams_pingora::StreamCounters;
+use durable_streams_pingora::transport::{StatusCounts, WrittenReply, by_status};
+use http::StatusCode;
 
+pub use gauges::ConnectionGuard;
 pub use names::*;
-pub use open::Open;
-pub use requests::Mode;
-pub use status::{ByStatus, by_status};
 
 use super::Exposition;
-use durable_streams_engine::counters::{Count, Durations, Sharded};
-use open::What;
-use requests::Requests;
 
-/// What is sent on an SSE connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SseEvent {
-    /// Stream bytes, with the control event that follows them.
-    Data,
-    /// A control event alone.
-    Control,
-    /// A comment.
-    KeepAlive,
-}
-
-const SSE_EVENTS_NAMES: [&str; 3] = ["data", "control", "keep_alive"];
-const ROUTES: [&str; 2] = ["streams", "proxy"];
-
-/// Whose bytes they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Traffic {
-    /// Stream requests.
-    Streams,
-    /// Everything else.
-    Proxy,
-}
-
-/// What the HTTP side counts.
+/// What the server counts around the stream routes.
 #[derive(Default)]
 pub struct Metrics {
-    shards: Sharded<Counters>,
+    shards: Sharded<EdgeShard>,
     reloads: [Count; 2],
 }
 
-/// One thread's.
+/// The counters of one thread.
 #[derive(Default)]
-struct Counters {
-    requests: Requests,
-    unrouted: ByStatus,
-    append: Durations,
-    read: Durations,
-    bytes_in: [Count; 2],
-    bytes_out: [Count; 2],
-    /// Long-poll and SSE readers that came, and that left.
-    live: [(Count, Count); 2],
-    sse_events: [Count; 3],
-    sse_bytes: Count,
+struct EdgeShard {
+    unrouted: StatusCounts,
+    bytes_in: Count,
+    bytes_out: Count,
     connections: (Count, Count),
     connections_refused: Count,
 }
 
 impl Metrics {
-    /// A stream request ended.
-    pub fn request(&self, mode: Mode, method: &Method, status: Option<StatusCode>) {
-        self.shards.mine().requests.add(mode, method, status);
-    }
-
     /// A request was answered before it reached a stream or an upstream.
     pub fn unrouted(&self, status: Option<StatusCode>) {
         self.shards.mine().unrouted.add(status);
     }
 
-    /// Body bytes of a request and its response.
-    pub fn bytes(&self, traffic: Traffic, received: usize, sent: usize) {
+    /// Adds the body bytes of a request that was not for a stream.
+    pub fn proxied_bytes(&self, written: &WrittenReply) {
         let mine = self.shards.mine();
-        let at = traffic as usize;
-        for (counts, bytes) in [(&mine.bytes_in, received), (&mine.bytes_out, sent)] {
-            if let Some(count) = counts.get(at).filter(|_| bytes > 0) {
+        for (count, bytes) in [(&mine.bytes_in, written.received), (&mine.bytes_out, written.sent)]
+        {
+            if bytes > 0 {
                 count.add(bytes as u64);
             }
         }
     }
 
-    /// An append is durable.
-    pub fn appended(&self, took: std::time::Duration) {
-        self.shards.mine().append.observe_duration(took);
-    }
-
-    /// A catch-up read is ready to be sent.
-    pub fn read(&self, took: std::time::Duration) {
-        self.shards.mine().read.observe_duration(took);
-    }
-
-    /// Bytes were sent on an SSE connection.
-    pub fn sse_event(&self, event: SseEvent, bytes: usize) {
-        let mine = self.shards.mine();
-        if let Some(count) = mine.sse_events.get(event as usize) {
-            count.add(1);
-        }
-        mine.sse_bytes.add(bytes as u64);
-    }
-
-    /// A long-poll waits, until the guard is dropped.
-    pub fn long_poll(&self) -> Open<'_> {
-        self.open(What::Live(0))
-    }
-
-    /// An SSE reader is there, until the guard is dropped.
-    pub fn sse(&self) -> Open<'_> {
-        self.open(What::Live(1))
-    }
-
-    /// A connection was accepted; it is open until the guard is dropped.
-    pub fn connection(&self) -> Open<'_> {
-        self.open(What::Connection)
+    /// A connection was accepted; it counts as open until the guard is dropped.
+    pub fn connection(&self) -> ConnectionGuard<'_> {
+        self.connection_opened()
     }
 
     /// A connection was refused.
@@ -141,34 +70,24 @@ impl Metrics {
         if accepted { ok } else { refused }.add(1);
     }
 
-    /// Everything, to be scraped.
-    pub fn write(&self, out: &mut Exposition) {
+    /// Adds everything to a scrape, with what the stream routes counted.
+    pub fn write(&self, streams: &StreamCounters, out: &mut Exposition) {
+        write_streams(streams, out);
         let shards = &self.shards;
-        requests::write(shards.all().map(|shard| &shard.requests), out);
         for (status, count) in by_status(shards.all().map(|shard| &shard.unrouted)) {
             out.number(REFUSED, &[&status], count as f64);
         }
-        out.durations(APPEND_DURATION, &shards.snapshot(|shard| &shard.append));
-        out.durations(READ_DURATION, &shards.snapshot(|shard| &shard.read));
-        let sum = |of: fn(&Counters) -> &[Count], at: usize| -> f64 {
-            let counts = shards.all().filter_map(|shard| of(shard).get(at));
-            counts.map(Count::get).sum::<u64>() as f64
-        };
-        for (at, route) in ROUTES.into_iter().enumerate() {
-            out.number(REQUEST_BYTES, &[route], sum(|shard| &shard.bytes_in, at));
-            out.number(RESPONSE_BYTES, &[route], sum(|shard| &shard.bytes_out, at));
-        }
-        for (at, event) in SSE_EVENTS_NAMES.into_iter().enumerate() {
-            out.number(SSE_EVENTS, &[event], sum(|shard| &shard.sse_events, at));
-        }
-        out.number(SSE_BYTES, &[], shards.sum(|shard| &shard.sse_bytes) as f64);
-        for (at, mode) in ["long_poll", "sse"].into_iter().enumerate() {
-            out.number(LIVE_READERS, &[mode], self.now_open(What::Live(at)) as f64);
-        }
+        let (received, sent) = streams.body_bytes();
+        let proxied = shards.sum(|shard| &shard.bytes_in);
+        out.number(REQUEST_BYTES, &["streams"], received as f64);
+        out.number(REQUEST_BYTES, &["proxy"], proxied as f64);
+        let proxied = shards.sum(|shard| &shard.bytes_out);
+        out.number(RESPONSE_BYTES, &["streams"], sent as f64);
+        out.number(RESPONSE_BYTES, &["proxy"], proxied as f64);
         for (result, count) in ["refused", "ok"].into_iter().zip(&self.reloads) {
             out.number(CONFIG_RELOADS, &[result], count.get() as f64);
         }
-        out.number(CONNECTIONS, &[], self.now_open(What::Connection) as f64);
+        out.number(CONNECTIONS, &[], self.open_connections() as f64);
         let accepted = shards.sum(|shard| &shard.connections.0);
         out.number(CONNECTIONS_ACCEPTED, &[], accepted as f64);
         let refused = shards.sum(|shard| &shard.connections_refused);
@@ -176,28 +95,17 @@ impl Metrics {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_is_scraped_by_method_mode_and_status() {
-        let metrics = Metrics::default();
-        metrics.request(Mode::Append, &Method::POST, Some(StatusCode::NO_CONTENT));
-        metrics.request(Mode::Invalid, &Method::POST, Some(StatusCode::BAD_REQUEST));
-        metrics.request(Mode::Invalid, &Method::PATCH, Some(StatusCode::IM_A_TEAPOT));
-        metrics.request(Mode::Sse, &Method::GET, None);
-        let mut out = Exposition::default();
-        metrics.write(&mut out);
-        let text = out.text();
-        for line in [
-            r#"requests_total{method="POST",mode="append",status="204"} 1"#,
-            r#"requests_total{method="POST",mode="invalid",status="400"} 1"#,
-            r#"requests_total{method="other",mode="invalid",status="4xx"} 1"#,
-            r#"requests_total{method="GET",mode="sse",status="0"} 1"#,
-            r#"requests_total{method="PUT",mode="create",status="500"} 0"#,
-        ] {
-            assert!(text.contains(line), "{line}\n{text}");
-        }
+fn write_streams(streams: &StreamCounters, out: &mut Exposition) {
+    for row in streams.requests() {
+        out.number(REQUESTS, &[row.method, row.mode, &row.status], row.count as f64);
+    }
+    out.durations(APPEND_DURATION, &streams.append_durations());
+    out.durations(READ_DURATION, &streams.read_durations());
+    for (event, count) in streams.sse_events() {
+        out.number(SSE_EVENTS, &[event], count as f64);
+    }
+    out.number(SSE_BYTES, &[], streams.sse_bytes() as f64);
+    for (mode, count) in streams.live_readers() {
+        out.number(LIVE_READERS, &[mode], count as f64);
     }
 }

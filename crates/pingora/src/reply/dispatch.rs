@@ -8,15 +8,18 @@ use std::{
 use durable_streams_protocol::{
     HeadMeta, LiveMode, Outcome, Rejection, Request, Response, StreamPath, render, render_rejection,
 };
-use pingora::protocols::http::ServerSession;
+use pingora_core::protocols::http::ServerSession;
 
 use super::{
-    DurableStreams, StreamOptions,
+    PendingReply, StreamReply,
     body::{self, expects_continue},
-    reply::{Pending, Reply},
-    request::{StreamRequest, Target},
 };
-use crate::{edge::forwarded, telemetry::metrics::Mode};
+use crate::{
+    DurableStreams, StreamOptions,
+    counters::RequestMode,
+    forwarded,
+    request::{RequestTarget, StreamRequest},
+};
 
 /// How long the body of a request that should have none may take.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,29 +30,29 @@ const SKIPPED: usize = 64 << 10;
 impl DurableStreams {
     /// Receives the request's body and lets the engine decide. The reply is not written yet.
     ///
-    /// Whether the client may do this was decided before, from [`StreamRequest::operation`] and the path.
-    pub(in crate::edge) async fn reply(
+    /// Whether the client may do this was decided before, from [`StreamRequest::mode`] and the path.
+    pub async fn reply(
         &self,
         session: &mut ServerSession,
         options: &StreamOptions,
         request: StreamRequest,
-    ) -> Reply {
+    ) -> StreamReply {
         let began = Instant::now();
-        let StreamRequest { operation, target } = request;
+        let StreamRequest { mode, target } = request;
         let head = session.req_header();
         let method = head.method.clone();
         let cors = options.cors.fields(&method, &head.headers);
         let mut commit_wait = None;
         let decided = match target {
             // Boxed: rare, and larger than everything else a connection's future has to have room for.
-            Target::Subscriptions(path) => {
+            RequestTarget::Subscriptions(path) => {
                 let response = Box::pin(self.subscriptions(session, options, &path)).await;
-                response.map(|response| (response, Pending::Nothing))
+                response.map(|response| (response, PendingReply::Nothing))
             }
-            Target::Stream(path, request) => {
+            RequestTarget::Stream(path, request) => {
                 self.dispatch(session, options, &path, request, &mut commit_wait).await
             }
-            Target::Invalid(rejection) => {
+            RequestTarget::Invalid(rejection) => {
                 self.skip_small_body(session).await;
                 Err(rejection)
             }
@@ -61,17 +64,17 @@ impl DurableStreams {
                     // Where the body ends is not known, so nothing after it can be a request.
                     session.set_keepalive(None);
                 }
-                ((render_rejection(&rejection), Pending::Nothing), Some(rejection.code()))
+                ((render_rejection(&rejection), PendingReply::Nothing), Some(rejection.code()))
             }
         };
-        if operation == Mode::CatchUp && problem.is_none() {
-            self.metrics.read(began.elapsed());
+        if mode == RequestMode::CatchUp && problem.is_none() {
+            self.counters.read(began.elapsed());
         }
-        Reply {
+        StreamReply {
             response,
             pending,
             problem,
-            operation: Some(operation),
+            mode: Some(mode),
             method,
             cors,
             server_timing: options.server_timing.then_some(began),
@@ -86,7 +89,7 @@ impl DurableStreams {
         path: &StreamPath,
         request: Request,
         commit_wait: &mut Option<Duration>,
-    ) -> Result<(Response, Pending), Rejection> {
+    ) -> Result<(Response, PendingReply), Rejection> {
         if !matches!(request, Request::Append(_) | Request::Create(_)) {
             self.discard_body(session).await?;
         }
@@ -113,7 +116,7 @@ impl DurableStreams {
             }
             Request::Preflight => render(Outcome::Preflight),
         };
-        Ok((response, Pending::Nothing))
+        Ok((response, PendingReply::Nothing))
     }
 
     async fn head(&self, path: &StreamPath) -> Result<Response, Rejection> {

@@ -6,13 +6,14 @@ use bytes::{Bytes, BytesMut};
 use durable_streams_engine::{Engine, Permit};
 use durable_streams_protocol::Rejection;
 use http::header;
-use pingora::{ErrorType, http::RequestHeader, protocols::http::ServerSession};
+use pingora_core::{ErrorType, protocols::http::ServerSession};
+use pingora_http::RequestHeader;
 
 /// What an append of unknown length sets aside at first, bytes.
 const FIRST_PERMIT: usize = 64 << 10;
 
 /// A received body and the share of the in-flight limit that it holds.
-pub(super) struct Received {
+pub(super) struct ReceivedBody {
     pub(super) bytes: Bytes,
     pub(super) room: Option<Permit>,
 }
@@ -26,7 +27,7 @@ pub(super) async fn receive(
     session: &mut ServerSession,
     engine: &Engine,
     silence: Duration,
-) -> Result<Received, Rejection> {
+) -> Result<ReceivedBody, Rejection> {
     let limit = engine.limits().max_append;
     let too_large = || Rejection::BodyTooLarge { limit: limit as u64 };
     let declared = declared_length(session);
@@ -34,7 +35,7 @@ pub(super) async fn receive(
         return Err(too_large());
     }
     if declared == Some(0) || (declared.is_none() && session.is_body_empty()) {
-        return Ok(Received { bytes: Bytes::new(), room: None });
+        return Ok(ReceivedBody { bytes: Bytes::new(), room: None });
     }
     let mut permit = engine.append_permit(declared.unwrap_or(FIRST_PERMIT))?;
     if expects_continue(session.req_header()) {
@@ -64,7 +65,7 @@ pub(super) async fn receive(
         }
     }
     let bytes = if rest.is_empty() { first } else { rest.freeze() };
-    Ok(Received { bytes, room: Some(permit) })
+    Ok(ReceivedBody { bytes, room: Some(permit) })
 }
 
 async fn next(session: &mut ServerSession, silence: Duration) -> Result<Option<Bytes>, Rejection> {

@@ -4,26 +4,27 @@ use std::time::Duration;
 
 use durable_streams_engine::{LiveFrame, Permit, Slice, TailWatch, View};
 use durable_streams_protocol::{
-    Offset, Outcome, Read, Rejection, Response, SseEncoding, SseRead, SseStep, SseTiming,
-    StreamPath, Tail, Timestamp, encode_control, encode_data, keep_alive, render, text_boundary,
+    Encoding, Offset, Outcome, Read, Rejection, Response, SseRead, SseStep, SseTiming, StreamPath,
+    Tail, Timestamp, encode_control, encode_data, keep_alive, render, text_boundary,
 };
 use tokio::time::Instant;
 
 use super::{
-    DurableStreams, StreamOptions,
-    chunk::Chunk,
-    deliver::ReplyWriter,
+    PendingReply,
     read::start,
-    reply::Pending,
     time::{later, millis, until},
 };
-use crate::telemetry::metrics::SseEvent;
+use crate::{
+    DurableStreams, StreamOptions,
+    counters::{LiveKind, SseEvent},
+    write::{EventChunk, ReplyWriter},
+};
 
 /// Bytes read for one data event: what a stalled reader holds.
 const WINDOW: usize = 64 << 10;
 
 /// A live read that was accepted. Its head and its events are written by its delivery.
-pub(super) struct LiveRead {
+pub(crate) struct LiveRead {
     view: View,
     watch: TailWatch,
     sse: SseRead,
@@ -37,7 +38,7 @@ impl DurableStreams {
         options: &StreamOptions,
         path: &StreamPath,
         read: &Read,
-    ) -> Result<(Response, Pending), Rejection> {
+    ) -> Result<(Response, PendingReply), Rejection> {
         let place = self.engine.live_permit()?;
         // The watch begins before the tail is looked at, so no append slips in between.
         let (view, watch) = self.engine.open_live(path).await?;
@@ -52,24 +53,22 @@ impl DurableStreams {
         };
         let sse = SseRead::new(from, read.cursor, timing, now, fastrand::u64(..));
         let live = LiveRead { view, watch, sse, _place: place };
-        Ok((head, Pending::Events(Box::new(live))))
+        Ok((head, PendingReply::Events(Box::new(live))))
     }
 
     /// Writes the events of a live read, to its end.
     ///
     /// # Errors
     /// The client can no longer be written to.
-    pub(super) async fn drive(
+    pub(crate) async fn drive(
         &self,
         live: &mut LiveRead,
         out: &mut impl ReplyWriter,
-    ) -> pingora::Result<()> {
-        let _counted = self.metrics.sse();
+    ) -> pingora_core::Result<()> {
+        let _counted = self.counters.live(LiveKind::Sse);
         let LiveRead { view, watch, sse, _place } = live;
-        let mut shutdown = self.shutdown.clone();
-        let stop = async move {
-            let _ = shutdown.wait_for(|stopping| *stopping).await;
-        };
+        let mut stopping = self.stopping.clone();
+        let stop = stopping.begun();
         tokio::pin!(stop);
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
@@ -95,11 +94,11 @@ impl DurableStreams {
                     }
                 }
                 SseStep::Control(control) => {
-                    let event = Chunk::new(192, |out| encode_control(out, &control));
+                    let event = EventChunk::new(192, |out| encode_control(out, &control));
                     (SseEvent::Control, event)
                 }
                 SseStep::KeepAlive => {
-                    let event = Chunk::new(8, |out| out.extend_from_slice(keep_alive()));
+                    let event = EventChunk::new(8, |out| out.extend_from_slice(keep_alive()));
                     (SseEvent::KeepAlive, event)
                 }
                 SseStep::Finish => break,
@@ -119,7 +118,7 @@ impl DurableStreams {
             };
             let bytes = event.len();
             out.event(event).await?;
-            self.metrics.sse_event(kind, bytes);
+            self.counters.sse_event(kind, bytes);
         }
         out.end().await
     }
@@ -131,13 +130,13 @@ impl DurableStreams {
         sse: &mut SseRead,
         from: Offset,
         tail: Tail,
-    ) -> Option<Chunk> {
+    ) -> Option<EventChunk> {
         let frame = watch.frame(from, tail)?;
         let mut ahead = sse.clone();
         let control = ahead.sent(frame.end, frame.held, tail, self.engine.now());
         (control == frame.control).then(|| {
             *sse = ahead;
-            Chunk::framed(frame.bytes)
+            EventChunk::framed(frame.bytes)
         })
     }
 
@@ -149,20 +148,20 @@ impl DurableStreams {
         sse: &mut SseRead,
         from: Offset,
         tail: Tail,
-    ) -> Result<Chunk, Rejection> {
-        let encoding = SseEncoding::of(&view.core.content_type);
+    ) -> Result<EventChunk, Rejection> {
+        let encoding = Encoding::of(&view.core.content_type);
         let mut slice = self.engine.read(&view.core, from, tail.offset, WINDOW).await?;
         let held = match encoding {
-            SseEncoding::Text => {
+            Encoding::Text => {
                 if slice.starts_with(b'\n') && self.ends_with_cr(view, from).await? {
                     slice.skip_first();
                 }
                 hold_back(&mut slice, tail)
             }
-            SseEncoding::Json | SseEncoding::Base64 => false,
+            Encoding::Json | Encoding::Base64 => false,
         };
         let control = sse.sent(slice.end, held, tail, self.engine.now());
-        let event = Chunk::new(slice.len() + slice.len() / 2 + 256, |out| {
+        let event = EventChunk::new(slice.len() + slice.len() / 2 + 256, |out| {
             if !slice.is_empty() {
                 encode_data(out, encoding, &slice.chunks);
             }

@@ -5,14 +5,13 @@ use std::array;
 use http::{Method, StatusCode};
 
 use super::{
-    names::REQUESTS,
-    status::{ByStatus, by_status},
+    RequestCount,
+    status::{StatusCounts, by_status},
 };
-use crate::telemetry::Exposition;
 
 /// What a stream request asked for. Those with one method come first, in the order of `MODES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum RequestMode {
     /// `PUT`.
     Create,
     /// `POST`.
@@ -30,7 +29,7 @@ pub enum Mode {
     /// `OPTIONS`.
     Preflight,
     /// Subscriptions, under the reserved segment; counted by method.
-    Control,
+    Subscriptions,
     /// Could not be understood; counted by method.
     Invalid,
 }
@@ -55,7 +54,7 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "
 
 const ROWS: usize = MODES.len() + ANY_METHOD.len() * METHODS.len();
 
-impl Mode {
+impl RequestMode {
     /// As the label says it.
     pub fn name(self) -> &'static str {
         let labels = MODES.iter().map(|(name, _)| *name).chain(ANY_METHOD);
@@ -74,31 +73,35 @@ impl Mode {
 }
 
 /// Stream requests that ended.
-pub(super) struct Requests([ByStatus; ROWS]);
+pub(super) struct RequestCounts([StatusCounts; ROWS]);
 
-impl Default for Requests {
+impl Default for RequestCounts {
     fn default() -> Self {
-        Requests(array::from_fn(|_| ByStatus::default()))
+        RequestCounts(array::from_fn(|_| StatusCounts::default()))
     }
 }
 
-impl Requests {
-    pub(super) fn add(&self, mode: Mode, method: &Method, status: Option<StatusCode>) {
+impl RequestCounts {
+    pub(super) fn add(&self, mode: RequestMode, method: &Method, status: Option<StatusCode>) {
         if let Some(row) = self.0.get(mode.row(method)) {
             row.add(status);
         }
     }
 }
 
-/// Adds the sums of several places to a scrape.
-pub(super) fn write<'a>(places: impl Iterator<Item = &'a Requests> + Clone, out: &mut Exposition) {
+/// The sums of several places.
+pub(super) fn sums<'a>(
+    places: impl Iterator<Item = &'a RequestCounts> + Clone,
+) -> Vec<RequestCount> {
     let one_method = MODES.iter().copied();
     let any_method = ANY_METHOD.iter().flat_map(|mode| METHODS.iter().map(|m| (*mode, *m)));
+    let mut sums = Vec::new();
     for (row, (mode, method)) in one_method.chain(any_method).enumerate() {
         for (status, count) in by_status(places.clone().filter_map(|place| place.0.get(row))) {
-            out.number(REQUESTS, &[method, mode, &status], count as f64);
+            sums.push(RequestCount { method, mode, status, count });
         }
     }
+    sums
 }
 
 #[cfg(test)]
@@ -108,22 +111,22 @@ mod tests {
     #[test]
     fn every_mode_has_its_name_and_its_row() {
         let modes = [
-            (Mode::Create, "create"),
-            (Mode::Append, "append"),
-            (Mode::CatchUp, "catch_up"),
-            (Mode::LongPoll, "long_poll"),
-            (Mode::Sse, "sse"),
-            (Mode::Head, "head"),
-            (Mode::Delete, "delete"),
-            (Mode::Preflight, "preflight"),
-            (Mode::Control, "control"),
-            (Mode::Invalid, "invalid"),
+            (RequestMode::Create, "create"),
+            (RequestMode::Append, "append"),
+            (RequestMode::CatchUp, "catch_up"),
+            (RequestMode::LongPoll, "long_poll"),
+            (RequestMode::Sse, "sse"),
+            (RequestMode::Head, "head"),
+            (RequestMode::Delete, "delete"),
+            (RequestMode::Preflight, "preflight"),
+            (RequestMode::Subscriptions, "control"),
+            (RequestMode::Invalid, "invalid"),
         ];
         for (at, (mode, name)) in modes.into_iter().enumerate() {
             assert_eq!((mode.name(), mode as usize), (name, at));
         }
-        assert_eq!(Mode::Preflight.row(&Method::OPTIONS), 7);
-        assert_eq!(Mode::Control.row(&Method::GET), 8);
-        assert_eq!(Mode::Invalid.row(&Method::PATCH), ROWS - 1);
+        assert_eq!(RequestMode::Preflight.row(&Method::OPTIONS), 7);
+        assert_eq!(RequestMode::Subscriptions.row(&Method::GET), 8);
+        assert_eq!(RequestMode::Invalid.row(&Method::PATCH), ROWS - 1);
     }
 }

@@ -12,21 +12,22 @@ const INLINE: usize = 32 << 10;
 
 /// An encoding we offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Coding {
+pub(super) enum ContentCoding {
     Zstd,
     Brotli,
     Gzip,
 }
 
-impl Coding {
+impl ContentCoding {
     /// In the order in which we prefer them when the client does not mind.
-    const ALL: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
+    const ALL: [ContentCoding; 3] =
+        [ContentCoding::Zstd, ContentCoding::Brotli, ContentCoding::Gzip];
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            Coding::Zstd => "zstd",
-            Coding::Brotli => "br",
-            Coding::Gzip => "gzip",
+            ContentCoding::Zstd => "zstd",
+            ContentCoding::Brotli => "br",
+            ContentCoding::Gzip => "gzip",
         }
     }
 
@@ -42,14 +43,14 @@ impl Coding {
         let lines = request.get_all(header::ACCEPT_ENCODING).iter();
         let accepted: Vec<&str> = lines.filter_map(|line| line.to_str().ok()).collect();
         let accepted = accepted.join(",");
-        let weight = |coding: Coding| {
+        let weight = |coding: ContentCoding| {
             let weight_of = |name: &str| {
                 accepted.split(',').map(parse).find(|(n, _)| n.eq_ignore_ascii_case(name))
             };
             weight_of(coding.name()).or_else(|| weight_of("*")).map_or(0, |(_, weight)| weight)
         };
         // The first of the best: `max_by_key` would take the last.
-        let best = Coding::ALL.into_iter().rev().max_by_key(|coding| weight(*coding))?;
+        let best = ContentCoding::ALL.into_iter().rev().max_by_key(|coding| weight(*coding))?;
         (weight(best) > 0).then_some(best)
     }
 
@@ -69,17 +70,17 @@ impl Coding {
     fn encode_now(self, chunks: &[Bytes]) -> io::Result<Bytes> {
         let mut out = Vec::new();
         match self {
-            Coding::Zstd => {
+            ContentCoding::Zstd => {
                 let mut encoder = zstd::Encoder::new(&mut out, 3)?;
                 write_all(&mut encoder, chunks)?;
                 encoder.finish()?;
             }
-            Coding::Brotli => {
+            ContentCoding::Brotli => {
                 let mut encoder = brotli::CompressorWriter::new(&mut out, 4096, 4, 20);
                 write_all(&mut encoder, chunks)?;
                 drop(encoder);
             }
-            Coding::Gzip => {
+            ContentCoding::Gzip => {
                 let level = flate2::Compression::new(5);
                 let mut encoder = flate2::write::GzEncoder::new(&mut out, level);
                 write_all(&mut encoder, chunks)?;
@@ -107,43 +108,43 @@ mod tests {
     use super::*;
     use std::io::Read;
 
-    fn choose(accepted: &'static str) -> Option<Coding> {
+    fn choose(accepted: &'static str) -> Option<ContentCoding> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(accepted));
-        Coding::choose(&headers, 5000)
+        ContentCoding::choose(&headers, 5000)
     }
 
     #[test]
     fn the_clients_choice_then_ours() {
-        assert_eq!(choose("gzip, deflate, br, zstd"), Some(Coding::Zstd));
-        assert_eq!(choose("gzip, br"), Some(Coding::Brotli));
-        assert_eq!(choose("gzip;q=1.0, br;q=0.5"), Some(Coding::Gzip));
-        assert_eq!(choose("*"), Some(Coding::Zstd));
-        assert_eq!(choose("*, zstd;q=0"), Some(Coding::Brotli));
+        assert_eq!(choose("gzip, deflate, br, zstd"), Some(ContentCoding::Zstd));
+        assert_eq!(choose("gzip, br"), Some(ContentCoding::Brotli));
+        assert_eq!(choose("gzip;q=1.0, br;q=0.5"), Some(ContentCoding::Gzip));
+        assert_eq!(choose("*"), Some(ContentCoding::Zstd));
+        assert_eq!(choose("*, zstd;q=0"), Some(ContentCoding::Brotli));
         assert_eq!(choose("identity"), None);
         assert_eq!(choose("gzip;q=0"), None);
         assert_eq!(choose("gzip;Q=0"), None);
         assert_eq!(choose("GZIP; Q=0.9, br;q=0.5"), Some(Coding::Gzip));
         assert_eq!(choose(""), None);
-        assert_eq!(Coding::choose(&HeaderMap::new(), 5000), None);
+        assert_eq!(ContentCoding::choose(&HeaderMap::new(), 5000), None);
     }
 
     #[test]
     fn what_is_encoded_decodes() {
         let chunks = vec![Bytes::from(vec![b'a'; 3000]), Bytes::from(vec![b'b'; 10])];
         let plain = chunks.concat();
-        for coding in Coding::ALL {
+        for coding in ContentCoding::ALL {
             let encoded = coding.encode_now(&chunks).unwrap();
             assert!(encoded.len() < plain.len());
             let mut decoded = Vec::new();
             match coding {
-                Coding::Zstd => {
+                ContentCoding::Zstd => {
                     zstd::Decoder::new(&encoded[..]).unwrap().read_to_end(&mut decoded).unwrap()
                 }
-                Coding::Brotli => {
+                ContentCoding::Brotli => {
                     brotli::Decompressor::new(&encoded[..], 4096).read_to_end(&mut decoded).unwrap()
                 }
-                Coding::Gzip => {
+                ContentCoding::Gzip => {
                     flate2::read::GzDecoder::new(&encoded[..]).read_to_end(&mut decoded).unwrap()
                 }
             };

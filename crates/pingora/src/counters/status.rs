@@ -1,4 +1,4 @@
-//! Requests by the status of their answer: one column for each that is usual.
+//! RequestCounts by the status of their answer: one column for each that is usual.
 
 use std::array;
 
@@ -16,16 +16,16 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 const COLUMNS: usize = STATUSES.len() + CLASSES.len();
 
-/// Requests by status.
-pub struct ByStatus([Count; COLUMNS]);
+/// RequestCounts by status.
+pub struct StatusCounts([Count; COLUMNS]);
 
-impl Default for ByStatus {
+impl Default for StatusCounts {
     fn default() -> Self {
-        ByStatus(array::from_fn(|_| Count::default()))
+        StatusCounts(array::from_fn(|_| Count::default()))
     }
 }
 
-impl ByStatus {
+impl StatusCounts {
     /// Counts a request that was answered with `status`, or not at all.
     pub fn add(&self, status: Option<StatusCode>) {
         let code = status.map_or(0, |status| status.as_u16());
@@ -41,7 +41,7 @@ impl ByStatus {
 
 /// Adds up what was counted in several places: status and number, without the zeros. Server errors are
 /// always there, so that the first one is seen as an increase.
-pub fn by_status<'a>(places: impl Iterator<Item = &'a ByStatus>) -> Vec<(String, u64)> {
+pub fn by_status<'a>(places: impl Iterator<Item = &'a StatusCounts>) -> Vec<(String, u64)> {
     let mut sums = [0_u64; COLUMNS];
     for place in places {
         for (sum, count) in sums.iter_mut().zip(&place.0) {
@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn every_status_has_its_column() {
         assert!(STATUSES.is_sorted());
-        let seen = ByStatus::default();
+        let seen = StatusCounts::default();
         for code in [100, 200, 299, 404, 418, 503, 599, 999] {
             seen.add(StatusCode::from_u16(code).ok());
         }

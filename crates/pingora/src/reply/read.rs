@@ -6,13 +6,13 @@ use durable_streams_protocol::{
     SliceMeta, StreamPath, Tail, frame_array, long_poll, render,
 };
 use http::{HeaderValue, header};
-use pingora::protocols::http::ServerSession;
+use pingora_core::protocols::http::ServerSession;
 
 use super::{
-    DurableStreams, StreamOptions,
-    compress::Coding,
+    compress::ContentCoding,
     time::{later, until},
 };
+use crate::{DurableStreams, StreamOptions, counters::LiveKind};
 
 impl DurableStreams {
     pub(super) async fn read(
@@ -28,7 +28,7 @@ impl DurableStreams {
             return self.slice(session, read, &view, from).await;
         }
         let _place = self.engine.live_permit()?;
-        let _counted = self.metrics.long_poll();
+        let _counted = self.counters.live(LiveKind::LongPoll);
         // The watch begins before the tail is looked at, so no append slips in between.
         let (mut view, watch) = self.engine.open_live(path).await?;
         let from = start(read.from, view.tail);
@@ -55,18 +55,18 @@ impl DurableStreams {
         from: Offset,
     ) -> Result<Tail, Rejection> {
         let deadline = later(self.engine.now(), options.long_poll_timeout);
-        let mut shutdown = self.shutdown.clone();
+        let mut stopping = self.stopping.clone();
         loop {
             let tail = watch.tail();
             let now = self.engine.now();
             match long_poll(from, tail, deadline, now) {
                 LongPollStep::Read | LongPollStep::Empty => return Ok(tail),
                 LongPollStep::Gone => return Err(Rejection::NotFound),
-                LongPollStep::Wait(_) if self.is_stopping() => return Ok(tail),
+                LongPollStep::Wait(_) if self.stopping.has_begun() => return Ok(tail),
                 LongPollStep::Wait(then) => tokio::select! {
                     () = watch.changed() => {}
                     () = tokio::time::sleep(until(now, then)) => {}
-                    _ = shutdown.changed() => {}
+                    () = stopping.begun() => {}
                     gone = session.read_body_or_idle(true) => {
                         // The client left; whatever is answered goes nowhere.
                         if gone.is_err() {
@@ -99,7 +99,7 @@ impl DurableStreams {
         let varies = read.live == LiveMode::CatchUp && meta.content_type.is_compressible();
         let length = chunks.iter().map(bytes::Bytes::len).sum();
         let request = &session.req_header().headers;
-        let coding = if varies { Coding::choose(request, length) } else { None };
+        let coding = if varies { ContentCoding::choose(request, length) } else { None };
         meta.encoded = coding.is_some();
         // 304 carries the fields of the 200 it stands for: a cache finds what to refresh by them.
         let held = read.if_none_match.as_ref().zip(meta.etag());

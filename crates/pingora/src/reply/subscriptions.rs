@@ -1,13 +1,13 @@
-//! Requests under the reserved segment (§6), handed to the subscriptions.
+//! RequestCounts under the reserved segment (§6), handed to the subscriptions.
 
 use bytes::Bytes;
 use durable_streams_protocol::{Body, Outcome, PathError, Rejection, Response, render};
 use durable_streams_subscriptions::Subscriptions;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use pingora::protocols::http::ServerSession;
+use pingora_core::protocols::http::ServerSession;
 
-use super::{DurableStreams, StreamOptions, body};
-use crate::edge::forwarded;
+use super::body;
+use crate::{DurableStreams, StreamOptions, forwarded};
 
 impl DurableStreams {
     /// Serves subscriptions too. Without them control paths are refused.

@@ -3,12 +3,10 @@
 use bytes::Bytes;
 use durable_streams_protocol::{Body, Response};
 use http::{HeaderValue, Method, Version, header};
-use pingora::{Error, Result, http::ResponseHeader, protocols::http::ServerSession};
+use pingora_core::{Error, Result, protocols::http::ServerSession};
+use pingora_http::ResponseHeader;
 
-use super::{
-    chunk::Chunk,
-    deliver::{ReplyWriter, Written},
-};
+use super::{ReplyWriter, WrittenReply, chunk::EventChunk};
 
 impl ReplyWriter for ServerSession {
     async fn whole(&mut self, response: Response) -> Result<()> {
@@ -46,7 +44,7 @@ impl ReplyWriter for ServerSession {
         self.write_response_header(boxed(head)).await
     }
 
-    async fn event(&mut self, event: Chunk) -> Result<()> {
+    async fn event(&mut self, event: EventChunk) -> Result<()> {
         self.write_response_body(event.event(), false).await
     }
 
@@ -66,8 +64,8 @@ impl ReplyWriter for ServerSession {
         self.set_keepalive(None);
     }
 
-    fn written(&self) -> Written {
-        Written {
+    fn written(&self) -> WrittenReply {
+        WrittenReply {
             status: self.response_written().map(|response| response.status),
             received: self.body_bytes_read(),
             sent: self.body_bytes_sent(),
@@ -87,7 +85,7 @@ fn parts(response: Response) -> (http::response::Parts, Body) {
 }
 
 /// All pieces as one: a write, and a wake-up of the client, for each piece costs more than a copy.
-pub(in crate::edge) fn joined(mut chunks: Vec<Bytes>) -> Bytes {
+pub fn joined(mut chunks: Vec<Bytes>) -> Bytes {
     match chunks.len() {
         0 | 1 => chunks.pop().unwrap_or_default(),
         _ => chunks.concat().into(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use durable_streams_protocol::MAX_PATH_BYTES;
 use ipnet::IpNet;
 
-use super::{super::route::is_under, Cors};
+use crate::{cors::Cors, path::is_under};
 
 /// Settings of the stream routes.
 #[derive(Clone, Debug)]

@@ -4,19 +4,21 @@ use std::time::Duration;
 
 use durable_streams_protocol::{Response, render_rejection};
 use http::StatusCode;
-use pingora::{Error, Result};
+use pingora_core::{Error, Result};
 
-use super::{
+mod chunk;
+mod session;
+
+pub use chunk::{EventChunk, LAST as LAST_CHUNK};
+pub use session::joined;
+
+use crate::{
     DurableStreams,
-    chunk::Chunk,
-    events::LiveRead,
-    reply::{Pending, Reply},
-    time,
+    reply::{LiveRead, PendingReply, StreamReply, time},
 };
-use crate::telemetry::metrics::Traffic;
 
 /// Writes one response to a client. Each transport has one implementation.
-pub(in crate::edge) trait ReplyWriter: Send {
+pub trait ReplyWriter: Send {
     /// Writes a whole response: its head, and its body unless the request was a `HEAD`.
     fn whole(&mut self, response: Response) -> impl Future<Output = Result<()>> + Send;
 
@@ -24,7 +26,7 @@ pub(in crate::edge) trait ReplyWriter: Send {
     fn head(&mut self, response: Response) -> impl Future<Output = Result<()>> + Send;
 
     /// Writes and flushes one event.
-    fn event(&mut self, event: Chunk) -> impl Future<Output = Result<()>> + Send;
+    fn event(&mut self, event: EventChunk) -> impl Future<Output = Result<()>> + Send;
 
     /// Ends a body of events.
     fn end(&mut self) -> impl Future<Output = Result<()>> + Send;
@@ -36,28 +38,29 @@ pub(in crate::edge) trait ReplyWriter: Send {
     fn close_after(&mut self);
 
     /// What has been received and written so far.
-    fn written(&self) -> Written;
+    fn written(&self) -> WrittenReply;
 }
 
 /// What a transport received and wrote for one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::edge) struct Written {
+pub struct WrittenReply {
     /// The status of the response; `None` when no head was written.
-    pub(in crate::edge) status: Option<StatusCode>,
+    pub status: Option<StatusCode>,
     /// Bytes of the request's body.
-    pub(in crate::edge) received: usize,
+    pub received: usize,
     /// Bytes of the response's body, without its framing.
-    pub(in crate::edge) sent: usize,
+    pub sent: usize,
 }
 
 /// How a request ended.
 #[derive(Debug)]
-pub(in crate::edge) struct Delivered {
+pub struct DeliveredReply {
     /// The code of the problem that the response reported, if it did.
-    pub(in crate::edge) problem: Option<&'static str>,
+    pub problem: Option<&'static str>,
     /// From the received body of a write to its durable commit.
-    pub(in crate::edge) commit_wait: Option<Duration>,
-    pub(in crate::edge) result: Result<()>,
+    pub commit_wait: Option<Duration>,
+    /// Fails when the client could no longer be written to.
+    pub result: Result<()>,
 }
 
 impl DurableStreams {
@@ -65,19 +68,15 @@ impl DurableStreams {
     ///
     /// Invariant: the response to an append is written only after the append is durable. If this future is dropped
     /// before, the response is lost, and the client learns from a retry whether its append was committed.
-    pub(in crate::edge) async fn deliver(
-        &self,
-        reply: Reply,
-        out: &mut impl ReplyWriter,
-    ) -> Delivered {
-        let Reply { mut response, pending, mut problem, mut commit_wait, .. } = reply;
+    pub async fn deliver(&self, reply: StreamReply, out: &mut impl ReplyWriter) -> DeliveredReply {
+        let StreamReply { mut response, pending, mut problem, mut commit_wait, .. } = reply;
         let mut events = None;
         match pending {
-            Pending::Nothing => {}
-            Pending::Events(live) => events = Some(live),
-            Pending::Durable(ticket) => {
+            PendingReply::Nothing => {}
+            PendingReply::Events(live) => events = Some(live),
+            PendingReply::Durable(ticket) => {
                 let received = ticket.received;
-                if let Err(rejection) = ticket.durable(&self.metrics).await {
+                if let Err(rejection) = ticket.durable(&self.counters).await {
                     response = render_rejection(&rejection);
                     problem = Some(rejection.code());
                 }
@@ -85,24 +84,24 @@ impl DurableStreams {
             }
         }
         response.headers.extend(reply.cors);
-        if self.is_stopping() {
+        if self.stopping.has_begun() {
             out.close_after();
         }
-        let result = match (events, reply.server_timing.zip(reply.operation)) {
+        let result = match (events, reply.server_timing.zip(reply.mode)) {
             (Some(live), _) => self.follow(response, live, out).await,
             (None, timed) => {
-                if let Some((began, operation)) = timed {
-                    response.headers.push(time::server_timing(operation, began.elapsed()));
+                if let Some((began, mode)) = timed {
+                    response.headers.push(time::server_timing(mode, began.elapsed()));
                 }
                 out.whole(response).await
             }
         };
-        if let Some(operation) = reply.operation {
-            let Written { status, received, sent } = out.written();
-            self.metrics.request(operation, &reply.method, status);
-            self.metrics.bytes(Traffic::Streams, received, sent);
+        if let Some(mode) = reply.mode {
+            let WrittenReply { status, received, sent } = out.written();
+            self.counters.request(mode, &reply.method, status);
+            self.counters.bytes(received, sent);
         }
-        Delivered { problem, commit_wait, result }
+        DeliveredReply { problem, commit_wait, result }
     }
 
     /// Writes the head of a live read and its events.

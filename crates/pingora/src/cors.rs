@@ -34,7 +34,7 @@ pub enum Cors {
 
 impl Cors {
     /// The fields of the response to a request. None, and no allocation, for a write without an origin.
-    pub(super) fn fields(
+    pub(crate) fn fields(
         &self,
         method: &Method,
         request: &HeaderMap,

@@ -8,12 +8,10 @@ use std::time::{Duration, Instant};
 
 use durable_streams_engine::Judged;
 use durable_streams_protocol::{Append, Outcome, Rejection, Response, StreamPath, render};
-use pingora::protocols::http::ServerSession;
+use pingora_core::protocols::http::ServerSession;
 
-use super::{
-    DurableStreams, StreamOptions, body,
-    reply::{AppendTicket, Pending},
-};
+use super::{AppendTicket, PendingReply, body};
+use crate::{DurableStreams, StreamOptions};
 
 impl DurableStreams {
     pub(super) async fn append(
@@ -23,7 +21,7 @@ impl DurableStreams {
         path: &StreamPath,
         append: &Append,
         commit_wait: &mut Option<Duration>,
-    ) -> Result<(Response, Pending), Rejection> {
+    ) -> Result<(Response, PendingReply), Rejection> {
         let body = body::receive(session, &self.engine, options.body_timeout).await?;
         let received = Instant::now();
         let Judged { verdict, ticket } = self.engine.judge_append(path, append, body.bytes).await;
@@ -31,7 +29,7 @@ impl DurableStreams {
             Ok(appended) => {
                 let response = render(Outcome::Appended(&appended));
                 let ticket = AppendTicket { ticket, _room: body.room, received };
-                Ok((response, Pending::Durable(ticket)))
+                Ok((response, PendingReply::Durable(ticket)))
             }
             Err(rejection) => {
                 let rejected = Judged { verdict: Err(rejection), ticket }.when_durable().await;

@@ -11,16 +11,16 @@ const ROOM: usize = 18;
 const CRLF: &[u8; 2] = b"\r\n";
 
 /// What ends a body of chunks, without trailers.
-pub(in crate::edge) const LAST: &[u8] = b"0\r\n\r\n";
+pub const LAST: &[u8] = b"0\r\n\r\n";
 
-/// See the module.
+/// One event with its frame; clones share the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::edge) struct Chunk(Bytes);
+pub struct EventChunk(Bytes);
 
-impl Chunk {
+impl EventChunk {
     /// Frames what `fill` appends to a buffer with room for `capacity` bytes. It must not be empty, which would
     /// be the last chunk.
-    pub(super) fn new(capacity: usize, fill: impl FnOnce(&mut Vec<u8>)) -> Self {
+    pub(crate) fn new(capacity: usize, fill: impl FnOnce(&mut Vec<u8>)) -> Self {
         let mut out = Vec::with_capacity(ROOM + capacity + CRLF.len());
         out.resize(ROOM, 0);
         fill(&mut out);
@@ -30,27 +30,32 @@ impl Chunk {
             place.copy_from_slice(length.as_bytes());
         }
         out.extend_from_slice(CRLF);
-        Chunk(Bytes::from(out).slice(from..))
+        EventChunk(Bytes::from(out).slice(from..))
     }
 
     /// What was framed here before.
-    pub(super) fn framed(bytes: Bytes) -> Self {
-        Chunk(bytes)
+    pub(crate) fn framed(bytes: Bytes) -> Self {
+        EventChunk(bytes)
     }
 
     /// With its frame.
-    pub(in crate::edge) fn bytes(&self) -> &Bytes {
+    pub fn bytes(&self) -> &Bytes {
         &self.0
     }
 
     /// Without its frame.
-    pub(in crate::edge) fn event(&self) -> Bytes {
+    pub fn event(&self) -> Bytes {
         self.0.slice(self.start()..self.0.len() - CRLF.len())
     }
 
     /// Bytes of the event.
-    pub(in crate::edge) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.0.len() - CRLF.len() - self.start()
+    }
+
+    /// Whether the event has no bytes; one that was framed here has some.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     fn start(&self) -> usize {
@@ -66,11 +71,11 @@ mod tests {
     fn a_chunk_has_the_length_of_its_event() {
         for length in [1, 15, 16, 255, 256, 70_000] {
             let event = vec![b'\n'; length];
-            let chunk = Chunk::new(0, |out| out.extend_from_slice(&event));
+            let chunk = EventChunk::new(0, |out| out.extend_from_slice(&event));
             assert_eq!((chunk.event().as_ref(), chunk.len()), (&event[..], length));
             let framed = [format!("{length:x}\r\n").as_bytes(), &event, CRLF].concat();
             assert_eq!(chunk.bytes(), &framed[..]);
-            assert_eq!(Chunk::framed(chunk.bytes().clone()), chunk);
+            assert_eq!(EventChunk::framed(chunk.bytes().clone()), chunk);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use durable_streams_protocol::Timestamp;
 use http::{HeaderName, HeaderValue};
 
-use crate::telemetry::metrics::Mode;
+use crate::counters::RequestMode;
 
 /// Milliseconds of a duration, for adding to a [`Timestamp`].
 pub(super) fn millis(duration: Duration) -> u64 {
@@ -22,12 +22,14 @@ pub(super) fn until(now: Timestamp, then: Timestamp) -> Duration {
 }
 
 /// How long the server took until the answer was ready: for a write, until it was durable.
-pub(super) fn server_timing(mode: Mode, took: Duration) -> (HeaderName, HeaderValue) {
+pub(crate) fn server_timing(mode: RequestMode, took: Duration) -> (HeaderName, HeaderValue) {
     static SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
     let what = match mode {
-        Mode::Create | Mode::Append | Mode::Delete => "durable",
-        Mode::CatchUp | Mode::LongPoll | Mode::Sse | Mode::Head => "read",
-        Mode::Preflight | Mode::Control | Mode::Invalid => "total",
+        RequestMode::Create | RequestMode::Append | RequestMode::Delete => "durable",
+        RequestMode::CatchUp | RequestMode::LongPoll | RequestMode::Sse | RequestMode::Head => {
+            "read"
+        }
+        RequestMode::Preflight | RequestMode::Subscriptions | RequestMode::Invalid => "total",
     };
     let text = format!("{what};dur={:.3}", took.as_secs_f64() * 1000.0);
     let none = HeaderValue::from_static("");

@@ -1,0 +1,91 @@
+//! What a request is: its mode and its path, known before its body is read and before the engine is called.
+
+use durable_streams_protocol::{LiveMode, PathError, Rejection, Request, StreamPath};
+use pingora_http::RequestHeader;
+
+use crate::{counters::RequestMode, options::StreamOptions};
+
+/// A request under the stream route.
+pub struct StreamRequest {
+    pub(crate) mode: RequestMode,
+    pub(crate) target: RequestTarget,
+}
+
+/// What a request is about.
+pub(crate) enum RequestTarget {
+    /// Subscriptions; the path behind the reserved segment.
+    Subscriptions(String),
+    Stream(StreamPath, Request),
+    Invalid(Rejection),
+}
+
+impl StreamRequest {
+    /// Parses the head of a request whose path [`StreamOptions::matches`].
+    pub fn parse(options: &StreamOptions, head: &RequestHeader) -> Self {
+        // The one place that takes the route off the path.
+        let relative = head.uri.path().get(options.route.len() + 1..);
+        if let Some(path) = relative.and_then(reserved) {
+            let target = RequestTarget::Subscriptions(path.to_owned());
+            return StreamRequest { mode: RequestMode::Subscriptions, target };
+        }
+        match parse(options, relative, head) {
+            Ok((path, request)) => {
+                let mode = mode(&request);
+                StreamRequest { mode, target: RequestTarget::Stream(path, request) }
+            }
+            Err(rejection) => StreamRequest {
+                mode: RequestMode::Invalid,
+                target: RequestTarget::Invalid(rejection),
+            },
+        }
+    }
+
+    /// What the client wants to do.
+    pub fn mode(&self) -> RequestMode {
+        self.mode
+    }
+
+    /// The stream that the request is about, and the request; `None` for subscriptions and for what is not valid.
+    pub fn stream(&self) -> Option<(&StreamPath, &Request)> {
+        match &self.target {
+            RequestTarget::Stream(path, request) => Some((path, request)),
+            RequestTarget::Subscriptions(_) | RequestTarget::Invalid(_) => None,
+        }
+    }
+}
+
+fn reserved(relative: &str) -> Option<&str> {
+    let rest = relative.strip_prefix(StreamPath::RESERVED)?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+}
+
+fn parse(
+    options: &StreamOptions,
+    relative: Option<&str>,
+    head: &RequestHeader,
+) -> Result<(StreamPath, Request), Rejection> {
+    let request = Request::parse(&head.method, head.uri.query(), &head.headers, &options.route)?;
+    let path = match relative {
+        Some(relative) => StreamPath::from_url(relative)?,
+        None => return Err(PathError::Empty.into()),
+    };
+    if path.as_str().len() > options.max_path {
+        return Err(PathError::TooLong.into());
+    }
+    Ok((path, request))
+}
+
+fn mode(request: &Request) -> RequestMode {
+    match request {
+        Request::Create(_) => RequestMode::Create,
+        Request::Append(_) => RequestMode::Append,
+        Request::Read(read) => match read.live {
+            LiveMode::CatchUp => RequestMode::CatchUp,
+            LiveMode::LongPoll => RequestMode::LongPoll,
+            LiveMode::Sse => RequestMode::Sse,
+        },
+        Request::Head => RequestMode::Head,
+        Request::Delete => RequestMode::Delete,
+        Request::Preflight => RequestMode::Preflight,
+    }
+}
