@@ -7,7 +7,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{Exposition, metrics};
+use super::{Exposition, logging, metrics};
 
 /// Clock ticks per second in `/proc`: the kernel's `USER_HZ`, 100 on every architecture we build for.
 const TICKS: f64 = 100.0;
@@ -27,6 +27,7 @@ fn start() -> f64 {
 /// Adds the process's metrics to a scrape.
 pub fn write(out: &mut Exposition) {
     out.number(metrics::PROCESS_START, &[], start());
+    out.number(metrics::LOG_LINES_DROPPED, &[], logging::dropped_lines() as f64);
     if let Some(seconds) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(cpu) {
         out.number(metrics::PROCESS_CPU, &[], seconds);
     }

@@ -118,6 +118,9 @@ metrics! {
     CONFIG_RELOADS: Counter "durable_streams_config_reloads_total" ["result"]
         "Reloads of the configuration asked for, by how they ended.";
 
+    LOG_LINES_DROPPED: Counter "durable_streams_log_lines_dropped_total" []
+        "Log lines dropped because standard error was not read fast enough.";
+
     PROCESS_CPU: Counter "process_cpu_seconds_total" []
         "User and system CPU time of the process (Linux).";
     PROCESS_RESIDENT: Gauge "process_resident_memory_bytes" []

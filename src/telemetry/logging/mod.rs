@@ -1,10 +1,15 @@
 //! Logging to standard error: set up once, its level changeable while the server runs.
 //!
 //! Records of the `log` crate, which Pingora writes, take the same way as `tracing` events. At
-//! level info Pingora is heard from warnings up only: its own info lines are about its insides.
+//! level info, Pingora's own records are written from warnings up only: its info lines are about its insides.
+//! A thread of its own writes; see [`queue`].
 
-use std::io::IsTerminal;
+mod printable;
+mod queue;
+
+use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
@@ -13,6 +18,9 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
+
+use printable::printable;
+use queue::{LineQueue, RawStderr};
 
 /// How a record is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,19 +40,31 @@ pub enum LoggingError {
     /// The level was changed before [`init`], or after the logger was dropped.
     #[error("logging is not set up")]
     NotInstalled,
+    /// The thread that writes the lines cannot be started.
+    #[error("cannot start the thread that writes the log: {0}")]
+    Thread(#[from] io::Error),
 }
 
 static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
+static QUEUE: OnceLock<LineQueue> = OnceLock::new();
+
 /// Installs the process-wide logger.
 ///
 /// # Errors
-/// [`LoggingError::AlreadyInstalled`] when the process has one.
+/// [`LoggingError::AlreadyInstalled`] when the process has one; [`LoggingError::Thread`].
 pub fn init(level: LevelFilter, format: Format) -> Result<(), LoggingError> {
     let (filter, handle) = reload::Layer::new(filter(level));
-    let ansi = std::io::stderr().is_terminal();
-    let subscriber = subscriber(filter, format, ansi, std::io::stderr);
+    let ansi = io::stderr().is_terminal();
+    let queue = QUEUE.get_or_init(LineQueue::default);
+    let subscriber = subscriber(filter, format, ansi, move || QueuedLine { queue, format, ansi });
     subscriber.try_init().map_err(|_| LoggingError::AlreadyInstalled)?;
+    let report = |lines: u64| {
+        tracing::warn!(lines, "log lines were dropped: standard error was not read fast enough");
+    };
+    std::thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || queue.write_to(&mut RawStderr, report))?;
     LEVEL.set(handle).map_err(|_| LoggingError::AlreadyInstalled)?;
     // The bridge takes its bound from the first level and would keep it.
     log::set_max_level(log_level(level));
@@ -60,6 +80,39 @@ pub fn set_level(level: LevelFilter) -> Result<(), LoggingError> {
     handle.reload(filter(level)).map_err(|_| LoggingError::NotInstalled)?;
     log::set_max_level(log_level(level));
     Ok(())
+}
+
+/// Waits until the lines logged so far are written, at most `timeout`. For the end of the process.
+pub fn flush(timeout: Duration) {
+    if let Some(queue) = QUEUE.get() {
+        queue.flush(timeout);
+    }
+}
+
+/// Lines that were dropped because standard error was not read fast enough.
+pub fn dropped_lines() -> u64 {
+    QUEUE.get().map_or(0, LineQueue::dropped)
+}
+
+/// Where the subscriber writes a line: one call of `write` for each.
+struct QueuedLine {
+    queue: &'static LineQueue,
+    format: Format,
+    ansi: bool,
+}
+
+impl Write for QueuedLine {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match self.format {
+            Format::Text => self.queue.push(&printable(line, self.ansi)),
+            Format::Json => self.queue.push(line),
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn subscriber<W>(
@@ -99,7 +152,6 @@ fn log_level(level: LevelFilter) -> log::LevelFilter {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
     use super::*;
