@@ -13,6 +13,8 @@ mod fault_disk;
 mod formats;
 mod harness;
 mod model;
+#[cfg(unix)]
+mod modes;
 mod offline;
 mod wal_recovery;
 mod workload;

@@ -109,6 +109,14 @@ pub trait DiskFile: Send + Sync {
     fn sync(&self) -> io::Result<()>;
 }
 
+/// Mode of directories made here: streams are private to the server's user.
+#[cfg(unix)]
+const OWNER_DIR: u32 = 0o700;
+
+/// Mode of files made here.
+#[cfg(unix)]
+const OWNER_FILE: u32 = 0o600;
+
 /// The operating system's files.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
@@ -126,7 +134,11 @@ impl Drop for HeldLock {
 
 impl Disk for RealDisk {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        fs::create_dir_all(dir)
+        #[cfg_attr(not(unix), expect(unused_mut, reason = "there is nothing to set"))]
+        let mut options = fs::DirBuilder::new();
+        #[cfg(unix)]
+        options.mode(OWNER_DIR);
+        options.recursive(true).create(dir)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -142,6 +154,8 @@ impl Disk for RealDisk {
     fn open(&self, path: &Path, create: bool) -> io::Result<Box<dyn DiskFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(create).truncate(false);
+        #[cfg(unix)]
+        options.mode(OWNER_FILE);
         Ok(Box::new(RealFile(options.open(path)?)))
     }
 
@@ -171,7 +185,12 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        // A symbolic link would have the file that it names emptied below.
+        #[cfg(unix)]
+        options.mode(OWNER_FILE).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
+        let file = options.open(path)?;
         match file.try_lock() {
             Ok(()) => {
                 // The number is for the error message of another process. A full disk must not prevent the lock.
@@ -198,6 +217,21 @@ pub(super) fn mapped_at(bytes: &[u8]) -> Option<u64> {
     })
 }
 
+/// The mode of a directory that users other than its owner and group may look into.
+pub(super) fn mode_open_to_others(dir: &Path) -> Option<u32> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = fs::metadata(dir).ok()?.permissions().mode() & 0o7777;
+        (mode & 0o007 != 0).then_some(mode)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = dir;
+        None
+    }
+}
+
 /// Operations for commands on whole directories. Files and directories created here have owner-only permissions.
 impl RealDisk {
     /// Locks a directory for reading, so that no server changes it meanwhile; returns `None` when a server has it, and
@@ -219,7 +253,7 @@ impl RealDisk {
         #[cfg_attr(not(unix), expect(unused_mut, reason = "there is nothing to set"))]
         let mut options = fs::DirBuilder::new();
         #[cfg(unix)]
-        options.mode(0o700);
+        options.mode(OWNER_DIR);
         options.create(dir)
     }
 
@@ -228,7 +262,7 @@ impl RealDisk {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
         #[cfg(unix)]
-        options.mode(0o600);
+        options.mode(OWNER_FILE);
         options.open(path)
     }
 

@@ -114,6 +114,12 @@ impl FileStore {
             Ok(())
         })?;
         let log = WalWriter::begin(disk.clone(), &layout.wal, options.wal_segment, recovered)?;
+        if let Some(mode) = disk::mode_open_to_others(&options.dir) {
+            let dir = options.dir.display();
+            tracing::warn!(
+                "every user of this machine may look into {dir} (mode {mode:04o}); run chmod -R go-rwx {dir}"
+            );
+        }
         tracing::info!(
             dir = %options.dir.display(),
             streams = memtable.totals().0,
