@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs durable-streams-server on Linux and macOS, x86_64 and arm64.
+# Installs durable-streams-server on Linux and macOS, amd64 (x86_64) and arm64.
 #
 #   curl -fsSL https://github.com/durable-streams/durable-streams-server/releases/latest/download/install.sh | sh
 #
@@ -11,7 +11,10 @@
 # DOWNLOAD_BASE  a mirror of the release pages: <base>/latest/download/<file> and <base>/download/v<version>/<file>,
 #                the files being checksums.txt and the archives.
 #
-# The archive's SHA-256 is checked before anything is installed; a temporary directory is removed in every case.
+# The archive's SHA-256 is compared with the release's checksums.txt before anything is installed. That file is not
+# signed: it finds a damaged download, not a release page that somebody else controls. Who built an archive is shown
+# by `gh attestation verify <archive> --repo durable-streams/durable-streams-server`.
+# A temporary directory is removed in every case.
 # Everything is in functions, so that a script cut short by the network does nothing.
 set -eu
 
@@ -27,6 +30,18 @@ usage() {
 environment: INSTALL_DIR (default /usr/local/bin), DOWNLOAD_BASE (default https://github.com/$REPOSITORY/releases)"
 }
 
+# Whether it is a version: digits and dots, and perhaps a suffix as in 1.2.3-rc.1. It becomes part of URLs and paths.
+is_version() {
+  case $1 in
+    [!0-9]* | *[!0-9A-Za-z.+-]* | *..*) return 1 ;;
+    [0-9]*.[0-9]*.[0-9]*) return 0 ;;
+    *) return 1 ;;
+  esac
+}
+
+# The text without what a terminal would obey.
+printable() { printf '%s' "$1" | LC_ALL=C tr -c ' -~' '?'; }
+
 # Sets `platform`, as archives spell it.
 detect_platform() {
   system=$(uname -s) machine=$(uname -m)
@@ -38,12 +53,12 @@ detect_platform() {
     *) fail "unsupported system '$system': there are builds for Linux and macOS; build from source with 'cargo build --release'" ;;
   esac
   case $machine in
-    x86_64 | amd64) arch=x86_64 ;;
+    x86_64 | amd64) arch=amd64 ;;
     aarch64 | arm64) arch=arm64 ;;
-    *) fail "unsupported processor '$machine': there are builds for x86_64 and arm64; build from source with 'cargo build --release'" ;;
+    *) fail "unsupported processor '$machine': there are builds for amd64 (x86_64) and arm64; build from source with 'cargo build --release'" ;;
   esac
   # A shell under Rosetta reports the processor that it is given, not the one that is there.
-  if [ "$os/$arch" = darwin/x86_64 ] && [ "$(sysctl -n sysctl.proc_translated 2>/dev/null || echo 0)" = 1 ]; then
+  if [ "$os/$arch" = darwin/amd64 ] && [ "$(sysctl -n sysctl.proc_translated 2>/dev/null || echo 0)" = 1 ]; then
     arch=arm64
   fi
   platform=${os}_$arch
@@ -87,6 +102,7 @@ find_latest() {
   download "$base/latest/download/checksums.txt" "$tmp/latest" "there is no release yet"
   version=$(sed -n "s/^[0-9a-f]*  ${BINARY_NAME}_\(.*\)_$platform\.tar\.gz\$/\1/p" "$tmp/latest" | head -n 1)
   [ -n "$version" ] || fail "the latest release has no archive for $platform; see https://github.com/$REPOSITORY/releases"
+  is_version "$version" || fail "$base/latest/download/checksums.txt names a version that is none: $(printable "$version")"
 }
 
 # Downloads the archive, compares its checksum and unpacks the binary: sets `unpacked`.
@@ -148,9 +164,8 @@ main() {
   [ $# -le 1 ] || { usage >&2; exit 2; }
   version=${1:-latest}
   version=${version#v}
-  case $version in
-    '' | *[!0-9A-Za-z.+-]*) fail "'$1' is not a version; give one like v0.1.0" ;;
-  esac
+  [ "$version" = latest ] || is_version "$version" ||
+    fail "'$(printable "$1")' is not a version; give one like v0.1.0"
   base=${DOWNLOAD_BASE:-https://github.com/$REPOSITORY/releases}
   base=${base%/}
   INSTALL_DIR=${INSTALL_DIR:-/usr/local/bin}
