@@ -1,12 +1,13 @@
 //! `healthcheck`: asks a running server whether it is ready, for containers that have no curl.
 
 use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use clap::Args;
 
 use super::CliError;
+use crate::config;
 
 /// For connecting, and for each read.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -15,16 +16,42 @@ const LONGEST: u64 = 4096;
 
 #[derive(Debug, Args)]
 pub(super) struct Healthcheck {
-    /// What to ask; any 2xx answer is healthy
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4438/readyz")]
-    url: String,
+    /// What to ask; any 2xx answer is healthy [default: /readyz of the admin listener, at
+    /// DURABLE_STREAMS_ADMIN_LISTEN or 127.0.0.1:4438]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+}
+
+/// The variable of `admin.listen`, which a container's server and its health check share.
+const LISTEN_VARIABLE: &str = "DURABLE_STREAMS_ADMIN_LISTEN";
+
+/// `/readyz` of the admin listener that the environment names. An address that stands for all of a machine is
+/// asked on loopback.
+fn default_url(variable: Option<&str>) -> Result<String, String> {
+    let text = variable.map(str::trim).filter(|text| !text.is_empty());
+    let mut address = match text {
+        None => config::Admin::default().listen,
+        Some(text) => text.parse::<SocketAddr>().map_err(|_| {
+            format!("{LISTEN_VARIABLE} = {text:?} is not an IP address and a port, such as 127.0.0.1:4438")
+        })?,
+    };
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    Ok(format!("http://{address}/readyz"))
 }
 
 impl Healthcheck {
     pub(super) fn execute(self) -> Result<(), CliError> {
-        let url = &self.url;
+        let url = match self.url {
+            Some(url) => Ok(url),
+            None => default_url(std::env::var(LISTEN_VARIABLE).ok().as_deref()),
+        };
+        let url = url.map_err(|why| CliError::Unhealthy { url: "the server".to_owned(), why })?;
         let unhealthy = |why: String| CliError::Unhealthy { url: url.clone(), why };
-        let answer = ask(url).map_err(unhealthy)?;
+        let answer = ask(&url).map_err(unhealthy)?;
         let status = answer.split_ascii_whitespace().nth(1).unwrap_or_default();
         if answer.starts_with("HTTP/1.") && status.starts_with('2') {
             return Ok(());

@@ -1,6 +1,6 @@
 //! Network values: addresses to listen on, servers to proxy to, origins, hosts, networks.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::{HeaderName, Uri};
 use ipnet::IpNet;
@@ -70,6 +70,10 @@ fn address_fix(text: &str) -> String {
         }
         (Some(("" | "*", _)) | None, Some(port)) => {
             format!("write \"0.0.0.0:{port}\" (IPv4) or \"[::]:{port}\" (IPv6)")
+        }
+        // Without brackets the port looks like the address's last group.
+        (Some((ip, _)), Some(port)) if ip.parse::<Ipv6Addr>().is_ok() => {
+            format!("write \"[{ip}]:{port}\"")
         }
         _ => match text.parse::<IpAddr>() {
             Ok(ip) => format!("add a port: \"{}\"", SocketAddr::new(ip, 4437)),
@@ -276,6 +280,8 @@ mod tests {
         assert!(fix::<SocketAddr>("8080").contains("0.0.0.0:8080"));
         assert!(fix::<SocketAddr>("10.0.0.1").contains("10.0.0.1:4437"));
         assert!(fix::<SocketAddr>("::1").contains("[::1]:4437"));
+        assert!(fix::<SocketAddr>("::1:5240").contains("\"[::1]:5240\""));
+        assert!(fix::<SocketAddr>("fe80::1").contains("[fe80::1]:4437"));
         assert!(fix::<SocketAddr>("example.com:1").contains("not looked up"));
     }
 

@@ -1,6 +1,11 @@
 //! The admin listener as a service: it answers until the process ends, a stop included, so that `/readyz`
-//! can say that one is under way. Its connections are few, and no stop waits for them.
+//! can say that one is under way. No stop waits for its connections.
+//!
+//! Invariant: a health check gets in. Clients that connect and stay silent can take neither all connections
+//! (the newest one displaces the oldest) nor, with those of the streams, the last descriptor (a few are in
+//! reserve).
 
+use std::collections::VecDeque;
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,21 +19,24 @@ use pingora::server::ShutdownWatch;
 use pingora::services::Service;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::accept::transport;
+use super::descriptors::DescriptorReserve;
 use super::listen::Bound;
 use crate::admin::Admin;
 use crate::edge::HttpLimits;
 use crate::edge::connection::ClientConnection;
 
-/// Connections at once; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 32;
+/// Connections at once over one address.
+const MAX_CONNECTIONS: usize = 128;
 
-/// A connection that is not done by then is dropped.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// From the accept to the end of the request's head. Whoever asks for health has nothing to wait for.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The service.
+/// From the accept to the end of the response.
+const MAX_DURATION: Duration = Duration::from_secs(30);
+
 pub(super) struct AdminService {
     admin: Arc<Admin>,
     listeners: Vec<StdListener>,
@@ -48,18 +56,19 @@ impl Service for AdminService {
         shutdown: ShutdownWatch,
         _: usize,
     ) {
-        let limits = HttpLimits { header_timeout: Duration::from_secs(5), ..HttpLimits::default() };
-        let open = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let limits = HttpLimits { header_timeout: HEADER_TIMEOUT, ..HttpLimits::default() };
         let mut loops = JoinSet::new();
         for listener in self.listeners.drain(..) {
             match TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    let one = Accepting {
+                    let acceptor = AdminAcceptor {
                         admin: self.admin.clone(),
                         limits: limits.clone(),
                         shutdown: shutdown.clone(),
+                        reserve: DescriptorReserve::new(),
+                        open: VecDeque::new(),
                     };
-                    loops.spawn(one.run(listener, open.clone()));
+                    loops.spawn(acceptor.run(listener));
                 }
                 Err(error) => tracing::error!(%error, "the admin socket is unusable"),
             }
@@ -77,32 +86,53 @@ impl Service for AdminService {
     }
 }
 
-struct Accepting {
+struct AdminAcceptor {
     admin: Arc<Admin>,
     limits: HttpLimits,
     shutdown: ShutdownWatch,
+    reserve: DescriptorReserve,
+    /// Open connections, oldest first.
+    open: VecDeque<AbortHandle>,
 }
 
-impl Accepting {
-    async fn run(self, listener: TcpListener, open: Arc<Semaphore>) {
-        while let Ok(permit) = open.clone().acquire_owned().await {
+impl AdminAcceptor {
+    async fn run(mut self, listener: TcpListener) {
+        // A connection's permit is what `Connection` needs; `open` is what bounds them.
+        let permits = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        while let Ok(permit) = permits.clone().acquire_owned().await {
+            self.reserve.refill();
             match listener.accept().await {
                 Ok((socket, peer)) => {
                     let (admin, shutdown) = (self.admin.clone(), self.shutdown.clone());
                     let io = transport(socket, peer);
                     let connection =
                         ClientConnection::new(io, &self.limits, shutdown.clone(), permit);
-                    tokio::spawn(async move {
-                        let _ = tokio::time::timeout(PATIENCE, serve(admin, connection, shutdown))
-                            .await;
+                    let served = serve(admin, connection, shutdown);
+                    let task = tokio::spawn(async move {
+                        let _ = tokio::time::timeout(MAX_DURATION, served).await;
                     });
+                    self.admit(task.abort_handle());
                 }
+                Err(error) if self.reserve.make_room(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "accept failed on the admin listener");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
         }
+    }
+
+    /// Counts a new connection, and drops the oldest where there are too many.
+    fn admit(&mut self, connection: AbortHandle) {
+        if self.open.len() >= MAX_CONNECTIONS {
+            self.open.retain(|one| !one.is_finished());
+        }
+        if self.open.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = self.open.pop_front()
+        {
+            oldest.abort();
+        }
+        self.open.push_back(connection);
     }
 }
 

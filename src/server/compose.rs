@@ -13,7 +13,7 @@ use http::StatusCode;
 
 use super::{
     AdminOptions, ListenOptions, Server, ServerError, ServerOptions, Stopped, control::Control,
-    reload::Reloader,
+    descriptors, reload::Reloader,
 };
 use crate::{
     config::{self, ByteSize, Config, CorsOrigin, Sources},
@@ -49,7 +49,9 @@ pub fn run(
     process::started();
     let (tracer, exporter) = trace_exporter(config)?;
     let engine = Arc::new(Engine::new(open_store(config)?, Clock::System, limits(config)));
-    let mut server = Server::bind(server_options(config, mode), engine.clone())?;
+    let mut options = server_options(config, mode);
+    options.edge.limits.max_connections = connections(config, mode);
+    let mut server = Server::bind(options, engine.clone())?;
     server.trace_with(tracer.clone());
     if let Some(sources) = sources {
         let reloader = Reloader::new(sources, config.clone(), engine.clone(), server.edge());
@@ -80,6 +82,19 @@ pub fn run(
     }
     tracing::info!(?stopped, "stopped");
     Ok(stopped)
+}
+
+/// The connections that the limit of file descriptors has room for.
+fn connections(config: &Config, mode: Mode) -> usize {
+    let wanted = config.limits.max_connections;
+    let room = descriptors::room_for(wanted);
+    if room < wanted && mode == Mode::Production {
+        tracing::warn!(
+            "limits.max_connections = {wanted} needs more file descriptors than this process may open: \
+             {room} connections are taken; raise the hard limit (LimitNOFILE, ulimit -Hn), or lower the key"
+        );
+    }
+    room
 }
 
 /// A tracer that is off, unless the configuration says where to.

@@ -26,6 +26,7 @@ pub mod control;
 #[cfg(not(unix))]
 #[path = "control/elsewhere.rs"]
 pub mod control;
+mod descriptors;
 mod listen;
 mod reload;
 mod services;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed helper fails its test")]
 
+#[cfg(target_os = "linux")]
+mod crowds;
 mod deploy;
 mod endpoints;
 mod load;

@@ -62,3 +62,29 @@ fn what_is_no_server_is_unhealthy() {
         assert!(seen.stderr.contains(why), "{url}: {}", seen.stderr);
     }
 }
+
+/// A container's health check finds the admin listener where the server's environment puts it.
+#[test]
+fn the_environment_says_where_the_admin_listener_is() {
+    for host in ["127.0.0.1", "0.0.0.0"] {
+        let (url, asked) = answering("HTTP/1.1 200 OK\r\n\r\n");
+        let port = url.trim_end_matches("/readyz").rsplit(':').next().expect("a port");
+        let listen = format!("{host}:{port}");
+        let mut command = binary();
+        command.arg("healthcheck").env("DURABLE_STREAMS_ADMIN_LISTEN", &listen);
+        let seen = finish(&mut command);
+        assert_eq!(seen.code, 0, "{listen}: {}", seen.stderr);
+        assert!(asked.join().expect("asked").starts_with("GET /readyz "));
+    }
+    // The flag wins over the environment.
+    let (url, asked) = answering("HTTP/1.1 200 OK\r\n\r\n");
+    let mut command = binary();
+    command.args(["healthcheck", "--url", &url]).env("DURABLE_STREAMS_ADMIN_LISTEN", "127.0.0.1:1");
+    assert_eq!(finish(&mut command).code, 0);
+    asked.join().expect("asked");
+    let mut command = binary();
+    command.arg("healthcheck").env("DURABLE_STREAMS_ADMIN_LISTEN", "localhost");
+    let seen = finish(&mut command);
+    assert_eq!(seen.code, 1);
+    assert!(seen.stderr.contains("is not an IP address and a port"), "{}", seen.stderr);
+}
