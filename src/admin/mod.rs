@@ -31,17 +31,17 @@ durable-streams-server, admin listener
 /metrics   metrics in Prometheus' text format
 ";
 
-/// The application of the admin listener.
-pub struct Admin {
+/// See the module.
+pub struct AdminEndpoints {
     engine: Arc<Engine>,
     edge: EdgeControl,
     stopping: ShutdownWatch,
 }
 
-impl Admin {
+impl AdminEndpoints {
     /// Answers about these; `stopping` turns `true` when a stop begins.
     pub fn new(engine: Arc<Engine>, edge: EdgeControl, stopping: ShutdownWatch) -> Self {
-        Admin { engine, edge, stopping }
+        AdminEndpoints { engine, edge, stopping }
     }
 
     fn answer(&self, method: &Method, path: &str) -> Response<Vec<u8>> {
@@ -118,7 +118,7 @@ impl Admin {
 }
 
 #[async_trait]
-impl ServeHttp for Admin {
+impl ServeHttp for AdminEndpoints {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         // One request per connection: nothing here is worth the bookkeeping of idle ones.
         session.set_keepalive(None);

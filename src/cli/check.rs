@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::CliError;
-use crate::config::{Config, Flag, Sources};
+use crate::config::{Config, ConfigFlag, ConfigSources};
 
 #[derive(Debug, Args)]
-pub(super) struct Check {
+pub(super) struct CheckCommand {
     #[command(flatten)]
-    settings: Settings,
+    settings: ConfigArguments,
     /// Print the effective configuration as YAML: every key, with file, environment and flags
     /// applied
     #[arg(long)]
@@ -20,7 +20,7 @@ pub(super) struct Check {
 
 /// The file and the flags that override it.
 #[derive(Debug, Args)]
-pub(super) struct Settings {
+pub(super) struct ConfigArguments {
     /// The YAML file; see config/streams.yaml for every key
     #[arg(long, short, value_name = "FILE", env = "DURABLE_STREAMS_CONFIG")]
     config: PathBuf,
@@ -41,9 +41,9 @@ pub(super) struct Settings {
     log_format: Option<String>,
 }
 
-impl Settings {
+impl ConfigArguments {
     /// The file, this process's environment, and the flags.
-    pub(super) fn sources(self) -> Sources {
+    pub(super) fn sources(self) -> ConfigSources {
         let listen = (!self.listen.is_empty()).then(|| self.listen.join(","));
         let flags = [
             ("--listen", "listen", listen),
@@ -53,9 +53,9 @@ impl Settings {
             ("--log-format", "log.format", self.log_format),
         ];
         let given = |(name, key, value): (&'static str, &'static str, Option<String>)| {
-            value.map(|value| Flag { name, key, value })
+            value.map(|value| ConfigFlag { name, key, value })
         };
-        Sources {
+        ConfigSources {
             file: Some(self.config),
             environment: std::env::vars_os().collect(),
             flags: flags.into_iter().filter_map(given).collect(),
@@ -63,7 +63,7 @@ impl Settings {
     }
 }
 
-impl Check {
+impl CheckCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
         let file = self.settings.config.display().to_string();
         let config = Config::load(&self.settings.sources())?;

@@ -5,29 +5,29 @@ use std::io::Write;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::{Arguments, CliError, NAME};
+use super::{CliArguments, CliError, NAME};
 
 #[derive(Debug, Args)]
-pub(super) struct Completions {
+pub(super) struct CompletionsCommand {
     /// The shell to complete in
     shell: Shell,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Man {}
+pub(super) struct ManCommand {}
 
-impl Completions {
+impl CompletionsCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Arguments::command(), NAME, &mut script);
+        clap_complete::generate(self.shell, &mut CliArguments::command(), NAME, &mut script);
         Ok(std::io::stdout().write_all(&script)?)
     }
 }
 
-impl Man {
+impl ManCommand {
     /// One page for everything: the commands are few, and their flags fit behind them.
     pub(super) fn execute(self) -> Result<(), CliError> {
-        let mut command = Arguments::command().disable_help_subcommand(true);
+        let mut command = CliArguments::command().disable_help_subcommand(true);
         command.build();
         let mut page = Vec::new();
         let man = clap_mangen::Man::new(command.clone());

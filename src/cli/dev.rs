@@ -9,11 +9,11 @@ use crate::config::{Config, DEFAULT_PORT};
 use crate::server::{self, Mode};
 
 #[derive(Debug, Args)]
-pub(super) struct Dev {
+pub(super) struct DevCommand {
     /// Address to listen on [default: 127.0.0.1 and ::1]; 0.0.0.0 or :: to be reachable from
     /// outside
     #[arg(long, value_name = "IP", value_parser = parse_host)]
-    host: Option<Host>,
+    host: Option<ListenHost>,
     /// Port to listen on; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = DEFAULT_PORT)]
     port: u16,
@@ -21,24 +21,24 @@ pub(super) struct Dev {
 
 /// Both loopback addresses, or one address.
 #[derive(Clone, Copy, Debug)]
-enum Host {
+enum ListenHost {
     Loopback,
     Ip(IpAddr),
 }
 
-fn parse_host(text: &str) -> Result<Host, String> {
+fn parse_host(text: &str) -> Result<ListenHost, String> {
     if text == "localhost" {
-        return Ok(Host::Loopback);
+        return Ok(ListenHost::Loopback);
     }
     let bare = text.trim_start_matches('[').trim_end_matches(']');
-    bare.parse().map(Host::Ip).map_err(|_| "write an IP address, or localhost".to_owned())
+    bare.parse().map(ListenHost::Ip).map_err(|_| "write an IP address, or localhost".to_owned())
 }
 
-impl Dev {
+impl DevCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
         let host = match self.host {
-            Some(Host::Ip(ip)) => Some(ip),
-            Some(Host::Loopback) | None => None,
+            Some(ListenHost::Ip(ip)) => Some(ip),
+            Some(ListenHost::Loopback) | None => None,
         };
         let config = Config::dev(host, self.port);
         config.validate()?;

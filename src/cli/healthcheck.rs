@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const LONGEST: u64 = 4096;
 
 #[derive(Debug, Args)]
-pub(super) struct Healthcheck {
+pub(super) struct HealthcheckCommand {
     /// What to ask; any 2xx answer is healthy [default: /readyz of the admin listener, at
     /// DURABLE_STREAMS_ADMIN_LISTEN or 127.0.0.1:4438]
     #[arg(long, value_name = "URL")]
@@ -30,7 +30,7 @@ const LISTEN_VARIABLE: &str = "DURABLE_STREAMS_ADMIN_LISTEN";
 fn default_url(variable: Option<&str>) -> Result<String, String> {
     let text = variable.map(str::trim).filter(|text| !text.is_empty());
     let mut address = match text {
-        None => config::Admin::default().listen,
+        None => config::AdminConfig::default().listen,
         Some(text) => text.parse::<SocketAddr>().map_err(|_| {
             format!("{LISTEN_VARIABLE} = {text:?} is not an IP address and a port, such as 127.0.0.1:4438")
         })?,
@@ -43,7 +43,7 @@ fn default_url(variable: Option<&str>) -> Result<String, String> {
     Ok(format!("http://{address}/readyz"))
 }
 
-impl Healthcheck {
+impl HealthcheckCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
         let url = match self.url {
             Some(url) => Ok(url),

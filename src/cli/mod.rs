@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::server::ServerError;
 use crate::telemetry::build;
-use crate::telemetry::logging::{self, Format, LoggingError};
+use crate::telemetry::logging::{self, LineFormat, LoggingError};
 
 pub use self::{dev::banner, operate::OperateError};
 
@@ -62,9 +62,9 @@ const NAME: &str = "durable-streams-server";
 #[derive(Debug, Parser)]
 #[command(name = NAME, version = build::LONG, about, long_about = LONG_ABOUT)]
 #[command(arg_required_else_help = true, after_help = EXAMPLES)]
-struct Arguments {
+struct CliArguments {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 const LONG_ABOUT: &str = "\
@@ -87,31 +87,31 @@ Settings come from flags, then DURABLE_STREAMS_* variables, then the file, then 
 Every key is described in docs/configuration.md and config/streams.yaml.";
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Start at once, in memory, without configuration
-    Dev(dev::Dev),
+    Dev(dev::DevCommand),
     /// Serve with a configuration
-    Run(run::Run),
+    Run(run::RunCommand),
     /// Validate a configuration without starting
-    Check(check::Check),
+    Check(check::CheckCommand),
     /// Ask a running server whether it is ready; exit code 0 when it is
-    Healthcheck(healthcheck::Healthcheck),
+    Healthcheck(healthcheck::HealthcheckCommand),
     /// Print a completion script for a shell
-    Completions(describe::Completions),
+    Completions(describe::CompletionsCommand),
     /// Print the man page
-    Man(describe::Man),
+    Man(describe::ManCommand),
     /// Make a new key for signing webhooks; works beside a running server
-    RotateKeys(rotate_keys::RotateKeys),
+    RotateKeys(rotate_keys::RotateKeysCommand),
     /// Copy a data directory, while its server runs or not; checks every checksum of the copy
-    Backup(operate::Backup),
+    Backup(operate::BackupCommand),
     /// Make a data directory from a backup; into an empty or missing directory only
-    Restore(operate::Restore),
+    Restore(operate::RestoreCommand),
     /// Check every checksum of a stopped server's data directory, and how its records fit together
-    Verify(operate::Verify),
+    Verify(operate::VerifyCommand),
     /// Give back the disk space of deleted data; for a stopped server's data directory
-    Compact(operate::Compact),
+    Compact(operate::CompactCommand),
     /// Say what damage in the log costs, and with --apply go on without what it costs
-    Repair(operate::Repair),
+    Repair(operate::RepairCommand),
 }
 
 /// Parses the command line and runs the command. Prints help, version and usage errors itself and
@@ -120,19 +120,19 @@ enum Command {
 /// # Errors
 /// What kept the command from its end; the message is complete and meant for people.
 pub fn run() -> Result<(), CliError> {
-    match Arguments::parse().command {
-        Command::Dev(dev) => dev.execute(),
-        Command::Run(run) => run.execute(),
-        Command::Check(check) => check.execute(),
-        Command::Healthcheck(healthcheck) => healthcheck.execute(),
-        Command::Completions(completions) => completions.execute(),
-        Command::Man(man) => man.execute(),
-        Command::RotateKeys(rotate) => rotate.execute(),
-        Command::Backup(backup) => backup.execute(),
-        Command::Restore(restore) => restore.execute(),
-        Command::Verify(verify) => verify.execute(),
-        Command::Compact(compact) => compact.execute(),
-        Command::Repair(repair) => repair.execute(),
+    match CliArguments::parse().command {
+        CliCommand::Dev(dev) => dev.execute(),
+        CliCommand::Run(run) => run.execute(),
+        CliCommand::Check(check) => check.execute(),
+        CliCommand::Healthcheck(healthcheck) => healthcheck.execute(),
+        CliCommand::Completions(completions) => completions.execute(),
+        CliCommand::Man(man) => man.execute(),
+        CliCommand::RotateKeys(rotate) => rotate.execute(),
+        CliCommand::Backup(backup) => backup.execute(),
+        CliCommand::Restore(restore) => restore.execute(),
+        CliCommand::Verify(verify) => verify.execute(),
+        CliCommand::Compact(compact) => compact.execute(),
+        CliCommand::Repair(repair) => repair.execute(),
     }
 }
 
@@ -145,8 +145,8 @@ fn count(error: &ConfigError) -> String {
 
 fn start_logging(config: &Config) -> Result<(), LoggingError> {
     let format = match config.log.format {
-        LogFormat::Text => Format::Text,
-        LogFormat::Json => Format::Json,
+        LogFormat::Text => LineFormat::Text,
+        LogFormat::Json => LineFormat::Json,
     };
     logging::init(config.log.level.filter(), format)
 }
@@ -157,6 +157,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        super::Arguments::command().debug_assert();
+        super::CliArguments::command().debug_assert();
     }
 }

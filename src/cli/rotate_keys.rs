@@ -7,16 +7,16 @@ use durable_streams_engine::Clock;
 use durable_streams_engine::store::file::keys_dir;
 use durable_streams_subscriptions::{KeyFile, REPLAY_WINDOW_MILLIS};
 
-use super::{CliError, check::Settings};
+use super::{CliError, check::ConfigArguments};
 use crate::config::Config;
 
 #[derive(Debug, Args)]
-pub(super) struct RotateKeys {
+pub(super) struct RotateKeysCommand {
     #[command(flatten)]
-    settings: Settings,
+    settings: ConfigArguments,
 }
 
-impl RotateKeys {
+impl RotateKeysCommand {
     /// Works beside a running server, which notices the new key within seconds.
     pub(super) fn execute(self) -> Result<(), CliError> {
         let config = Config::load(&self.settings.sources())?;

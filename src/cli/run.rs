@@ -3,17 +3,17 @@
 use clap::Args;
 
 use super::CliError;
-use super::check::Settings;
+use super::check::ConfigArguments;
 use crate::config::Config;
 use crate::server::{self, Mode};
 
 #[derive(Debug, Args)]
-pub(super) struct Run {
+pub(super) struct RunCommand {
     #[command(flatten)]
-    settings: Settings,
+    settings: ConfigArguments,
 }
 
-impl Run {
+impl RunCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
         let sources = self.settings.sources();
         let config = Config::load(&sources)?;

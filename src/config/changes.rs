@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::node::{Node, Value};
-use super::setting::Setting;
-use super::{Config, Limits, Log, Telemetry};
+use super::reader::node::{ConfigNode, NodeValue};
+use super::reader::setting::Setting;
+use super::{Config, LimitsConfig, LogConfig, TelemetryConfig};
 
 /// One key whose value differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct ConfigChange {
     /// The key, as `limits.max_append`; a list counts as one.
     pub key: String,
     /// The running value.
@@ -21,16 +21,16 @@ pub struct Change {
 
 impl Config {
     /// What `new` changes in this running configuration, in the order of the keys.
-    pub fn changes(&self, new: &Self) -> Vec<Change> {
+    pub fn changes(&self, new: &Self) -> Vec<ConfigChange> {
         let (running, wanted) = (leaves(self), leaves(new));
         let in_force = leaves(&new.clone().keeping_fixed(self));
         let keys = running.keys().chain(wanted.keys().filter(|key| !running.contains_key(*key)));
         let value = |of: &BTreeMap<String, String>, key: &String| {
             of.get(key).cloned().unwrap_or_else(|| "none".to_owned())
         };
-        let mut changes: Vec<Change> = keys
+        let mut changes: Vec<ConfigChange> = keys
             .filter(|key| running.get(*key) != wanted.get(*key))
-            .map(|key| Change {
+            .map(|key| ConfigChange {
                 key: key.clone(),
                 from: value(&running, key),
                 to: value(&wanted, key),
@@ -56,9 +56,9 @@ impl Config {
             threads: fixed.threads,
             admin: fixed.admin,
             subscriptions: fixed.subscriptions,
-            log: Log { format: fixed.log.format, ..self.log },
-            telemetry: Telemetry { tracing: fixed.telemetry.tracing, ..self.telemetry },
-            limits: Limits { max_connections: fixed.limits.max_connections, ..self.limits },
+            log: LogConfig { format: fixed.log.format, ..self.log },
+            telemetry: TelemetryConfig { tracing: fixed.telemetry.tracing, ..self.telemetry },
+            limits: LimitsConfig { max_connections: fixed.limits.max_connections, ..self.limits },
             ..self
         }
     }
@@ -71,30 +71,31 @@ fn leaves(config: &Config) -> BTreeMap<String, String> {
     found
 }
 
-fn collect(node: &Node, path: &str, found: &mut BTreeMap<String, String>) {
+fn collect(node: &ConfigNode, path: &str, found: &mut BTreeMap<String, String>) {
     match &node.value {
-        Value::Group(entries) => {
+        NodeValue::Group(entries) => {
             for entry in entries {
-                collect(&entry.node, &super::setting::join(path, &entry.key), found);
+                collect(&entry.node, &super::reader::setting::join(path, &entry.key), found);
             }
         }
-        Value::Null => {}
-        Value::Text(_) | Value::List(_) => {
+        NodeValue::Null => {}
+        NodeValue::Text(_) | NodeValue::List(_) => {
             found.insert(path.to_owned(), shown(node));
         }
     }
 }
 
 /// On one line, as YAML could be written.
-fn shown(node: &Node) -> String {
+fn shown(node: &ConfigNode) -> String {
     match &node.value {
-        Value::Null => "none".to_owned(),
-        Value::Text(text) => text.clone(),
-        Value::List(items) => {
+        NodeValue::Null => "none".to_owned(),
+        NodeValue::Text(text) => text.clone(),
+        NodeValue::List(items) => {
             format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(", "))
         }
-        Value::Group(entries) => {
-            let entry = |e: &super::node::Entry| format!("{}: {}", e.key, shown(&e.node));
+        NodeValue::Group(entries) => {
+            let entry =
+                |e: &super::reader::node::NodeEntry| format!("{}: {}", e.key, shown(&e.node));
             format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
         }
     }
@@ -103,7 +104,7 @@ fn shown(node: &Node) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Admin, ByteSize, LogLevel};
+    use crate::config::{AdminConfig, ByteSize, LogLevel};
 
     #[test]
     fn each_difference_is_named_once_and_says_if_it_waits() {
@@ -113,8 +114,8 @@ mod tests {
         new.limits.max_append = ByteSize::mib(1);
         new.limits.max_streams = Some(7);
         new.log.level = LogLevel::Debug;
-        new.admin = Some(Admin::default());
-        let change = |key: &str, from: &str, to: &str, needs_restart| Change {
+        new.admin = Some(AdminConfig::default());
+        let change = |key: &str, from: &str, to: &str, needs_restart| ConfigChange {
             key: key.to_owned(),
             from: from.to_owned(),
             to: to.to_owned(),

@@ -12,47 +12,39 @@
 //! - Nothing below `server` sees these types; it maps them to the small options of each part.
 
 mod changes;
-mod error;
-mod limits;
-mod load;
-mod log;
+mod keys;
 mod net;
-mod node;
 mod path;
+mod reader;
 mod rules;
-mod scalar;
-mod setting;
-mod storage;
-mod subscriptions;
-mod telemetry;
-mod tracing;
 mod units;
-mod upstream;
-mod yaml;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use self::error::Problems;
-use self::node::{Node, Value};
-use self::setting::{Setting, settings};
+use self::reader::error::ConfigProblems;
+use self::reader::node::{ConfigNode, NodeValue};
+use self::reader::setting::{Setting, settings};
+use self::reader::{load, yaml};
 use crate::edge::StreamOptions;
 
-pub use self::changes::Change;
-pub use self::error::ConfigError;
-pub use self::limits::Limits;
-pub use self::load::{ENVIRONMENT_PREFIX, Flag, Sources};
-pub use self::log::{Log, LogFormat, LogLevel};
+pub use self::changes::ConfigChange;
+pub use self::keys::limits::LimitsConfig;
+pub use self::keys::log::{LogConfig, LogFormat, LogLevel};
+pub use self::keys::storage::{DurabilityConfig, StorageConfig};
+pub use self::keys::subscriptions::SubscriptionsConfig;
+pub use self::keys::telemetry::{AdminConfig, TelemetryConfig};
+pub use self::keys::tracing::{TraceEndpoint, TraceHeader, TraceRatio, TracingConfig};
+pub use self::keys::upstream::{
+    BalanceConfig, HealthCheckConfig, HostHeaderConfig, UpstreamConfig, UpstreamTlsConfig,
+};
 pub use self::net::{CorsOrigin, HostPattern, PublicUrl, ServerUrl};
-pub use self::path::{CheckPath, PathPrefix, Route};
-pub use self::storage::{Durability, Storage};
-pub use self::subscriptions::Subscriptions;
-pub use self::telemetry::{Admin, Telemetry};
-pub use self::tracing::{TraceEndpoint, TraceHeader, TraceRatio, Tracing};
+pub use self::path::{CheckPath, PathPrefix, StreamRoute};
+pub use self::reader::error::ConfigError;
+pub use self::reader::load::{ConfigFlag, ConfigSources, ENVIRONMENT_PREFIX};
 pub use self::units::{ByteSize, HumanDuration};
-pub use self::upstream::{Balance, HealthCheck, HostHeader, Upstream, UpstreamTls};
 
 /// Port of the stream listener when none is named.
 pub const DEFAULT_PORT: u16 = 4437;
@@ -67,13 +59,13 @@ settings! {
         /// from outside is a decision.
         listen: Vec<SocketAddr> = loopback(DEFAULT_PORT);
         /// The path under which streams live.
-        route: Route = Route::default();
+        route: StreamRoute = StreamRoute::default();
         /// Directory of the durable store. Without it streams live in memory.
         data_dir: Option<PathBuf> = None;
         /// When an append counts as safe. Needs `data_dir`.
-        durability: Durability = Durability::Fsync;
+        durability: DurabilityConfig = DurabilityConfig::Fsync;
         /// Sizes and intervals of the durable store. Needs `data_dir`.
-        storage: Storage = Storage::default();
+        storage: StorageConfig = StorageConfig::default();
         /// How long a long-poll waits for data before it answers 204.
         long_poll_timeout: HumanDuration = StreamOptions::default().long_poll_timeout.into()
             => HumanDuration::millis(10), HumanDuration::secs(3600);
@@ -92,27 +84,27 @@ settings! {
         /// Worker threads of each service. The default is the number of cores.
         threads: usize = cores() => 1, 1024;
         /// What is logged, and how.
-        log: Log = Log::default();
+        log: LogConfig = LogConfig::default();
         /// Which browser pages may use the streams.
-        cors: Cors = Cors::default();
+        cors: CorsConfig = CorsConfig::default();
         /// Proxies whose `X-Forwarded-*` headers are believed.
         trusted_proxies: Vec<IpNet> = Vec::new();
         /// Every bound on what a client may ask for.
-        limits: Limits = Limits::default();
+        limits: LimitsConfig = LimitsConfig::default();
         /// Servers that answer the routes that are not streams.
-        upstreams: Vec<Upstream> = Vec::new();
+        upstreams: Vec<UpstreamConfig> = Vec::new();
         /// Health, readiness and metrics on an address of their own; off by default.
-        admin: Option<Admin> = None;
+        admin: Option<AdminConfig> = None;
         /// What is told about the server's work, beside logs and metrics.
-        telemetry: Telemetry = Telemetry::default();
+        telemetry: TelemetryConfig = TelemetryConfig::default();
         /// Webhooks and pull subscriptions.
-        subscriptions: Subscriptions = Subscriptions::default();
+        subscriptions: SubscriptionsConfig = SubscriptionsConfig::default();
     }
 }
 
 settings! {
     /// Cross-origin access.
-    pub struct Cors {
+    pub struct CorsConfig {
         /// Origins whose pages may use the streams. `*` stands for all.
         origins: Vec<CorsOrigin> = vec![CorsOrigin::Any];
     }
@@ -126,7 +118,7 @@ impl Config {
             Some(ip) => vec![SocketAddr::new(ip, port)],
             None => loopback(port),
         };
-        let mut admin = Admin::default();
+        let mut admin = AdminConfig::default();
         if port == 0 || port == ADMIN_PORT {
             admin.listen.set_port(0);
         }
@@ -138,7 +130,7 @@ impl Config {
     /// # Errors
     /// Every problem of all three sources, each with file and line, variable or flag. A file that
     /// cannot be read, or is not YAML, is the only problem then.
-    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+    pub fn load(sources: &ConfigSources) -> Result<Self, ConfigError> {
         load::load(sources)
     }
 
@@ -147,8 +139,8 @@ impl Config {
     /// # Errors
     /// Every bound that is exceeded and every pair of values that contradict each other.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let nothing_written = Node::default();
-        let mut problems = Problems::about(&nothing_written);
+        let nothing_written = ConfigNode::default();
+        let mut problems = ConfigProblems::about(&nothing_written);
         self.check_all(&mut problems);
         problems.into_result((), None)
     }
@@ -156,7 +148,7 @@ impl Config {
     /// The effective configuration as YAML that [`Config::load`] reads back as the same value.
     pub fn to_yaml(&self) -> String {
         let mut tree = self.write();
-        if let (Value::Group(entries), None) = (&mut tree.value, &self.data_dir) {
+        if let (NodeValue::Group(entries), None) = (&mut tree.value, &self.data_dir) {
             // They say nothing about a server in memory, and are refused there.
             entries.retain(|entry| !matches!(entry.key.as_str(), "durability" | "storage"));
         }
@@ -174,7 +166,7 @@ impl Config {
         notices
     }
 
-    fn check_all(&self, problems: &mut Problems<'_>) {
+    fn check_all(&self, problems: &mut ConfigProblems<'_>) {
         self.check("", problems);
         rules::check(self, problems);
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use http::{HeaderName, Uri};
 use ipnet::IpNet;
 
-use super::setting::{Invalid, Scalar};
+use super::reader::setting::{InvalidValue, ScalarSetting};
 
 /// A server to proxy to: `http://host:port` or `https://host:port`, without a path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,11 +49,11 @@ impl PublicUrl {
     }
 }
 
-impl Scalar for SocketAddr {
+impl ScalarSetting for SocketAddr {
     const WHAT: &'static str = "an IP address and a port, such as 127.0.0.1:4437 or [::]:4437";
 
-    fn parse(text: &str) -> Result<Self, Invalid> {
-        text.parse().map_err(|_| Invalid::not_a(Self::WHAT).fix(address_fix(text)))
+    fn parse(text: &str) -> Result<Self, InvalidValue> {
+        text.parse().map_err(|_| InvalidValue::not_a(Self::WHAT).fix(address_fix(text)))
     }
 
     fn text(&self) -> String {
@@ -82,18 +82,18 @@ fn address_fix(text: &str) -> String {
     }
 }
 
-impl Scalar for IpNet {
+impl ScalarSetting for IpNet {
     const WHAT: &'static str = "an IP address or network, such as 10.0.0.0/8 or ::1";
 
-    fn parse(text: &str) -> Result<Self, Invalid> {
+    fn parse(text: &str) -> Result<Self, InvalidValue> {
         if let Ok(ip) = text.parse::<IpAddr>() {
             return Ok(Self::from(ip));
         }
-        let net: Self = text.parse().map_err(|_| Invalid::not_a(Self::WHAT))?;
+        let net: Self = text.parse().map_err(|_| InvalidValue::not_a(Self::WHAT))?;
         if net.trunc() != net {
             let fix =
                 format!("write {} for the network or {} for the one host", net.trunc(), net.addr());
-            return Err(Invalid::new("has bits set beyond its prefix", fix));
+            return Err(InvalidValue::new("has bits set beyond its prefix", fix));
         }
         Ok(net)
     }
@@ -107,11 +107,12 @@ impl Scalar for IpNet {
     }
 }
 
-impl Scalar for HeaderName {
+impl ScalarSetting for HeaderName {
     const WHAT: &'static str = "the name of a header";
 
-    fn parse(text: &str) -> Result<Self, Invalid> {
-        text.parse().map_err(|_| Invalid::not_a(Self::WHAT).fix("write a name such as x-user-id"))
+    fn parse(text: &str) -> Result<Self, InvalidValue> {
+        text.parse()
+            .map_err(|_| InvalidValue::not_a(Self::WHAT).fix("write a name such as x-user-id"))
     }
 
     fn text(&self) -> String {
@@ -119,21 +120,24 @@ impl Scalar for HeaderName {
     }
 }
 
-impl Scalar for ServerUrl {
+impl ScalarSetting for ServerUrl {
     const WHAT: &'static str = "a server such as http://127.0.0.1:3000";
 
-    fn parse(text: &str) -> Result<Self, Invalid> {
-        let url = base_url(text).map_err(|fix| Invalid::not_a(Self::WHAT).fix(fix))?;
+    fn parse(text: &str) -> Result<Self, InvalidValue> {
+        let url = base_url(text).map_err(|fix| InvalidValue::not_a(Self::WHAT).fix(fix))?;
         if !matches!(url.path(), "" | "/") || url.query().is_some() {
             let fix = "remove everything after the port; `path` and `strip_prefix` choose paths";
-            return Err(Invalid::new("has a path", fix));
+            return Err(InvalidValue::new("has a path", fix));
         }
         let tls = url.scheme_str() == Some("https");
         let host = url.host().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
         let port = url.port_u16().unwrap_or(if tls { 443 } else { 80 });
         if port == 0 {
-            return Err(Invalid::new("has port 0", "write the port that the server listens on"));
+            return Err(InvalidValue::new(
+                "has port 0",
+                "write the port that the server listens on",
+            ));
         }
         Ok(Self { tls, host, port })
     }
@@ -148,28 +152,28 @@ impl Scalar for ServerUrl {
     }
 }
 
-impl Scalar for CorsOrigin {
+impl ScalarSetting for CorsOrigin {
     const WHAT: &'static str = "\"*\" or an origin such as https://app.example.com";
 
-    fn parse(text: &str) -> Result<Self, Invalid> {
+    fn parse(text: &str) -> Result<Self, InvalidValue> {
         if text == "*" {
             return Ok(Self::Any);
         }
         if text.contains('*') {
             let fix = "name each origin; \"*\" alone allows all";
-            return Err(Invalid::new("has a wildcard inside", fix));
+            return Err(InvalidValue::new("has a wildcard inside", fix));
         }
-        let url = base_url(text).map_err(|fix| Invalid::not_a(Self::WHAT).fix(fix))?;
+        let url = base_url(text).map_err(|fix| InvalidValue::not_a(Self::WHAT).fix(fix))?;
         // Compared with what a browser sends, byte for byte: no path, not even a slash.
         let (Some(scheme), Some(authority)) = (url.scheme_str(), url.authority()) else {
-            return Err(Invalid::not_a(Self::WHAT));
+            return Err(InvalidValue::not_a(Self::WHAT));
         };
         let origin = format!("{scheme}://{authority}").to_ascii_lowercase();
         if origin == text {
             Ok(Self::Exact(origin))
         } else {
             let rule = "is not written as a browser sends it";
-            Err(Invalid::new(rule, format!("write \"{origin}\"")))
+            Err(InvalidValue::new(rule, format!("write \"{origin}\"")))
         }
     }
 
@@ -181,10 +185,10 @@ impl Scalar for CorsOrigin {
     }
 }
 
-impl Scalar for HostPattern {
+impl ScalarSetting for HostPattern {
     const WHAT: &'static str = "a host such as hooks.example.com or *.example.com";
 
-    fn parse(text: &str) -> Result<Self, Invalid> {
+    fn parse(text: &str) -> Result<Self, InvalidValue> {
         let host = text.strip_prefix("*.").unwrap_or(text);
         let is_label = |label: &str| {
             !label.is_empty()
@@ -195,7 +199,7 @@ impl Scalar for HostPattern {
         if is_ip || (host.len() <= 253 && host.split('.').all(is_label)) {
             Ok(Self(text.to_ascii_lowercase()))
         } else {
-            Err(Invalid::not_a(Self::WHAT)
+            Err(InvalidValue::not_a(Self::WHAT)
                 .fix("write the host alone, without scheme, port or path"))
         }
     }
@@ -205,13 +209,13 @@ impl Scalar for HostPattern {
     }
 }
 
-impl Scalar for PublicUrl {
+impl ScalarSetting for PublicUrl {
     const WHAT: &'static str = "a URL such as https://streams.example.com";
 
-    fn parse(text: &str) -> Result<Self, Invalid> {
-        let url = base_url(text).map_err(|fix| Invalid::not_a(Self::WHAT).fix(fix))?;
+    fn parse(text: &str) -> Result<Self, InvalidValue> {
+        let url = base_url(text).map_err(|fix| InvalidValue::not_a(Self::WHAT).fix(fix))?;
         if url.query().is_some() {
-            return Err(Invalid::new("has a query", "remove everything from the `?` on"));
+            return Err(InvalidValue::new("has a query", "remove everything from the `?` on"));
         }
         Ok(Self(text.trim_end_matches('/').to_owned()))
     }
@@ -244,7 +248,7 @@ pub(super) fn base_url(text: &str) -> Result<Uri, &'static str> {
 mod tests {
     use super::*;
 
-    fn fix<T: Scalar>(text: &str) -> String {
+    fn fix<T: ScalarSetting>(text: &str) -> String {
         T::parse(text).err().unwrap_or_else(|| panic!("{text:?} must be refused")).fix
     }
 

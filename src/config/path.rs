@@ -3,12 +3,12 @@
 //! A path of ours starts with `/`, needs no percent-encoding and has no empty or dot segments, so
 //! that comparing it with a request's path cannot be fooled by a second spelling.
 
-use super::setting::{Invalid, Scalar};
+use super::reader::setting::{InvalidValue, ScalarSetting};
 use crate::edge::StreamOptions;
 
 /// Where the streams live: `/v1/stream`. Never `/`, never with a trailing slash.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route(String);
+pub struct StreamRoute(String);
 
 /// The start of the paths that an upstream serves, by whole segments: `/api` covers `/api` and
 /// `/api/x`, not `/apix`. `/` covers everything.
@@ -22,14 +22,14 @@ pub struct CheckPath(String);
 /// Longest path in the configuration, in bytes.
 const LONGEST: usize = 256;
 
-impl Route {
+impl StreamRoute {
     /// The route as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl Default for Route {
+impl Default for StreamRoute {
     fn default() -> Self {
         Self(StreamOptions::default().route)
     }
@@ -42,7 +42,7 @@ impl PathPrefix {
     }
 
     /// True when every path of this prefix belongs to the streams under `route`.
-    pub(crate) fn lies_under(&self, route: &Route) -> bool {
+    pub(crate) fn lies_under(&self, route: &StreamRoute) -> bool {
         self.0.strip_prefix(route.as_str()).is_some_and(|r| r.is_empty() || r.starts_with('/'))
     }
 }
@@ -66,13 +66,13 @@ impl Default for CheckPath {
     }
 }
 
-impl Scalar for Route {
+impl ScalarSetting for StreamRoute {
     const WHAT: &'static str = "a path such as /v1/stream";
 
-    fn parse(text: &str) -> Result<Self, Invalid> {
+    fn parse(text: &str) -> Result<Self, InvalidValue> {
         if text == "/" {
             let fix = "name a path such as /v1/stream; the rest belongs to the upstreams";
-            return Err(Invalid::new("would cover everything", fix));
+            return Err(InvalidValue::new("would cover everything", fix));
         }
         plain_path(text).map(Self)
     }
@@ -82,10 +82,10 @@ impl Scalar for Route {
     }
 }
 
-impl Scalar for PathPrefix {
+impl ScalarSetting for PathPrefix {
     const WHAT: &'static str = "a path such as /api";
 
-    fn parse(text: &str) -> Result<Self, Invalid> {
+    fn parse(text: &str) -> Result<Self, InvalidValue> {
         if text == "/" { Ok(Self::default()) } else { plain_path(text).map(Self) }
     }
 
@@ -94,15 +94,16 @@ impl Scalar for PathPrefix {
     }
 }
 
-impl Scalar for CheckPath {
+impl ScalarSetting for CheckPath {
     const WHAT: &'static str = "a path such as /healthz";
 
-    fn parse(text: &str) -> Result<Self, Invalid> {
+    fn parse(text: &str) -> Result<Self, InvalidValue> {
         let printable = text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
         if text.starts_with('/') && printable && text.len() <= LONGEST {
             return Ok(Self(text.to_owned()));
         }
-        Err(Invalid::not_a(Self::WHAT).fix("start it with /, and percent-encode what is not ASCII"))
+        Err(InvalidValue::not_a(Self::WHAT)
+            .fix("start it with /, and percent-encode what is not ASCII"))
     }
 
     fn text(&self) -> String {
@@ -111,7 +112,7 @@ impl Scalar for CheckPath {
 }
 
 /// A path that is compared literally.
-fn plain_path(text: &str) -> Result<String, Invalid> {
+fn plain_path(text: &str) -> Result<String, InvalidValue> {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
     let problem = if text.is_empty() {
         Some(("is empty", "write a path such as /v1/stream".to_owned()))
@@ -130,7 +131,7 @@ fn plain_path(text: &str) -> Result<String, Invalid> {
         None
     };
     match problem {
-        Some((rule, fix)) => Err(Invalid::new(rule, fix)),
+        Some((rule, fix)) => Err(InvalidValue::new(rule, fix)),
         None => Ok(text.to_owned()),
     }
 }
@@ -142,20 +143,20 @@ mod tests {
     #[test]
     fn a_route_has_exactly_one_spelling() {
         for text in ["/v1/stream", "/s", "/a.b/c-d_e~f"] {
-            assert_eq!(Route::parse(text).unwrap().as_str(), text);
+            assert_eq!(StreamRoute::parse(text).unwrap().as_str(), text);
         }
         let long = format!("/{}", "x".repeat(LONGEST));
         for text in
             ["", "/", "v1", "/v1/", "/a//b", "/a/../b", "/a b", "/ä", "/a%20", "/a?b", &long]
         {
-            assert!(Route::parse(text).is_err(), "{text:?} must be refused");
+            assert!(StreamRoute::parse(text).is_err(), "{text:?} must be refused");
         }
         assert_eq!(PathPrefix::parse("/").unwrap(), PathPrefix::default());
     }
 
     #[test]
     fn prefixes_compare_by_segment() {
-        let route = Route::default();
+        let route = StreamRoute::default();
         for (prefix, under) in
             [("/v1/stream", true), ("/v1/stream/a", true), ("/v1/streams", false), ("/v1", false)]
         {

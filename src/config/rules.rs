@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use super::error::Problems;
-use super::setting::Scalar;
-use super::upstream::{Balance, Upstream};
-use super::{Config, Durability};
+use super::keys::upstream::{BalanceConfig, UpstreamConfig};
+use super::reader::error::ConfigProblems;
+use super::reader::setting::ScalarSetting;
+use super::{Config, DurabilityConfig};
 
 /// Reports every contradiction.
-pub(super) fn check(config: &Config, problems: &mut Problems<'_>) {
+pub(super) fn check(config: &Config, problems: &mut ConfigProblems<'_>) {
     listeners(config, problems);
     storage(config, problems);
     sizes(config, problems);
@@ -19,10 +19,10 @@ pub(super) fn check(config: &Config, problems: &mut Problems<'_>) {
         self::upstream(config, upstream, &format!("upstreams[{index}]"), problems);
     }
     upstream_paths(config, problems);
-    super::tracing::check(config.telemetry.tracing.as_ref(), problems);
+    super::keys::tracing::check(config.telemetry.tracing.as_ref(), problems);
 }
 
-fn listeners(config: &Config, problems: &mut Problems<'_>) {
+fn listeners(config: &Config, problems: &mut ConfigProblems<'_>) {
     if config.listen.is_empty() {
         let fix = "name an address, such as 127.0.0.1:4437";
         problems.broken(&[("listen", "")], "names no address".to_owned(), fix);
@@ -55,7 +55,7 @@ fn covers(covering: &SocketAddr, address: &SocketAddr) -> bool {
     covering.port() != 0 && covering.port() == address.port() && same_place
 }
 
-fn storage(config: &Config, problems: &mut Problems<'_>) {
+fn storage(config: &Config, problems: &mut ConfigProblems<'_>) {
     let storage = &config.storage;
     if config.data_dir.is_none() {
         for key in ["durability", "storage"] {
@@ -77,7 +77,7 @@ fn storage(config: &Config, problems: &mut Problems<'_>) {
         ("storage.map_size", storage.map_size),
         problems,
     );
-    if let Durability::Interval(interval) = config.durability {
+    if let DurabilityConfig::Interval(interval) = config.durability {
         at_most(
             ("durability.interval", interval),
             ("storage.checkpoint_interval", storage.checkpoint_interval),
@@ -86,7 +86,7 @@ fn storage(config: &Config, problems: &mut Problems<'_>) {
     }
 }
 
-fn sizes(config: &Config, problems: &mut Problems<'_>) {
+fn sizes(config: &Config, problems: &mut ConfigProblems<'_>) {
     let limits = &config.limits;
     let append = ("limits.max_append", limits.max_append);
     at_most(append, ("limits.max_inflight_append", limits.max_inflight_append), problems);
@@ -105,7 +105,7 @@ fn sizes(config: &Config, problems: &mut Problems<'_>) {
     }
 }
 
-fn durations(config: &Config, problems: &mut Problems<'_>) {
+fn durations(config: &Config, problems: &mut ConfigProblems<'_>) {
     at_most(
         ("sse_keep_alive", config.sse_keep_alive),
         ("sse_reconnect_interval", config.sse_reconnect_interval),
@@ -113,7 +113,7 @@ fn durations(config: &Config, problems: &mut Problems<'_>) {
     );
 }
 
-fn origins(config: &Config, problems: &mut Problems<'_>) {
+fn origins(config: &Config, problems: &mut ConfigProblems<'_>) {
     let origins = &config.cors.origins;
     if origins.len() > 1 && origins.contains(&super::CorsOrigin::Any) {
         let rule = "has \"*\" beside other origins".to_owned();
@@ -125,7 +125,12 @@ fn origins(config: &Config, problems: &mut Problems<'_>) {
     }
 }
 
-fn upstream(config: &Config, upstream: &Upstream, path: &str, problems: &mut Problems<'_>) {
+fn upstream(
+    config: &Config,
+    upstream: &UpstreamConfig,
+    path: &str,
+    problems: &mut ConfigProblems<'_>,
+) {
     let key = |name: &str| format!("{path}.{name}");
     if upstream.servers.is_empty() {
         let fix = "add servers: [\"http://127.0.0.1:3000\"]";
@@ -149,7 +154,7 @@ fn upstream(config: &Config, upstream: &Upstream, path: &str, problems: &mut Pro
             problems.broken(&[(&item, &value)], "is this server itself".to_owned(), fix);
         }
     }
-    if let (Some(header), Balance::RoundRobin) = (&upstream.hash_header, upstream.balance) {
+    if let (Some(header), BalanceConfig::RoundRobin) = (&upstream.hash_header, upstream.balance) {
         let rule = "has no effect with balance = \"round_robin\"".to_owned();
         problems.broken(&[(&key("hash_header"), header.as_str())], rule, "write balance: hash");
     }
@@ -163,10 +168,12 @@ fn upstream(config: &Config, upstream: &Upstream, path: &str, problems: &mut Pro
     tls(upstream, path, problems);
 }
 
-fn tls(upstream: &Upstream, path: &str, problems: &mut Problems<'_>) {
+fn tls(upstream: &UpstreamConfig, path: &str, problems: &mut ConfigProblems<'_>) {
     let tls = &upstream.tls;
     let key = |name: &str| format!("{path}.tls{name}");
-    if *tls != super::UpstreamTls::default() && !upstream.servers.iter().any(|server| server.tls) {
+    if *tls != super::UpstreamTlsConfig::default()
+        && !upstream.servers.iter().any(|server| server.tls)
+    {
         let rule = "has no effect: no server of this upstream uses https".to_owned();
         let servers = format!("{path}.servers");
         let fix = "write https:// in servers, or remove it";
@@ -184,7 +191,7 @@ fn tls(upstream: &Upstream, path: &str, problems: &mut Problems<'_>) {
     }
 }
 
-fn upstream_paths(config: &Config, problems: &mut Problems<'_>) {
+fn upstream_paths(config: &Config, problems: &mut ConfigProblems<'_>) {
     let mut seen = HashMap::new();
     for (index, upstream) in config.upstreams.iter().enumerate() {
         let path = format!("upstreams[{index}].path");
@@ -204,7 +211,11 @@ fn upstream_paths(config: &Config, problems: &mut Problems<'_>) {
 }
 
 /// The first value must not exceed the second.
-fn at_most<T: Scalar + PartialOrd>(low: (&str, T), high: (&str, T), problems: &mut Problems<'_>) {
+fn at_most<T: ScalarSetting + PartialOrd>(
+    low: (&str, T),
+    high: (&str, T),
+    problems: &mut ConfigProblems<'_>,
+) {
     if low.1 > high.1 {
         let rule = format!("exceeds {} = \"{}\"", high.0, high.1.text());
         problems.broken(&[(low.0, &low.1.text()), (high.0, "")], rule, "change one of them");

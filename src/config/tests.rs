@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::reader::setting;
 use super::*;
 
 fn repository(path: &str) -> PathBuf {
@@ -31,7 +32,7 @@ fn load(
     let file = directory.path().join("t.yaml");
     fs::write(&file, text).unwrap();
     let prefix = format!("{}/", directory.path().display());
-    let sources = Sources {
+    let sources = ConfigSources {
         file: Some(file),
         environment: environment
             .iter()
@@ -39,40 +40,43 @@ fn load(
             .collect(),
         flags: flags
             .iter()
-            .map(|(name, key, value)| Flag { name, key, value: (*value).to_owned() })
+            .map(|(name, key, value)| ConfigFlag { name, key, value: (*value).to_owned() })
             .collect(),
     };
     Config::load(&sources).map_err(|error| error.to_string().replace(&prefix, ""))
 }
 
 /// Every key of a tree with its text, list items as `key[]`.
-fn leaves(node: &Node, path: &str, found: &mut BTreeMap<String, String>) {
+fn leaves(node: &ConfigNode, path: &str, found: &mut BTreeMap<String, String>) {
     if !path.is_empty() && !path.ends_with("[]") {
         found.entry(path.to_owned()).or_insert_with(|| node.shown());
     }
     match &node.value {
-        Value::Group(entries) => {
+        NodeValue::Group(entries) => {
             for entry in entries {
                 leaves(&entry.node, &setting::join(path, &entry.key), found);
             }
         }
-        Value::List(items) => {
+        NodeValue::List(items) => {
             for item in items {
                 leaves(item, &format!("{path}[]"), found);
             }
         }
-        Value::Null | Value::Text(_) => {}
+        NodeValue::Null | NodeValue::Text(_) => {}
     }
 }
 
 /// The defaults of every key, inside optional groups and lists of groups too.
 fn defaults() -> BTreeMap<String, String> {
     let mut tree = Config::default().write();
-    let mut upstream = Upstream::default().write();
-    upstream.put("health_check", HealthCheck::default().write());
-    tree.put("upstreams", Node { value: Value::List(vec![upstream]), ..Node::default() });
-    tree.put("admin", Admin::default().write());
-    tree.put("telemetry.tracing", Tracing::default().write());
+    let mut upstream = UpstreamConfig::default().write();
+    upstream.put("health_check", HealthCheckConfig::default().write());
+    tree.put(
+        "upstreams",
+        ConfigNode { value: NodeValue::List(vec![upstream]), ..ConfigNode::default() },
+    );
+    tree.put("admin", AdminConfig::default().write());
+    tree.put("telemetry.tracing", TracingConfig::default().write());
     let mut found = BTreeMap::new();
     leaves(&tree, "", &mut found);
     found
@@ -146,7 +150,7 @@ fn the_reference_has_every_key_with_its_default() {
     // The same value may be spelled `60s` or `1m`.
     let canonical = |text: &String| {
         let bare = text.trim_matches('"');
-        setting::Scalar::parse(bare).map_or(text.clone(), |d: HumanDuration| d.to_string())
+        setting::ScalarSetting::parse(bare).map_or(text.clone(), |d: HumanDuration| d.to_string())
     };
     let defaults = defaults();
     for (key, value) in written.iter().filter(|(key, _)| !examples.contains(&key.as_str())) {
@@ -179,7 +183,7 @@ fn the_documentation_has_every_key_with_its_default() {
         };
         let stated = &documented[&key];
         let same = stated == default
-            || setting::Scalar::parse(stated)
+            || setting::ScalarSetting::parse(stated)
                 .is_ok_and(|d: HumanDuration| d.to_string() == default)
             || key == "threads";
         assert!(same, "docs/configuration.md: {key} has default {stated}, not {default}");
@@ -241,7 +245,7 @@ fn flags_beat_environment_beats_file() {
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.route.as_str(), "/file");
     assert_eq!(config.listen.len(), 2);
-    assert_eq!(config.durability, Durability::Interval(HumanDuration::millis(50)));
+    assert_eq!(config.durability, DurabilityConfig::Interval(HumanDuration::millis(50)));
     assert_eq!(config.sse_keep_alive, HumanDuration::secs(15));
 }
 

@@ -11,7 +11,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::setting::{Invalid, Scalar};
+use super::reader::setting::{InvalidValue, ScalarSetting};
 
 /// A span of time with millisecond resolution, written as `500ms`, `30s`, `1m30s`, `2h` or `7d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,22 +101,22 @@ impl From<usize> for ByteSize {
     }
 }
 
-impl Scalar for HumanDuration {
+impl ScalarSetting for HumanDuration {
     const WHAT: &'static str = "a duration such as 30s, 1m30s or 500ms";
 
-    fn parse(text: &str) -> Result<Self, Invalid> {
+    fn parse(text: &str) -> Result<Self, InvalidValue> {
         let text = text.trim();
         if let Some(bare) = bare_number(text) {
-            return Err(Invalid::new("has no unit", format!("write {bare}s or {bare}ms")));
+            return Err(InvalidValue::new("has no unit", format!("write {bare}s or {bare}ms")));
         }
         if text.contains('.') {
-            return Err(Invalid::not_a(Self::WHAT).fix("use whole numbers: 1500ms, not 1.5s"));
+            return Err(InvalidValue::not_a(Self::WHAT).fix("use whole numbers: 1500ms, not 1.5s"));
         }
         check_units(text)?;
-        let too_long = || Invalid::new("is too long", "write a shorter duration");
+        let too_long = || InvalidValue::new("is too long", "write a shorter duration");
         let duration = humantime::parse_duration(text).map_err(|error| match error {
             humantime::DurationError::NumberOverflow => too_long(),
-            _ => Invalid::not_a(Self::WHAT),
+            _ => InvalidValue::not_a(Self::WHAT),
         })?;
         u64::try_from(duration.as_millis()).map(Self::millis).map_err(|_| too_long())
     }
@@ -126,22 +126,23 @@ impl Scalar for HumanDuration {
     }
 }
 
-impl Scalar for ByteSize {
+impl ScalarSetting for ByteSize {
     const WHAT: &'static str = "a size such as 64KiB, 10MiB or 1GB";
 
-    fn parse(text: &str) -> Result<Self, Invalid> {
+    fn parse(text: &str) -> Result<Self, InvalidValue> {
         let text = text.trim();
         if let Some(bare) = bare_number(text) {
-            return Err(Invalid::new("has no unit", format!("write {bare}B or {bare}MiB")));
+            return Err(InvalidValue::new("has no unit", format!("write {bare}B or {bare}MiB")));
         }
         let (digits, unit, after) = split_quantity(text);
         let length = SIZE_UNITS.iter().find(|(name, _)| *name == unit).map(|(_, l)| *l);
         match (digits.parse::<u64>(), length) {
-            (Ok(number), Some(length)) if after.is_empty() => number
-                .checked_mul(length)
-                .map(Self)
-                .ok_or_else(|| Invalid::new("is larger than 2^64 bytes", "write a smaller size")),
-            _ => Err(Invalid::not_a(Self::WHAT)
+            (Ok(number), Some(length)) if after.is_empty() => {
+                number.checked_mul(length).map(Self).ok_or_else(|| {
+                    InvalidValue::new("is larger than 2^64 bytes", "write a smaller size")
+                })
+            }
+            _ => Err(InvalidValue::not_a(Self::WHAT)
                 .fix("use a whole number and B, KiB, MiB, GiB, TiB, KB, MB, GB or TB")),
         }
     }
@@ -181,8 +182,8 @@ impl fmt::Display for ByteSize {
 /// Lets through what every reader takes for the same duration: of the units that `humantime` knows
 /// only those of [`TIME_UNITS`], each at most once, largest first. (`humantime` also reads `M` as a
 /// month, and adds units up in any order.)
-fn check_units(text: &str) -> Result<(), Invalid> {
-    let refuse = |fix: &str| Err(Invalid::not_a(HumanDuration::WHAT).fix(fix));
+fn check_units(text: &str) -> Result<(), InvalidValue> {
+    let refuse = |fix: &str| Err(InvalidValue::not_a(HumanDuration::WHAT).fix(fix));
     let mut rest = text;
     let mut smaller_than = u64::MAX;
     while !rest.is_empty() {

@@ -25,8 +25,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::listen::Bound;
-use super::shutdown::{Open, Stop};
+use super::listen::BoundListeners;
+use super::shutdown::{Stop, WorkTracker};
 use crate::edge::connection::ClientConnection;
 use crate::edge::problem::EdgeProblem;
 use crate::edge::{Edge, HttpLimits, http1};
@@ -52,7 +52,7 @@ pub(super) struct HttpAcceptor {
 struct HttpListener {
     proxy: Arc<HttpProxy<Edge>>,
     edge: Arc<Edge>,
-    open: Open,
+    open: WorkTracker,
     refusals: Arc<Semaphore>,
     stop: ShutdownWatch,
 }
@@ -62,7 +62,7 @@ impl HttpAcceptor {
         conf: &Arc<ServerConf>,
         edge: Edge,
         limits: &HttpLimits,
-        bound: Bound,
+        bound: BoundListeners,
         stop: &Stop,
     ) -> Self {
         let shared = Arc::new(edge.clone());
@@ -156,7 +156,7 @@ async fn accept(listener: TcpListener, http: HttpListener) {
 impl HttpListener {
     fn admit(&self, socket: TcpStream, peer: std::net::SocketAddr) {
         let metrics = self.edge.metrics();
-        let Some(permit) = self.open.enter() else {
+        let Some(permit) = self.open.try_enter() else {
             metrics.connection_refused();
             if let Ok(refusal) = self.refusals.clone().try_acquire_owned() {
                 tokio::spawn(async move {

@@ -23,8 +23,8 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::accept::transport;
 use super::descriptors::DescriptorReserve;
-use super::listen::Bound;
-use crate::admin::Admin;
+use super::listen::BoundListeners;
+use crate::admin::AdminEndpoints;
 use crate::edge::HttpLimits;
 use crate::edge::connection::ClientConnection;
 
@@ -38,12 +38,12 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_DURATION: Duration = Duration::from_secs(30);
 
 pub(super) struct AdminService {
-    admin: Arc<Admin>,
+    admin: Arc<AdminEndpoints>,
     listeners: Vec<StdListener>,
 }
 
 impl AdminService {
-    pub(super) fn new(admin: Admin, bound: Bound) -> Self {
+    pub(super) fn new(admin: AdminEndpoints, bound: BoundListeners) -> Self {
         AdminService { admin: Arc::new(admin), listeners: bound.listeners }
     }
 }
@@ -87,7 +87,7 @@ impl Service for AdminService {
 }
 
 struct AdminAcceptor {
-    admin: Arc<Admin>,
+    admin: Arc<AdminEndpoints>,
     limits: HttpLimits,
     shutdown: ShutdownWatch,
     reserve: DescriptorReserve,
@@ -136,7 +136,7 @@ impl AdminAcceptor {
     }
 }
 
-async fn serve(admin: Arc<Admin>, mut connection: ClientConnection, shutdown: ShutdownWatch) {
+async fn serve(admin: Arc<AdminEndpoints>, mut connection: ClientConnection, shutdown: ShutdownWatch) {
     if let Ok(head) = connection.sniff().await {
         if let Some(head) = head {
             connection.unread(head);

@@ -12,11 +12,11 @@ use durable_streams_subscriptions::{self as subscriptions, KeySource, Subscripti
 use http::StatusCode;
 
 use super::{
-    AdminOptions, ListenOptions, Server, ServerError, ServerOptions, Stopped, control::Control,
-    descriptors, reload::Reloader,
+    AdminOptions, ListenOptions, Server, ServerError, ServerOptions, Stopped,
+    backup_socket::BackupSocket, descriptors, reload::ConfigReloader,
 };
 use crate::{
-    config::{self, ByteSize, Config, CorsOrigin, Sources},
+    config::{self, ByteSize, Config, ConfigSources, CorsOrigin},
     edge::{
         Cors, EdgeOptions, HttpLimits, StreamOptions, StreamsBackground,
         upstream::{self, UpstreamOptions},
@@ -43,7 +43,7 @@ pub enum Mode {
 pub fn run(
     config: &Config,
     mode: Mode,
-    sources: Option<Sources>,
+    sources: Option<ConfigSources>,
     on_listening: impl FnOnce(&[SocketAddr], Option<SocketAddr>),
 ) -> Result<Stopped, ServerError> {
     process::started();
@@ -54,11 +54,11 @@ pub fn run(
     let mut server = Server::bind(options, engine.clone())?;
     server.trace_with(tracer.clone());
     if let Some(sources) = sources {
-        let reloader = Reloader::new(sources, config.clone(), engine.clone(), server.edge());
+        let reloader = ConfigReloader::new(sources, config.clone(), engine.clone(), server.edge());
         server.on_reload(move || reloader.reload());
     }
     let admin = server.admin_address();
-    let control = config.data_dir.as_deref().and_then(|dir| Control::open(dir, &engine));
+    let control = config.data_dir.as_deref().and_then(|dir| BackupSocket::open(dir, &engine));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let webhooks = WebhookOptions { tracer, ..WebhookOptions::default() };
     let webhooks = Arc::new(HttpWebhookClient::new(webhooks)?);
@@ -103,7 +103,7 @@ fn trace_exporter(config: &Config) -> Result<(Tracer, Option<Exporter>), ServerE
         return Ok((Tracer::default(), None));
     };
     let header = |header: &config::TraceHeader| (header.name.to_string(), header.value.clone());
-    let (tracer, exporter) = trace::start(&trace::Options {
+    let (tracer, exporter) = trace::start(&trace::TraceOptions {
         endpoint: configured.endpoint.as_str().to_owned(),
         headers: configured.headers.iter().map(header).collect(),
         service_name: configured.service_name.clone(),
@@ -126,9 +126,9 @@ pub fn store_options(config: &Config) -> Option<FileStoreOptions> {
     Some(FileStoreOptions {
         dir,
         durability: match config.durability {
-            config::Durability::Fsync => Durability::Fsync,
-            config::Durability::Os => Durability::Os,
-            config::Durability::Interval(interval) => Durability::Interval(interval.get()),
+            config::DurabilityConfig::Fsync => Durability::Fsync,
+            config::DurabilityConfig::Os => Durability::Os,
+            config::DurabilityConfig::Interval(interval) => Durability::Interval(interval.get()),
         },
         map_size: size(storage.map_size),
         checkpoint_interval: storage.checkpoint_interval.get(),
@@ -222,7 +222,7 @@ fn cors(origins: &[CorsOrigin]) -> Cors {
     Cors::Origins(exact)
 }
 
-fn upstream_options(configured: &config::Upstream) -> UpstreamOptions {
+fn upstream_options(configured: &config::UpstreamConfig) -> UpstreamOptions {
     let authority = |server: &config::ServerUrl| match server.host.contains(':') {
         true => format!("[{}]:{}", server.host, server.port),
         false => format!("{}:{}", server.host, server.port),
@@ -238,9 +238,9 @@ fn upstream_options(configured: &config::Upstream) -> UpstreamOptions {
             .map(|server| upstream::UpstreamServer::new(authority(server)))
             .collect(),
         balance: match (configured.balance, &configured.hash_header) {
-            (config::Balance::RoundRobin, _) => upstream::Balance::RoundRobin,
-            (config::Balance::Hash, None) => upstream::Balance::ClientAddress,
-            (config::Balance::Hash, Some(name)) => upstream::Balance::Header(name.clone()),
+            (config::BalanceConfig::RoundRobin, _) => upstream::Balance::RoundRobin,
+            (config::BalanceConfig::Hash, None) => upstream::Balance::ClientAddress,
+            (config::BalanceConfig::Hash, Some(name)) => upstream::Balance::Header(name.clone()),
         },
         health: configured.health_check.as_ref().map(health_check),
         tls: tls.then(|| upstream::UpstreamTls {
@@ -250,8 +250,8 @@ fn upstream_options(configured: &config::Upstream) -> UpstreamOptions {
         }),
         http2: configured.http2,
         host: match configured.host {
-            config::HostHeader::Upstream => upstream::HostHeader::Server,
-            config::HostHeader::Preserve => upstream::HostHeader::Preserve,
+            config::HostHeaderConfig::Upstream => upstream::HostHeader::Server,
+            config::HostHeaderConfig::Preserve => upstream::HostHeader::Preserve,
         },
         connect_timeout: configured.connect_timeout.get(),
         read_timeout: configured.read_timeout.get(),
@@ -263,7 +263,7 @@ fn upstream_options(configured: &config::Upstream) -> UpstreamOptions {
     }
 }
 
-fn health_check(configured: &config::HealthCheck) -> upstream::HealthCheck {
+fn health_check(configured: &config::HealthCheckConfig) -> upstream::HealthCheck {
     upstream::HealthCheck {
         probe: upstream::HealthProbe::Http {
             path: configured.path.as_str().to_owned(),
@@ -314,10 +314,10 @@ mod tests {
         same("edge", &edge_options(&config), &EdgeOptions::default());
         same("engine", &limits(&config), &Limits::default());
         same("store", &store_options(&config).unwrap(), &FileStoreOptions::new("d"));
-        let upstream = upstream_options(&config::Upstream::default());
+        let upstream = upstream_options(&config::UpstreamConfig::default());
         let named = UpstreamOptions { name: "/".to_owned(), ..UpstreamOptions::default() };
         same("upstream", &upstream, &named);
-        let check = health_check(&config::HealthCheck::default());
+        let check = health_check(&config::HealthCheckConfig::default());
         let http = upstream::HealthCheck { probe: check.probe.clone(), ..Default::default() };
         same("health check", &check, &http);
         let ours = subscription_options(&config, Mode::Production);

@@ -27,7 +27,7 @@ impl Default for ListenOptions {
 }
 
 /// Sockets that listen.
-pub(super) struct Bound {
+pub(super) struct BoundListeners {
     pub(super) listeners: Vec<TcpListener>,
     pub(super) addresses: Vec<SocketAddr>,
 }
@@ -36,8 +36,8 @@ pub(super) struct Bound {
 ///
 /// # Errors
 /// The first address that cannot be bound, by name.
-pub(super) fn bind(options: &ListenOptions) -> Result<Bound, ServerError> {
-    let mut bound = Bound { listeners: Vec::new(), addresses: Vec::new() };
+pub(super) fn bind(options: &ListenOptions) -> Result<BoundListeners, ServerError> {
+    let mut bound = BoundListeners { listeners: Vec::new(), addresses: Vec::new() };
     for address in &options.addresses {
         let fail = |reason| ServerError::Bind { address: address.clone(), reason };
         for listener in bind_one(address).map_err(fail)? {
@@ -116,7 +116,7 @@ fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
 mod tests {
     use super::*;
 
-    fn listen(address: &str) -> Result<Bound, ServerError> {
+    fn listen(address: &str) -> Result<BoundListeners, ServerError> {
         bind(&ListenOptions { addresses: vec![address.to_owned()] })
     }
 

@@ -20,12 +20,12 @@
 
 mod accept;
 mod admin;
-mod compose;
 #[cfg(unix)]
-pub mod control;
+pub mod backup_socket;
 #[cfg(not(unix))]
-#[path = "control/elsewhere.rs"]
-pub mod control;
+#[path = "backup_socket/elsewhere.rs"]
+pub mod backup_socket;
+mod compose;
 mod descriptors;
 mod listen;
 mod reload;
@@ -40,7 +40,7 @@ use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora::services::background::BackgroundService;
 
-use crate::admin::Admin;
+use crate::admin::AdminEndpoints;
 use crate::edge::upstream::UpstreamError;
 use crate::edge::{Edge, EdgeControl, EdgeOptions};
 use crate::telemetry::trace::Tracer;
@@ -50,9 +50,9 @@ pub use compose::{Mode, run, store_options};
 use durable_streams_engine::Engine;
 use durable_streams_engine::store::StoreError;
 use durable_streams_subscriptions::Subscriptions;
-use listen::Bound;
+use listen::BoundListeners;
 pub use listen::ListenOptions;
-use shutdown::{Reload, Stop};
+use shutdown::{ReloadHook, Stop};
 pub use shutdown::{StopHandle, Stopped};
 
 /// Everything the server needs to know at start.
@@ -130,11 +130,11 @@ pub enum ServerError {
 
 /// A server whose sockets are bound: clients can connect, nobody answers yet.
 pub struct Server {
-    bound: Bound,
+    bound: BoundListeners,
     edge: Edge,
-    admin: Option<(Admin, Bound)>,
+    admin: Option<(AdminEndpoints, BoundListeners)>,
     stop: Stop,
-    reload: Option<Reload>,
+    reload: Option<ReloadHook>,
     background: Vec<Arc<dyn BackgroundService + Send + Sync>>,
     options: ServerOptions,
 }
@@ -149,7 +149,7 @@ impl Server {
         let stop = Stop::new();
         let edge = Edge::new(options.edge.clone(), engine.clone(), stop.watch())?;
         let admin = bind_admin(options.admin.as_ref())?
-            .map(|bound| (Admin::new(engine, edge.control(), stop.watch()), bound));
+            .map(|bound| (AdminEndpoints::new(engine, edge.control(), stop.watch()), bound));
         let background = vec![edge.control().background()];
         Ok(Server { bound, edge, admin, stop, reload: None, background, options })
     }
@@ -223,7 +223,7 @@ impl Server {
             server.add_service(AdminService::new(admin, bound));
         }
         if !self.background.is_empty() {
-            server.add_service(services::Background::new(self.background, &self.stop));
+            server.add_service(services::BackgroundWork::new(self.background, &self.stop));
         }
         let (watch, result) = self.stop.into_watch(self.options.shutdown_timeout);
         shutdown::run_until(server, watch);
@@ -244,7 +244,7 @@ impl Server {
     }
 }
 
-fn bind_admin(options: Option<&AdminOptions>) -> Result<Option<Bound>, ServerError> {
+fn bind_admin(options: Option<&AdminOptions>) -> Result<Option<BoundListeners>, ServerError> {
     let Some(options) = options else { return Ok(None) };
     let listen = ListenOptions { addresses: vec![options.address.to_string()] };
     match listen::bind(&listen) {

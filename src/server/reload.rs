@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use durable_streams_engine::Engine;
 
 use super::compose;
-use crate::config::{Config, ConfigError, Sources};
+use crate::config::{Config, ConfigError, ConfigSources};
 use crate::edge::EdgeControl;
 use crate::edge::upstream::UpstreamError;
 use crate::telemetry::logging;
@@ -21,22 +21,22 @@ enum ReloadError {
 }
 
 /// See the module.
-pub(super) struct Reloader {
-    sources: Sources,
+pub(super) struct ConfigReloader {
+    sources: ConfigSources,
     /// In force. The lock makes one reload wait for another.
     running: Mutex<Config>,
     engine: Arc<Engine>,
     edge: EdgeControl,
 }
 
-impl Reloader {
+impl ConfigReloader {
     pub(super) fn new(
-        sources: Sources,
+        sources: ConfigSources,
         running: Config,
         engine: Arc<Engine>,
         edge: EdgeControl,
     ) -> Self {
-        Reloader { sources, running: Mutex::new(running), engine, edge }
+        ConfigReloader { sources, running: Mutex::new(running), engine, edge }
     }
 
     /// Reads file, environment and flags again, and says in the log what came of it. May wait for name

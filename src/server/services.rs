@@ -11,23 +11,23 @@ use pingora::services::Service;
 use pingora::services::background::BackgroundService;
 use tokio::task::JoinSet;
 
-use super::shutdown::{Open, Stop};
+use super::shutdown::{Stop, WorkTracker};
 
 /// Runs all background work on one thread of its own, so that it never delays a request.
-pub(super) struct Background {
+pub(super) struct BackgroundWork {
     work: Vec<Arc<dyn BackgroundService + Send + Sync>>,
     stop: ShutdownWatch,
-    open: Open,
+    open: WorkTracker,
 }
 
-impl Background {
+impl BackgroundWork {
     pub(super) fn new(work: Vec<Arc<dyn BackgroundService + Send + Sync>>, stop: &Stop) -> Self {
-        Background { work, stop: stop.watch(), open: stop.connections(1) }
+        BackgroundWork { work, stop: stop.watch(), open: stop.connections(1) }
     }
 }
 
 #[async_trait]
-impl Service for Background {
+impl Service for BackgroundWork {
     async fn start_service(
         &mut self,
         #[cfg(unix)] _fds: Option<ListenFds>,
@@ -35,7 +35,7 @@ impl Service for Background {
         _: usize,
     ) {
         // Held until the last piece of work has ended: the stop waits for it.
-        let _open = self.open.enter();
+        let _open = self.open.try_enter();
         let mut running = JoinSet::new();
         for work in self.work.drain(..) {
             let stop = self.stop.clone();

@@ -30,44 +30,48 @@ pub enum Stopped {
 
 /// Requests for a stop, in rising order of urgency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Wish {
+enum StopRequest {
     Serve,
     Stop,
     StopNow,
 }
 
 /// What a reload does; it may block.
-pub(super) type Reload = Arc<dyn Fn() + Send + Sync>;
+pub(super) type ReloadHook = Arc<dyn Fn() + Send + Sync>;
 
 /// Stops a server from inside the process.
 #[derive(Debug, Clone)]
-pub struct StopHandle(watch::Sender<Wish>);
+pub struct StopHandle(watch::Sender<StopRequest>);
 
 impl StopHandle {
     /// Begins a stop, as `SIGTERM` does. Asked again, it stops at once.
     pub fn stop(&self) {
-        self.0.send_modify(|wish| {
-            *wish = if *wish == Wish::Serve { Wish::Stop } else { Wish::StopNow };
+        self.0.send_modify(|request| {
+            *request = if *request == StopRequest::Serve {
+                StopRequest::Stop
+            } else {
+                StopRequest::StopNow
+            };
         });
     }
 }
 
 /// Counts open work of one kind and bounds it.
 #[derive(Clone)]
-pub(super) struct Open {
+pub(super) struct WorkTracker {
     permits: Arc<Semaphore>,
 }
 
-impl Open {
+impl WorkTracker {
     /// A permit to exist; `None` when there are too many already.
-    pub(super) fn enter(&self) -> Option<OwnedSemaphorePermit> {
+    pub(super) fn try_enter(&self) -> Option<OwnedSemaphorePermit> {
         self.permits.clone().try_acquire_owned().ok()
     }
 }
 
 /// The stop of one server.
 pub(super) struct Stop {
-    wish: watch::Sender<Wish>,
+    request: watch::Sender<StopRequest>,
     stopping: watch::Sender<bool>,
     /// Permits of every kind of open work, with their number.
     open: Mutex<Vec<(Arc<Semaphore>, u32)>>,
@@ -76,14 +80,14 @@ pub(super) struct Stop {
 impl Stop {
     pub(super) fn new() -> Self {
         Stop {
-            wish: watch::Sender::new(Wish::Serve),
+            request: watch::Sender::new(StopRequest::Serve),
             stopping: watch::Sender::new(false),
             open: Mutex::new(Vec::new()),
         }
     }
 
     pub(super) fn handle(&self) -> StopHandle {
-        StopHandle(self.wish.clone())
+        StopHandle(self.request.clone())
     }
 
     /// Turns `true` when a stop begins.
@@ -92,17 +96,17 @@ impl Stop {
     }
 
     /// A new kind of open work, at most `max` at once; the stop will wait for all of it.
-    pub(super) fn connections(&self, max: usize) -> Open {
+    pub(super) fn connections(&self, max: usize) -> WorkTracker {
         let max = u32::try_from(max.clamp(1, Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
         let permits = Arc::new(Semaphore::new(max as usize));
         self.open.lock().unwrap_or_else(PoisonError::into_inner).push((permits.clone(), max));
-        Open { permits }
+        WorkTracker { permits }
     }
 
     /// The watch for Pingora's main loop, and where the result will be.
-    pub(super) fn into_watch(self, timeout: Duration) -> (Watch, Outcome) {
-        let outcome = Outcome(Arc::new(Mutex::new(Stopped::Forced)));
-        (Watch { stop: self, timeout, outcome: outcome.clone() }, outcome)
+    pub(super) fn into_watch(self, timeout: Duration) -> (DrainWatch, StopOutcome) {
+        let outcome = StopOutcome(Arc::new(Mutex::new(Stopped::Forced)));
+        (DrainWatch { stop: self, timeout, outcome: outcome.clone() }, outcome)
     }
 
     async fn drained(&self) {
@@ -116,9 +120,9 @@ impl Stop {
 
 /// How the stop went.
 #[derive(Clone)]
-pub(super) struct Outcome(Arc<Mutex<Stopped>>);
+pub(super) struct StopOutcome(Arc<Mutex<Stopped>>);
 
-impl Outcome {
+impl StopOutcome {
     pub(super) fn get(&self) -> Stopped {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -129,23 +133,23 @@ impl Outcome {
 }
 
 /// Returns to Pingora when the server may end.
-pub(super) struct Watch {
+pub(super) struct DrainWatch {
     stop: Stop,
     timeout: Duration,
-    outcome: Outcome,
+    outcome: StopOutcome,
 }
 
 #[async_trait]
-impl ShutdownSignalWatch for Watch {
+impl ShutdownSignalWatch for DrainWatch {
     async fn recv(&self) -> ShutdownSignal {
-        let mut wish = self.stop.wish.subscribe();
-        let _ = wish.wait_for(|wish| *wish >= Wish::Stop).await;
+        let mut request = self.stop.request.subscribe();
+        let _ = request.wait_for(|request| *request >= StopRequest::Stop).await;
         tracing::info!("stopping");
         self.stop.stopping.send_replace(true);
         let stopped = tokio::select! {
             () = self.stop.drained() => Stopped::Drained,
             () = tokio::time::sleep(self.timeout) => Stopped::TimedOut,
-            _ = wish.wait_for(|wish| *wish == Wish::StopNow) => Stopped::Forced,
+            _ = request.wait_for(|request| *request == StopRequest::StopNow) => Stopped::Forced,
         };
         self.outcome.set(stopped);
         // The waiting is over, whichever way it went.
@@ -162,13 +166,13 @@ pub(super) const GRACE_SECONDS: u64 = 24 * 60 * 60;
 
 /// Runs Pingora until the watch says that the server may end.
 #[cfg(unix)]
-pub(super) fn run_until(server: Server, watch: Watch) {
+pub(super) fn run_until(server: Server, watch: DrainWatch) {
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
 }
 
 /// The same where Pingora takes no watch: it is left running, and ends with the process.
 #[cfg(not(unix))]
-pub(super) fn run_until(server: Server, watch: Watch) {
+pub(super) fn run_until(server: Server, watch: DrainWatch) {
     std::thread::spawn(move || server.run(RunArgs::default()));
     match tokio::runtime::Builder::new_current_thread().enable_time().build() {
         Ok(runtime) => drop(runtime.block_on(watch.recv())),
@@ -176,19 +180,19 @@ pub(super) fn run_until(server: Server, watch: Watch) {
     }
 }
 
-/// Turns the process's signals into wishes, from now until the process ends. A thread of its own,
+/// Turns the process's signals into requestes, from now until the process ends. A thread of its own,
 /// so that the handlers are in place before anybody is told that the server listens.
 ///
 /// # Errors
 /// The system does not let us handle signals.
-pub(super) fn on_signals(handle: StopHandle, reload: Option<Reload>) -> io::Result<()> {
+pub(super) fn on_signals(handle: StopHandle, reload: Option<ReloadHook>) -> io::Result<()> {
     let (installed, result) = mpsc::sync_channel(1);
     let body = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
         let outcome = runtime.and_then(|runtime| {
             let signals = {
                 let _context = runtime.enter();
-                Handlers::install()?
+                SignalHandlers::install()?
             };
             Ok((runtime, signals))
         });
@@ -207,15 +211,15 @@ pub(super) fn on_signals(handle: StopHandle, reload: Option<Reload>) -> io::Resu
 }
 
 #[cfg(not(unix))]
-struct Handlers;
+struct SignalHandlers;
 
 #[cfg(not(unix))]
-impl Handlers {
+impl SignalHandlers {
     fn install() -> io::Result<Self> {
-        Ok(Handlers)
+        Ok(SignalHandlers)
     }
 
-    async fn forward(self, handle: &StopHandle, _: Option<Reload>) {
+    async fn forward(self, handle: &StopHandle, _: Option<ReloadHook>) {
         while tokio::signal::ctrl_c().await.is_ok() {
             handle.stop();
         }
@@ -223,7 +227,7 @@ impl Handlers {
 }
 
 #[cfg(unix)]
-struct Handlers {
+struct SignalHandlers {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
@@ -233,9 +237,9 @@ struct Handlers {
 }
 
 #[cfg(unix)]
-impl Handlers {
+impl SignalHandlers {
     fn install() -> io::Result<Self> {
-        Ok(Handlers {
+        Ok(SignalHandlers {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
@@ -244,7 +248,7 @@ impl Handlers {
         })
     }
 
-    async fn forward(mut self, handle: &StopHandle, reload: Option<Reload>) {
+    async fn forward(mut self, handle: &StopHandle, reload: Option<ReloadHook>) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => handle.stop(),

@@ -12,24 +12,24 @@ use durable_streams_engine::store::{
 };
 
 use super::{
-    CliError, OperateError, Place,
-    progress::{Progress, say_copied},
+    CliError, DataDirectoryArguments, OperateError,
+    progress::{ProgressDisplay, say_copied},
 };
-use crate::server::control::client::copy_index;
+use crate::server::backup_socket::client::copy_index;
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Backup {
+pub(in crate::cli) struct BackupCommand {
     #[command(flatten)]
-    place: Place,
+    place: DataDirectoryArguments,
     /// Where to: a directory that is empty or does not exist yet, on any file system
     #[arg(value_name = "DESTINATION")]
     to: PathBuf,
 }
 
-impl Backup {
+impl BackupCommand {
     pub(in crate::cli) fn execute(self) -> Result<(), CliError> {
         let options = self.place.options()?;
-        let mut progress = Progress::begin();
+        let mut progress = ProgressDisplay::begin();
         let direct = offline::backup(&options, &self.to, &mut |step| progress.step(step));
         let found = match direct {
             // A server, most likely.
@@ -48,7 +48,7 @@ fn beside(
     options: &FileStoreOptions,
     holder: Option<u32>,
     to: &std::path::Path,
-    progress: &mut Progress,
+    progress: &mut ProgressDisplay,
 ) -> Result<VerifiedTotals, CliError> {
     let to = Destination::prepare(to)?;
     let file = to.index_file()?;

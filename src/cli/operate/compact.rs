@@ -6,20 +6,20 @@ use clap::Args;
 use durable_streams_engine::store::file::offline;
 
 use super::{
-    CliError, Place,
-    progress::{Bytes, Progress, count},
+    CliError, DataDirectoryArguments,
+    progress::{ByteCount, ProgressDisplay, count},
 };
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Compact {
+pub(in crate::cli) struct CompactCommand {
     #[command(flatten)]
-    place: Place,
+    place: DataDirectoryArguments,
 }
 
-impl Compact {
+impl CompactCommand {
     pub(in crate::cli) fn execute(self) -> Result<(), CliError> {
         let options = self.place.options()?;
-        let mut progress = Progress::begin();
+        let mut progress = ProgressDisplay::begin();
         let done = offline::compact(&options, &mut |step| progress.step(step))?;
         let took = progress.end();
         writeln!(
@@ -28,9 +28,9 @@ impl Compact {
             options.dir.display(),
             count(done.streams, "stream"),
             done.lsn,
-            Bytes(done.before),
+            ByteCount(done.before),
             done.before,
-            Bytes(done.after),
+            ByteCount(done.after),
             done.after,
         )?;
         Ok(())

@@ -14,22 +14,22 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-pub(super) use backup::Backup;
-pub(super) use compact::Compact;
-pub(super) use repair::Repair;
-pub(super) use restore::Restore;
-pub(super) use verify::Verify;
+pub(super) use backup::BackupCommand;
+pub(super) use compact::CompactCommand;
+pub(super) use repair::RepairCommand;
+pub(super) use restore::RestoreCommand;
+pub(super) use verify::VerifyCommand;
 
 use super::CliError;
 use crate::{
-    config::{Config, Flag, Sources},
-    server::{control::client::ControlError, store_options},
+    config::{Config, ConfigFlag, ConfigSources},
+    server::{backup_socket::client::BackupSocketError, store_options},
 };
 use durable_streams_engine::store::{FileStoreOptions, StoreError};
 
 /// Which data directory. The file gives its place and its sizes.
 #[derive(Debug, Args)]
-struct Place {
+struct DataDirectoryArguments {
     /// The data directory; replaces `data_dir`
     #[arg(
         long,
@@ -43,15 +43,15 @@ struct Place {
     config: Option<PathBuf>,
 }
 
-impl Place {
+impl DataDirectoryArguments {
     fn options(self) -> Result<FileStoreOptions, CliError> {
         let Some(file) = self.config else {
             return Ok(FileStoreOptions::new(self.data_dir.unwrap_or_default()));
         };
-        let sources = Sources {
+        let sources = ConfigSources {
             file: Some(file),
             environment: std::env::vars_os().collect(),
-            flags: Vec::<Flag>::new(),
+            flags: Vec::<ConfigFlag>::new(),
         };
         let mut options = store_options(&Config::load(&sources)?);
         if let Some(dir) = self.data_dir {
@@ -78,7 +78,7 @@ pub enum OperateError {
     #[error("error: {error}{}", process(.holder))]
     Server {
         /// What happened.
-        error: ControlError,
+        error: BackupSocketError,
         /// The process that has the directory.
         holder: Option<u32>,
     },

@@ -15,17 +15,17 @@ const OFTEN: Duration = Duration::from_millis(200);
 const SPARSELY: Duration = Duration::from_secs(30);
 
 /// Writes to standard error: one line that changes on a terminal, a line every half minute elsewhere.
-pub(super) struct Progress {
+pub(super) struct ProgressDisplay {
     began: Instant,
     said: Instant,
     terminal: bool,
     open: bool,
 }
 
-impl Progress {
+impl ProgressDisplay {
     pub(super) fn begin() -> Self {
         let (now, terminal) = (Instant::now(), std::io::stderr().is_terminal());
-        Progress { began: now, said: now, terminal, open: false }
+        ProgressDisplay { began: now, said: now, terminal, open: false }
     }
 
     pub(super) fn step(&mut self, step: OperationStep) {
@@ -36,17 +36,17 @@ impl Progress {
         self.said = Instant::now();
         let (from, to) = if self.terminal { ("\r\x1b[2K", "") } else { ("", "\n") };
         // Nobody may be looking, which is no reason to fail.
-        let _ = write!(std::io::stderr(), "{from}{}{to}", Line(step));
+        let _ = write!(std::io::stderr(), "{from}{}{to}", ProgressLine(step));
         self.open = self.terminal;
     }
 
     /// Makes room for the last line, and gives the time it all took.
-    pub(super) fn end(self) -> Took {
-        Took(self.began.elapsed())
+    pub(super) fn end(self) -> ElapsedTime {
+        ElapsedTime(self.began.elapsed())
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressDisplay {
     fn drop(&mut self) {
         if self.open {
             let _ = write!(std::io::stderr(), "\r\x1b[2K");
@@ -54,13 +54,15 @@ impl Drop for Progress {
     }
 }
 
-struct Line(OperationStep);
+struct ProgressLine(OperationStep);
 
-impl fmt::Display for Line {
+impl fmt::Display for ProgressLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let OperationStep { what, done, total } = self.0;
         match what {
-            OperationPhase::Copying => write!(f, "copying: {} of {}", Bytes(done), Bytes(total))?,
+            OperationPhase::Copying => {
+                write!(f, "copying: {} of {}", ByteCount(done), ByteCount(total))?
+            }
             OperationPhase::Checking => write!(f, "checking the index: {done} of {total} records")?,
             OperationPhase::Reading => write!(f, "reading the log: {done} events")?,
             OperationPhase::Purging => write!(f, "removing deleted streams: {done} rounds")?,
@@ -74,9 +76,9 @@ impl fmt::Display for Line {
 }
 
 /// A number of bytes, to three digits or so.
-pub(super) struct Bytes(pub(super) u64);
+pub(super) struct ByteCount(pub(super) u64);
 
-impl fmt::Display for Bytes {
+impl fmt::Display for ByteCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = self.0 as f64;
         for unit in ["B", "KiB", "MiB", "GiB"] {
@@ -91,9 +93,9 @@ impl fmt::Display for Bytes {
 }
 
 /// A duration.
-pub(super) struct Took(Duration);
+pub(super) struct ElapsedTime(Duration);
 
-impl fmt::Display for Took {
+impl fmt::Display for ElapsedTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.1} s", self.0.as_secs_f64())
     }
@@ -105,13 +107,13 @@ pub(super) fn say_copied(
     found: &VerifiedTotals,
     from: &Path,
     to: &Path,
-    took: &Took,
+    took: &ElapsedTime,
 ) -> io::Result<()> {
     writeln!(
         io::stdout(),
         "{done} {} with {} up to event {} from {} to {} in {took}; every checksum matches",
         count(found.streams, "stream"),
-        Bytes(found.bytes),
+        ByteCount(found.bytes),
         found.lsn,
         from.display(),
         to.display(),
@@ -137,14 +139,15 @@ mod tests {
             (5 << 30, "5.0 GiB"),
             (3 << 50, "3072.0 TiB"),
         ] {
-            assert_eq!(Bytes(bytes).to_string(), text);
+            assert_eq!(ByteCount(bytes).to_string(), text);
         }
         assert_eq!((count(1, "event"), count(0, "event")), ("1 event".into(), "0 events".into()));
     }
 
     #[test]
     fn a_line_says_what_is_done() {
-        let line = |what, done, total| Line(OperationStep { what, done, total }).to_string();
+        let line =
+            |what, done, total| ProgressLine(OperationStep { what, done, total }).to_string();
         assert_eq!(line(OperationPhase::Copying, 512, 2048), "copying: 512 B of 2.0 KiB (25 %)");
         assert_eq!(
             line(OperationPhase::Checking, 3, 2),

@@ -6,23 +6,23 @@ use clap::Args;
 use durable_streams_engine::store::file::offline::{self, LogDamage, LostEvents};
 
 use super::{
-    CliError, OperateError, Place,
-    progress::{Bytes, Progress, count},
+    CliError, DataDirectoryArguments, OperateError,
+    progress::{ByteCount, ProgressDisplay, count},
 };
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Repair {
+pub(in crate::cli) struct RepairCommand {
     #[command(flatten)]
-    place: Place,
+    place: DataDirectoryArguments,
     /// Drop it, for good
     #[arg(long)]
     apply: bool,
 }
 
-impl Repair {
+impl RepairCommand {
     pub(in crate::cli) fn execute(self) -> Result<(), CliError> {
         let options = self.place.options()?;
-        let progress = Progress::begin();
+        let progress = ProgressDisplay::begin();
         let damage = offline::repair(&options, self.apply)?;
         let took = progress.end();
         let dir = options.dir;
@@ -61,7 +61,7 @@ fn describe(out: &mut impl Write, damage: &LogDamage) -> io::Result<()> {
     for LostEvents { id, path, events, bytes, .. } in &damage.lost {
         let path = path.as_deref().unwrap_or("its path is not known");
         let events = count(*events, "event");
-        writeln!(out, "  stream {id} ({path}): {events} with {}", Bytes(*bytes))?;
+        writeln!(out, "  stream {id} ({path}): {events} with {}", ByteCount(*bytes))?;
     }
     for segment in &damage.segments {
         writeln!(out, "taken out of the log: {}", segment.display())?;

@@ -6,23 +6,23 @@ use clap::Args;
 use durable_streams_engine::store::file::offline;
 
 use super::{
-    CliError, Place,
-    progress::{Progress, say_copied},
+    CliError, DataDirectoryArguments,
+    progress::{ProgressDisplay, say_copied},
 };
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Restore {
+pub(in crate::cli) struct RestoreCommand {
     #[command(flatten)]
-    place: Place,
+    place: DataDirectoryArguments,
     /// The backup; it is only read
     #[arg(value_name = "BACKUP")]
     from: PathBuf,
 }
 
-impl Restore {
+impl RestoreCommand {
     pub(in crate::cli) fn execute(self) -> Result<(), CliError> {
         let options = self.place.options()?;
-        let mut progress = Progress::begin();
+        let mut progress = ProgressDisplay::begin();
         let found = offline::restore(&self.from, &options, &mut |step| progress.step(step))?;
         let took = progress.end();
         Ok(say_copied("restored", &found, &self.from, &options.dir, &took)?)

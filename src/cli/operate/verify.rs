@@ -12,20 +12,20 @@ use clap::Args;
 use durable_streams_engine::store::file::offline::{self, VerifiedTotals};
 
 use super::{
-    CliError, OperateError, Place,
-    progress::{Bytes, Progress, count},
+    CliError, DataDirectoryArguments, OperateError,
+    progress::{ByteCount, ProgressDisplay, count},
 };
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Verify {
+pub(in crate::cli) struct VerifyCommand {
     #[command(flatten)]
-    place: Place,
+    place: DataDirectoryArguments,
     /// Do the work
     #[arg(long, hide = true)]
     in_this_process: bool,
 }
 
-impl Verify {
+impl VerifyCommand {
     pub(in crate::cli) fn execute(self) -> Result<(), CliError> {
         if self.in_this_process { self.verify() } else { self.delegate() }
     }
@@ -49,7 +49,7 @@ impl Verify {
 
     fn verify(self) -> Result<(), CliError> {
         let options = self.place.options()?;
-        let mut progress = Progress::begin();
+        let mut progress = ProgressDisplay::begin();
         let report = offline::verify(&options, &mut |step| progress.step(step))?;
         let took = progress.end();
         let mut out = std::io::stdout().lock();
@@ -65,7 +65,7 @@ impl Verify {
             out,
             "checked {} with {} in {}, and {} in the log, up to event {lsn}, in {took}: {}",
             count(streams, "stream"),
-            Bytes(bytes),
+            ByteCount(bytes),
             count(chunks, "chunk"),
             count(events, "event"),
             if report.count == 0 { "all is well" } else { "there is damage" },

@@ -24,7 +24,7 @@ use queue::{LineQueue, RawStderr};
 
 /// How a record is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum LineFormat {
     /// One line for people; coloured on a terminal.
     Text,
     /// One JSON object in a line for machines.
@@ -53,7 +53,7 @@ static QUEUE: OnceLock<LineQueue> = OnceLock::new();
 ///
 /// # Errors
 /// [`LoggingError::AlreadyInstalled`] when the process has one; [`LoggingError::Thread`].
-pub fn init(level: LevelFilter, format: Format) -> Result<(), LoggingError> {
+pub fn init(level: LevelFilter, format: LineFormat) -> Result<(), LoggingError> {
     let (filter, handle) = reload::Layer::new(filter(level));
     let ansi = io::stderr().is_terminal();
     let queue = QUEUE.get_or_init(LineQueue::default);
@@ -97,15 +97,15 @@ pub fn dropped_lines() -> u64 {
 /// Where the subscriber writes a line: one call of `write` for each.
 struct QueuedLine {
     queue: &'static LineQueue,
-    format: Format,
+    format: LineFormat,
     ansi: bool,
 }
 
 impl Write for QueuedLine {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match self.format {
-            Format::Text => self.queue.push(&printable(line, self.ansi)),
-            Format::Json => self.queue.push(line),
+            LineFormat::Text => self.queue.push(&printable(line, self.ansi)),
+            LineFormat::Json => self.queue.push(line),
         }
         Ok(line.len())
     }
@@ -117,7 +117,7 @@ impl Write for QueuedLine {
 
 fn subscriber<W>(
     filter: reload::Layer<Targets, Registry>,
-    format: Format,
+    format: LineFormat,
     ansi: bool,
     writer: W,
 ) -> impl Subscriber + Send + Sync
@@ -126,8 +126,8 @@ where
 {
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = match format {
-        Format::Text => lines.with_ansi(ansi).boxed(),
-        Format::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
+        LineFormat::Text => lines.with_ansi(ansi).boxed(),
+        LineFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
     };
     // The filter is the innermost layer, so that what it refuses costs nothing.
     tracing_subscriber::registry().with(filter).with(lines)
@@ -186,7 +186,7 @@ mod tests {
         let captured = Captured::default();
         let writer = captured.clone();
         let (layer, handle) = reload::Layer::new(filter(LevelFilter::INFO));
-        let subscriber = subscriber(layer, Format::Json, false, move || writer.clone());
+        let subscriber = subscriber(layer, LineFormat::Json, false, move || writer.clone());
         subscriber.try_init().unwrap();
         LEVEL.set(handle).unwrap();
         log::set_max_level(log_level(LevelFilter::INFO));
@@ -213,7 +213,7 @@ mod tests {
         log::error!("probe: unheard");
         assert!(captured.take().is_empty());
         assert!(matches!(
-            init(LevelFilter::INFO, Format::Text),
+            init(LevelFilter::INFO, LineFormat::Text),
             Err(LoggingError::AlreadyInstalled)
         ));
     }

@@ -29,7 +29,7 @@ const RETRY: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
 pub(super) struct LineQueue {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<WaitingLines>,
     /// Wakes the writing thread.
     filled: Condvar,
     /// Wakes [`flush`](Self::flush).
@@ -38,7 +38,7 @@ pub(super) struct LineQueue {
 }
 
 #[derive(Default)]
-struct Waiting {
+struct WaitingLines {
     lines: Vec<u8>,
     /// The writing thread is busy with lines that it took.
     writing: bool,
@@ -69,7 +69,7 @@ impl LineQueue {
     /// Waits until every queued line is written, at most `timeout`.
     pub(super) fn flush(&self, timeout: Duration) {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let busy = |waiting: &mut Waiting| waiting.writing || !waiting.lines.is_empty();
+        let busy = |waiting: &mut WaitingLines| waiting.writing || !waiting.lines.is_empty();
         let _ = self.written.wait_timeout_while(waiting, timeout, busy);
     }
 

@@ -23,7 +23,7 @@ pub use span::{Span, Tracer};
 
 /// Where spans go and which.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct TraceOptions {
     /// The URL to post to, path included.
     pub endpoint: String,
     /// Sent with each post; `OTEL_EXPORTER_OTLP_HEADERS` adds to it.

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Options, TraceError};
+use super::{TraceError, TraceOptions};
 
 /// Makes spans.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +20,7 @@ pub struct Exporter;
 ///
 /// # Errors
 /// Always: there is nothing to export with.
-pub fn start(_: &Options) -> Result<(Tracer, Exporter), TraceError> {
+pub fn start(_: &TraceOptions) -> Result<(Tracer, Exporter), TraceError> {
     Err(TraceError("this binary was built without the feature otel".to_owned()))
 }
 

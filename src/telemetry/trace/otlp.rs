@@ -10,7 +10,7 @@ use opentelemetry_sdk::{
 };
 use reqwest::{blocking::Client, redirect};
 
-use super::{Options, TraceError, Tracer};
+use super::{TraceError, TraceOptions, Tracer};
 use crate::telemetry::build;
 
 /// For connecting to the collector; `OTEL_EXPORTER_OTLP_TIMEOUT` (10 s) bounds a whole post.
@@ -27,7 +27,7 @@ pub struct Exporter(SdkTracerProvider);
 ///
 /// # Errors
 /// The endpoint is no URL, or the HTTP client cannot be made.
-pub fn start(options: &Options) -> Result<(Tracer, Exporter), TraceError> {
+pub fn start(options: &TraceOptions) -> Result<(Tracer, Exporter), TraceError> {
     let exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(client(options)?)
@@ -51,7 +51,7 @@ pub fn start(options: &Options) -> Result<(Tracer, Exporter), TraceError> {
 }
 
 /// The client of the webhooks' crate, without its rules: collectors are on private addresses as a rule.
-fn client(options: &Options) -> Result<Client, TraceError> {
+fn client(options: &TraceOptions) -> Result<Client, TraceError> {
     // The same provider as the listeners'; whoever comes first installs it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = Client::builder()

@@ -19,9 +19,9 @@ static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Makes spans.
 #[derive(Clone, Default)]
-pub struct Tracer(Option<Arc<Source>>);
+pub struct Tracer(Option<Arc<SpanSource>>);
 
-struct Source {
+struct SpanSource {
     tracer: SdkTracer,
     /// Decides for traces whose sender is not trusted to.
     own: Sampler,
@@ -46,7 +46,7 @@ impl fmt::Debug for Span {
 
 impl Tracer {
     pub(super) fn new(tracer: SdkTracer, own: Sampler) -> Self {
-        Tracer(Some(Arc::new(Source { tracer, own, context: TraceContextPropagator::new() })))
+        Tracer(Some(Arc::new(SpanSource { tracer, own, context: TraceContextPropagator::new() })))
     }
 
     /// Whether it makes spans.
@@ -76,7 +76,7 @@ impl Tracer {
     }
 }
 
-impl Source {
+impl SpanSource {
     fn begin(&self, name: &'static str, kind: SpanKind, parent: &Context) -> Span {
         let builder = self.tracer.span_builder(name).with_kind(kind);
         Span(Some(Box::new(self.tracer.build_with_context(builder, parent))))

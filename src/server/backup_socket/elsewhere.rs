@@ -5,9 +5,9 @@ use std::{path::Path, sync::Arc};
 use durable_streams_engine::Engine;
 
 /// Nothing.
-pub(super) struct Control;
+pub(super) struct BackupSocket;
 
-impl Control {
+impl BackupSocket {
     /// Nobody listens.
     pub(super) fn open(_: &Path, _: &Arc<Engine>) -> Option<Self> {
         None
@@ -22,7 +22,7 @@ pub mod client {
 
     /// Why there is no copy.
     #[derive(Debug, thiserror::Error)]
-    pub enum ControlError {
+    pub enum BackupSocketError {
         /// There is no way to ask.
         #[error("backups while the server runs are not possible on this system; stop it first")]
         Unsupported,
@@ -32,7 +32,11 @@ pub mod client {
     ///
     /// # Errors
     /// Always.
-    pub fn copy_index(_: &Path, _: &File, _: &mut dyn FnMut(u64, u64)) -> Result<(), ControlError> {
-        Err(ControlError::Unsupported)
+    pub fn copy_index(
+        _: &Path,
+        _: &File,
+        _: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), BackupSocketError> {
+        Err(BackupSocketError::Unsupported)
     }
 }

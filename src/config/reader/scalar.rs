@@ -2,23 +2,23 @@
 
 use std::path::PathBuf;
 
-use super::setting::{Invalid, Scalar};
+use super::setting::{InvalidValue, ScalarSetting};
 
-/// Implements [`Scalar`] for a whole number.
+/// Implements [`ScalarSetting`] for a whole number.
 macro_rules! whole_number {
     ($($type:ty),*) => {$(
-        impl Scalar for $type {
+        impl ScalarSetting for $type {
             const WHAT: &'static str = "a whole number";
 
-            fn parse(text: &str) -> Result<Self, Invalid> {
+            fn parse(text: &str) -> Result<Self, InvalidValue> {
                 let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
                 match text.parse() {
                     Ok(number) if digits => Ok(number),
                     _ if digits => {
                         let most = format!("the largest number here is {}", Self::MAX);
-                        Err(Invalid::new("is too large", most))
+                        Err(InvalidValue::new("is too large", most))
                     }
-                    _ => Err(Invalid::not_a(Self::WHAT).fix("use digits only, as in 1000")),
+                    _ => Err(InvalidValue::not_a(Self::WHAT).fix("use digits only, as in 1000")),
                 }
             }
 
@@ -30,14 +30,14 @@ macro_rules! whole_number {
 }
 whole_number!(u16, u32, u64, usize);
 
-impl Scalar for bool {
+impl ScalarSetting for bool {
     const WHAT: &'static str = "true or false";
 
-    fn parse(text: &str) -> Result<Self, Invalid> {
+    fn parse(text: &str) -> Result<Self, InvalidValue> {
         match text.to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" => Ok(true),
             "false" | "no" | "off" => Ok(false),
-            _ => Err(Invalid::not_a(Self::WHAT).fix("write true or false")),
+            _ => Err(InvalidValue::not_a(Self::WHAT).fix("write true or false")),
         }
     }
 
@@ -46,12 +46,14 @@ impl Scalar for bool {
     }
 }
 
-impl Scalar for PathBuf {
+impl ScalarSetting for PathBuf {
     const WHAT: &'static str = "a path";
 
-    fn parse(text: &str) -> Result<Self, Invalid> {
+    fn parse(text: &str) -> Result<Self, InvalidValue> {
         if text.trim().is_empty() || text.contains('\0') {
-            return Err(Invalid::not_a(Self::WHAT).fix("write the path of a file or directory"));
+            return Err(
+                InvalidValue::not_a(Self::WHAT).fix("write the path of a file or directory")
+            );
         }
         Ok(Self::from(text))
     }
@@ -61,12 +63,12 @@ impl Scalar for PathBuf {
     }
 }
 
-impl Scalar for String {
+impl ScalarSetting for String {
     const WHAT: &'static str = "a name";
 
-    fn parse(text: &str) -> Result<Self, Invalid> {
+    fn parse(text: &str) -> Result<Self, InvalidValue> {
         if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(Invalid::not_a(Self::WHAT).fix("use printable ASCII without spaces"));
+            return Err(InvalidValue::not_a(Self::WHAT).fix("use printable ASCII without spaces"));
         }
         Ok(text.to_owned())
     }

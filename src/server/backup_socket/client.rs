@@ -11,14 +11,14 @@ use std::{
 
 use durable_streams_engine::store::file::disk::File;
 
-use super::{NAME, wire, wire::Reply};
+use super::{NAME, wire, wire::BackupReply};
 
 /// How often the file is looked at while it grows.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Why there is no copy.
 #[derive(Debug, thiserror::Error)]
-pub enum ControlError {
+pub enum BackupSocketError {
     /// Who has the lock does not listen.
     #[error(
         "the process that has the data directory does not answer on {path} ({source}); a server answers once it \
@@ -42,14 +42,14 @@ pub enum ControlError {
 /// and those that will be, roughly.
 ///
 /// # Errors
-/// See [`ControlError`]; what is in the file does not count then.
+/// See [`BackupSocketError`]; what is in the file does not count then.
 pub fn copy_index(
     dir: &Path,
     file: &File,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<(), ControlError> {
+) -> Result<(), BackupSocketError> {
     let path = dir.join(NAME);
-    let silent = |source| ControlError::Silent { path: path.clone(), source };
+    let silent = |source| BackupSocketError::Silent { path: path.clone(), source };
     let server = UnixStream::connect(&path).map_err(silent)?;
     wire::send(&server, file).map_err(silent)?;
     let (said, replies) = mpsc::channel();
@@ -63,18 +63,18 @@ pub fn copy_index(
     let mut total = None;
     loop {
         match replies.recv_timeout(LOOK) {
-            Ok(line) => match Reply::parse(&line) {
-                Some(Reply::Copying { total: bytes }) => total = Some(bytes),
-                Some(Reply::Done) => return Ok(()),
-                Some(Reply::Failed(why)) => return Err(ControlError::Failed(why)),
-                None => return Err(ControlError::Failed(format!("it says {line:?}"))),
+            Ok(line) => match BackupReply::parse(&line) {
+                Some(BackupReply::Copying { total: bytes }) => total = Some(bytes),
+                Some(BackupReply::Done) => return Ok(()),
+                Some(BackupReply::Failed(why)) => return Err(BackupSocketError::Failed(why)),
+                None => return Err(BackupSocketError::Failed(format!("it says {line:?}"))),
             },
             Err(RecvTimeoutError::Timeout) => {
                 if let Some(total) = total {
                     progress(file.metadata().map_or(0, |metadata| metadata.len()), total);
                 }
             }
-            Err(RecvTimeoutError::Disconnected) => return Err(ControlError::Gone),
+            Err(RecvTimeoutError::Disconnected) => return Err(BackupSocketError::Gone),
         }
     }
 }

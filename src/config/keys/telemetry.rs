@@ -2,13 +2,13 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::ADMIN_PORT;
-use super::setting::settings;
-use super::tracing::Tracing;
+use super::tracing::TracingConfig;
+use crate::config::ADMIN_PORT;
+use crate::config::reader::setting::settings;
 
 settings! {
     /// The admin listener: health, readiness and metrics.
-    pub struct Admin {
+    pub struct AdminConfig {
         /// Its own address, so that it can stay private.
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT));
     }
@@ -16,10 +16,10 @@ settings! {
 
 settings! {
     /// What is told about the server's work, beside logs and metrics.
-    pub struct Telemetry {
+    pub struct TelemetryConfig {
         /// Whether answers of streams carry `Server-Timing`.
         server_timing: bool = false;
         /// Traces for OpenTelemetry; off by default.
-        tracing: Option<Tracing> = None;
+        tracing: Option<TracingConfig> = None;
     }
 }

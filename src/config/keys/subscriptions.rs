@@ -2,13 +2,13 @@
 
 use durable_streams_subscriptions::Options;
 
-use super::net::{HostPattern, PublicUrl};
-use super::setting::settings;
-use super::units::HumanDuration;
+use crate::config::net::{HostPattern, PublicUrl};
+use crate::config::reader::setting::settings;
+use crate::config::units::HumanDuration;
 
 settings! {
     /// Webhooks and pull subscriptions.
-    pub struct Subscriptions {
+    pub struct SubscriptionsConfig {
         /// Whether a webhook may point at `http://localhost`; for development.
         allow_http_localhost: bool = false;
         /// Hosts that webhooks may point at; every public host when empty.

@@ -2,7 +2,7 @@
 
 use tracing::level_filters::LevelFilter;
 
-use super::setting::{choice, settings};
+use crate::config::reader::setting::{choice, settings};
 
 choice! {
     /// The least important record that is written.
@@ -48,7 +48,7 @@ impl LogLevel {
 
 settings! {
     /// Logging to standard error.
-    pub struct Log {
+    pub struct LogConfig {
         /// The least important record that is written.
         level: LogLevel = LogLevel::Info;
         /// How a record is written.

@@ -20,7 +20,7 @@ const REQUEST: &[u8] = b"copy-index 1\n";
 
 /// What the server says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reply {
+pub(super) enum BackupReply {
     /// The copy begins; it will have so many bytes, roughly.
     Copying {
         /// Bytes.
@@ -32,24 +32,24 @@ pub(super) enum Reply {
     Failed(String),
 }
 
-impl fmt::Display for Reply {
+impl fmt::Display for BackupReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reply::Copying { total } => writeln!(f, "copying {total}"),
-            Reply::Done => writeln!(f, "done"),
-            Reply::Failed(why) => writeln!(f, "failed {}", why.replace('\n', " ")),
+            BackupReply::Copying { total } => writeln!(f, "copying {total}"),
+            BackupReply::Done => writeln!(f, "done"),
+            BackupReply::Failed(why) => writeln!(f, "failed {}", why.replace('\n', " ")),
         }
     }
 }
 
-impl Reply {
+impl BackupReply {
     /// Reads a line back; `None` for what no server of this version says.
     pub(super) fn parse(line: &str) -> Option<Self> {
         let line = line.trim_end_matches('\n');
         match line.split_once(' ') {
-            None => (line == "done").then_some(Reply::Done),
-            Some(("copying", total)) => Some(Reply::Copying { total: total.parse().ok()? }),
-            Some(("failed", why)) => Some(Reply::Failed(why.to_owned())),
+            None => (line == "done").then_some(BackupReply::Done),
+            Some(("copying", total)) => Some(BackupReply::Copying { total: total.parse().ok()? }),
+            Some(("failed", why)) => Some(BackupReply::Failed(why.to_owned())),
             Some(_) => None,
         }
     }
@@ -93,15 +93,15 @@ mod tests {
     #[test]
     fn replies_are_read_back() {
         for reply in [
-            Reply::Copying { total: 0 },
-            Reply::Copying { total: u64::MAX },
-            Reply::Done,
-            Reply::Failed("no space left in /a b".to_owned()),
+            BackupReply::Copying { total: 0 },
+            BackupReply::Copying { total: u64::MAX },
+            BackupReply::Done,
+            BackupReply::Failed("no space left in /a b".to_owned()),
         ] {
-            assert_eq!(Reply::parse(&reply.to_string()), Some(reply));
+            assert_eq!(BackupReply::parse(&reply.to_string()), Some(reply));
         }
         for line in ["", "copying", "copying x", "finished", "done now"] {
-            assert_eq!(Reply::parse(line), None, "{line}");
+            assert_eq!(BackupReply::parse(line), None, "{line}");
         }
     }
 

@@ -2,14 +2,16 @@
 
 use durable_streams_engine::store::FileStoreOptions;
 
-use super::error::Problems;
-use super::node::{Node, Value};
-use super::setting::{Invalid, Setting, check_range, join, not_a_choice, open_group, settings};
-use super::units::{ByteSize, HumanDuration};
+use crate::config::reader::error::ConfigProblems;
+use crate::config::reader::node::{ConfigNode, NodeValue};
+use crate::config::reader::setting::{
+    InvalidValue, Setting, check_range, join, not_a_choice, open_group, settings,
+};
+use crate::config::units::{ByteSize, HumanDuration};
 
 /// When an append counts as safe and is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
+pub enum DurabilityConfig {
     /// After the log is synced to the disk: survives power loss.
     #[default]
     Fsync,
@@ -21,7 +23,7 @@ pub enum Durability {
 
 settings! {
     /// Sizes and intervals of the durable store. The defaults suit most machines.
-    pub struct Storage {
+    pub struct StorageConfig {
         /// Address space of the index: the most it can hold. Costs no memory or disk by itself.
         map_size: ByteSize = FileStoreOptions::MAP_SIZE.into()
             => ByteSize::mib(64), ByteSize::tib(64);
@@ -44,21 +46,23 @@ settings! {
 const WHAT: &str = "fsync, os, or a group such as {interval: 50ms}";
 const INTERVAL: &str = "interval";
 
-impl Setting for Durability {
-    fn read(node: &Node, path: &str, problems: &mut Problems<'_>) -> Option<Self> {
+impl Setting for DurabilityConfig {
+    fn read(node: &ConfigNode, path: &str, problems: &mut ConfigProblems<'_>) -> Option<Self> {
         let why = match &node.value {
-            Value::Text(text) => match text.as_str() {
+            NodeValue::Text(text) => match text.as_str() {
                 "fsync" => return Some(Self::Fsync),
                 "os" => return Some(Self::Os),
-                "interval" => Invalid::new("has no duration", "write {interval: 50ms}"),
+                "interval" => InvalidValue::new("has no duration", "write {interval: 50ms}"),
                 other => not_a_choice(other, WHAT, &["fsync", "os"]),
             },
-            Value::Null => Invalid::new("is not a value", format!("write {WHAT}, or remove it")),
-            Value::List(_) => {
+            NodeValue::Null => {
+                InvalidValue::new("is not a value", format!("write {WHAT}, or remove it"))
+            }
+            NodeValue::List(_) => {
                 problems.wrong_shape(node, path, WHAT);
                 return None;
             }
-            Value::Group(_) => {
+            NodeValue::Group(_) => {
                 open_group(node, path, &[INTERVAL], problems);
                 let Some(entry) = node.child(INTERVAL) else {
                     problems.wrong_shape(node, path, WHAT);
@@ -72,15 +76,15 @@ impl Setting for Durability {
         None
     }
 
-    fn write(&self) -> Node {
+    fn write(&self) -> ConfigNode {
         match self {
-            Self::Fsync => Node::text("fsync"),
-            Self::Os => Node::text("os"),
-            Self::Interval(interval) => Node::group(vec![(INTERVAL, interval.write())]),
+            Self::Fsync => ConfigNode::text("fsync"),
+            Self::Os => ConfigNode::text("os"),
+            Self::Interval(interval) => ConfigNode::group(vec![(INTERVAL, interval.write())]),
         }
     }
 
-    fn check(&self, path: &str, problems: &mut Problems<'_>) {
+    fn check(&self, path: &str, problems: &mut ConfigProblems<'_>) {
         if let Self::Interval(interval) = self {
             let bounds = (HumanDuration::millis(1), HumanDuration::secs(60));
             check_range(interval, bounds, &join(path, INTERVAL), problems);

@@ -5,11 +5,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::Config;
-use super::error::{ConfigError, Problems};
-use super::node::{Node, Source, Value, quoted};
+use super::error::{ConfigError, ConfigProblems};
+use super::node::{ConfigNode, NodeValue, ValueSource, quoted};
 use super::setting::{Setting, nearest};
-use super::{tracing, yaml};
+use super::yaml;
+use crate::config::Config;
+use crate::config::keys::tracing;
 
 /// What the name of every environment variable of ours starts with.
 pub const ENVIRONMENT_PREFIX: &str = "DURABLE_STREAMS_";
@@ -19,18 +20,18 @@ const FILE_VARIABLE: &str = "DURABLE_STREAMS_CONFIG";
 
 /// Where a configuration comes from.
 #[derive(Clone, Debug, Default)]
-pub struct Sources {
+pub struct ConfigSources {
     /// The YAML file.
     pub file: Option<PathBuf>,
     /// Environment variables; those without [`ENVIRONMENT_PREFIX`] are ignored.
     pub environment: Vec<(OsString, OsString)>,
     /// Command-line flags that were given.
-    pub flags: Vec<Flag>,
+    pub flags: Vec<ConfigFlag>,
 }
 
 /// A command-line flag that sets a key.
 #[derive(Clone, Debug)]
-pub struct Flag {
+pub struct ConfigFlag {
     /// As typed: `--data-dir`.
     pub name: &'static str,
     /// The key it sets: `data_dir`.
@@ -39,33 +40,36 @@ pub struct Flag {
     pub value: String,
 }
 
-pub(super) fn load(sources: &Sources) -> Result<Config, ConfigError> {
+pub(in crate::config) fn load(sources: &ConfigSources) -> Result<Config, ConfigError> {
     let file = sources.file.as_deref();
     let name = file.map(|file| file.display().to_string());
     let mut root = match (file, &name) {
         (Some(file), Some(name)) => read_file(file, name)?,
-        _ => Node::default(),
+        _ => ConfigNode::default(),
     };
     for (name, key, value) in tracing::standard_variables(&sources.environment, &root) {
-        root.put(key, Node { source: Source::Environment(name), value: Value::Text(value) });
+        root.put(
+            key,
+            ConfigNode { source: ValueSource::Environment(name), value: NodeValue::Text(value) },
+        );
     }
     let environment = environment(&sources.environment);
     for (name, key, value) in &environment.set {
-        let source = Source::Environment(name.clone());
+        let source = ValueSource::Environment(name.clone());
         if key == "durability.interval" {
             // It replaces the word that may stand there.
-            root.put("durability", Node::default());
+            root.put("durability", ConfigNode::default());
         }
-        root.put(key, Node { source, value: Value::Text(value.clone()) });
+        root.put(key, ConfigNode { source, value: NodeValue::Text(value.clone()) });
     }
     for flag in &sources.flags {
-        let source = Source::Flag(flag.name.to_owned());
-        root.put(flag.key, Node { source, value: Value::Text(flag.value.clone()) });
+        let source = ValueSource::Flag(flag.name.to_owned());
+        root.put(flag.key, ConfigNode { source, value: NodeValue::Text(flag.value.clone()) });
     }
 
-    let mut problems = Problems::about(&root);
+    let mut problems = ConfigProblems::about(&root);
     for (name, fix) in environment.unknown {
-        problems.unknown(&Source::Environment(name), "", "variable of this server", fix);
+        problems.unknown(&ValueSource::Environment(name), "", "variable of this server", fix);
     }
     let config = Config::read(&root, "", &mut problems).unwrap_or_default();
     config.check_all(&mut problems);
@@ -73,7 +77,7 @@ pub(super) fn load(sources: &Sources) -> Result<Config, ConfigError> {
 }
 
 /// Reads and parses the file; a file that is not YAML stops here.
-fn read_file(path: &Path, name: &str) -> Result<Node, ConfigError> {
+fn read_file(path: &Path, name: &str) -> Result<ConfigNode, ConfigError> {
     let refuse = |rule: String, fix: &str| ConfigError::at(name, 0, 0, &rule, fix);
     let mut bytes = Vec::new();
     File::open(path)
@@ -103,7 +107,7 @@ fn read_file(path: &Path, name: &str) -> Result<Node, ConfigError> {
 }
 
 #[derive(Default)]
-struct Environment {
+struct EnvironmentKeys {
     /// Variable, key, text.
     set: Vec<(String, String, String)>,
     /// Variable, advice.
@@ -112,7 +116,7 @@ struct Environment {
 
 /// The variables of ours, in the order of their names, so that `DURABILITY_INTERVAL` refines
 /// `DURABILITY` wherever the two stand in the environment. An empty one counts as not set.
-fn environment(variables: &[(OsString, OsString)]) -> Environment {
+fn environment(variables: &[(OsString, OsString)]) -> EnvironmentKeys {
     let names = environment_names();
     let mut ours: Vec<(String, &OsString)> = variables
         .iter()
@@ -122,7 +126,7 @@ fn environment(variables: &[(OsString, OsString)]) -> Environment {
         })
         .collect();
     ours.sort();
-    let mut found = Environment::default();
+    let mut found = EnvironmentKeys::default();
     for (name, value) in ours {
         let suffix = name.strip_prefix(ENVIRONMENT_PREFIX).unwrap_or_default();
         match (names.iter().find(|(known, _)| *known == name), value.to_str()) {
@@ -165,7 +169,7 @@ fn is_service_link(suffix: &str) -> bool {
 }
 
 /// Each variable and its key. Lists of groups, and groups as a whole, are left to the file.
-pub(super) fn environment_names() -> Vec<(String, String)> {
+pub(in crate::config) fn environment_names() -> Vec<(String, String)> {
     let mut keys = Vec::new();
     Config::keys("", &mut keys);
     let is_group = |key: &String| {

@@ -8,7 +8,7 @@ use std::fmt;
 
 /// Where a value was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Source {
+pub(crate) enum ValueSource {
     /// In the file, counted from 1. Column 0 means that it is not known.
     File {
         /// Line.
@@ -27,59 +27,59 @@ pub(crate) enum Source {
 
 /// One value and its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Node {
-    pub(crate) source: Source,
-    pub(crate) value: Value,
+pub(crate) struct ConfigNode {
+    pub(crate) source: ValueSource,
+    pub(crate) value: NodeValue,
 }
 
 /// The shapes a value can have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Value {
+pub(crate) enum NodeValue {
     #[default]
     Null,
     Text(String),
-    List(Vec<Node>),
-    Group(Vec<Entry>),
+    List(Vec<ConfigNode>),
+    Group(Vec<NodeEntry>),
 }
 
 /// One `key: value` of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct NodeEntry {
     pub(crate) key: String,
     /// Where the key stands, which is where an unknown key is reported.
-    pub(crate) source: Source,
-    pub(crate) node: Node,
+    pub(crate) source: ValueSource,
+    pub(crate) node: ConfigNode,
 }
 
-impl Source {
+impl ValueSource {
     /// True for text that came as one word: commas separate the items of a list there.
     pub(crate) fn is_outside_the_file(&self) -> bool {
         matches!(self, Self::Environment(_) | Self::Flag(_))
     }
 }
 
-impl Node {
+impl ConfigNode {
     pub(crate) fn text(text: impl Into<String>) -> Self {
-        Self { source: Source::Unwritten, value: Value::Text(text.into()) }
+        Self { source: ValueSource::Unwritten, value: NodeValue::Text(text.into()) }
     }
 
     pub(crate) fn group(entries: Vec<(&str, Self)>) -> Self {
-        let entry = |(key, node): (&str, Self)| Entry {
+        let entry = |(key, node): (&str, Self)| NodeEntry {
             key: key.to_owned(),
-            source: Source::Unwritten,
+            source: ValueSource::Unwritten,
             node,
         };
         Self {
-            source: Source::Unwritten,
-            value: Value::Group(entries.into_iter().map(entry).collect()),
+            source: ValueSource::Unwritten,
+            value: NodeValue::Group(entries.into_iter().map(entry).collect()),
         }
     }
 
     /// The child under `key`, when this is a group that has one.
-    pub(crate) fn child(&self, key: &str) -> Option<&Entry> {
+    pub(crate) fn child(&self, key: &str) -> Option<&NodeEntry> {
         match &self.value {
-            Value::Group(entries) => entries.iter().find(|entry| entry.key == key),
-            Value::Null | Value::Text(_) | Value::List(_) => None,
+            NodeValue::Group(entries) => entries.iter().find(|entry| entry.key == key),
+            NodeValue::Null | NodeValue::Text(_) | NodeValue::List(_) => None,
         }
     }
 
@@ -88,9 +88,9 @@ impl Node {
         let mut node = self;
         for step in path.split(['.', '[']).filter(|step| !step.is_empty()) {
             node = match (&node.value, step.strip_suffix(']')) {
-                (Value::List(items), Some(index)) => items.get(index.parse::<usize>().ok()?)?,
+                (NodeValue::List(items), Some(index)) => items.get(index.parse::<usize>().ok()?)?,
                 // A single text stands for a list of one.
-                (Value::Text(_), Some("0")) => node,
+                (NodeValue::Text(_), Some("0")) => node,
                 _ => &node.child(step)?.node,
             };
         }
@@ -104,13 +104,13 @@ impl Node {
             Some((key, rest)) => (key, Some(rest)),
             None => (path, None),
         };
-        if self.value == Value::Null {
-            *self = Self { source: node.source.clone(), value: Value::Group(Vec::new()) };
+        if self.value == NodeValue::Null {
+            *self = Self { source: node.source.clone(), value: NodeValue::Group(Vec::new()) };
         }
-        let Value::Group(entries) = &mut self.value else { return };
+        let NodeValue::Group(entries) = &mut self.value else { return };
         let index = entries.iter().position(|entry| entry.key == key).unwrap_or_else(|| {
             let source = node.source.clone();
-            entries.push(Entry { key: key.to_owned(), source, node: Self::default() });
+            entries.push(NodeEntry { key: key.to_owned(), source, node: Self::default() });
             entries.len() - 1
         });
         let Some(entry) = entries.get_mut(index) else { return };
@@ -123,10 +123,10 @@ impl Node {
     /// How an error message shows the value.
     pub(crate) fn shown(&self) -> String {
         match &self.value {
-            Value::Null => "(empty)".to_owned(),
-            Value::Text(text) => quoted(text),
-            Value::List(_) => "a list".to_owned(),
-            Value::Group(_) => "a group of keys".to_owned(),
+            NodeValue::Null => "(empty)".to_owned(),
+            NodeValue::Text(text) => quoted(text),
+            NodeValue::List(_) => "a list".to_owned(),
+            NodeValue::Group(_) => "a group of keys".to_owned(),
         }
     }
 }
@@ -140,7 +140,7 @@ pub(crate) fn quoted(text: &str) -> String {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for ValueSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { line: 0, .. } | Self::Unwritten => Ok(()),

@@ -29,7 +29,7 @@ use std::{
 use durable_streams_engine::Engine;
 use durable_streams_engine::store::AnyStore;
 use socket2::{Domain, SockAddr, Socket, Type};
-use wire::Reply;
+use wire::BackupReply;
 
 /// The socket's name in the data directory.
 const NAME: &str = "control";
@@ -39,11 +39,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const WAITING: i32 = 16;
 
 /// The socket, as long as this is kept.
-pub(super) struct Control {
+pub(super) struct BackupSocket {
     path: PathBuf,
 }
 
-impl Control {
+impl BackupSocket {
     /// Listens in the data directory of `engine`, which must have its lock. A server without a control socket is a
     /// server all the same: `None`, with a warning.
     pub(super) fn open(dir: &Path, engine: &Arc<Engine>) -> Option<Self> {
@@ -54,7 +54,7 @@ impl Control {
             thread::Builder::new().name("control".into()).spawn(answer)
         });
         match started {
-            Ok(_) => Some(Control { path }),
+            Ok(_) => Some(BackupSocket { path }),
             Err(error) => {
                 let path = path.display();
                 tracing::warn!(%error, "cannot listen on {path}: no backups while the server runs");
@@ -64,7 +64,7 @@ impl Control {
     }
 }
 
-impl Drop for Control {
+impl Drop for BackupSocket {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
@@ -101,10 +101,10 @@ fn answer(mut client: &UnixStream, engine: &Engine) -> io::Result<()> {
     client.set_read_timeout(Some(PATIENCE))?;
     client.set_write_timeout(Some(PATIENCE))?;
     let reply = match wire::receive(client)? {
-        Err(refusal) => Reply::Failed(refusal),
+        Err(refusal) => BackupReply::Failed(refusal),
         Ok(file) => match copy(client, engine, file) {
-            Ok(()) => Reply::Done,
-            Err(error) => Reply::Failed(error),
+            Ok(()) => BackupReply::Done,
+            Err(error) => BackupReply::Failed(error),
         },
     };
     client.write_all(reply.to_string().as_bytes())
@@ -124,7 +124,7 @@ fn copy(mut client: &UnixStream, engine: &Engine, file: OwnedFd) -> Result<(), S
     tracing::info!("a backup begins");
     let copied = store.copy_index(&file, &mut |total| {
         // A command that has gone is noticed at the end.
-        let _ = client.write_all(Reply::Copying { total }.to_string().as_bytes());
+        let _ = client.write_all(BackupReply::Copying { total }.to_string().as_bytes());
     });
     match copied {
         Ok(()) => {

@@ -1,6 +1,6 @@
 //! How a typed value is read from the tree, checked, written back, and found by its name.
 //!
-//! - [`Scalar`]: one word of text, such as a duration or an address.
+//! - [`ScalarSetting`]: one word of text, such as a duration or an address.
 //! - [`Setting`]: anything that can stand behind a key: a scalar, a list, an optional, a group.
 //! - `settings!` declares a group: its keys, their types, defaults and bounds, in one place.
 //! - `choice!` declares a closed set of words.
@@ -8,22 +8,22 @@
 //! Reading never stops at the first problem. A value that is refused leaves its default in place
 //! so that the rest can be judged; the problems then refuse the whole.
 
-use super::error::Problems;
-use super::node::{Node, Value};
+use super::error::ConfigProblems;
+use super::node::{ConfigNode, NodeValue};
 
 /// Why a text is not the value it should be, and what to write instead.
 #[derive(Debug)]
-pub(crate) struct Invalid {
+pub(crate) struct InvalidValue {
     pub(crate) rule: String,
     pub(crate) fix: String,
 }
 
 /// A value written as one word of text.
-pub(crate) trait Scalar: Sized {
+pub(crate) trait ScalarSetting: Sized {
     /// What it is, for messages: "a duration such as 30s".
     const WHAT: &'static str;
     /// Reads the text, or says why not.
-    fn parse(text: &str) -> Result<Self, Invalid>;
+    fn parse(text: &str) -> Result<Self, InvalidValue>;
     /// Writes the value so that `parse` reads it back.
     fn text(&self) -> String;
 }
@@ -31,18 +31,18 @@ pub(crate) trait Scalar: Sized {
 /// A value that can stand behind a key.
 pub(crate) trait Setting: Sized {
     /// Reads the value at `path`; `None` after a problem was reported.
-    fn read(node: &Node, path: &str, problems: &mut Problems<'_>) -> Option<Self>;
+    fn read(node: &ConfigNode, path: &str, problems: &mut ConfigProblems<'_>) -> Option<Self>;
     /// Writes the value as a tree.
-    fn write(&self) -> Node;
+    fn write(&self) -> ConfigNode;
     /// Checks the bounds of everything inside.
-    fn check(&self, _path: &str, _problems: &mut Problems<'_>) {}
+    fn check(&self, _path: &str, _problems: &mut ConfigProblems<'_>) {}
     /// Adds every key from `path` down, in the form `upstreams[].health_check.path`.
     fn keys(path: &str, keys: &mut Vec<String>) {
         keys.push(path.to_owned());
     }
 }
 
-impl Invalid {
+impl InvalidValue {
     pub(crate) fn new(rule: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { rule: rule.into(), fix: fix.into() }
     }
@@ -78,15 +78,15 @@ pub(crate) fn nearest<'a>(
 
 /// Reports the keys of a group that are not in `known`. `false` when the node is no group.
 pub(crate) fn open_group(
-    node: &Node,
+    node: &ConfigNode,
     path: &str,
     known: &[&str],
-    problems: &mut Problems<'_>,
+    problems: &mut ConfigProblems<'_>,
 ) -> bool {
     let entries = match &node.value {
-        Value::Null => return true,
-        Value::Group(entries) => entries,
-        Value::Text(_) | Value::List(_) => {
+        NodeValue::Null => return true,
+        NodeValue::Group(entries) => entries,
+        NodeValue::Text(_) | NodeValue::List(_) => {
             problems.wrong_shape(node, path_or_file(path), "a group of keys");
             return false;
         }
@@ -94,7 +94,7 @@ pub(crate) fn open_group(
     for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
         let fix = match nearest(&entry.key, known.iter().copied()) {
             Some(near) => format!("did you mean {near}?"),
-            None => match super::path_of_key(&entry.key) {
+            None => match crate::config::path_of_key(&entry.key) {
                 Some(elsewhere) => format!("did you mean {elsewhere}?"),
                 None => format!("the keys here are {}", known.join(", ")),
             },
@@ -109,11 +109,11 @@ fn path_or_file(path: &str) -> &str {
 }
 
 /// Reports `value` when it is outside `least..=most`.
-pub(crate) fn check_range<T: Scalar + PartialOrd>(
+pub(crate) fn check_range<T: ScalarSetting + PartialOrd>(
     value: &T,
     (least, most): (T, T),
     path: &str,
-    problems: &mut Problems<'_>,
+    problems: &mut ConfigProblems<'_>,
 ) {
     let (rule, fix) = if *value < least {
         ("is below the least allowed", least.text())
@@ -155,21 +155,21 @@ macro_rules! settings {
             }
         }
 
-        impl $crate::config::setting::Setting for $name {
+        impl $crate::config::reader::setting::Setting for $name {
             fn read(
-                node: &$crate::config::node::Node,
+                node: &$crate::config::reader::node::ConfigNode,
                 path: &str,
-                problems: &mut $crate::config::error::Problems<'_>,
+                problems: &mut $crate::config::reader::error::ConfigProblems<'_>,
             ) -> Option<Self> {
                 const KEYS: &[&str] = &[$( stringify!($key) ),*];
-                if !$crate::config::setting::open_group(node, path, KEYS, problems) {
+                if !$crate::config::reader::setting::open_group(node, path, KEYS, problems) {
                     return None;
                 }
                 let mut value = Self::default();
                 $(
                     if let Some(entry) = node.child(stringify!($key)) {
-                        let path = $crate::config::setting::join(path, stringify!($key));
-                        let read = <$type as $crate::config::setting::Setting>::read;
+                        let path = $crate::config::reader::setting::join(path, stringify!($key));
+                        let read = <$type as $crate::config::reader::setting::Setting>::read;
                         if let Some(read) = read(&entry.node, &path, problems) {
                             value.$key = read;
                         }
@@ -178,18 +178,18 @@ macro_rules! settings {
                 Some(value)
             }
 
-            fn write(&self) -> $crate::config::node::Node {
-                $crate::config::node::Node::group(vec![
-                    $( (stringify!($key), $crate::config::setting::Setting::write(&self.$key)), )*
+            fn write(&self) -> $crate::config::reader::node::ConfigNode {
+                $crate::config::reader::node::ConfigNode::group(vec![
+                    $( (stringify!($key), $crate::config::reader::setting::Setting::write(&self.$key)), )*
                 ])
             }
 
-            fn check(&self, path: &str, problems: &mut $crate::config::error::Problems<'_>) {
+            fn check(&self, path: &str, problems: &mut $crate::config::reader::error::ConfigProblems<'_>) {
                 $({
-                    let path = $crate::config::setting::join(path, stringify!($key));
-                    $( $crate::config::setting::check_range(
+                    let path = $crate::config::reader::setting::join(path, stringify!($key));
+                    $( $crate::config::reader::setting::check_range(
                         &self.$key, ($least, $most), &path, problems); )?
-                    $crate::config::setting::Setting::check(&self.$key, &path, problems);
+                    $crate::config::reader::setting::Setting::check(&self.$key, &path, problems);
                 })*
             }
 
@@ -198,8 +198,8 @@ macro_rules! settings {
                     keys.push(path.to_owned());
                 }
                 $(
-                    let path_of_key = $crate::config::setting::join(path, stringify!($key));
-                    <$type as $crate::config::setting::Setting>::keys(&path_of_key, keys);
+                    let path_of_key = $crate::config::reader::setting::join(path, stringify!($key));
+                    <$type as $crate::config::reader::setting::Setting>::keys(&path_of_key, keys);
                 )*
             }
         }
@@ -221,14 +221,14 @@ macro_rules! choice {
             $( $(#[$variant_meta])* $variant, )*
         }
 
-        impl $crate::config::setting::Scalar for $name {
+        impl $crate::config::reader::setting::ScalarSetting for $name {
             const WHAT: &'static str = $what;
 
-            fn parse(text: &str) -> Result<Self, $crate::config::setting::Invalid> {
+            fn parse(text: &str) -> Result<Self, $crate::config::reader::setting::InvalidValue> {
                 const WORDS: &[&str] = &[$( $word ),*];
                 match text {
                     $( $word => Ok(Self::$variant), )*
-                    _ => Err($crate::config::setting::not_a_choice(text, $what, WORDS)),
+                    _ => Err($crate::config::reader::setting::not_a_choice(text, $what, WORDS)),
                 }
             }
 
@@ -241,55 +241,55 @@ macro_rules! choice {
 pub(crate) use choice;
 
 /// The refusal of a word outside a closed set.
-pub(crate) fn not_a_choice(text: &str, what: &str, words: &[&str]) -> Invalid {
+pub(crate) fn not_a_choice(text: &str, what: &str, words: &[&str]) -> InvalidValue {
     let all = words.join(", ");
     let fix = match nearest(text, words.iter().copied()) {
         Some(near) => format!("did you mean {near}? (one of {all})"),
         None => format!("use one of {all}"),
     };
-    Invalid::not_a(what).fix(fix)
+    InvalidValue::not_a(what).fix(fix)
 }
 
-impl<T: Scalar> Setting for T {
-    fn read(node: &Node, path: &str, problems: &mut Problems<'_>) -> Option<Self> {
+impl<T: ScalarSetting> Setting for T {
+    fn read(node: &ConfigNode, path: &str, problems: &mut ConfigProblems<'_>) -> Option<Self> {
         match &node.value {
-            Value::Text(text) => {
+            NodeValue::Text(text) => {
                 T::parse(text).map_err(|why| problems.invalid(node, path, why)).ok()
             }
-            Value::Null => {
+            NodeValue::Null => {
                 let why =
-                    Invalid::new("is not a value", format!("write {}, or remove it", T::WHAT));
+                    InvalidValue::new("is not a value", format!("write {}, or remove it", T::WHAT));
                 problems.invalid(node, path, why);
                 None
             }
-            Value::List(_) | Value::Group(_) => {
+            NodeValue::List(_) | NodeValue::Group(_) => {
                 problems.wrong_shape(node, path, T::WHAT);
                 None
             }
         }
     }
 
-    fn write(&self) -> Node {
-        Node::text(self.text())
+    fn write(&self) -> ConfigNode {
+        ConfigNode::text(self.text())
     }
 }
 
 impl<T: Setting> Setting for Option<T> {
-    fn read(node: &Node, path: &str, problems: &mut Problems<'_>) -> Option<Self> {
+    fn read(node: &ConfigNode, path: &str, problems: &mut ConfigProblems<'_>) -> Option<Self> {
         match &node.value {
-            Value::Null => Some(None),
-            Value::Text(text) if text == "none" => Some(None),
-            Value::Text(_) | Value::List(_) | Value::Group(_) => {
+            NodeValue::Null => Some(None),
+            NodeValue::Text(text) if text == "none" => Some(None),
+            NodeValue::Text(_) | NodeValue::List(_) | NodeValue::Group(_) => {
                 T::read(node, path, problems).map(Some)
             }
         }
     }
 
-    fn write(&self) -> Node {
+    fn write(&self) -> ConfigNode {
         self.as_ref().map(T::write).unwrap_or_default()
     }
 
-    fn check(&self, path: &str, problems: &mut Problems<'_>) {
+    fn check(&self, path: &str, problems: &mut ConfigProblems<'_>) {
         if let Some(value) = self {
             value.check(path, problems);
         }
@@ -302,21 +302,21 @@ impl<T: Setting> Setting for Option<T> {
 
 impl<T: Setting> Setting for Vec<T> {
     /// One text stands for a list of one; outside the file, commas separate the items.
-    fn read(node: &Node, path: &str, problems: &mut Problems<'_>) -> Option<Self> {
-        let split: Vec<Node>;
-        let items: &[Node] = match &node.value {
-            Value::Null => &[],
-            Value::List(items) => items,
-            Value::Text(text) if node.source.is_outside_the_file() => {
-                let item = |text: &str| Node {
+    fn read(node: &ConfigNode, path: &str, problems: &mut ConfigProblems<'_>) -> Option<Self> {
+        let split: Vec<ConfigNode>;
+        let items: &[ConfigNode] = match &node.value {
+            NodeValue::Null => &[],
+            NodeValue::List(items) => items,
+            NodeValue::Text(text) if node.source.is_outside_the_file() => {
+                let item = |text: &str| ConfigNode {
                     source: node.source.clone(),
-                    value: Value::Text(text.trim().to_owned()),
+                    value: NodeValue::Text(text.trim().to_owned()),
                 };
                 split = text.split(',').map(item).collect();
                 &split
             }
-            Value::Text(_) => std::slice::from_ref(node),
-            Value::Group(_) => {
+            NodeValue::Text(_) => std::slice::from_ref(node),
+            NodeValue::Group(_) => {
                 problems.wrong_shape(node, path, "a list");
                 return None;
             }
@@ -328,11 +328,14 @@ impl<T: Setting> Setting for Vec<T> {
         values.into_iter().collect()
     }
 
-    fn write(&self) -> Node {
-        Node { value: Value::List(self.iter().map(T::write).collect()), ..Node::default() }
+    fn write(&self) -> ConfigNode {
+        ConfigNode {
+            value: NodeValue::List(self.iter().map(T::write).collect()),
+            ..ConfigNode::default()
+        }
     }
 
-    fn check(&self, path: &str, problems: &mut Problems<'_>) {
+    fn check(&self, path: &str, problems: &mut ConfigProblems<'_>) {
         for (index, item) in self.iter().enumerate() {
             item.check(&format!("{path}[{index}]"), problems);
         }

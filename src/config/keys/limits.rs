@@ -5,14 +5,14 @@
 use durable_streams_engine::Limits as EngineLimits;
 use durable_streams_protocol::MAX_PATH_BYTES;
 
-use super::setting::settings;
-use super::units::{ByteSize, HumanDuration};
+use crate::config::reader::setting::settings;
+use crate::config::units::{ByteSize, HumanDuration};
 use crate::edge::HttpLimits;
 
 settings! {
     /// Bounds on requests, connections and storage. What exceeds one is answered with 413, 414,
     /// 429, 431, 503 or 507, never with a server that stops.
-    pub struct Limits {
+    pub struct LimitsConfig {
         /// Largest body of one append or create, in bytes.
         max_append: ByteSize = EngineLimits::DEFAULT.max_append.into()
             => ByteSize::bytes(1), ByteSize::gib(1);

@@ -1,4 +1,4 @@
-//! YAML text to [`Node`] and back; the only user of the YAML library.
+//! YAML text to [`ConfigNode`] and back; the only user of the YAML library.
 //!
 //! The text may be hostile: size, depth, node count and alias expansion are bounded here, so that
 //! the answer to a YAML bomb is an error message.
@@ -10,7 +10,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{Error, Location, Spanned, UserMessageFormatter};
 
-use super::node::{Entry, Node, Source, Value};
+use super::node::{ConfigNode, NodeEntry, NodeValue, ValueSource};
 
 /// Largest configuration file, in bytes. The annotated reference is about 15 KiB.
 pub(crate) const MAX_FILE: usize = 1 << 20;
@@ -22,15 +22,15 @@ const MAX_DEPTH: usize = 32;
 const MAX_NODES: usize = 100_000;
 
 /// Why a text is not a tree: where (0 when unknown) and what.
-pub(crate) struct Malformed {
+pub(crate) struct MalformedYaml {
     pub(crate) line: u64,
     pub(crate) column: u64,
     pub(crate) message: String,
     pub(crate) fix: &'static str,
 }
 
-/// Reads one YAML document. An empty one is [`Value::Null`].
-pub(crate) fn parse(text: &str) -> Result<Node, Malformed> {
+/// Reads one YAML document. An empty one is [`NodeValue::Null`].
+pub(crate) fn parse(text: &str) -> Result<ConfigNode, MalformedYaml> {
     let options = serde_saphyr::options! {
         with_snippet: false,
         budget: serde_saphyr::budget! {
@@ -45,18 +45,18 @@ pub(crate) fn parse(text: &str) -> Result<Node, Malformed> {
             max_replay_stack_depth: MAX_DEPTH,
         },
     };
-    match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
+    match serde_saphyr::from_str_with_options::<Spanned<RawYaml>>(text, options) {
         Ok(root) => Ok(resolve(root, text)),
         Err(error) => {
             let at = error.location().unwrap_or(Location::UNKNOWN);
             let (message, fix) = explain(error.without_snippet());
-            Err(Malformed { line: at.line(), column: at.column(), message, fix })
+            Err(MalformedYaml { line: at.line(), column: at.column(), message, fix })
         }
     }
 }
 
 /// Writes a tree as YAML that [`parse`] reads back.
-pub(crate) fn write(node: &Node) -> Result<String, serde_saphyr::SerializeError> {
+pub(crate) fn write(node: &ConfigNode) -> Result<String, serde_saphyr::SerializeError> {
     serde_saphyr::to_string(node)
 }
 
@@ -82,41 +82,45 @@ fn explain(error: &Error) -> (String, &'static str) {
 }
 
 /// What serde hands over, before places are resolved.
-enum Raw {
+enum RawYaml {
     Null,
     Text(String),
     /// A scalar that YAML took for a number or a truth value, as YAML understood it.
     Typed(String),
-    List(Vec<Spanned<Raw>>),
-    Group(Vec<(Spanned<Raw>, Spanned<Raw>)>),
+    List(Vec<Spanned<RawYaml>>),
+    Group(Vec<(Spanned<RawYaml>, Spanned<RawYaml>)>),
 }
 
-fn resolve(raw: Spanned<Raw>, text: &str) -> Node {
+fn resolve(raw: Spanned<RawYaml>, text: &str) -> ConfigNode {
     let source = source_of(raw.referenced);
     let value = match raw.value {
-        Raw::Null => Value::Null,
-        Raw::Text(value) => Value::Text(value),
-        Raw::Typed(value) => Value::Text(spelling(raw.defined, text).unwrap_or(value)),
-        Raw::List(items) => Value::List(items.into_iter().map(|i| resolve(i, text)).collect()),
-        Raw::Group(entries) => {
+        RawYaml::Null => NodeValue::Null,
+        RawYaml::Text(value) => NodeValue::Text(value),
+        RawYaml::Typed(value) => NodeValue::Text(spelling(raw.defined, text).unwrap_or(value)),
+        RawYaml::List(items) => {
+            NodeValue::List(items.into_iter().map(|i| resolve(i, text)).collect())
+        }
+        RawYaml::Group(entries) => {
             let entry = |(key, node)| {
-                let key: Node = resolve(key, text);
-                let Node { source, value } = key;
+                let key: ConfigNode = resolve(key, text);
+                let ConfigNode { source, value } = key;
                 let key = match value {
-                    Value::Text(key) => key,
-                    Value::Null => "null".to_owned(),
-                    Value::List(_) | Value::Group(_) => "(a key that is not text)".to_owned(),
+                    NodeValue::Text(key) => key,
+                    NodeValue::Null => "null".to_owned(),
+                    NodeValue::List(_) | NodeValue::Group(_) => {
+                        "(a key that is not text)".to_owned()
+                    }
                 };
-                Entry { key, source, node: resolve(node, text) }
+                NodeEntry { key, source, node: resolve(node, text) }
             };
-            Value::Group(entries.into_iter().map(entry).collect())
+            NodeValue::Group(entries.into_iter().map(entry).collect())
         }
     };
-    Node { source, value }
+    ConfigNode { source, value }
 }
 
-fn source_of(at: Location) -> Source {
-    Source::File { line: at.line(), column: at.column() }
+fn source_of(at: Location) -> ValueSource {
+    ValueSource::File { line: at.line(), column: at.column() }
 }
 
 /// The scalar as its author wrote it: `off` and `0x10`, not `false` and `16`.
@@ -127,55 +131,55 @@ fn spelling(at: Location, text: &str) -> Option<String> {
     (!written.is_empty() && !written.contains(['\n', '"', '\''])).then(|| written.to_owned())
 }
 
-impl<'de> Deserialize<'de> for Raw {
+impl<'de> Deserialize<'de> for RawYaml {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct AnyShape;
 
         impl<'de> Visitor<'de> for AnyShape {
-            type Value = Raw;
+            type Value = RawYaml;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a value")
             }
 
-            fn visit_unit<E>(self) -> Result<Raw, E> {
-                Ok(Raw::Null)
+            fn visit_unit<E>(self) -> Result<RawYaml, E> {
+                Ok(RawYaml::Null)
             }
 
-            fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
-                Ok(Raw::Typed(value.to_string()))
+            fn visit_bool<E>(self, value: bool) -> Result<RawYaml, E> {
+                Ok(RawYaml::Typed(value.to_string()))
             }
 
-            fn visit_i64<E>(self, value: i64) -> Result<Raw, E> {
-                Ok(Raw::Typed(value.to_string()))
+            fn visit_i64<E>(self, value: i64) -> Result<RawYaml, E> {
+                Ok(RawYaml::Typed(value.to_string()))
             }
 
-            fn visit_u64<E>(self, value: u64) -> Result<Raw, E> {
-                Ok(Raw::Typed(value.to_string()))
+            fn visit_u64<E>(self, value: u64) -> Result<RawYaml, E> {
+                Ok(RawYaml::Typed(value.to_string()))
             }
 
-            fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
-                Ok(Raw::Typed(value.to_string()))
+            fn visit_f64<E>(self, value: f64) -> Result<RawYaml, E> {
+                Ok(RawYaml::Typed(value.to_string()))
             }
 
-            fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
-                Ok(Raw::Text(value.to_owned()))
+            fn visit_str<E>(self, value: &str) -> Result<RawYaml, E> {
+                Ok(RawYaml::Text(value.to_owned()))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Raw, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<RawYaml, A::Error> {
                 let mut items = Vec::new();
                 while let Some(item) = access.next_element()? {
                     items.push(item);
                 }
-                Ok(Raw::List(items))
+                Ok(RawYaml::List(items))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Raw, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<RawYaml, A::Error> {
                 let mut entries = Vec::new();
                 while let Some(entry) = access.next_entry()? {
                     entries.push(entry);
                 }
-                Ok(Raw::Group(entries))
+                Ok(RawYaml::Group(entries))
             }
         }
 
@@ -183,19 +187,19 @@ impl<'de> Deserialize<'de> for Raw {
     }
 }
 
-impl Serialize for Node {
+impl Serialize for ConfigNode {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.value {
-            Value::Null => serializer.serialize_unit(),
-            Value::Text(text) if text == "true" || text == "false" => {
+            NodeValue::Null => serializer.serialize_unit(),
+            NodeValue::Text(text) if text == "true" || text == "false" => {
                 serializer.serialize_bool(text == "true")
             }
-            Value::Text(text) => match text.parse::<u64>() {
+            NodeValue::Text(text) => match text.parse::<u64>() {
                 Ok(number) if number.to_string() == *text => serializer.serialize_u64(number),
                 _ => serializer.serialize_str(text),
             },
-            Value::List(items) => serializer.collect_seq(items),
-            Value::Group(entries) => {
+            NodeValue::List(items) => serializer.collect_seq(items),
+            NodeValue::Group(entries) => {
                 let mut map = serializer.serialize_map(Some(entries.len()))?;
                 for entry in entries {
                     map.serialize_entry(&entry.key, &entry.node)?;
@@ -210,7 +214,7 @@ impl Serialize for Node {
 mod tests {
     use super::*;
 
-    fn at(text: &str, path: &str) -> Node {
+    fn at(text: &str, path: &str) -> ConfigNode {
         parse(text).unwrap_or_else(|e| panic!("{}", e.message)).at(path).cloned().unwrap()
     }
 
@@ -220,16 +224,16 @@ mod tests {
         for (index, spelled) in ["0x10", "off", "1e3", "007", "yes", "-5"].into_iter().enumerate() {
             assert_eq!(at(text, &format!("a.b[{index}]")).shown(), format!("{spelled:?}"));
         }
-        assert_eq!(at(text, "a.c").source, Source::File { line: 4, column: 6 });
+        assert_eq!(at(text, "a.c").source, ValueSource::File { line: 4, column: 6 });
         let group = at(text, "a");
-        assert_eq!(group.child("b").unwrap().source, Source::File { line: 3, column: 3 });
+        assert_eq!(group.child("b").unwrap().source, ValueSource::File { line: 3, column: 3 });
     }
 
     #[test]
     fn an_alias_is_read_as_what_it_names() {
         let text = "a: &x 5\nb: *x\n";
         assert_eq!(at(text, "b").shown(), "\"5\"");
-        assert_eq!(at(text, "b").source, Source::File { line: 2, column: 4 });
+        assert_eq!(at(text, "b").source, ValueSource::File { line: 2, column: 4 });
     }
 
     #[test]

@@ -7,10 +7,10 @@ use std::ffi::OsString;
 
 use http::{HeaderName, HeaderValue};
 
-use super::error::Problems;
-use super::net::base_url;
-use super::node::{Node, Value};
-use super::setting::{Invalid, Scalar, settings};
+use crate::config::net::base_url;
+use crate::config::reader::error::ConfigProblems;
+use crate::config::reader::node::{ConfigNode, NodeValue};
+use crate::config::reader::setting::{InvalidValue, ScalarSetting, settings};
 
 const GROUP: &str = "telemetry.tracing";
 
@@ -36,7 +36,7 @@ pub struct TraceRatio(f64);
 
 settings! {
     /// Traces, exported by OTLP over HTTP.
-    pub struct Tracing {
+    pub struct TracingConfig {
         /// Where to.
         endpoint: TraceEndpoint = TraceEndpoint(format!("http://localhost:4318{TRACES_PATH}"));
         /// What the server is called in them.
@@ -62,11 +62,11 @@ impl TraceRatio {
     }
 }
 
-impl Scalar for TraceEndpoint {
+impl ScalarSetting for TraceEndpoint {
     const WHAT: &'static str = "a URL such as http://localhost:4318";
 
-    fn parse(text: &str) -> Result<Self, Invalid> {
-        let url = base_url(text).map_err(|fix| Invalid::not_a(Self::WHAT).fix(fix))?;
+    fn parse(text: &str) -> Result<Self, InvalidValue> {
+        let url = base_url(text).map_err(|fix| InvalidValue::not_a(Self::WHAT).fix(fix))?;
         if matches!(url.path(), "" | "/") && url.query().is_none() {
             return Ok(Self(format!("{}{TRACES_PATH}", text.trim_end_matches('/'))));
         }
@@ -78,12 +78,12 @@ impl Scalar for TraceEndpoint {
     }
 }
 
-impl Scalar for TraceHeader {
+impl ScalarSetting for TraceHeader {
     const WHAT: &'static str = "a header such as x-team=streams";
 
-    fn parse(text: &str) -> Result<Self, Invalid> {
+    fn parse(text: &str) -> Result<Self, InvalidValue> {
         let fix = "write its name, an equals sign and its value";
-        let refuse = || Invalid::not_a(Self::WHAT).fix(fix);
+        let refuse = || InvalidValue::not_a(Self::WHAT).fix(fix);
         let (name, value) = text.split_once('=').ok_or_else(refuse)?;
         let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| refuse())?;
         let value = value.trim().to_owned();
@@ -96,13 +96,13 @@ impl Scalar for TraceHeader {
     }
 }
 
-impl Scalar for TraceRatio {
+impl ScalarSetting for TraceRatio {
     const WHAT: &'static str = "a number from 0 to 1";
 
-    fn parse(text: &str) -> Result<Self, Invalid> {
+    fn parse(text: &str) -> Result<Self, InvalidValue> {
         match text.parse::<f64>() {
             Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(Self(ratio)),
-            _ => Err(Invalid::not_a(Self::WHAT).fix("write 0.01 for one trace in a hundred")),
+            _ => Err(InvalidValue::not_a(Self::WHAT).fix("write 0.01 for one trace in a hundred")),
         }
     }
 
@@ -112,7 +112,7 @@ impl Scalar for TraceRatio {
 }
 
 /// A group that this binary can do nothing with.
-pub(super) fn check(tracing: Option<&Tracing>, problems: &mut Problems<'_>) {
+pub(in crate::config) fn check(tracing: Option<&TracingConfig>, problems: &mut ConfigProblems<'_>) {
     if tracing.is_some() && !cfg!(feature = "otel") {
         let rule = "needs a binary that was built with tracing, and this one was not".to_owned();
         let fix = "take a release binary, build with `cargo build --release --features otel`, or remove it";
@@ -123,9 +123,9 @@ pub(super) fn check(tracing: Option<&Tracing>, problems: &mut Problems<'_>) {
 /// The standard variables that say what a key says: variable, key, text. An endpoint turns tracing on, the
 /// others only refine it. A binary without tracing leaves all of them alone: they are often set for every
 /// process of a machine.
-pub(super) fn standard_variables(
+pub(in crate::config) fn standard_variables(
     variables: &[(OsString, OsString)],
-    file: &Node,
+    file: &ConfigNode,
 ) -> Vec<(String, &'static str, String)> {
     let value = |name: &str| {
         let found = variables.iter().find(|(known, _)| known == name);
@@ -149,7 +149,7 @@ pub(super) fn standard_variables(
     if let Some(url) = value("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
         set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "telemetry.tracing.endpoint", url);
     }
-    let written = file.at(GROUP).is_some_and(|node| matches!(node.value, Value::Group(_)));
+    let written = file.at(GROUP).is_some_and(|node| matches!(node.value, NodeValue::Group(_)));
     let ours = |(name, _): &(OsString, OsString)| {
         name.to_string_lossy().starts_with("DURABLE_STREAMS_TELEMETRY_TRACING_")
     };

@@ -2,20 +2,20 @@
 
 use std::fmt;
 
-use super::node::{Node, Source, Value, quoted};
-use super::setting::Invalid;
+use super::node::{ConfigNode, NodeValue, ValueSource, quoted};
+use super::setting::InvalidValue;
 
 /// Everything that is wrong with a configuration, one line each when displayed.
 #[derive(Debug, thiserror::Error)]
 pub struct ConfigError {
     file: Option<String>,
-    problems: Vec<Problem>,
+    problems: Vec<ConfigProblem>,
 }
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Problem {
-    source: Source,
+struct ConfigProblem {
+    source: ValueSource,
     /// The key, as `limits.max_append`; empty when the whole file is meant.
     path: String,
     value: Option<String>,
@@ -24,15 +24,15 @@ struct Problem {
 }
 
 /// Gathers problems while a tree is read and checked.
-pub(crate) struct Problems<'a> {
-    root: &'a Node,
-    found: Vec<Problem>,
+pub(crate) struct ConfigProblems<'a> {
+    root: &'a ConfigNode,
+    found: Vec<ConfigProblem>,
 }
 
 impl ConfigError {
     pub(crate) fn at(file: &str, line: u64, column: u64, rule: &str, fix: &str) -> Self {
-        let problem = Problem {
-            source: Source::File { line, column },
+        let problem = ConfigProblem {
+            source: ValueSource::File { line, column },
             path: String::new(),
             value: None,
             rule: rule.to_owned(),
@@ -47,15 +47,15 @@ impl ConfigError {
     }
 }
 
-impl<'a> Problems<'a> {
+impl<'a> ConfigProblems<'a> {
     /// An empty collection about the tree under `root`.
-    pub(crate) fn about(root: &'a Node) -> Self {
+    pub(crate) fn about(root: &'a ConfigNode) -> Self {
         Self { root, found: Vec::new() }
     }
 
     /// A text that its type does not accept.
-    pub(crate) fn invalid(&mut self, node: &Node, path: &str, why: Invalid) {
-        self.found.push(Problem {
+    pub(crate) fn invalid(&mut self, node: &ConfigNode, path: &str, why: InvalidValue) {
+        self.found.push(ConfigProblem {
             source: node.source.clone(),
             path: path.to_owned(),
             value: Some(node.shown()),
@@ -65,9 +65,9 @@ impl<'a> Problems<'a> {
     }
 
     /// A group, list or text where another shape belongs.
-    pub(crate) fn wrong_shape(&mut self, node: &Node, path: &str, expected: &str) {
+    pub(crate) fn wrong_shape(&mut self, node: &ConfigNode, path: &str, expected: &str) {
         let rule = format!("must be {expected}, not {}", node.shown());
-        self.found.push(Problem {
+        self.found.push(ConfigProblem {
             source: node.source.clone(),
             path: path.to_owned(),
             value: None,
@@ -77,8 +77,8 @@ impl<'a> Problems<'a> {
     }
 
     /// A name that means nothing; `fix` names the nearest that does.
-    pub(crate) fn unknown(&mut self, source: &Source, path: &str, kind: &str, fix: String) {
-        self.found.push(Problem {
+    pub(crate) fn unknown(&mut self, source: &ValueSource, path: &str, kind: &str, fix: String) {
+        self.found.push(ConfigProblem {
             source: source.clone(),
             path: path.to_owned(),
             value: None,
@@ -104,13 +104,13 @@ impl<'a> Problems<'a> {
         let written = values.iter().find_map(|(path, _)| self.root.at(path));
         let Some((path, value)) = values.first() else { return };
         // The spelling of the author where there is one: `90s`, not `1m30s`.
-        let spelled = self.root.at(path).filter(|node| matches!(node.value, Value::Text(_)));
+        let spelled = self.root.at(path).filter(|node| matches!(node.value, NodeValue::Text(_)));
         let value = match spelled {
             _ if value.is_empty() => None,
             Some(node) => Some(node.shown()),
             None => Some(quoted(value)),
         };
-        self.found.push(Problem {
+        self.found.push(ConfigProblem {
             source: written.map(|node| node.source.clone()).unwrap_or_default(),
             path: (*path).to_owned(),
             value,
@@ -121,7 +121,7 @@ impl<'a> Problems<'a> {
 
     /// True when the key at `path` was written anywhere, with a value.
     pub(crate) fn is_written(&self, path: &str) -> bool {
-        self.root.at(path).is_some_and(|node| node.value != Value::Null)
+        self.root.at(path).is_some_and(|node| node.value != NodeValue::Null)
     }
 
     /// The result: `value` when nothing was found.
@@ -142,10 +142,10 @@ impl fmt::Display for ConfigError {
             }
             let file = self.file.as_deref().unwrap_or("configuration");
             match &problem.source {
-                Source::File { line: 0, .. } => write!(f, "{file}: ")?,
-                source @ Source::File { .. } => write!(f, "{file}:{source}: ")?,
-                Source::Unwritten => f.write_str("configuration: ")?,
-                source @ (Source::Environment(_) | Source::Flag(_)) => {
+                ValueSource::File { line: 0, .. } => write!(f, "{file}: ")?,
+                source @ ValueSource::File { .. } => write!(f, "{file}:{source}: ")?,
+                ValueSource::Unwritten => f.write_str("configuration: ")?,
+                source @ (ValueSource::Environment(_) | ValueSource::Flag(_)) => {
                     write!(f, "{}: ", printable(&source.to_string()))?;
                 }
             }
@@ -155,7 +155,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.path.is_empty() {
             write!(f, "{} ", printable(&self.path))?;

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 
 use http::HeaderName;
 
-use super::net::ServerUrl;
-use super::path::{CheckPath, PathPrefix};
-use super::setting::{choice, settings};
-use super::units::HumanDuration;
+use crate::config::net::ServerUrl;
+use crate::config::path::{CheckPath, PathPrefix};
+use crate::config::reader::setting::{choice, settings};
+use crate::config::units::HumanDuration;
 use crate::edge::upstream::{HealthCheck as CheckOptions, UpstreamOptions};
 
 choice! {
     /// How the server for a request is chosen.
-    pub enum Balance: "a way to balance" {
+    pub enum BalanceConfig: "a way to balance" {
         /// Each in turn.
         RoundRobin = "round_robin",
         /// By consistent hash of the client's address, or of the header `hash_header`.
@@ -22,7 +22,7 @@ choice! {
 
 choice! {
     /// The `Host` that the upstream sees.
-    pub enum HostHeader: "a choice of host" {
+    pub enum HostHeaderConfig: "a choice of host" {
         /// The one that the client sent.
         Preserve = "preserve",
         /// The one of the upstream server.
@@ -32,17 +32,17 @@ choice! {
 
 settings! {
     /// A group of equal servers behind one path prefix. The longest matching prefix wins.
-    pub struct Upstream {
+    pub struct UpstreamConfig {
         /// Paths that go here, by whole segments.
         path: PathPrefix = PathPrefix::default();
         /// The servers; at least one.
         servers: Vec<ServerUrl> = Vec::new();
         /// How one of them is chosen.
-        balance: Balance = Balance::RoundRobin;
+        balance: BalanceConfig = BalanceConfig::RoundRobin;
         /// Header to hash instead of the client's address. Needs `balance: hash`.
         hash_header: Option<HeaderName> = None;
         /// Active health checks; off by default.
-        health_check: Option<HealthCheck> = None;
+        health_check: Option<HealthCheckConfig> = None;
         /// Longest time to connect, TLS included.
         connect_timeout: HumanDuration = UpstreamOptions::default().connect_timeout.into()
             => HumanDuration::millis(10), HumanDuration::secs(600);
@@ -62,11 +62,11 @@ settings! {
         /// How often a safe request is tried again on another server.
         retries: u32 = UpstreamOptions::default().retries as u32 => 0, 10;
         /// TLS to `https` servers.
-        tls: UpstreamTls = UpstreamTls::default();
+        tls: UpstreamTlsConfig = UpstreamTlsConfig::default();
         /// Whether to speak HTTP/2: by ALPN with `https`, by prior knowledge with `http`.
         http2: bool = false;
         /// The `Host` that the servers see.
-        host: HostHeader = HostHeader::Preserve;
+        host: HostHeaderConfig = HostHeaderConfig::Preserve;
         /// Whether `path` is removed from the request's path.
         strip_prefix: bool = false;
     }
@@ -74,7 +74,7 @@ settings! {
 
 settings! {
     /// Active health checks of each server of an upstream.
-    pub struct HealthCheck {
+    pub struct HealthCheckConfig {
         /// What is asked for, with GET.
         path: CheckPath = CheckPath::default();
         /// Time between two checks.
@@ -94,7 +94,7 @@ settings! {
 
 settings! {
     /// TLS to the servers of an upstream.
-    pub struct UpstreamTls {
+    pub struct UpstreamTlsConfig {
         /// Name to ask for and to verify; the server's host by default.
         sni: Option<String> = None;
         /// Whether the certificate is verified. Turn it off in development only.

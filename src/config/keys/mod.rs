@@ -1,0 +1,9 @@
+//! The sections of the configuration, one file each: keys with type, default, bounds and meaning.
+
+pub(super) mod limits;
+pub(super) mod log;
+pub(super) mod storage;
+pub(super) mod subscriptions;
+pub(super) mod telemetry;
+pub(super) mod tracing;
+pub(super) mod upstream;

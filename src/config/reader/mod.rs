@@ -1,0 +1,17 @@
+//! From text to typed values, and back: one tree for file, environment and flags, and one decoder for the tree.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `yaml` | YAML text to a tree and back |
+//! | `node` | the tree, each value with its place |
+//! | `load` | file, environment and flags into one tree |
+//! | `setting` | how a type reads its value; `settings!` and `choice!` declare types |
+//! | `scalar` | the same for types of the standard library |
+//! | `error` | what is wrong, with its place and its fix |
+
+pub(super) mod error;
+pub(super) mod load;
+pub(super) mod node;
+mod scalar;
+pub(super) mod setting;
+pub(super) mod yaml;
