@@ -6,7 +6,7 @@ use durable_streams_engine::store::{
     AnyStore, FileStore, FileStoreOptions, MemoryStore,
     file::{Durability, keys_dir},
 };
-use durable_streams_engine::{Clock, Engine, Limits};
+use durable_streams_engine::{Clock, Engine, EngineLimits};
 use durable_streams_protocol::subscription::{HostRule, TargetRules};
 use durable_streams_subscriptions::{self as subscriptions, KeySource, Subscriptions};
 use http::StatusCode;
@@ -138,9 +138,9 @@ pub fn store_options(config: &Config) -> Option<FileStoreOptions> {
     })
 }
 
-pub(super) fn limits(config: &Config) -> Limits {
+pub(super) fn limits(config: &Config) -> EngineLimits {
     let limits = &config.limits;
-    Limits {
+    EngineLimits {
         max_append: size(limits.max_append),
         max_read: size(limits.max_read),
         max_live_readers: limits.max_live_readers,
@@ -312,7 +312,7 @@ mod tests {
             assert_eq!(format!("{ours:#?}"), format!("{theirs:#?}"), "{kind}");
         };
         same("edge", &edge_options(&config), &EdgeOptions::default());
-        same("engine", &limits(&config), &Limits::default());
+        same("engine", &limits(&config), &EngineLimits::default());
         same("store", &store_options(&config).unwrap(), &FileStoreOptions::new("d"));
         let upstream = upstream_options(&config::UpstreamConfig::default());
         let named = UpstreamOptions { name: "/".to_owned(), ..UpstreamOptions::default() };

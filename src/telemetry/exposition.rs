@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use durable_streams_engine::counters::Snapshot;
+use durable_streams_engine::counters::HistogramSnapshot;
 use prometheus::{
     TextEncoder,
     proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
@@ -40,16 +40,16 @@ impl Exposition {
     }
 
     /// A histogram of nanoseconds, shown in seconds.
-    pub fn durations(&mut self, metric: metrics::Metric, snapshot: &Snapshot) {
+    pub fn durations(&mut self, metric: metrics::Metric, snapshot: &HistogramSnapshot) {
         self.histogram(metric, snapshot, 1e9);
     }
 
     /// A histogram of plain numbers.
-    pub fn sizes(&mut self, metric: metrics::Metric, snapshot: &Snapshot) {
+    pub fn sizes(&mut self, metric: metrics::Metric, snapshot: &HistogramSnapshot) {
         self.histogram(metric, snapshot, 1.0);
     }
 
-    fn histogram(&mut self, metric: metrics::Metric, snapshot: &Snapshot, unit: f64) {
+    fn histogram(&mut self, metric: metrics::Metric, snapshot: &HistogramSnapshot, unit: f64) {
         let mut below = 0;
         let mut buckets = Vec::with_capacity(snapshot.bounds.len());
         for (bound, count) in snapshot.bounds.iter().zip(&snapshot.counts) {
@@ -111,7 +111,7 @@ fn sample(metric: metrics::Metric, labels: &[&str]) -> Metric {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use durable_streams_engine::counters::Durations;
+    use durable_streams_engine::counters::DurationHistogram;
 
     #[test]
     fn values_are_grouped_escaped_and_cumulative() {
@@ -119,7 +119,7 @@ mod tests {
         out.number(metrics::UPSTREAM_REQUESTS, &["/a\"b\\", "200"], 3.0);
         out.number(metrics::STREAMS, &[], 2.0);
         out.number(metrics::UPSTREAM_REQUESTS, &["/c", "200"], 1.0);
-        let durations = Durations::default();
+        let durations = DurationHistogram::default();
         durations.observe(60_000);
         durations.observe(20_000_000_000);
         out.durations(metrics::APPEND_DURATION, &durations.snapshot());

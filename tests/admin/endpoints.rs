@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use durable_streams_engine::store::{AnyStore, FileStore, FileStoreOptions};
-use durable_streams_engine::{Clock, Engine, Limits};
+use durable_streams_engine::{Clock, Engine, EngineLimits};
 use durable_streams_server::edge::EdgeOptions;
 use durable_streams_server::server::{AdminOptions, ListenOptions, Server, ServerOptions};
 use durable_streams_server::telemetry::metrics::{self, Kind};
@@ -76,7 +76,7 @@ async fn a_store_that_takes_no_writes_is_not_ready() {
     let directory = tempfile::tempdir().unwrap();
     let store = FileStore::open(FileStoreOptions::new(directory.path())).unwrap();
     let store = AnyStore::File(store);
-    let engine = Arc::new(Engine::new(store, Clock::System, Limits::default()));
+    let engine = Arc::new(Engine::new(store, Clock::System, EngineLimits::default()));
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     let options = ServerOptions {
         listen: ListenOptions { addresses: vec!["127.0.0.1:0".to_owned()] },

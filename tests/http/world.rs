@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durable_streams_engine::store::{AnyStore, StoreStats};
-use durable_streams_engine::{Clock, Engine, Limits, ManualClock};
+use durable_streams_engine::{Clock, Engine, EngineLimits, ManualClock};
 use durable_streams_protocol::Timestamp;
 use durable_streams_server::edge::EdgeOptions;
 
@@ -49,7 +49,7 @@ pub const ROUTE: &str = "/v1/stream";
 #[derive(Default)]
 pub struct Setup {
     pub edge: EdgeOptions,
-    pub limits: Limits,
+    pub limits: EngineLimits,
     pub clock: Clock,
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use durable_streams_engine::store::{AnyStore, MemoryStore};
-use durable_streams_engine::{Clock, Engine, Limits, ManualClock, StreamObserver};
+use durable_streams_engine::{Clock, Engine, EngineLimits, ManualClock, StreamObserver};
 use durable_streams_protocol::{
     Append, ContentType, Create, Expiry, Offset, StreamCore, StreamPath, Tail, Timestamp,
     subscription::TargetRules,
@@ -72,7 +72,7 @@ impl Rig {
         let webhooks: Arc<dyn WebhookClient> = Arc::new(HttpWebhookClient::new(webhooks).unwrap());
         let engine_clock = clock.clone().map_or(Clock::System, Clock::Manual);
         let store = AnyStore::Memory(MemoryStore::default());
-        let engine = Arc::new(Engine::new(store, engine_clock, Limits::default()));
+        let engine = Arc::new(Engine::new(store, engine_clock, EngineLimits::default()));
         let relay = Arc::new(Relay::default());
         engine.observe(relay.clone());
         let (subs, stop) = start(&engine, &options, &webhooks, &relay).await;

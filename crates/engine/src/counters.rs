@@ -1,7 +1,7 @@
-//! Counters cheap enough for every request: relaxed additions to memory that (nearly) no other thread writes.
+//! Counters cheap enough for every request: relaxed additions to memory that hardly any other thread writes.
 //!
-//! - [`Sharded`] gives each thread a block of counters of its own, as far as there are blocks; a scrape adds
-//!   them up. A sum is exact once the threads are quiet, and never counts backwards.
+//! - [`ShardedCounters`] gives each thread a block of counters, as far as there are blocks; a scrape adds the blocks up.
+//!   A sum is exact once no thread counts, and never decreases.
 //! - [`Histogram`] has fixed bounds, so that one observation is two additions.
 
 use std::{
@@ -11,32 +11,32 @@ use std::{
     time::Duration,
 };
 
-/// Blocks at most; beyond it threads share. A scrape reads all of them.
+/// Blocks at most; further threads share them. A scrape reads all of them.
 const MAX_SHARDS: usize = 32;
 
-/// One `T` per thread, up to a number.
-pub struct Sharded<T> {
-    shards: Box<[Shard<T>]>,
+/// One block of counters, `T`, per thread; at most 32 blocks.
+pub struct ShardedCounters<T> {
+    shards: Box<[PaddedShard<T>]>,
 }
 
 /// Two cache lines, because processors fetch them in pairs.
 #[repr(align(128))]
-struct Shard<T>(T);
+struct PaddedShard<T>(T);
 
-/// A number that only grows.
+/// A counter that only grows.
 #[derive(Debug, Default)]
-pub struct Count(AtomicU64);
+pub struct RelaxedCounter(AtomicU64);
 
-/// How often values fell between fixed bounds. `N` is the number of bounds and one more for the rest.
+/// Counts values between fixed bounds. `N` is the number of bounds, and one for values above all of them.
 pub struct Histogram<const N: usize> {
     bounds: &'static [u64],
-    counts: [Count; N],
-    sum: Count,
+    counts: [RelaxedCounter; N],
+    sum: RelaxedCounter,
 }
 
-/// What a histogram, or several with the same bounds, held at one moment.
+/// The counts of a histogram, or the sum of several with the same bounds, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Snapshot {
+pub struct HistogramSnapshot {
     /// Upper bounds, inclusive, rising.
     pub bounds: &'static [u64],
     /// Values per bound, not cumulative; the last one is for values above all bounds.
@@ -45,7 +45,7 @@ pub struct Snapshot {
     pub sum: u64,
 }
 
-/// Bounds of [`Durations`] in nanoseconds: 50 µs to 10 s in steps of about two.
+/// Bounds of [`DurationHistogram`] in nanoseconds: 50 µs to 10 s, each two to two and a half times the one before.
 pub const DURATION_BOUNDS: [u64; 17] = [
     50_000,
     100_000,
@@ -66,24 +66,24 @@ pub const DURATION_BOUNDS: [u64; 17] = [
     10_000_000_000,
 ];
 
-/// Bounds of [`Sizes`]: 1 to 4096 in powers of two.
+/// Bounds of [`SizeHistogram`]: 1 to 4096 in powers of two.
 pub const SIZE_BOUNDS: [u64; 13] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
 
 /// A histogram of durations.
-pub type Durations = Histogram<18>;
+pub type DurationHistogram = Histogram<18>;
 
-/// A histogram of how many things went together.
-pub type Sizes = Histogram<14>;
+/// A histogram of batch sizes.
+pub type SizeHistogram = Histogram<14>;
 
-impl<T: Default> Default for Sharded<T> {
+impl<T: Default> Default for ShardedCounters<T> {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shards = cores.next_power_of_two().min(MAX_SHARDS);
-        Sharded { shards: (0..shards).map(|_| Shard(T::default())).collect() }
+        ShardedCounters { shards: (0..shards).map(|_| PaddedShard(T::default())).collect() }
     }
 }
 
-impl<T> Sharded<T> {
+impl<T> ShardedCounters<T> {
     /// The calling thread's block.
     pub fn mine(&self) -> &T {
         // The number of shards is a power of two.
@@ -98,13 +98,13 @@ impl<T> Sharded<T> {
     }
 
     /// The sum of one counter over all blocks.
-    pub fn sum(&self, of: impl Fn(&T) -> &Count) -> u64 {
+    pub fn sum(&self, of: impl Fn(&T) -> &RelaxedCounter) -> u64 {
         self.all().fold(0, |sum, shard| sum.wrapping_add(of(shard).get()))
     }
 
     /// The sum of one histogram over all blocks.
-    pub fn snapshot<const N: usize>(&self, of: impl Fn(&T) -> &Histogram<N>) -> Snapshot {
-        let mut sum = Snapshot::default();
+    pub fn snapshot<const N: usize>(&self, of: impl Fn(&T) -> &Histogram<N>) -> HistogramSnapshot {
+        let mut sum = HistogramSnapshot::default();
         for shard in self.all() {
             of(shard).add_to(&mut sum);
         }
@@ -112,7 +112,7 @@ impl<T> Sharded<T> {
     }
 }
 
-/// Threads are numbered in the order in which they first count something.
+/// The calling thread's number: threads are numbered in the order in which they first count something.
 fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
@@ -126,7 +126,7 @@ fn thread_number() -> usize {
     })
 }
 
-impl Count {
+impl RelaxedCounter {
     /// Adds `n`.
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);
@@ -141,7 +141,11 @@ impl Count {
 impl<const N: usize> Histogram<N> {
     fn new(bounds: &'static [u64]) -> Self {
         debug_assert_eq!(bounds.len() + 1, N);
-        Histogram { bounds, counts: array::from_fn(|_| Count::default()), sum: Count::default() }
+        Histogram {
+            bounds,
+            counts: array::from_fn(|_| RelaxedCounter::default()),
+            sum: RelaxedCounter::default(),
+        }
     }
 
     /// Counts one value.
@@ -153,14 +157,14 @@ impl<const N: usize> Histogram<N> {
         self.sum.add(value);
     }
 
-    /// What it holds now.
-    pub fn snapshot(&self) -> Snapshot {
-        let mut snapshot = Snapshot::default();
+    /// The counts now.
+    pub fn snapshot(&self) -> HistogramSnapshot {
+        let mut snapshot = HistogramSnapshot::default();
         self.add_to(&mut snapshot);
         snapshot
     }
 
-    fn add_to(&self, snapshot: &mut Snapshot) {
+    fn add_to(&self, snapshot: &mut HistogramSnapshot) {
         snapshot.bounds = self.bounds;
         snapshot.counts.resize(N, 0);
         for (sum, count) in snapshot.counts.iter_mut().zip(&self.counts) {
@@ -170,26 +174,26 @@ impl<const N: usize> Histogram<N> {
     }
 }
 
-impl Durations {
+impl DurationHistogram {
     /// Counts one duration.
     pub fn observe_duration(&self, duration: Duration) {
         self.observe(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     }
 }
 
-impl Default for Durations {
+impl Default for DurationHistogram {
     fn default() -> Self {
         Histogram::new(&DURATION_BOUNDS)
     }
 }
 
-impl Default for Sizes {
+impl Default for SizeHistogram {
     fn default() -> Self {
         Histogram::new(&SIZE_BOUNDS)
     }
 }
 
-impl Snapshot {
+impl HistogramSnapshot {
     /// Number of values.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
@@ -204,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_value_is_counted_under_the_first_bound_that_holds_it() {
-        let sizes = Sizes::default();
+        let sizes = SizeHistogram::default();
         for value in [0, 1, 2, 3, 4096, 4097, 1_000_000] {
             sizes.observe(value);
         }
@@ -215,7 +219,7 @@ mod tests {
 
     #[test]
     fn nothing_is_lost_between_threads() {
-        let counters: Arc<Sharded<Count>> = Arc::default();
+        let counters: Arc<ShardedCounters<RelaxedCounter>> = Arc::default();
         let threads: Vec<_> = (0..8)
             .map(|_| {
                 let counters = counters.clone();

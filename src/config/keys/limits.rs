@@ -2,7 +2,7 @@
 //!
 //! The defaults are those of the parts that enforce the bounds: the engine and the edge.
 
-use durable_streams_engine::Limits as EngineLimits;
+use durable_streams_engine::EngineLimits;
 use durable_streams_protocol::MAX_PATH_BYTES;
 
 use crate::config::reader::setting::settings;

@@ -11,14 +11,14 @@ use super::{Engine, Judged, cell::StreamCell, errors::rejection, here, reloading
 use crate::store::Purpose;
 
 impl Engine {
-    /// Appends `body`, and answers once it is durable.
+    /// Appends `body`, closes the stream, or both; returns once that is durable.
     ///
-    /// A retry with the same producer headers is recognised and changes nothing.
+    /// A retry with the same producer headers is recognised as a duplicate and changes nothing (§5.2.1).
     ///
     /// # Errors
     /// Those of [`StreamState::append`](durable_streams_protocol::StreamState::append); [`Rejection::NotFound`],
     /// [`Rejection::Gone`], [`Rejection::StorageFull`], [`Rejection::Unavailable`]. After any of them
-    /// nothing was appended; after a lost connection to the server the producer headers tell.
+    /// nothing was appended.
     pub async fn append(
         &self,
         path: &StreamPath,
@@ -56,32 +56,32 @@ impl Engine {
         body: Bytes,
     ) -> Result<Judged<AppendOutcome>, Rejection> {
         let body_empty = body.is_empty();
-        // Parsing is the only long work, so it is done outside the lock. A body of another type than the
-        // stream's is refused for that.
+        // Parsing is the only long work, so it happens outside the lock. If the stream has another content
+        // type, `StreamState::append` rejects that before it looks at the parsed body.
         let json = matches!(&append.content_type, Some(Ok(given)) if given.is_json());
         let stored = if json && !body_empty { store_messages(&body) } else { Ok(body) };
-        self.on(cell, |cell, inner, now| {
-            let state = match here(inner, now) {
-                Ok(state) => state,
-                Err(absent) => return Ok(inner.judged(Err(absent))),
+        self.on(cell, |cell, state, now| {
+            let assigned = match here(state, now) {
+                Ok(assigned) => assigned,
+                Err(absent) => return Ok(state.judged(Err(absent))),
             };
-            let id = state.core.id;
-            match state.append(append, body_empty, stored, now) {
+            let id = assigned.core.id;
+            match assigned.append(append, body_empty, stored, now) {
                 Ok(Decision::Commit(event, outcome)) => {
                     self.check_room(event.data().map_or(0, Bytes::len))?;
-                    let ticket = inner.commit(cell, &self.store, id, event, None);
+                    let ticket = state.commit(cell, &self.store, id, event, None);
                     Ok(Judged { verdict: Ok(outcome), ticket: ticket.map_err(rejection)? })
                 }
                 Ok(Decision::Reply(outcome)) => {
-                    self.touch(cell, inner, now);
-                    Ok(inner.judged(Ok(outcome)))
+                    self.touch(cell, state, now);
+                    Ok(state.judged(Ok(outcome)))
                 }
-                Err(rejected) => Ok(inner.judged(Err(rejected))),
+                Err(rejected) => Ok(state.judged(Err(rejected))),
             }
         })
     }
 
-    /// Refuses bytes beyond the configured total.
+    /// Rejects bytes beyond [`EngineLimits::max_total`](super::Limits::max_total).
     pub(super) fn check_room(&self, bytes: usize) -> Result<(), Rejection> {
         let total = || self.store.stats().bytes.saturating_add(bytes as u64);
         match self.limits().max_total {
@@ -90,7 +90,8 @@ impl Engine {
         }
     }
 
-    /// Appends to a stream of the server's own, retrying while the store recovers from a lost write.
+    /// Appends to one of the server's own streams, with up to three retries while the store recovers from a lost
+    /// write.
     ///
     /// # Errors
     /// As [`append`](Self::append).

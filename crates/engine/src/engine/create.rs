@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use durable_streams_protocol::{
-    Create, CreateOutcome, Decision, Fork, ForkSource, JsonError, Offset, Rejection, StreamId,
-    StreamPath, StreamState, count_messages, store_messages,
+    Create, CreateOutcome, Decision, Fork, ForkSource, JsonError, MESSAGE_END, Offset, Rejection,
+    StreamCore, StreamId, StreamPath, StreamState, count_messages, store_messages,
 };
 
 use super::{
@@ -17,8 +17,8 @@ use super::{
 };
 use crate::store::Purpose;
 
-/// A fork's source, resolved before any lock is taken.
-struct Source {
+/// A fork's source and the position where the fork leaves it, resolved before any lock is taken.
+struct ResolvedSource {
     cell: Arc<StreamCell>,
     id: StreamId,
     position: Offset,
@@ -26,7 +26,7 @@ struct Source {
 }
 
 impl Engine {
-    /// Creates a stream, or confirms that it exists with the same configuration.
+    /// Creates a stream, or confirms that it exists with the same configuration; returns once that is durable.
     ///
     /// # Errors
     /// Those of [`StreamState::create`] and [`StreamState::confirm`]; for forks
@@ -63,7 +63,7 @@ impl Engine {
         self.store.throttle().await;
         self.remove_expired(path).await?;
         let cell = self.loaded(path, Purpose::Look).await?;
-        let occupied = cell.inner.lock().assigned.is_some();
+        let occupied = cell.state.lock().assigned.is_some();
         let source = match &create.fork {
             Some(fork) if !occupied => Some(self.resolve(fork).await?),
             _ => None,
@@ -72,7 +72,7 @@ impl Engine {
             (Some(asked), _) => asked.is_json(),
             (None, source) => source.as_ref().is_some_and(|source| source.json),
         };
-        // Parsing is long work, so it is done outside the lock, and not at all where a stream lives.
+        // Parsing is long work, so it happens outside the lock, and not at all if the path is taken.
         let stored = (!occupied).then(|| match json && !body.is_empty() {
             true => store_messages(&body),
             false => Ok(body),
@@ -87,7 +87,7 @@ impl Engine {
         &self,
         cell: &Arc<StreamCell>,
         create: &Create,
-        source: &Source,
+        source: &ResolvedSource,
         stored: Option<Result<Bytes, JsonError>>,
     ) -> Result<Judged<CreateOutcome>, Rejection> {
         if Arc::ptr_eq(cell, &source.cell) {
@@ -100,28 +100,29 @@ impl Engine {
         &self,
         cell: &Arc<StreamCell>,
         create: &Create,
-        source: Option<&Source>,
+        source: Option<&ResolvedSource>,
         stored: Option<Result<Bytes, JsonError>>,
     ) -> Result<Judged<CreateOutcome>, Rejection> {
-        let (mut inner, mut source_inner) = lock_both(cell, source.map(|source| &*source.cell));
-        if !inner.loaded || source_inner.as_ref().is_some_and(|source| !source.loaded) {
+        let (mut state, mut source_state) = lock_both(cell, source.map(|source| &*source.cell));
+        if !state.loaded || source_state.as_ref().is_some_and(|source| !source.loaded) {
             return Err(reloading());
         }
         let now = self.clock.now();
-        if let Some(state) = &inner.assigned {
-            let confirmed = state.confirm(create);
+        if let Some(assigned) = &state.assigned {
+            let confirmed = assigned.confirm(create);
             if confirmed.is_ok() {
-                self.touch(cell, &mut inner, now);
+                self.touch(cell, &mut state, now);
             }
-            return Ok(inner.judged(confirmed));
+            return Ok(state.judged(confirmed));
         }
         let Some(stored) = stored else {
-            // The path was taken when it was looked at and is free now.
+            // The path was taken when the body was to be parsed, and is free now.
             return Err(reloading());
         };
-        let fork_source = match (source, &source_inner) {
+        let fork_source = match (source, &source_state) {
             (Some(source), Some(locked)) => {
-                let state = locked.assigned.as_ref().filter(|state| state.core.id == source.id);
+                let assigned = locked.assigned.as_ref();
+                let state = assigned.filter(|assigned| assigned.core.id == source.id);
                 let state = state.ok_or(Rejection::SourceNotFound)?;
                 Some(ForkSource { state, position: source.position })
             }
@@ -131,7 +132,7 @@ impl Engine {
         let decision = StreamState::create(&cell.path, create, fork_source, stored, now)?;
         let (event, outcome) = match decision {
             Decision::Commit(event, outcome) => (event, outcome),
-            Decision::Reply(outcome) => return Ok(inner.judged(Ok(outcome))),
+            Decision::Reply(outcome) => return Ok(state.judged(Ok(outcome))),
         };
         let id = self.store.next_id();
         let change = source.map(|source| ForkChange {
@@ -140,8 +141,8 @@ impl Engine {
             fork: id,
             added: true,
         });
-        let ticket = inner.commit(cell, &self.store, id, event, change).map_err(rejection)?;
-        if let Some(source) = &mut source_inner {
+        let ticket = state.commit(cell, &self.store, id, event, change).map_err(rejection)?;
+        if let Some(source) = &mut source_state {
             ForkChange::enter(source, id, true);
         }
         Ok(Judged { verdict: Ok(outcome), ticket })
@@ -157,16 +158,16 @@ impl Engine {
     }
 
     /// Finds a fork's source and the position where the fork leaves it.
-    async fn resolve(&self, fork: &Fork) -> Result<Source, Rejection> {
+    async fn resolve(&self, fork: &Fork) -> Result<ResolvedSource, Rejection> {
         let cell = self.loaded(&fork.source, Purpose::Look).await?;
         let seen = {
-            let inner = cell.inner.lock();
-            if !inner.loaded {
+            let state = cell.state.lock();
+            if !state.loaded {
                 return Err(reloading());
             }
             let now = self.clock.now();
-            match inner.assigned.as_ref().map(|state| present(state, &inner, now)) {
-                Some(Ok(())) | None => view(&inner, now),
+            match state.assigned.as_ref().map(|assigned| present(assigned, &state, now)) {
+                Some(Ok(())) | None => view(&state, now),
                 Some(Err(gone)) => Err(gone),
             }
         };
@@ -189,13 +190,13 @@ impl Engine {
             }
             position
         };
-        Ok(Source { cell, id: core.id, position, json: core.content_type.is_json() })
+        Ok(ResolvedSource { cell, id: core.id, position, json: core.content_type.is_json() })
     }
 
     /// The position `count` messages after `anchor`, which must be a message boundary.
     async fn skip_messages(
         &self,
-        core: &durable_streams_protocol::StreamCore,
+        core: &StreamCore,
         anchor: Offset,
         tail: Offset,
         count: u64,
@@ -213,7 +214,7 @@ impl Engine {
             for chunk in &slice.chunks {
                 let messages = count_messages(chunk) as u64;
                 if messages >= left {
-                    let end = memchr::memchr_iter(durable_streams_protocol::MESSAGE_END, chunk)
+                    let end = memchr::memchr_iter(MESSAGE_END, chunk)
                         .nth((left as usize).wrapping_sub(1));
                     return Ok(match (left, end) {
                         (0, _) | (_, None) => at,

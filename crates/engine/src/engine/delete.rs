@@ -1,36 +1,36 @@
 //! `DELETE`, expiry and the cascade over forks (§5.4, §4.2).
 //!
-//! A stream with forks is soft-deleted; when its last fork goes, it goes too, and so on up the chain. The
-//! cascade is decided in log order, child first, so a crash in between leaves a soft-deleted stream
+//! A stream with forks is soft-deleted. When its last fork is removed, it is removed too, and so on up the
+//! lineage. The cascade is decided in log order, fork first, so a crash in between leaves a soft-deleted stream
 //! without forks, which the sweeper finds.
 
 use std::sync::Arc;
 
-use durable_streams_protocol::{Rejection, StreamEvent, StreamPath, Timestamp};
+use durable_streams_protocol::{Rejection, StreamEvent, StreamPath, StreamState, Timestamp};
 
 use super::{
     Engine, Judged,
-    cell::{Inner, StreamCell},
+    cell::{CellState, StreamCell},
     errors::rejection,
     forks::{ForkChange, lock_both},
     here, reloading,
 };
 use crate::store::Purpose;
 
-/// Why a stream goes.
+/// Why a stream is removed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Cause {
+enum RemovalCause {
     /// A client's `DELETE`.
-    Asked,
-    /// Its time is up, or its last fork is gone.
+    Requested,
+    /// It has expired, or it is soft-deleted and its last fork is gone.
     Due,
 }
 
-/// One decided removal, and the source cell of the fork that went, which it may have kept alive.
-type Removal = (Judged<()>, Option<Arc<StreamCell>>);
+/// One decided removal, and the cell of the removed fork's source, which may now be due itself.
+type DecidedRemoval = (Judged<()>, Option<Arc<StreamCell>>);
 
 impl Engine {
-    /// Deletes a stream; soft-deletes it while it has forks.
+    /// Deletes a stream, or soft-deletes it while it has forks; returns once that is durable.
     ///
     /// # Errors
     /// [`Rejection::NotFound`], [`Rejection::Gone`], [`Rejection::Unavailable`],
@@ -42,43 +42,49 @@ impl Engine {
     /// Like [`delete`](Self::delete), but returns as soon as the deletion is decided. The verdict may be
     /// sent once the ticket resolves.
     pub async fn judge_delete(&self, path: &StreamPath) -> Judged<()> {
-        let judged = self.remove(path, Cause::Asked).await.unwrap_or_else(Judged::refused);
+        let judged =
+            self.remove(path, RemovalCause::Requested).await.unwrap_or_else(Judged::refused);
         if judged.verdict == Err(Rejection::NotFound) {
             self.registry.forget_absent(self.registry.cell(path));
         }
         judged
     }
 
-    /// Removes what is at a path if its time is up; no error if nothing is.
+    /// Decides the removal of the stream at a path if it is due; does nothing when no stream exists there.
     pub(super) async fn remove_expired(&self, path: &StreamPath) -> Result<(), Rejection> {
         let due =
-            self.look(path, Purpose::Look, |_, inner, now| Ok(is_due(inner, now))).await.or_else(
+            self.look(path, Purpose::Look, |_, state, now| Ok(is_due(state, now))).await.or_else(
                 |rejected| {
                     if rejected == Rejection::NotFound { Ok(false) } else { Err(rejected) }
                 },
             )?;
         if due {
-            // The new stream's event follows in the same log, so nobody has to wait for this one.
-            let _ = self.remove(path, Cause::Due).await?;
+            // The new stream's event follows in the same log, so its ticket covers this one.
+            let _ = self.remove(path, RemovalCause::Due).await?;
         }
         Ok(())
     }
 
-    /// Decides the removal of one stream and of every ancestor that it kept alive.
-    async fn remove(&self, path: &StreamPath, cause: Cause) -> Result<Judged<()>, Rejection> {
+    /// Decides the removal of one stream, and of every soft-deleted ancestor whose last fork it was.
+    async fn remove(
+        &self,
+        path: &StreamPath,
+        cause: RemovalCause,
+    ) -> Result<Judged<()>, Rejection> {
         let (mut judged, mut child) = self.remove_one(path, cause).await?;
         while let Some(source) = child.take() {
             let orphaned = {
-                let inner = source.inner.lock();
-                inner.assigned.as_ref().is_some_and(|state| state.soft_deleted)
-                    && inner.forks.is_empty()
+                let state = source.state.lock();
+                state.assigned.as_ref().is_some_and(|assigned| assigned.soft_deleted)
+                    && state.forks.is_empty()
             };
             if orphaned {
-                // What was asked for is done; if the rest cannot be done now, the sweeper does it.
-                let Ok((above, next)) = self.remove_one(&source.path, Cause::Due).await else {
+                // The requested removal is decided. If this one fails, the sweeper repeats it.
+                let Ok((above, next)) = self.remove_one(&source.path, RemovalCause::Due).await
+                else {
                     break;
                 };
-                // The log is in order: once the last removal is durable, all are.
+                // Events become durable in log order, so the last removal's ticket covers them all.
                 judged.ticket = above.ticket.or(judged.ticket);
                 child = next;
             }
@@ -86,35 +92,39 @@ impl Engine {
         Ok(judged)
     }
 
-    async fn remove_one(&self, path: &StreamPath, cause: Cause) -> Result<Removal, Rejection> {
+    async fn remove_one(
+        &self,
+        path: &StreamPath,
+        cause: RemovalCause,
+    ) -> Result<DecidedRemoval, Rejection> {
         let cell = self.loaded(path, Purpose::Look).await?;
-        // The source is in memory before the removal is decided, so its set of forks stays right.
+        // The source is loaded before the removal is decided: its set of forks changes with the removal.
         let source = {
-            let inner = cell.inner.lock();
-            inner.assigned.as_ref().and_then(|state| state.core.fork.clone())
+            let state = cell.state.lock();
+            state.assigned.as_ref().and_then(|assigned| assigned.core.fork.clone())
         };
         let source = match source {
             None => None,
             Some(fork) => Some((fork.source, self.loaded(&fork.source_path, Purpose::Look).await?)),
         };
         let now = self.clock.now();
-        let (mut inner, mut source_inner) = lock_both(&cell, source.as_ref().map(|(_, s)| &**s));
-        if !inner.loaded || source_inner.as_ref().is_some_and(|source| !source.loaded) {
+        let (mut state, mut source_state) = lock_both(&cell, source.as_ref().map(|(_, s)| &**s));
+        if !state.loaded || source_state.as_ref().is_some_and(|source| !source.loaded) {
             return Err(reloading());
         }
-        let state = match here(&inner, now) {
-            Err(absent) if cause == Cause::Asked => {
-                return Ok((inner.judged(Err(absent)), None));
+        let assigned = match here(&state, now) {
+            Err(absent) if cause == RemovalCause::Requested => {
+                return Ok((state.judged(Err(absent)), None));
             }
-            _ if cause == Cause::Due && !is_due(&inner, now) => {
-                return Ok((inner.judged(Ok(())), None));
+            _ if cause == RemovalCause::Due && !is_due(&state, now) => {
+                return Ok((state.judged(Ok(())), None));
             }
-            _ => inner.assigned.as_ref().ok_or(Rejection::NotFound)?,
+            _ => state.assigned.as_ref().ok_or(Rejection::NotFound)?,
         };
-        let (id, fork) = (state.core.id, state.core.fork.as_ref().map(|fork| fork.source));
-        if !inner.forks.is_empty() {
+        let (id, fork) = (assigned.core.id, assigned.core.fork.as_ref().map(|fork| fork.source));
+        if !state.forks.is_empty() {
             let event = StreamEvent::SoftDeleted { at: now };
-            let ticket = inner.commit(&cell, &self.store, id, event, None).map_err(rejection)?;
+            let ticket = state.commit(&cell, &self.store, id, event, None).map_err(rejection)?;
             return Ok((Judged { verdict: Ok(()), ticket }, None));
         }
         if fork != source.as_ref().map(|(id, _)| *id) {
@@ -127,37 +137,39 @@ impl Engine {
             added: false,
         });
         let event = StreamEvent::Deleted { at: now };
-        let ticket = inner.commit(&cell, &self.store, id, event, change).map_err(rejection)?;
-        if let Some(source) = &mut source_inner {
+        let ticket = state.commit(&cell, &self.store, id, event, change).map_err(rejection)?;
+        if let Some(source) = &mut source_state {
             ForkChange::enter(source, id, false);
         }
-        drop((inner, source_inner));
+        drop((state, source_state));
         Ok((Judged { verdict: Ok(()), ticket }, source.map(|(_, source)| source)))
     }
 
-    /// The sweeper's work on one stream: remove it if its time is up, otherwise tell the store the newer
-    /// deadline that reads have given it.
+    /// The sweeper's work on one stream: removes it if it is due; otherwise commits the later deadline that reads
+    /// have given it. Returns whether it was due.
     pub(super) async fn sweep(&self, path: &StreamPath) -> Result<bool, Rejection> {
         let due = self
-            .look(path, Purpose::Look, |cell, inner, now| {
-                inner.renew_read_live(now);
-                let due = is_due(inner, now);
+            .look(path, Purpose::Look, |cell, state, now| {
+                state.renew_held(now);
+                let due = is_due(state, now);
                 if !due {
-                    self.store_touch(cell, inner).map_err(rejection)?;
+                    self.store_touch(cell, state).map_err(rejection)?;
                 }
                 Ok(due)
             })
             .await?;
         if due {
-            self.remove(path, Cause::Due).await?.when_durable().await?;
+            self.remove(path, RemovalCause::Due).await?.when_durable().await?;
         }
         Ok(due)
     }
 }
 
 /// Whether the assigned stream is due, its live readers considered: they keep it, unless it is soft-deleted.
-fn is_due(inner: &Inner, now: Timestamp) -> bool {
-    inner.assigned.as_ref().is_some_and(|state| {
-        state.is_due(!inner.forks.is_empty(), now) && (state.soft_deleted || inner.is_expired(now))
-    })
+fn is_due(state: &CellState, now: Timestamp) -> bool {
+    let is_due = |assigned: &StreamState| {
+        assigned.is_due(!state.forks.is_empty(), now)
+            && (assigned.soft_deleted || state.is_expired(now))
+    };
+    state.assigned.as_ref().is_some_and(is_due)
 }

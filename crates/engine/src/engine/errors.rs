@@ -1,10 +1,10 @@
-//! From the store's trouble to the client's answer, with the operator told in the log.
+//! Store errors as rejections for the client, with the details in the log for the operator.
 
 use durable_streams_protocol::Rejection;
 
 use crate::store::StoreError;
 
-/// What a client is told about trouble in the store.
+/// The rejection for a store error. Logs it, unless the client's retry is all that is needed.
 pub(super) fn rejection(error: StoreError) -> Rejection {
     match error {
         StoreError::Full { .. } => {

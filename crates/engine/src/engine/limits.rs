@@ -1,4 +1,4 @@
-//! Every bound of the engine, with its unit and reason, and the guards that hold a share of one.
+//! Every limit of the engine, with its unit and status, and the permits that hold a share of one.
 
 use std::sync::{
     Arc,
@@ -7,26 +7,26 @@ use std::sync::{
 
 use durable_streams_protocol::Rejection;
 
-/// The bounds. All are enforced before the work they bound is begun.
+/// The limits. Each is enforced before the work that it bounds begins; the status is what a client gets beyond it.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct EngineLimits {
     /// Bytes of one request body (413). One body is in memory at once, and in one log record.
     pub max_append: usize,
-    /// Bytes of one catch-up response; longer reads go on at `Stream-Next-Offset`.
+    /// Bytes of one catch-up response, about; the client goes on at `Stream-Next-Offset`.
     pub max_read: usize,
     /// Live readers at once, long-poll and SSE together (429).
     pub max_live_readers: usize,
     /// Bytes of request bodies being received or made durable at once (429).
     pub max_inflight_append: usize,
-    /// Streams (507). `None` is no bound.
+    /// Streams, soft-deleted ones included (507). `None` is no limit.
     pub max_streams: Option<u64>,
-    /// Payload bytes of all streams (507). `None` is no bound.
+    /// Payload bytes of all streams, without what forks inherit (507). `None` is no limit.
     pub max_total: Option<u64>,
 }
 
-impl Limits {
+impl EngineLimits {
     /// The defaults. The server's configuration takes its own from here.
-    pub const DEFAULT: Self = Limits {
+    pub const DEFAULT: Self = EngineLimits {
         max_append: 16 << 20,
         max_read: 1 << 20,
         max_live_readers: 50_000,
@@ -36,28 +36,24 @@ impl Limits {
     };
 }
 
-impl Default for Limits {
+impl Default for EngineLimits {
     fn default() -> Self {
         Self::DEFAULT
     }
 }
 
-/// A bounded count of units taken and given back.
-#[derive(Clone, Debug)]
-pub(super) struct Gauge(Arc<AtomicUsize>);
+/// A count of units in use, shared with the permits that hold them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct UnitGauge(Arc<AtomicUsize>);
 
-/// A share of a gauge, given back when dropped.
+/// A share of a limit; dropping it returns the share.
 #[derive(Debug)]
-pub struct Permit {
-    gauge: Gauge,
+pub struct LimitPermit {
+    gauge: UnitGauge,
     units: usize,
 }
 
-impl Gauge {
-    pub(super) fn new() -> Self {
-        Gauge(Arc::new(AtomicUsize::new(0)))
-    }
-
+impl UnitGauge {
     pub(super) fn taken(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
@@ -68,14 +64,14 @@ impl Gauge {
         units: usize,
         limit: usize,
         refusal: Rejection,
-    ) -> Result<Permit, Rejection> {
+    ) -> Result<LimitPermit, Rejection> {
         let taken = self.0.fetch_add(units, Ordering::Relaxed);
-        let permit = Permit { gauge: self.clone(), units };
+        let permit = LimitPermit { gauge: self.clone(), units };
         if taken.saturating_add(units) > limit { Err(refusal) } else { Ok(permit) }
     }
 }
 
-impl Permit {
+impl LimitPermit {
     /// Takes `units` more unless that would exceed `limit`.
     pub(super) fn grow(&mut self, units: usize, limit: usize) -> bool {
         let taken = self.gauge.0.fetch_add(units, Ordering::Relaxed);
@@ -83,13 +79,13 @@ impl Permit {
         taken.saturating_add(units) <= limit
     }
 
-    /// How many units are held.
+    /// Units held: bytes of a body, or one reader.
     pub fn units(&self) -> usize {
         self.units
     }
 }
 
-impl Drop for Permit {
+impl Drop for LimitPermit {
     fn drop(&mut self) {
         self.gauge.0.fetch_sub(self.units, Ordering::Relaxed);
     }
@@ -100,11 +96,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn permits_come_back() {
-        let gauge = Gauge::new();
+    fn dropped_permits_return_their_units() {
+        let gauge = UnitGauge::default();
         let first = gauge.take(3, 4, Rejection::TooManyAppends).unwrap();
         assert!(gauge.take(2, 4, Rejection::TooManyAppends).is_err());
-        assert_eq!(gauge.taken(), 3, "a refusal takes nothing");
+        assert_eq!(gauge.taken(), 3, "a refusal keeps no units");
         drop(first);
         assert_eq!(gauge.taken(), 0);
     }

@@ -1,8 +1,12 @@
-//! The engine: streams at run time.
+//! Streams at run time.
 //!
-//! Every operation finds its stream's cell, judges the command on the state decided so far, hands at most
-//! one event to the store, and answers once the state it was judged on is durable. Nothing that an event
-//! needs is owned by the request, so a client that leaves cannot leave half an append.
+//! Every operation finds its stream's cell, judges the command on the state decided so far, hands at most one
+//! event to the store, and returns once the state it was judged on is durable. The request owns nothing that an
+//! event needs, so a client that disconnects cannot leave half an append behind.
+//!
+//! Invariants
+//! - A verdict on assigned state leaves the engine with its [`Ticket`]; a read sees durable state only.
+//! - One cell per path is in the registry, so one lock orders all events of a stream.
 
 mod append;
 mod cell;
@@ -12,13 +16,13 @@ mod delete;
 mod errors;
 mod forks;
 mod limits;
-mod live;
 mod reader;
 mod registry;
-mod relay;
 mod sweep;
+mod tail_watch;
 mod ticket;
-mod touch;
+mod ttl;
+mod wake_ring;
 
 use std::{
     ops::Deref,
@@ -31,79 +35,81 @@ use std::{
 use arc_swap::ArcSwap;
 
 pub use clock::{Clock, ManualClock};
-pub use limits::{Limits, Permit};
-pub use live::{LiveFrame, TailWatch};
-pub use reader::Slice;
+pub use limits::{EngineLimits, LimitPermit};
+pub use reader::ReadSlice;
+pub use tail_watch::{LiveFrame, TailWatch};
 pub use ticket::{Judged, Ticket};
 
-use cell::{Inner, Observer, StreamCell};
-use limits::Gauge;
-use registry::Registry;
-use touch::touched;
+use cell::{CellState, ObserverSlot, StreamCell};
+use limits::UnitGauge;
+use registry::CellRegistry;
+use ttl::touched;
 
 use crate::store::{AnyStore, MemoryStore, Purpose, StoreError, StoreStats};
 use durable_streams_protocol::{
     Expiry, Offset, Rejection, StreamCore, StreamPath, StreamState, Tail, Timestamp,
 };
 
-/// Hears of every durable change that a reader could see. Called on hot paths, sometimes under a stream's
-/// lock: must be quick, must not block, must not call the engine.
+/// Is notified of every durable change that a reader could see.
+///
+/// The store's threads call it while appends wait, sometimes under a stream's lock: it must return quickly, must not
+/// block, and must not call the engine.
 pub trait StreamObserver: Send + Sync {
     /// The stream's tail, closure or existence changed. `core` is `None` once it is deleted.
     fn on_durable(&self, path: &StreamPath, core: Option<&Arc<StreamCore>>, tail: Tail);
 }
 
-/// A stream as one request sees it: what never changes, and the durable tail at the time.
+/// A stream as one request sees it.
 #[derive(Clone, Debug)]
-pub struct View {
-    /// What never changes.
+pub struct StreamView {
+    /// What never changes: id, content type, expiry, fork lineage.
     pub core: Arc<StreamCore>,
-    /// Where it ends.
+    /// The durable tail when the request was judged.
     pub tail: Tail,
 }
 
 /// Counts for metrics and tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineStats {
-    /// Streams and bytes in the store.
+    /// Durable streams and bytes.
     pub store: StoreStats,
-    /// Streams in memory.
+    /// Paths with a cell in memory.
     pub cells: usize,
-    /// Live readers at this moment.
+    /// Live readers now.
     pub live_readers: usize,
-    /// Bytes of appends at this moment.
+    /// Bytes of request bodies that are being received or made durable.
     pub inflight_append_bytes: usize,
-    /// Streams that left memory since the start because nobody used them.
+    /// Idle cells evicted from memory since the start.
     pub evicted: u64,
-    /// Streams removed since the start because their time was up.
+    /// Streams removed since the start because they expired.
     pub expired: u64,
 }
 
-/// All streams of a server. Shared by everything that serves them.
+/// All streams of a server. One engine owns its store; share the engine as `Arc<Engine>`.
 pub struct Engine {
     store: AnyStore,
     clock: Clock,
-    limits: ArcSwap<Limits>,
-    registry: Registry,
-    observer: Observer,
-    live_readers: Gauge,
-    inflight: Gauge,
+    limits: ArcSwap<EngineLimits>,
+    registry: CellRegistry,
+    observer: ObserverSlot,
+    live_readers: UnitGauge,
+    inflight: UnitGauge,
     evicted: AtomicU64,
     expired: AtomicU64,
 }
 
 impl Engine {
     /// An engine on a store.
-    pub fn new(store: AnyStore, clock: Clock, limits: Limits) -> Self {
-        let observer: Observer = Arc::new(OnceLock::new());
+    pub fn new(store: AnyStore, clock: Clock, limits: EngineLimits) -> Self {
+        let observer: ObserverSlot = Arc::new(OnceLock::new());
         Engine {
             store,
             clock,
             limits: ArcSwap::from_pointee(limits),
-            registry: Registry::new(observer.clone()),
+            registry: CellRegistry::new(observer.clone()),
             observer,
-            live_readers: Gauge::new(),
-            inflight: Gauge::new(),
+            live_readers: UnitGauge::default(),
+            inflight: UnitGauge::default(),
             evicted: AtomicU64::new(0),
             expired: AtomicU64::new(0),
         }
@@ -112,33 +118,33 @@ impl Engine {
     /// An engine whose streams live in memory and end with the process.
     pub fn in_memory() -> Self {
         let store = AnyStore::Memory(MemoryStore::default());
-        Self::new(store, Clock::System, Limits::default())
+        Self::new(store, Clock::System, EngineLimits::default())
     }
 
-    /// Sets who hears of changes. Once; later calls do nothing.
+    /// Sets the observer. Only the first call has an effect.
     pub fn observe(&self, observer: Arc<dyn StreamObserver>) {
         let _ = self.observer.set(observer);
     }
 
-    /// The time now.
+    /// The time by the engine's clock.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// The bounds in force. Not to be held for long.
-    pub fn limits(&self) -> impl Deref<Target = Arc<Limits>> {
+    /// The current limits. Drop the guard soon: [`set_limits`](Self::set_limits) keeps the old value alive for it.
+    pub fn limits(&self) -> impl Deref<Target = Arc<EngineLimits>> {
         self.limits.load()
     }
 
-    /// Puts other bounds in force. What was taken under the former ones stays taken.
-    pub fn set_limits(&self, limits: Limits) {
+    /// Replaces the limits for requests from now on. Permits taken under the old ones stay valid.
+    pub fn set_limits(&self, limits: EngineLimits) {
         self.limits.store(Arc::new(limits));
     }
 
-    /// Whether an append could succeed now.
+    /// Whether the store accepts commits now.
     ///
     /// # Errors
-    /// Why not.
+    /// [`StoreError::Full`], [`StoreError::Poisoned`], [`StoreError::Closed`].
     pub fn writable(&self) -> Result<(), StoreError> {
         self.store.writable()
     }
@@ -160,28 +166,28 @@ impl Engine {
         }
     }
 
-    /// A live reader's place; given back when dropped.
+    /// A permit for one live reader; dropping it returns it.
     ///
     /// # Errors
     /// [`Rejection::TooManyReaders`].
-    pub fn live_permit(&self) -> Result<Permit, Rejection> {
+    pub fn live_permit(&self) -> Result<LimitPermit, Rejection> {
         let limit = self.limits().max_live_readers;
         self.live_readers.take(1, limit, Rejection::TooManyReaders { limit })
     }
 
-    /// Room for a request body of `bytes`; given back when dropped.
+    /// A permit for a request body of `bytes`; dropping it returns it.
     ///
     /// # Errors
     /// [`Rejection::TooManyAppends`].
-    pub fn append_permit(&self, bytes: usize) -> Result<Permit, Rejection> {
+    pub fn append_permit(&self, bytes: usize) -> Result<LimitPermit, Rejection> {
         self.inflight.take(bytes, self.limits().max_inflight_append, Rejection::TooManyAppends)
     }
 
-    /// Doubles the room that a body of unknown length holds.
+    /// Doubles the permit of a body of unknown length.
     ///
     /// # Errors
     /// [`Rejection::TooManyAppends`].
-    pub fn grow_append_permit(&self, permit: &mut Permit) -> Result<(), Rejection> {
+    pub fn grow_append_permit(&self, permit: &mut LimitPermit) -> Result<(), Rejection> {
         let more = permit.units();
         let granted = permit.grow(more, self.limits().max_inflight_append);
         granted.then_some(()).ok_or(Rejection::TooManyAppends)
@@ -190,44 +196,44 @@ impl Engine {
     /// `HEAD`: the stream, without counting as a read (§5.5).
     ///
     /// # Errors
-    /// [`Rejection::NotFound`], [`Rejection::Gone`], what the store reports.
-    pub async fn head(&self, path: &StreamPath) -> Result<View, Rejection> {
-        self.look(path, Purpose::Look, |_, inner, now| view(inner, now)).await
+    /// [`Rejection::NotFound`], [`Rejection::Gone`], the store's errors.
+    pub async fn head(&self, path: &StreamPath) -> Result<StreamView, Rejection> {
+        self.look(path, Purpose::Look, |_, state, now| view(state, now)).await
     }
 
     /// Opens a stream for reading; pushes a sliding expiry back (§5.1).
     ///
     /// # Errors
-    /// [`Rejection::NotFound`], [`Rejection::Gone`], what the store reports.
-    pub async fn open(&self, path: &StreamPath) -> Result<View, Rejection> {
-        let (view, stored) = self
-            .look(path, Purpose::Read, |cell, inner, now| {
-                let view = view(inner, now)?;
-                Ok((view, self.touch(cell, inner, now)))
+    /// [`Rejection::NotFound`], [`Rejection::Gone`], the store's errors.
+    pub async fn open(&self, path: &StreamPath) -> Result<StreamView, Rejection> {
+        let (view, ticket) = self
+            .look(path, Purpose::Read, |cell, state, now| {
+                let view = view(state, now)?;
+                Ok((view, self.touch(cell, state, now)))
             })
             .await?;
-        touched(stored).await;
+        touched(ticket).await;
         Ok(view)
     }
 
-    /// Like [`open`](Self::open), for a live read: the watch begins before the tail is looked at.
+    /// Like [`open`](Self::open), for a live read: the watch begins before the tail is read.
     ///
     /// # Errors
-    /// [`Rejection::NotFound`], [`Rejection::Gone`], what the store reports.
-    pub async fn open_live(&self, path: &StreamPath) -> Result<(View, TailWatch), Rejection> {
-        let (view, watch, stored) = self
-            .look(path, Purpose::Read, |cell, inner, now| {
-                let view = view(inner, now)?;
-                let stored = self.touch(cell, inner, now);
-                let mut watch = inner.watch(view.core.id);
+    /// [`Rejection::NotFound`], [`Rejection::Gone`], the store's errors.
+    pub async fn open_live(&self, path: &StreamPath) -> Result<(StreamView, TailWatch), Rejection> {
+        let (view, watch, ticket) = self
+            .look(path, Purpose::Read, |cell, state, now| {
+                let view = view(state, now)?;
+                let ticket = self.touch(cell, state, now);
+                let mut watch = state.watch(view.core.id);
                 if matches!(view.core.expiry, Expiry::Ttl(_)) {
-                    inner.keep(view.core.id);
-                    watch.keep_alive(cell.clone(), self.clock.clone());
+                    state.hold(view.core.id);
+                    watch.hold_ttl(cell.clone(), self.clock.clone());
                 }
-                Ok((view, watch, stored))
+                Ok((view, watch, ticket))
             })
             .await?;
-        touched(stored).await;
+        touched(ticket).await;
         Ok((view, watch))
     }
 
@@ -235,21 +241,21 @@ impl Engine {
     ///
     /// # Errors
     /// [`Rejection::OffsetBeyondTail`], [`Rejection::OffsetInsideMessage`]; [`Rejection::NotFound`] when
-    /// the stream is deleted meanwhile; what the store reports.
+    /// the stream is deleted meanwhile; the store's errors.
     pub async fn read(
         &self,
         core: &StreamCore,
         from: Offset,
         tail: Offset,
         max: usize,
-    ) -> Result<Slice, Rejection> {
+    ) -> Result<ReadSlice, Rejection> {
         reader::read(&self.store, core, from, tail, max).await
     }
 
-    /// Paths after `after` in byte order, at most `max`.
+    /// Paths after `after` in byte order, at most `max`; soft-deleted streams included.
     ///
     /// # Errors
-    /// What the store reports.
+    /// The store's errors.
     pub async fn list(
         &self,
         after: Option<&StreamPath>,
@@ -258,17 +264,18 @@ impl Engine {
         self.store.list(after, max).await.map_err(errors::rejection)
     }
 
-    /// Makes everything durable that was decided, and closes the store.
+    /// Makes every decided event durable and closes the store. Later commits fail with
+    /// [`Rejection::ShuttingDown`].
     pub async fn close(&self) {
         self.store.close().await;
     }
 
-    /// Runs `act` under the lock of a loaded cell; nothing lives on if there is no stream.
+    /// Runs `act` under the lock of a loaded cell. Without a stream the cell does not outlive the request.
     async fn look<T>(
         &self,
         path: &StreamPath,
         purpose: Purpose,
-        act: impl FnOnce(&Arc<StreamCell>, &mut Inner, Timestamp) -> Result<T, Rejection>,
+        act: impl FnOnce(&Arc<StreamCell>, &mut CellState, Timestamp) -> Result<T, Rejection>,
     ) -> Result<T, Rejection> {
         let cell = self.loaded(path, purpose).await?;
         let seen = self.on(&cell, act);
@@ -282,66 +289,66 @@ impl Engine {
     fn on<T>(
         &self,
         cell: &Arc<StreamCell>,
-        act: impl FnOnce(&Arc<StreamCell>, &mut Inner, Timestamp) -> Result<T, Rejection>,
+        act: impl FnOnce(&Arc<StreamCell>, &mut CellState, Timestamp) -> Result<T, Rejection>,
     ) -> Result<T, Rejection> {
         let now = self.clock.now();
-        let mut inner = cell.inner.lock();
-        if inner.loaded { act(cell, &mut inner, now) } else { Err(reloading()) }
+        let mut state = cell.state.lock();
+        if state.loaded { act(cell, &mut state, now) } else { Err(reloading()) }
     }
 
-    /// The cell of a path, with its stream in it.
+    /// The cell of a path, with its stream loaded.
     async fn loaded(
         &self,
         path: &StreamPath,
         purpose: Purpose,
     ) -> Result<Arc<StreamCell>, Rejection> {
         let cell = self.registry.cell(path);
-        cell.touch(self.clock.now());
-        if cell.inner.lock().loaded {
+        cell.mark_used(self.clock.now());
+        if cell.state.lock().loaded {
             return Ok(cell);
         }
         let loading = cell.loading.lock().await;
         {
-            let inner = cell.inner.lock();
-            if inner.loaded {
-                drop(inner);
+            let state = cell.state.lock();
+            if state.loaded {
+                drop(state);
                 drop(loading);
                 return Ok(cell);
             }
-            if !inner.can_load() {
+            if !state.can_load() {
                 return Err(reloading());
             }
         }
         let epoch = self.store.epoch();
         let loaded = self.store.load(path, purpose).await.map_err(errors::rejection)?;
-        cell.inner.lock().install(loaded, epoch);
+        cell.state.lock().install(loaded, epoch);
         drop(loading);
         Ok(cell)
     }
 }
 
-/// The durable stream, if there is one to be seen at `now`.
-fn view(inner: &Inner, now: Timestamp) -> Result<View, Rejection> {
-    let core = inner.durable.core.as_ref().ok_or(Rejection::NotFound)?;
-    if inner.durable.soft_deleted {
+/// The durable stream, if a reader may see it at `now`.
+fn view(state: &CellState, now: Timestamp) -> Result<StreamView, Rejection> {
+    let core = state.durable.core.as_ref().ok_or(Rejection::NotFound)?;
+    if state.durable.soft_deleted {
         return Err(Rejection::Gone);
     }
-    // A stream that is being removed because its time is up is not there until that is durable, either.
-    let assigned = inner.assigned.as_ref().filter(|state| state.core.id == core.id);
+    // An expired stream stays invisible while its removal is not durable yet.
+    let assigned = state.assigned.as_ref().filter(|assigned| assigned.core.id == core.id);
     let expired = match assigned {
-        Some(_) => inner.is_expired(now),
-        None => inner.durable.deadline.is_some_and(|deadline| deadline <= now),
+        Some(_) => state.is_expired(now),
+        None => state.durable.deadline.is_some_and(|deadline| deadline <= now),
     };
     if expired {
-        return Err(if inner.forks.is_empty() { Rejection::NotFound } else { Rejection::Gone });
+        return Err(if state.forks.is_empty() { Rejection::NotFound } else { Rejection::Gone });
     }
-    Ok(View { core: core.clone(), tail: inner.durable.tail() })
+    Ok(StreamView { core: core.clone(), tail: state.durable.tail() })
 }
 
-/// Whether a stream is there for clients: neither deleted nor expired.
-fn present(state: &StreamState, inner: &Inner, now: Timestamp) -> Result<(), Rejection> {
-    let expired = inner.is_expired(now);
-    if state.soft_deleted || (expired && !inner.forks.is_empty()) {
+/// Whether clients may use the assigned stream: it is neither deleted nor expired.
+fn present(assigned: &StreamState, state: &CellState, now: Timestamp) -> Result<(), Rejection> {
+    let expired = state.is_expired(now);
+    if assigned.soft_deleted || (expired && !state.forks.is_empty()) {
         Err(Rejection::Gone)
     } else if expired {
         Err(Rejection::NotFound)
@@ -350,13 +357,14 @@ fn present(state: &StreamState, inner: &Inner, now: Timestamp) -> Result<(), Rej
     }
 }
 
-/// The stream that commands are judged on, if it is there for clients.
-fn here(inner: &Inner, now: Timestamp) -> Result<&StreamState, Rejection> {
-    let state = inner.assigned.as_ref().ok_or(Rejection::NotFound)?;
-    present(state, inner, now)?;
-    Ok(state)
+/// The state that commands are judged on, if clients may use the stream.
+fn here(state: &CellState, now: Timestamp) -> Result<&StreamState, Rejection> {
+    let assigned = state.assigned.as_ref().ok_or(Rejection::NotFound)?;
+    present(assigned, state, now)?;
+    Ok(assigned)
 }
 
+/// The cell lost its state meanwhile; a retry finds it loaded again.
 fn reloading() -> Rejection {
     errors::rejection(StoreError::Superseded)
 }

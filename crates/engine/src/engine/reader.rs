@@ -1,5 +1,5 @@
-//! Reading: a range of a stream's bytes, stitched over the streams it inherits from (§4.2), bounded, and
-//! cut at message boundaries in JSON mode (§9.1).
+//! Reads a range of a stream's bytes: joined over its fork lineage (§4.2), bounded, and cut at message
+//! boundaries in JSON mode (§9.1).
 
 use bytes::Bytes;
 use durable_streams_protocol::{MESSAGE_END, Offset, Rejection, StreamCore, is_message_boundary};
@@ -7,20 +7,20 @@ use durable_streams_protocol::{MESSAGE_END, Offset, Rejection, StreamCore, is_me
 use super::errors::rejection;
 use crate::store::AnyStore;
 
-/// Bytes read at a time to find the end of a message: with a small window a long message would take as
-/// many reads as it has bytes, and look at all of them again after each.
-const READ_ON: usize = 64 << 10;
+/// Bytes read at a time to find the end of a message, at least: with a small `max` a long message would take
+/// many reads, each followed by another scan of all bytes so far.
+const MESSAGE_WINDOW: usize = 64 << 10;
 
-/// Bytes of a stream.
+/// A range of a stream's bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Slice {
-    /// The bytes in stored form, in pieces.
+pub struct ReadSlice {
+    /// The bytes in stored form: shared with the store, not copied.
     pub chunks: Vec<Bytes>,
     /// The position after them.
     pub end: Offset,
 }
 
-impl Slice {
+impl ReadSlice {
     /// Number of bytes.
     pub fn len(&self) -> usize {
         self.chunks.iter().map(Bytes::len).sum()
@@ -31,7 +31,7 @@ impl Slice {
         self.chunks.is_empty()
     }
 
-    /// Whether this is the first byte.
+    /// Whether the first byte is `byte`.
     pub fn starts_with(&self, byte: u8) -> bool {
         self.chunks.first().and_then(|chunk| chunk.first()) == Some(&byte)
     }
@@ -64,27 +64,27 @@ impl Slice {
 ///
 /// # Errors
 /// [`Rejection::OffsetBeyondTail`], [`Rejection::OffsetInsideMessage`]; [`Rejection::NotFound`] when the
-/// stream is deleted meanwhile; what the store reports.
+/// stream is deleted meanwhile; the store's errors.
 pub(super) async fn read(
     store: &AnyStore,
     core: &StreamCore,
     from: Offset,
     tail: Offset,
     max: usize,
-) -> Result<Slice, Rejection> {
+) -> Result<ReadSlice, Rejection> {
     if from > tail {
         return Err(Rejection::OffsetBeyondTail { tail });
     }
     if from == tail {
-        return Ok(Slice { chunks: Vec::new(), end: tail });
+        return Ok(ReadSlice { chunks: Vec::new(), end: tail });
     }
     if !core.content_type.is_json() {
-        return gather(store, core, from, tail, max).await;
+        return read_lineage(store, core, from, tail, max).await;
     }
     if from > Offset::ZERO {
-        // One byte more in front shows whether a message begins here.
+        // The byte in front shows whether a message begins at `from`.
         let before = Offset::new(from.position() - 1);
-        let mut slice = gather(store, core, before, tail, max.saturating_add(1)).await?;
+        let mut slice = read_lineage(store, core, before, tail, max.saturating_add(1)).await?;
         let first = slice.chunks.first_mut().filter(|chunk| !chunk.is_empty());
         let byte = first.map(|chunk| chunk.split_to(1)).and_then(|byte| byte.first().copied());
         if !is_message_boundary(byte) {
@@ -93,19 +93,19 @@ pub(super) async fn read(
         slice.chunks.retain(|chunk| !chunk.is_empty());
         return whole_messages(store, core, slice, tail, max).await;
     }
-    let slice = gather(store, core, from, tail, max).await?;
+    let slice = read_lineage(store, core, from, tail, max).await?;
     whole_messages(store, core, slice, tail, max).await
 }
 
-/// Reads `max` bytes or up to the tail, whichever comes first.
-async fn gather(
+/// Reads `max` bytes or up to the tail, whichever is less, from each stream of the lineage in turn.
+async fn read_lineage(
     store: &AnyStore,
     core: &StreamCore,
     from: Offset,
     tail: Offset,
     max: usize,
-) -> Result<Slice, Rejection> {
-    let mut slice = Slice { chunks: Vec::new(), end: from };
+) -> Result<ReadSlice, Rejection> {
+    let mut slice = ReadSlice { chunks: Vec::new(), end: from };
     let mut room = max.max(1);
     while slice.end < tail && room > 0 {
         let (holder, until) = core.holder_of(slice.end, tail);
@@ -121,14 +121,14 @@ async fn gather(
     Ok(slice)
 }
 
-/// Ends a slice at the last message boundary in it, or reads on to the first one after it.
+/// Ends a slice at its last message boundary; without one, reads on to the first one behind it.
 async fn whole_messages(
     store: &AnyStore,
     core: &StreamCore,
-    mut slice: Slice,
+    mut slice: ReadSlice,
     tail: Offset,
     max: usize,
-) -> Result<Slice, Rejection> {
+) -> Result<ReadSlice, Rejection> {
     loop {
         let mut unfinished = 0;
         for chunk in slice.chunks.iter().rev() {
@@ -144,7 +144,7 @@ async fn whole_messages(
         if slice.end >= tail {
             return Ok(slice);
         }
-        let more = gather(store, core, slice.end, tail, max.max(READ_ON)).await?;
+        let more = read_lineage(store, core, slice.end, tail, max.max(MESSAGE_WINDOW)).await?;
         slice.end = more.end;
         slice.chunks.extend(more.chunks);
     }

@@ -1,4 +1,7 @@
-//! Path to cell: one cell per active path, made on first touch, dropped when idle.
+//! The map from paths to cells: a cell is made on first use and evicted when idle.
+//!
+//! Invariant: requests that use a path at the same time have the same cell. A cell leaves the map only when no
+//! request holds it.
 
 use std::{
     collections::HashMap,
@@ -9,30 +12,30 @@ use std::{
 use durable_streams_protocol::{StreamPath, Timestamp};
 use parking_lot::RwLock;
 
-use super::cell::{Observer, StreamCell};
+use super::cell::{ObserverSlot, StreamCell};
 use crate::store::ShrinkSparse;
 
 const SHARDS: usize = 64;
 
-type Shard = RwLock<HashMap<StreamPath, Arc<StreamCell>>>;
+type CellShard = RwLock<HashMap<StreamPath, Arc<StreamCell>>>;
 
-/// See the module. Paths are chosen by clients, hence the randomly keyed hash.
-pub(super) struct Registry {
-    shards: Box<[Shard]>,
+/// All cells in memory. Clients choose the paths, hence the randomly keyed hash.
+pub(super) struct CellRegistry {
+    shards: Box<[CellShard]>,
     hasher: RandomState,
-    observer: Observer,
+    observer: ObserverSlot,
 }
 
-impl Registry {
-    pub(super) fn new(observer: Observer) -> Self {
-        Registry {
-            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+impl CellRegistry {
+    pub(super) fn new(observer: ObserverSlot) -> Self {
+        CellRegistry {
+            shards: (0..SHARDS).map(|_| CellShard::default()).collect(),
             hasher: RandomState::new(),
             observer,
         }
     }
 
-    fn shard(&self, path: &StreamPath) -> &Shard {
+    fn shard(&self, path: &StreamPath) -> &CellShard {
         let at = self.hasher.hash_one(path) as usize % SHARDS;
         #[expect(clippy::indexing_slicing, reason = "reduced to the number of shards")]
         &self.shards[at]
@@ -49,15 +52,15 @@ impl Registry {
         shard.entry(path.clone()).or_insert_with(make).clone()
     }
 
-    /// Drops a cell that only the caller still uses and where no stream lives, so that requests for
-    /// streams that do not exist leave nothing behind.
+    /// Drops the caller's cell if no other request uses it and no stream exists at its path, so that requests
+    /// for absent streams leave nothing in memory.
     pub(super) fn forget_absent(&self, cell: Arc<StreamCell>) {
         let mut shard = self.shard(&cell.path).write();
-        // The map's and the caller's; nobody can take another while the shard is locked.
+        // The map's reference and the caller's. No request can take another while the shard is locked.
         if Arc::strong_count(&cell) == 2 {
             let absent = {
-                let inner = cell.inner.lock();
-                inner.assigned.is_none() && inner.is_clean()
+                let state = cell.state.lock();
+                state.assigned.is_none() && state.is_clean()
             };
             if absent {
                 shard.remove(&cell.path);
@@ -65,7 +68,7 @@ impl Registry {
         }
     }
 
-    /// Cells of one shard that have been idle for `seconds` and hold a touch that the store does not know of.
+    /// Cells of one shard that have been idle for `seconds` and have a last use that the store does not know of.
     pub(super) fn idle_touched(
         &self,
         turn: usize,
@@ -76,12 +79,13 @@ impl Registry {
         let shard = self.shards[turn % SHARDS].read();
         let idle = shard.values().filter(|cell| cell.is_idle(now, seconds));
         let touched = |cell: &&Arc<StreamCell>| {
-            cell.inner.try_lock().is_some_and(|inner| inner.unstored_touch().is_some())
+            cell.state.try_lock().is_some_and(|state| state.unstored_touch().is_some())
         };
         idle.filter(touched).cloned().collect()
     }
 
-    /// Drops cells of one shard that have been idle for `seconds`; `turn` chooses the shard.
+    /// Evicts clean cells of one shard that have been idle for `seconds`; `turn` chooses the shard. Returns how
+    /// many.
     pub(super) fn evict_idle(&self, turn: usize, now: Timestamp, seconds: u32) -> usize {
         #[expect(clippy::indexing_slicing, reason = "reduced to the number of shards")]
         let mut shard = self.shards[turn % SHARDS].write();
@@ -92,7 +96,6 @@ impl Registry {
         before - shard.len()
     }
 
-    /// Cells in memory.
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().len()).sum()
     }

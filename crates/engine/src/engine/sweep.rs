@@ -1,4 +1,4 @@
-//! Housekeeping: streams whose time is up are removed, cells that nobody uses leave memory.
+//! Housekeeping: removes streams that are due, and evicts idle cells.
 
 use std::{
     sync::{Weak, atomic::Ordering},
@@ -7,21 +7,22 @@ use std::{
 
 use super::Engine;
 
-/// How often housekeeping runs.
-const EVERY: Duration = Duration::from_millis(250);
-/// Seconds without use after which a cell leaves memory.
+/// Between two runs of housekeeping.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// Seconds without use after which a cell is evicted.
 const IDLE_SECONDS: u32 = 10;
-/// Streams looked at in one go.
+/// Due streams that the sweeper takes from the store at a time.
 const BATCH: usize = 256;
 
 impl Engine {
-    /// Runs until the engine is dropped. Needs a tokio runtime with time.
+    /// Removes due streams and evicts idle cells, until the engine is dropped. Spawn it once per engine, on a
+    /// tokio runtime with time.
     pub async fn housekeeping(engine: Weak<Engine>) {
         let mut turn = 0;
         loop {
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(INTERVAL).await;
             let Some(engine) = engine.upgrade() else { return };
-            // Four of 64 shards at a time: every cell is looked at every four seconds, no lock for long.
+            // Four of 64 shards at a time: each is visited every four seconds, and no lock is held for long.
             for _ in 0..4 {
                 engine.evict_idle(turn);
                 turn = turn.wrapping_add(1);
@@ -30,11 +31,11 @@ impl Engine {
         }
     }
 
-    /// Lets the idle cells of one shard leave memory; the store hears of their last touch first.
+    /// Evicts the idle cells of one shard. Commits their last use first; such a cell leaves in a later turn.
     fn evict_idle(&self, turn: usize) {
         let now = self.clock.now();
         for cell in self.registry.idle_touched(turn, now, IDLE_SECONDS) {
-            if let Err(error) = self.store_touch(&cell, &mut cell.inner.lock()) {
+            if let Err(error) = self.store_touch(&cell, &mut cell.state.lock()) {
                 tracing::debug!(path = %cell.path, %error, "an idle stream stays in memory");
             }
         }
@@ -42,7 +43,7 @@ impl Engine {
         self.evicted.fetch_add(evicted as u64, Ordering::Relaxed);
     }
 
-    /// Removes every stream whose time is up. Returns how many.
+    /// Removes every stream that is due. Returns how many.
     pub async fn sweep_due(&self) -> usize {
         let mut removed = 0;
         loop {

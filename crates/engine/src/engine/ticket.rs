@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 use super::errors::rejection;
 use crate::store::StoreError;
 
-/// How the store reports that a version is durable, or lost.
-pub(super) type Resolution = oneshot::Sender<Result<(), StoreError>>;
+/// The store's end of a ticket.
+pub(super) type TicketResolver = oneshot::Sender<Result<(), StoreError>>;
 
 /// The wait until a decided event, and every event before it, is durable.
 ///
@@ -32,9 +32,9 @@ pub struct Judged<T> {
 
 impl Ticket {
     /// A ticket, and the sender that resolves it.
-    pub(super) fn new() -> (Resolution, Self) {
-        let (resolution, resolved) = oneshot::channel();
-        (resolution, Ticket(resolved))
+    pub(super) fn new() -> (TicketResolver, Self) {
+        let (resolver, resolved) = oneshot::channel();
+        (resolver, Ticket(resolved))
     }
 
     /// Waits until the event is durable.
@@ -97,22 +97,22 @@ mod tests {
     async fn a_verdict_on_lost_state_becomes_the_loss() {
         let full = || StoreError::Full { path: "data".into() };
         for verdict in [Ok(7), Err(Rejection::NotFound)] {
-            let (resolution, ticket) = Ticket::new();
+            let (resolver, ticket) = Ticket::new();
             let judged = Judged { verdict: verdict.clone(), ticket: Some(ticket) };
-            resolution.send(Ok(())).unwrap();
+            resolver.send(Ok(())).unwrap();
             assert_eq!(judged.when_durable().await, verdict);
 
-            let (resolution, ticket) = Ticket::new();
+            let (resolver, ticket) = Ticket::new();
             let judged = Judged { verdict, ticket: Some(ticket) };
-            resolution.send(Err(full())).unwrap();
+            resolver.send(Err(full())).unwrap();
             assert_eq!(judged.when_durable().await, Err(Rejection::StorageFull));
         }
     }
 
     #[tokio::test]
-    async fn a_store_that_closes_without_a_word_is_shutting_down() {
-        let (resolution, ticket) = Ticket::new();
-        drop(resolution);
+    async fn a_store_that_drops_the_ticket_is_shutting_down() {
+        let (resolver, ticket) = Ticket::new();
+        drop(resolver);
         assert_eq!(ticket.wait().await, Err(Rejection::ShuttingDown));
     }
 }

@@ -26,7 +26,7 @@ pub use file::{FileStore, FileStoreOptions, FileStoreStats};
 pub use memory::MemoryStore;
 pub(crate) use shrink::ShrinkSparse;
 
-use crate::counters::Snapshot;
+use crate::counters::HistogramSnapshot;
 use durable_streams_protocol::{Offset, StreamEvent, StreamId, StreamPath, StreamState, Timestamp};
 
 /// Counts the times that queued events were lost. A commit carries the epoch under which its stream's state
@@ -98,9 +98,9 @@ pub struct DiskStats {
     /// Counts.
     pub files: FileStoreStats,
     /// Events per write to the log.
-    pub batches: Snapshot,
+    pub batches: HistogramSnapshot,
     /// Nanoseconds per sync of the log.
-    pub syncs: Snapshot,
+    pub syncs: HistogramSnapshot,
 }
 
 /// Trouble of ours, as opposed to a client's mistake.

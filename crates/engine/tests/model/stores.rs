@@ -4,7 +4,7 @@
 use std::{any::Any, sync::Arc, time::Duration};
 
 use durable_streams_engine::store::{FileStoreOptions, file::Durability};
-use durable_streams_engine::{Clock, Engine, Limits, ManualClock};
+use durable_streams_engine::{Clock, Engine, EngineLimits, ManualClock};
 use durable_streams_protocol::Timestamp;
 
 pub(crate) use crate::support::{Opened, StoreKind};
@@ -27,7 +27,7 @@ pub(crate) fn engine(
     max_read: usize,
 ) -> (Arc<Engine>, ManualClock, Box<dyn Any + Send>) {
     let clock = ManualClock::at(Timestamp::from_millis(1_800_000_000_000));
-    let limits = Limits { max_read, ..Limits::default() };
+    let limits = EngineLimits { max_read, ..EngineLimits::default() };
     let (store, keep) = open(kind).into_parts();
     (Arc::new(Engine::new(store, Clock::Manual(clock.clone()), limits)), clock, keep)
 }

@@ -178,10 +178,10 @@ fn creates_that_wait_together_share_one_sync() {
 /// The same through the engine: as many requests as there are, one sync.
 #[test]
 fn requests_that_create_together_share_one_sync() {
-    use durable_streams_engine::{Clock, Engine, Limits};
+    use durable_streams_engine::{Clock, Engine, EngineLimits};
     use durable_streams_protocol::Create;
     let (dir, disk) = (tempdir(), FaultDisk::default());
-    let engine = Engine::new(store(&dir, &disk), Clock::System, Limits::default());
+    let engine = Engine::new(store(&dir, &disk), Clock::System, EngineLimits::default());
     let syncs = disk.syncs();
     let paths: Vec<_> = (0..64).map(|n| path(&format!("s{n}"))).collect();
     let create = Create::default();

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use durable_streams_engine::store::{AnyStore, FileStore};
-use durable_streams_engine::{Clock, Engine, Limits, ManualClock};
+use durable_streams_engine::{Clock, Engine, EngineLimits, ManualClock};
 use durable_streams_protocol::{Create, Expiry, Rejection};
 
 use crate::{fault_disk::FaultDisk, harness::*};
@@ -17,7 +17,7 @@ use crate::{fault_disk::FaultDisk, harness::*};
 /// An engine whose events become durable when `step` is called, with one stream that lives 10 seconds.
 fn engine(dir: &tempfile::TempDir, disk: &FaultDisk, clock: &ManualClock) -> Engine {
     let store = FileStore::open_on(Arc::new(disk.clone()), options(dir.path())).unwrap();
-    Engine::new(AnyStore::File(store), Clock::Manual(clock.clone()), Limits::default())
+    Engine::new(AnyStore::File(store), Clock::Manual(clock.clone()), EngineLimits::default())
 }
 
 fn step(engine: &Engine) -> bool {

@@ -16,7 +16,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 const COLUMNS: usize = STATUSES.len() + CLASSES.len();
 
-/// RequestCounts by status.
+/// Requests by status.
 pub struct StatusCounts([Count; COLUMNS]);
 
 impl Default for StatusCounts {

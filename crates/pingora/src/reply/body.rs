@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use durable_streams_engine::{Engine, Permit};
+use durable_streams_engine::{Engine, LimitPermit};
 use durable_streams_protocol::Rejection;
 use http::header;
 use pingora_core::{ErrorType, protocols::http::ServerSession};
@@ -15,7 +15,7 @@ const FIRST_PERMIT: usize = 64 << 10;
 /// A received body and the share of the in-flight limit that it holds.
 pub(super) struct ReceivedBody {
     pub(super) bytes: Bytes,
-    pub(super) room: Option<Permit>,
+    pub(super) room: Option<LimitPermit>,
 }
 
 /// Receives the whole body; `silence` is the longest pause inside it.

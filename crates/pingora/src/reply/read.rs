@@ -1,6 +1,6 @@
 //! Catch-up and long-poll (§5.6, §5.7).
 
-use durable_streams_engine::{Slice, TailWatch, View};
+use durable_streams_engine::{ReadSlice, StreamView, TailWatch};
 use durable_streams_protocol::{
     Body, Cursor, LiveMode, LongPollStep, Offset, Outcome, Read, ReadFrom, Rejection, Response,
     SliceMeta, StreamPath, Tail, frame_array, long_poll, render,
@@ -83,7 +83,7 @@ impl DurableStreams {
         &self,
         session: &ServerSession,
         read: &Read,
-        view: &View,
+        view: &StreamView,
         from: Offset,
     ) -> Result<Response, Rejection> {
         let max = self.engine.limits().max_read;
@@ -92,7 +92,7 @@ impl DurableStreams {
         meta.end = slice.end;
         meta.up_to_date = slice.end == view.tail.offset;
         meta.closed = view.tail.closed && meta.up_to_date;
-        let Slice { mut chunks, .. } = slice;
+        let ReadSlice { mut chunks, .. } = slice;
         if meta.content_type.is_json() {
             chunks = vec![frame_array(&chunks)];
         }
@@ -124,7 +124,7 @@ impl DurableStreams {
         &self,
         session: &ServerSession,
         read: &Read,
-        view: &'v View,
+        view: &'v StreamView,
         start: Offset,
     ) -> SliceMeta<'v> {
         let live = read.live == LiveMode::LongPoll;

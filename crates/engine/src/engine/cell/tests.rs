@@ -58,12 +58,12 @@ impl Log {
     }
 
     fn load(&self, cell: &Arc<StreamCell>) {
-        let mut inner = cell.inner.lock();
-        if !inner.loaded && inner.can_load() {
+        let mut state = cell.state.lock();
+        if !state.loaded && state.can_load() {
             let found = self.durable.iter().find(|(state, _)| state.core.path == cell.path);
             let loaded =
                 found.map(|(state, forks)| Loaded { state: state.clone(), forks: forks.clone() });
-            inner.install(loaded, self.epoch);
+            state.install(loaded, self.epoch);
         }
     }
 
@@ -74,7 +74,7 @@ impl Log {
         event: StreamEvent,
     ) -> Result<Option<Ticket>, StoreError> {
         let epoch = self.epoch;
-        cell.inner.lock().hand_over(
+        cell.state.lock().commit_to(
             cell,
             epoch,
             |commit| self.take(commit),
@@ -88,7 +88,7 @@ impl Log {
 const NOW: Timestamp = Timestamp::from_millis(1);
 
 fn cell(path: &str) -> Arc<StreamCell> {
-    Arc::new(StreamCell::new(StreamPath::new(path).unwrap(), Observer::default()))
+    Arc::new(StreamCell::new(StreamPath::new(path).unwrap(), ObserverSlot::default()))
 }
 
 fn created(cell: &StreamCell, fork: Option<ForkPoint>) -> StreamEvent {
@@ -132,11 +132,11 @@ fn created_stream(log: &mut Log, path: &str, id: u64) -> Arc<StreamCell> {
 fn readers_see_what_is_durable_and_answers_wait_for_it() {
     let mut log = Log::default();
     let cell = created_stream(&mut log, "a", 1);
-    let mut watch = cell.inner.lock().watch(StreamId(1));
+    let mut watch = cell.state.lock().watch(StreamId(1));
     let mut first = log.commit(&cell, 1, appended("ab")).unwrap();
     let mut second = log.commit(&cell, 1, appended("c")).unwrap();
-    let mut looked = cell.inner.lock().ticket();
-    assert_eq!(cell.inner.lock().assigned.as_ref().unwrap().tail, Offset::new(3));
+    let mut looked = cell.state.lock().ticket();
+    assert_eq!(cell.state.lock().assigned.as_ref().unwrap().tail, Offset::new(3));
     assert_eq!(watch.tail().offset, Offset::ZERO);
     assert!(!cell.is_clean(), "what is not durable keeps the cell");
     log.sync();
@@ -145,7 +145,7 @@ fn readers_see_what_is_durable_and_answers_wait_for_it() {
     log.sync();
     assert_eq!((answer(&mut second), answer(&mut looked)), (Some(Ok(())), Some(Ok(()))));
     assert_eq!(watch.tail().offset, Offset::new(3));
-    assert!(cell.inner.lock().ticket().is_none());
+    assert!(cell.state.lock().ticket().is_none());
 }
 
 #[test]
@@ -154,18 +154,18 @@ fn what_is_lost_is_forgotten_and_the_durable_state_goes_on() {
     let cell = created_stream(&mut log, "a", 1);
     let mut first = log.commit(&cell, 1, appended("ab")).unwrap();
     let mut second = log.commit(&cell, 1, appended("c")).unwrap();
-    let mut looked = cell.inner.lock().ticket();
+    let mut looked = cell.state.lock().ticket();
     log.sync();
     assert_eq!(answer(&mut first), Some(Ok(())));
     log.lose();
     assert_eq!((answer(&mut second), answer(&mut looked)), (Some(Err(())), Some(Err(()))));
-    assert!(!cell.inner.lock().loaded);
+    assert!(!cell.state.lock().loaded);
     log.load(&cell);
-    assert_eq!(cell.inner.lock().assigned.as_ref().unwrap().tail, Offset::new(2));
+    assert_eq!(cell.state.lock().assigned.as_ref().unwrap().tail, Offset::new(2));
     let mut third = log.commit(&cell, 1, appended("d")).unwrap();
     log.sync();
     assert_eq!(answer(&mut third), Some(Ok(())));
-    assert_eq!(cell.inner.lock().durable.tail, Offset::new(3));
+    assert_eq!(cell.state.lock().durable.tail, Offset::new(3));
 }
 
 #[test]
@@ -173,10 +173,10 @@ fn a_refused_commit_leaves_nobody_waiting() {
     let mut log = Log::default();
     let cell = created_stream(&mut log, "a", 1);
     let closed = |_| Err(StoreError::Closed);
-    let mut inner = cell.inner.lock();
-    assert!(inner.hand_over(&cell, LogEpoch(0), closed, StreamId(1), appended("x"), None).is_err());
-    assert!(inner.ticket().is_none(), "there is nothing that could answer");
-    assert!(inner.can_load() && !inner.loaded);
+    let mut state = cell.state.lock();
+    assert!(state.commit_to(&cell, LogEpoch(0), closed, StreamId(1), appended("x"), None).is_err());
+    assert!(state.ticket().is_none(), "there is nothing that could answer");
+    assert!(state.can_load() && !state.loaded);
 }
 
 #[test]
@@ -211,10 +211,10 @@ fn change(log: &mut Log, source: &Arc<StreamCell>, fork: &Arc<StreamCell>, id: u
     };
     let event = if added { created(fork, Some(point)) } else { StreamEvent::Deleted { at: NOW } };
     let (source, source_id, fork_id) = (source.clone(), StreamId(1), StreamId(id));
-    let (mut inner, locked) = lock_both(fork, Some(&source));
+    let (mut state, locked) = lock_both(fork, Some(&source));
     let forks = ForkChange { source: source.clone(), source_id, fork: fork_id, added };
     let epoch = log.epoch;
-    inner.hand_over(fork, epoch, |commit| log.take(commit), fork_id, event, Some(forks)).unwrap();
+    state.commit_to(fork, epoch, |commit| log.take(commit), fork_id, event, Some(forks)).unwrap();
     ForkChange::enter(&mut locked.unwrap(), fork_id, added);
 }
 
@@ -222,7 +222,7 @@ fn change(log: &mut Log, source: &Arc<StreamCell>, fork: &Arc<StreamCell>, id: u
 fn a_source_keeps_count_of_forks_that_are_lost() {
     let mut log = Log::default();
     let source = created_stream(&mut log, "m", 1);
-    let count = |source: &StreamCell| source.inner.lock().forks.len();
+    let count = |source: &StreamCell| source.state.lock().forks.len();
     for path in ["a", "z"] {
         let fork = cell(path);
         log.load(&fork);
@@ -257,7 +257,7 @@ proptest! {
             match step {
                 0..=3 => {
                     log.load(&cell);
-                    let before = cell.inner.lock().assigned.as_ref().unwrap().tail.position();
+                    let before = cell.state.lock().assigned.as_ref().unwrap().tail.position();
                     let reply = log.commit(&cell, 1, appended("x")).unwrap();
                     waiting.push((before + 1, reply));
                 }
@@ -275,7 +275,7 @@ proptest! {
             });
             let durable = log.durable.first().unwrap().0.tail.position();
             prop_assert_eq!(acknowledged, durable);
-            let published = cell.inner.lock().durable.tail.position();
+            let published = cell.state.lock().durable.tail.position();
             prop_assert_eq!(published, durable);
             prop_assert!(published >= seen, "a reader's tail never goes back");
             seen = published;

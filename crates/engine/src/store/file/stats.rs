@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{checkpointer::Checkpointer, core::StoreCore};
-use crate::counters::{Durations, Sizes};
+use crate::counters::{DurationHistogram, SizeHistogram};
 
 /// Counters and sizes at one moment. Counters count from the opening.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,13 +81,13 @@ pub(super) struct StoreCounters {
     pub(super) written: AtomicU64,
     pub(super) batches: AtomicU64,
     pub(super) events: AtomicU64,
-    pub(super) batch_sizes: Sizes,
+    pub(super) batch_sizes: SizeHistogram,
     pub(super) syncs: AtomicU64,
     pub(super) write_nanos: AtomicU64,
     pub(super) checkpoints: AtomicU64,
     pub(super) checkpoint_failures: AtomicU64,
     pub(super) checkpoint_nanos: AtomicU64,
-    pub(super) sync_times: Arc<Durations>,
+    pub(super) sync_times: Arc<DurationHistogram>,
 }
 
 pub(super) fn add(counter: &AtomicU64, by: u64) {

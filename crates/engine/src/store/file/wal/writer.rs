@@ -24,7 +24,7 @@ use super::{
     recovery::{OldSegment, RecoveredLog},
     segment::{self, CreateError, WalSegment},
 };
-use crate::counters::Durations;
+use crate::counters::DurationHistogram;
 use crate::store::{
     Commit, StoreError,
     file::{disk::Disk, error::io_error},
@@ -66,7 +66,7 @@ pub(in crate::store::file) struct WalWriter {
     next: Lsn,
     /// Every event below is durable.
     synced: Lsn,
-    sync_times: Arc<Durations>,
+    sync_times: Arc<DurationHistogram>,
     buffer: Vec<u8>,
 }
 
@@ -105,7 +105,7 @@ impl WalWriter {
     }
 
     /// The durations of the log's syncs.
-    pub(in crate::store::file) fn sync_times(&self) -> Arc<Durations> {
+    pub(in crate::store::file) fn sync_times(&self) -> Arc<DurationHistogram> {
         self.sync_times.clone()
     }
 
