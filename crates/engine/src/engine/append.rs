@@ -7,7 +7,13 @@ use durable_streams_protocol::{
     Append, AppendOutcome, Decision, Rejection, StreamPath, store_messages,
 };
 
-use super::{Engine, Judged, cell::StreamCell, errors::rejection, here, reloading};
+use super::{
+    Engine, Judged,
+    cell::{DecidedEvent, StreamCell},
+    errors::rejection,
+    here, reloading,
+    usage::UsageDelta,
+};
 use crate::store::Purpose;
 
 impl Engine {
@@ -68,8 +74,10 @@ impl Engine {
             let id = assigned.core.id;
             match assigned.append(append, body_empty, stored, now) {
                 Ok(Decision::Commit(event, outcome)) => {
-                    self.check_room(event.data().map_or(0, Bytes::len))?;
-                    let ticket = state.commit(cell, &self.store, id, event, None);
+                    let added = UsageDelta::appended(event.data().map_or(0, Bytes::len));
+                    let usage = Some(self.context.usage.change(added, &self.limits())?);
+                    let decided = DecidedEvent { id, event, forks: None, usage };
+                    let ticket = state.commit(cell, &self.store, decided);
                     Ok(Judged { verdict: Ok(outcome), ticket: ticket.map_err(rejection)? })
                 }
                 Ok(Decision::Reply(outcome)) => {
@@ -79,15 +87,6 @@ impl Engine {
                 Err(rejected) => Ok(state.judged(Err(rejected))),
             }
         })
-    }
-
-    /// Rejects bytes beyond [`EngineLimits::max_total`](super::Limits::max_total).
-    pub(super) fn check_room(&self, bytes: usize) -> Result<(), Rejection> {
-        let total = || self.store.stats().bytes.saturating_add(bytes as u64);
-        match self.limits().max_total {
-            Some(limit) if bytes > 0 && total() > limit => Err(Rejection::StorageFull),
-            _ => Ok(()),
-        }
     }
 
     /// Appends to one of the server's own streams, with up to three retries while the store recovers from a lost

@@ -21,7 +21,7 @@ use std::{
     },
 };
 
-use commit_sink::PendingVersion;
+use commit_sink::{CommitEffect, PendingVersion};
 use durable_streams_protocol::{
     Offset, Rejection, StreamCore, StreamEvent, StreamId, StreamPath, StreamState, Tail, Timestamp,
 };
@@ -34,11 +34,25 @@ use super::{
     tail_watch::{TailPublisher, TailUpdate, TailWatch},
     ticket::{Judged, Ticket},
     ttl::TtlState,
+    usage::{UsageChange, UsageTotals},
 };
 use crate::store::{AnyStore, Commit, Committed, Loaded, LogEpoch, StoreError};
 
-/// Where the engine's observer will be, once it is set.
-pub(super) type ObserverSlot = Arc<OnceLock<Arc<dyn StreamObserver>>>;
+/// What all cells of an engine share with it.
+#[derive(Default)]
+pub(super) struct CellContext {
+    /// Empty until [`Engine::observe`](super::Engine::observe).
+    pub(super) observer: OnceLock<Arc<dyn StreamObserver>>,
+    pub(super) usage: UsageTotals,
+}
+
+/// A decided event, and what it changes outside its own cell.
+pub(super) struct DecidedEvent<'t> {
+    pub(super) id: StreamId,
+    pub(super) event: StreamEvent,
+    pub(super) forks: Option<ForkChange>,
+    pub(super) usage: Option<UsageChange<'t>>,
+}
 
 /// One path's place in memory, whether a stream exists there or not.
 pub(super) struct StreamCell {
@@ -48,7 +62,7 @@ pub(super) struct StreamCell {
     pub(super) state: Mutex<CellState>,
     /// Seconds since 1970 of the last use, for eviction.
     last_used: AtomicU32,
-    observer: ObserverSlot,
+    context: Arc<CellContext>,
 }
 
 /// What the cell's lock guards.
@@ -85,13 +99,13 @@ pub(super) struct DurableView {
 }
 
 impl StreamCell {
-    pub(super) fn new(path: StreamPath, observer: ObserverSlot) -> Self {
+    pub(super) fn new(path: StreamPath, context: Arc<CellContext>) -> Self {
         StreamCell {
             path,
             loading: tokio::sync::Mutex::new(()),
             state: Mutex::default(),
             last_used: AtomicU32::new(0),
-            observer,
+            context,
         }
     }
 
@@ -146,11 +160,9 @@ impl CellState {
         &mut self,
         cell: &Arc<StreamCell>,
         store: &AnyStore,
-        id: StreamId,
-        event: StreamEvent,
-        forks: Option<ForkChange>,
+        decided: DecidedEvent<'_>,
     ) -> Result<Option<Ticket>, StoreError> {
-        self.commit_to(cell, store.epoch(), |commit| store.commit(commit), id, event, forks)
+        self.commit_to(cell, store.epoch(), |commit| store.commit(commit), decided)
     }
 
     fn commit_to(
@@ -158,10 +170,9 @@ impl CellState {
         cell: &Arc<StreamCell>,
         epoch: LogEpoch,
         store: impl FnOnce(Commit) -> Result<Committed, StoreError>,
-        id: StreamId,
-        event: StreamEvent,
-        forks: Option<ForkChange>,
+        decided: DecidedEvent<'_>,
     ) -> Result<Option<Ticket>, StoreError> {
+        let DecidedEvent { id, event, forks, usage } = decided;
         if self.durable_version == self.version {
             // All that this event is decided on is durable, whatever the log lost elsewhere.
             self.epoch = epoch;
@@ -172,13 +183,17 @@ impl CellState {
         let (epoch, version) = (self.epoch, self.version.0);
         match store(Commit { id, event, epoch, version, sink: cell.clone() }) {
             Ok(Committed::Now) => {
+                usage.map(UsageChange::keep);
                 self.durable_version = self.version;
                 let before = std::mem::replace(&mut self.durable, effect);
                 self.publish();
                 cell.observe(&before, &self.durable);
                 Ok(None)
             }
-            Ok(Committed::Queued) => Ok(Some(self.wait_for(self.version, Some(effect), forks))),
+            Ok(Committed::Queued) => {
+                let usage = usage.map(UsageChange::keep).unwrap_or_default();
+                Ok(Some(self.wait_for(Some(CommitEffect { view: effect, forks, usage }))))
+            }
             Err(error) => {
                 // The store will never report this version, so no ticket may wait for it.
                 self.version.0 -= 1;
@@ -211,17 +226,12 @@ impl CellState {
     /// The wait until the assigned state is durable; `None` when it is.
     pub(super) fn ticket(&mut self) -> Option<Ticket> {
         let durable = self.durable_version == self.version;
-        (!durable).then(|| self.wait_for(self.version, None, None))
+        (!durable).then(|| self.wait_for(None))
     }
 
-    fn wait_for(
-        &mut self,
-        version: Version,
-        effect: Option<DurableView>,
-        forks: Option<ForkChange>,
-    ) -> Ticket {
+    fn wait_for(&mut self, effect: Option<CommitEffect>) -> Ticket {
         let (resolver, ticket) = Ticket::new();
-        self.pending.push_back(PendingVersion { version, effect, resolver, forks });
+        self.pending.push_back(PendingVersion { version: self.version, effect, resolver });
         ticket
     }
 

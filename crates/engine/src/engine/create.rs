@@ -10,10 +10,12 @@ use durable_streams_protocol::{
 
 use super::{
     Engine, Judged,
-    cell::StreamCell,
+    cell::{DecidedEvent, StreamCell},
     errors::rejection,
     forks::{ForkChange, lock_both},
-    present, reader, reloading, view,
+    present, reader, reloading,
+    usage::UsageDelta,
+    view,
 };
 use crate::store::Purpose;
 
@@ -128,33 +130,26 @@ impl Engine {
             }
             _ => None,
         };
-        self.check_new(stored.as_ref().map_or(0, Bytes::len))?;
+        let added = UsageDelta::created(stored.as_ref().map_or(0, Bytes::len));
+        let usage = Some(self.context.usage.change(added, &self.limits())?);
         let decision = StreamState::create(&cell.path, create, fork_source, stored, now)?;
         let (event, outcome) = match decision {
             Decision::Commit(event, outcome) => (event, outcome),
             Decision::Reply(outcome) => return Ok(state.judged(Ok(outcome))),
         };
         let id = self.store.next_id();
-        let change = source.map(|source| ForkChange {
+        let forks = source.map(|source| ForkChange {
             source: source.cell.clone(),
             source_id: source.id,
             fork: id,
             added: true,
         });
-        let ticket = state.commit(cell, &self.store, id, event, change).map_err(rejection)?;
+        let decided = DecidedEvent { id, event, forks, usage };
+        let ticket = state.commit(cell, &self.store, decided).map_err(rejection)?;
         if let Some(source) = &mut source_state {
             ForkChange::enter(source, id, true);
         }
         Ok(Judged { verdict: Ok(outcome), ticket })
-    }
-
-    fn check_new(&self, bytes: usize) -> Result<(), Rejection> {
-        if let Some(limit) = self.limits().max_streams
-            && self.store.stats().streams >= limit
-        {
-            return Err(Rejection::TooManyStreams { limit });
-        }
-        self.check_room(bytes)
     }
 
     /// Finds a fork's source and the position where the fork leaves it.

@@ -10,10 +10,11 @@ use durable_streams_protocol::{Rejection, StreamEvent, StreamPath, StreamState, 
 
 use super::{
     Engine, Judged,
-    cell::{CellState, StreamCell},
+    cell::{CellState, DecidedEvent, StreamCell},
     errors::rejection,
     forks::{ForkChange, lock_both},
     here, reloading,
+    usage::UsageDelta,
 };
 use crate::store::Purpose;
 
@@ -124,20 +125,23 @@ impl Engine {
         let (id, fork) = (assigned.core.id, assigned.core.fork.as_ref().map(|fork| fork.source));
         if !state.forks.is_empty() {
             let event = StreamEvent::SoftDeleted { at: now };
-            let ticket = state.commit(&cell, &self.store, id, event, None).map_err(rejection)?;
+            let decided = DecidedEvent { id, event, forks: None, usage: None };
+            let ticket = state.commit(&cell, &self.store, decided).map_err(rejection)?;
             return Ok((Judged { verdict: Ok(()), ticket }, None));
         }
         if fork != source.as_ref().map(|(id, _)| *id) {
             return Err(reloading());
         }
-        let change = source.as_ref().map(|(source_id, source)| ForkChange {
+        let usage = Some(self.context.usage.change(UsageDelta::deleted(assigned), &self.limits())?);
+        let forks = source.as_ref().map(|(source_id, source)| ForkChange {
             source: source.clone(),
             source_id: *source_id,
             fork: id,
             added: false,
         });
         let event = StreamEvent::Deleted { at: now };
-        let ticket = state.commit(&cell, &self.store, id, event, change).map_err(rejection)?;
+        let decided = DecidedEvent { id, event, forks, usage };
+        let ticket = state.commit(&cell, &self.store, decided).map_err(rejection)?;
         if let Some(source) = &mut source_state {
             ForkChange::enter(source, id, false);
         }

@@ -22,12 +22,13 @@ mod sweep;
 mod tail_watch;
 mod ticket;
 mod ttl;
+mod usage;
 mod wake_ring;
 
 use std::{
     ops::Deref,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -40,10 +41,11 @@ pub use reader::ReadSlice;
 pub use tail_watch::{LiveFrame, TailWatch};
 pub use ticket::{Judged, Ticket};
 
-use cell::{CellState, ObserverSlot, StreamCell};
+use cell::{CellContext, CellState, StreamCell};
 use limits::UnitGauge;
 use registry::CellRegistry;
 use ttl::touched;
+use usage::UsageTotals;
 
 use crate::store::{AnyStore, MemoryStore, Purpose, StoreError, StoreStats};
 use durable_streams_protocol::{
@@ -91,7 +93,7 @@ pub struct Engine {
     clock: Clock,
     limits: ArcSwap<EngineLimits>,
     registry: CellRegistry,
-    observer: ObserverSlot,
+    context: Arc<CellContext>,
     live_readers: UnitGauge,
     inflight: UnitGauge,
     evicted: AtomicU64,
@@ -101,13 +103,14 @@ pub struct Engine {
 impl Engine {
     /// An engine on a store.
     pub fn new(store: AnyStore, clock: Clock, limits: EngineLimits) -> Self {
-        let observer: ObserverSlot = Arc::new(OnceLock::new());
+        let usage = UsageTotals::new(store.stats());
+        let context = Arc::new(CellContext { usage, ..CellContext::default() });
         Engine {
             store,
             clock,
             limits: ArcSwap::from_pointee(limits),
-            registry: CellRegistry::new(observer.clone()),
-            observer,
+            registry: CellRegistry::new(context.clone()),
+            context,
             live_readers: UnitGauge::default(),
             inflight: UnitGauge::default(),
             evicted: AtomicU64::new(0),
@@ -123,7 +126,7 @@ impl Engine {
 
     /// Sets the observer. Only the first call has an effect.
     pub fn observe(&self, observer: Arc<dyn StreamObserver>) {
-        let _ = self.observer.set(observer);
+        let _ = self.context.observer.set(observer);
     }
 
     /// The time by the engine's clock.

@@ -12,7 +12,7 @@ use std::{
 use durable_streams_protocol::{StreamPath, Timestamp};
 use parking_lot::RwLock;
 
-use super::cell::{ObserverSlot, StreamCell};
+use super::cell::{CellContext, StreamCell};
 use crate::store::ShrinkSparse;
 
 const SHARDS: usize = 64;
@@ -23,15 +23,15 @@ type CellShard = RwLock<HashMap<StreamPath, Arc<StreamCell>>>;
 pub(super) struct CellRegistry {
     shards: Box<[CellShard]>,
     hasher: RandomState,
-    observer: ObserverSlot,
+    context: Arc<CellContext>,
 }
 
 impl CellRegistry {
-    pub(super) fn new(observer: ObserverSlot) -> Self {
+    pub(super) fn new(context: Arc<CellContext>) -> Self {
         CellRegistry {
             shards: (0..SHARDS).map(|_| CellShard::default()).collect(),
             hasher: RandomState::new(),
-            observer,
+            context,
         }
     }
 
@@ -48,7 +48,7 @@ impl CellRegistry {
             return cell.clone();
         }
         let mut shard = shard.write();
-        let make = || Arc::new(StreamCell::new(path.clone(), self.observer.clone()));
+        let make = || Arc::new(StreamCell::new(path.clone(), self.context.clone()));
         shard.entry(path.clone()).or_insert_with(make).clone()
     }
 

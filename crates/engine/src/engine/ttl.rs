@@ -11,7 +11,7 @@ use durable_streams_protocol::{Expiry, StreamEvent, StreamId, StreamState, Times
 
 use super::{
     Engine, Ticket,
-    cell::{CellState, StreamCell},
+    cell::{CellState, DecidedEvent, StreamCell},
 };
 use crate::store::StoreError;
 
@@ -120,7 +120,7 @@ impl Engine {
         }
         let id = stream.core.id;
         // If the event is lost, the next touch commits another.
-        state.commit(cell, &self.store, id, StreamEvent::Touched { at: now }, None).ok().flatten()
+        state.commit(cell, &self.store, touched_at(id, now)).ok().flatten()
     }
 
     /// Commits the last use, if the store does not know it yet. No caller waits for it.
@@ -130,10 +130,14 @@ impl Engine {
         state: &mut CellState,
     ) -> Result<(), StoreError> {
         let Some((id, at)) = state.unstored_touch() else { return Ok(()) };
-        let ticket = state.commit(cell, &self.store, id, StreamEvent::Touched { at }, None)?;
+        let ticket = state.commit(cell, &self.store, touched_at(id, at))?;
         drop(ticket);
         Ok(())
     }
+}
+
+fn touched_at(id: StreamId, at: Timestamp) -> DecidedEvent<'static> {
+    DecidedEvent { id, event: StreamEvent::Touched { at }, forks: None, usage: None }
 }
 
 /// Waits until a touch is stored. One that cannot be stored is no reason to refuse a read.

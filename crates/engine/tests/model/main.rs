@@ -6,6 +6,7 @@ mod concurrent;
 mod formats;
 mod model;
 mod ops;
+mod quotas;
 mod sequences;
 mod stores;
 #[path = "../support/stores.rs"]

@@ -3,24 +3,31 @@
 
 use super::{DurableView, StreamCell, Version};
 use crate::{
-    engine::{forks::ForkChange, ticket::TicketResolver},
+    engine::{forks::ForkChange, ticket::TicketResolver, usage::UsageDelta},
     store::{CommitSink, StoreError},
 };
 
 /// A ticket that waits for a version to become durable.
 pub(super) struct PendingVersion {
     pub(super) version: Version,
-    /// What readers see from then on; `None` when the entry only waits.
-    pub(super) effect: Option<DurableView>,
+    /// The event of this version; `None` when the entry only waits for it.
+    pub(super) effect: Option<CommitEffect>,
     pub(super) resolver: TicketResolver,
-    /// What the event changed in another cell, which must stay in memory until then.
+}
+
+/// What follows when an event is durable, and what is reverted when it is lost.
+pub(super) struct CommitEffect {
+    /// What readers see from then on.
+    pub(super) view: DurableView,
+    /// The change to another cell, which stays in memory until then.
     pub(super) forks: Option<ForkChange>,
+    pub(super) usage: UsageDelta,
 }
 
 impl StreamCell {
     /// Reports a change of the durable state to the observer, if a reader could see it.
     pub(super) fn observe(&self, before: &DurableView, after: &DurableView) {
-        let Some(observer) = self.observer.get() else { return };
+        let Some(observer) = self.context.observer.get() else { return };
         let moved = before.tail != after.tail || before.core.is_some() != after.core.is_some();
         if moved || before.soft_deleted != after.soft_deleted {
             observer.on_durable(&self.path, after.core.as_ref(), after.tail());
@@ -32,13 +39,13 @@ impl CommitSink for StreamCell {
     fn committed(&self, version: u64) {
         let version = Version(version);
         let mut state = self.state.lock();
-        let observed = self.observer.get().is_some();
+        let observed = self.context.observer.get().is_some();
         let before = observed.then(|| state.durable.clone());
         let mut resolvers = Vec::new();
         while state.pending.front().is_some_and(|pending| pending.version <= version) {
             let Some(pending) = state.pending.pop_front() else { break };
             if let Some(effect) = pending.effect {
-                state.durable = effect;
+                state.durable = effect.view;
             }
             resolvers.push(pending.resolver);
         }
@@ -72,9 +79,10 @@ impl CommitSink for StreamCell {
         state.forget();
         drop(state);
         // Newest first, so that each undo finds the set as its change left it; and before the tickets
-        // resolve, so that a retry finds the sets right.
-        for change in lost.iter().rev().filter_map(|pending| pending.forks.as_ref()) {
-            change.undo();
+        // resolve, so that a retry finds the sets and totals right.
+        for effect in lost.iter().rev().filter_map(|pending| pending.effect.as_ref()) {
+            self.context.usage.revert(effect.usage);
+            effect.forks.iter().for_each(ForkChange::undo);
         }
         for pending in lost {
             let _ = pending.resolver.send(Err(error.clone()));

@@ -7,7 +7,7 @@ use durable_streams_protocol::{Appended, ContentType, Created, Expiry, ForkPoint
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::forks::lock_both;
+use crate::engine::{EngineLimits, forks::lock_both, usage::UsageDelta};
 
 /// A store's queue. What is durable is kept as states, to load from.
 #[derive(Default)]
@@ -78,17 +78,19 @@ impl Log {
             cell,
             epoch,
             |commit| self.take(commit),
-            StreamId(id),
-            event,
-            None,
+            decided(StreamId(id), event),
         )
     }
 }
 
 const NOW: Timestamp = Timestamp::from_millis(1);
 
+fn decided(id: StreamId, event: StreamEvent) -> DecidedEvent<'static> {
+    DecidedEvent { id, event, forks: None, usage: None }
+}
+
 fn cell(path: &str) -> Arc<StreamCell> {
-    Arc::new(StreamCell::new(StreamPath::new(path).unwrap(), ObserverSlot::default()))
+    Arc::new(StreamCell::new(StreamPath::new(path).unwrap(), Arc::<CellContext>::default()))
 }
 
 fn created(cell: &StreamCell, fork: Option<ForkPoint>) -> StreamEvent {
@@ -174,9 +176,38 @@ fn a_refused_commit_leaves_nobody_waiting() {
     let cell = created_stream(&mut log, "a", 1);
     let closed = |_| Err(StoreError::Closed);
     let mut state = cell.state.lock();
-    assert!(state.commit_to(&cell, LogEpoch(0), closed, StreamId(1), appended("x"), None).is_err());
+    assert!(
+        state.commit_to(&cell, LogEpoch(0), closed, decided(StreamId(1), appended("x"))).is_err()
+    );
     assert!(state.ticket().is_none(), "there is nothing that could answer");
     assert!(state.can_load() && !state.loaded);
+}
+
+#[test]
+fn a_lost_or_refused_event_gives_its_room_back() {
+    let mut log = Log::default();
+    let cell = created_stream(&mut log, "a", 1);
+    let context = cell.context.clone();
+    let commit = |log: &mut Log, bytes: usize| {
+        let usage = context.usage.change(UsageDelta::appended(bytes), &EngineLimits::DEFAULT);
+        let decided =
+            DecidedEvent { usage: usage.ok(), ..decided(StreamId(1), appended("whatever")) };
+        let epoch = log.epoch;
+        cell.state.lock().commit_to(&cell, epoch, |commit| log.take(commit), decided)
+    };
+    let (_durable, _lost) = (commit(&mut log, 5).unwrap(), commit(&mut log, 7).unwrap());
+    assert_eq!(context.usage.now(), (0, 12));
+    log.sync();
+    log.lose();
+    assert_eq!(context.usage.now(), (0, 5));
+    log.load(&cell);
+    log.epoch.0 += 1;
+    let stale = LogEpoch(log.epoch.0 - 1);
+    let usage = context.usage.change(UsageDelta::created(9), &EngineLimits::DEFAULT).ok();
+    let decided = DecidedEvent { usage, ..decided(StreamId(1), appended("x")) };
+    let mut state = cell.state.lock();
+    assert!(state.commit_to(&cell, stale, |commit| log.take(commit), decided).is_err());
+    assert_eq!(context.usage.now(), (0, 5));
 }
 
 #[test]
@@ -214,7 +245,8 @@ fn change(log: &mut Log, source: &Arc<StreamCell>, fork: &Arc<StreamCell>, id: u
     let (mut state, locked) = lock_both(fork, Some(&source));
     let forks = ForkChange { source: source.clone(), source_id, fork: fork_id, added };
     let epoch = log.epoch;
-    state.commit_to(fork, epoch, |commit| log.take(commit), fork_id, event, Some(forks)).unwrap();
+    let decided = DecidedEvent { forks: Some(forks), ..decided(fork_id, event) };
+    state.commit_to(fork, epoch, |commit| log.take(commit), decided).unwrap();
     ForkChange::enter(&mut locked.unwrap(), fork_id, added);
 }
 

@@ -57,7 +57,7 @@ use self::{
     writer::Writer,
 };
 use super::{Commit, DiskStats, Loaded, LogEpoch, Purpose, StoreError, StoreStats};
-use durable_streams_protocol::{Offset, StreamId, StreamPath, Timestamp};
+use durable_streams_protocol::{Offset, StreamEvent, StreamId, StreamPath, Timestamp};
 
 /// The store on disk; see the module's documentation.
 pub struct FileStore {
@@ -68,6 +68,8 @@ pub struct FileStore {
     read_pool: Option<ReadPool>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
     layout: Mutex<Option<Layout>>,
+    /// Whether the replayed log deletes streams, whose bytes the totals still contain.
+    replayed_deletions: bool,
 }
 
 impl FileStore {
@@ -79,6 +81,11 @@ impl FileStore {
     pub fn open(options: FileStoreOptions) -> Result<Self, StoreError> {
         let mut store = Self::open_on(Arc::new(RealDisk), options)?;
         store.read_pool = Some(ReadPool::start());
+        if store.replayed_deletions {
+            // Only a checkpoint takes a deleted stream's bytes off the totals, from which limits are counted on.
+            // The checkpointer would begin one now in any case, and repeats it if it fails.
+            let _ = store.checkpointer.checkpoint();
+        }
         let (writer, checkpointer) = (store.writer.clone(), store.checkpointer.clone());
         *store.threads.lock() = vec![
             store.core.spawn("store-write", move || writer.run())?,
@@ -107,10 +114,12 @@ impl FileStore {
         let meta = index.read()?.meta()?;
         let memtable =
             Memtable::new(meta.lsn, meta.next_id, meta.streams, meta.bytes, options.cache);
-        let mut replayed = 0_u64;
+        let (mut replayed, mut replayed_deletions) = (0_u64, false);
         let recovered = recovery::recover(&*disk, &layout.wal, meta.lsn, &mut |lsn, id, event| {
             replayed += 1;
-            memtable.publish(lsn, std::iter::once((id, event()?)));
+            let event = event()?;
+            replayed_deletions |= matches!(event, StreamEvent::Deleted { .. });
+            memtable.publish(lsn, std::iter::once((id, event)));
             Ok(())
         })?;
         let log = WalWriter::begin(disk.clone(), &layout.wal, options.wal_segment, recovered)?;
@@ -143,6 +152,7 @@ impl FileStore {
             read_pool: None,
             threads: Mutex::default(),
             layout: Mutex::new(Some(layout)),
+            replayed_deletions,
         })
     }
 

@@ -1,0 +1,158 @@
+//! Streams and payload bytes as decided, which [`EngineLimits::max_streams`] and [`EngineLimits::max_total`] bound.
+//!
+//! The store counts what is durable. A limit compared with that would admit everything that is decided while a sync
+//! is pending: with 100 creations at once, all of them.
+//!
+//! Invariants
+//! - A change is counted before its event is handed to the store, and reverted when the event is lost or refused.
+//! - Events become durable in the order in which they were decided, so no prefix of the log exceeds a limit.
+//! - Once every decided event is durable or lost, the totals are those of the store.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use durable_streams_protocol::{Rejection, StreamState};
+
+use super::EngineLimits;
+use crate::store::StoreStats;
+
+/// The totals of all decided events.
+#[derive(Debug, Default)]
+pub(super) struct UsageTotals {
+    streams: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// What one event adds to the totals, or removes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct UsageDelta {
+    streams: i64,
+    bytes: i64,
+}
+
+/// A counted change; dropping it reverts it, [`keep`](Self::keep) makes it stand.
+#[must_use]
+pub(super) struct UsageChange<'t> {
+    totals: &'t UsageTotals,
+    delta: UsageDelta,
+}
+
+impl UsageDelta {
+    /// A stream created with `bytes` of its own.
+    pub(super) fn created(bytes: usize) -> Self {
+        UsageDelta { streams: 1, bytes: bytes as i64 }
+    }
+
+    pub(super) fn appended(bytes: usize) -> Self {
+        UsageDelta { streams: 0, bytes: bytes as i64 }
+    }
+
+    /// A stream deleted with its own bytes; what it inherits belongs to others.
+    pub(super) fn deleted(state: &StreamState) -> Self {
+        let own = state.tail.position().saturating_sub(state.core.own_start().position());
+        UsageDelta { streams: -1, bytes: -(own as i64) }
+    }
+}
+
+impl UsageTotals {
+    pub(super) fn new(stored: StoreStats) -> Self {
+        UsageTotals { streams: AtomicU64::new(stored.streams), bytes: AtomicU64::new(stored.bytes) }
+    }
+
+    /// Counts a change if the limits allow what it adds.
+    ///
+    /// # Errors
+    /// [`Rejection::TooManyStreams`], [`Rejection::StorageFull`]; nothing is counted then.
+    pub(super) fn change(
+        &self,
+        delta: UsageDelta,
+        limits: &EngineLimits,
+    ) -> Result<UsageChange<'_>, Rejection> {
+        if !add(&self.streams, delta.streams, limits.max_streams) {
+            let limit = limits.max_streams.unwrap_or(u64::MAX);
+            return Err(Rejection::TooManyStreams { limit });
+        }
+        if !add(&self.bytes, delta.bytes, limits.max_total) {
+            add(&self.streams, -delta.streams, None);
+            return Err(Rejection::StorageFull);
+        }
+        Ok(UsageChange { totals: self, delta })
+    }
+
+    /// Reverts a change whose event is lost.
+    pub(super) fn revert(&self, delta: UsageDelta) {
+        add(&self.streams, -delta.streams, None);
+        add(&self.bytes, -delta.bytes, None);
+    }
+
+    #[cfg(test)]
+    pub(super) fn now(&self) -> (u64, u64) {
+        (self.streams.load(Relaxed), self.bytes.load(Relaxed))
+    }
+}
+
+impl UsageChange<'_> {
+    /// The event is with the store. The caller reverts the returned delta if the event is lost.
+    pub(super) fn keep(self) -> UsageDelta {
+        let delta = self.delta;
+        std::mem::forget(self);
+        delta
+    }
+}
+
+impl Drop for UsageChange<'_> {
+    fn drop(&mut self) {
+        self.totals.revert(self.delta);
+    }
+}
+
+/// Adds `delta`; `false`, and no change, if it is an increase beyond `limit`.
+fn add(total: &AtomicU64, delta: i64, limit: Option<u64>) -> bool {
+    match limit {
+        Some(limit) if delta > 0 => {
+            let fits = |total: u64| total.checked_add_signed(delta).filter(|sum| *sum <= limit);
+            total.fetch_update(Relaxed, Relaxed, fits).is_ok()
+        }
+        _ if delta == 0 => true,
+        // Two's complement: adds a negative delta as well.
+        _ => {
+            total.fetch_add(delta as u64, Relaxed);
+            true
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(max_streams: u64, max_total: u64) -> EngineLimits {
+        let (max_streams, max_total) = (Some(max_streams), Some(max_total));
+        EngineLimits { max_streams, max_total, ..EngineLimits::default() }
+    }
+
+    #[test]
+    fn a_refused_or_dropped_change_leaves_the_totals() {
+        let totals = UsageTotals::new(StoreStats { streams: 1, bytes: 90 });
+        let limits = limits(2, 100);
+        let full = totals.change(UsageDelta::created(11), &limits).err();
+        assert_eq!(full, Some(Rejection::StorageFull));
+        assert_eq!(totals.now(), (1, 90));
+        drop(totals.change(UsageDelta::created(10), &limits).unwrap());
+        assert_eq!(totals.now(), (1, 90));
+        let kept = totals.change(UsageDelta::created(10), &limits).unwrap().keep();
+        assert_eq!(totals.now(), (2, 100));
+        let refused = totals.change(UsageDelta::created(0), &limits).err();
+        assert_eq!(refused, Some(Rejection::TooManyStreams { limit: 2 }));
+        assert!(totals.change(UsageDelta::appended(0), &limits).is_ok(), "a close needs no room");
+        totals.revert(kept);
+        assert_eq!(totals.now(), (1, 90));
+    }
+
+    #[test]
+    fn a_limit_below_the_totals_still_lets_them_shrink() {
+        let totals = UsageTotals::new(StoreStats { streams: 5, bytes: 50 });
+        let shrink = UsageDelta { streams: -1, bytes: -20 };
+        let _ = totals.change(shrink, &limits(1, 1)).unwrap().keep();
+        assert_eq!(totals.now(), (4, 30));
+    }
+}
