@@ -52,18 +52,24 @@ impl Engine {
         create: &Create,
         body: Bytes,
     ) -> Judged<CreateOutcome> {
-        self.create_at(path, create, body).await.unwrap_or_else(Judged::refused)
+        self.store.throttle().await;
+        let removal = match self.remove_expired(path).await {
+            Ok(removal) => removal,
+            Err(rejected) => return Judged::refused(rejected),
+        };
+        let judged = self.create_at(path, create, body).await.unwrap_or_else(Judged::refused);
+        // An event of the new stream follows the removal in the log, so its ticket covers both. A refusal may
+        // have no ticket, and was judged on the removal all the same.
+        Judged { ticket: judged.ticket.or(removal), ..judged }
     }
 
-    /// Judges a creation; an error depends on no state of the stream.
+    /// Judges a creation at a path without an expired stream; an error depends on no state of the path.
     async fn create_at(
         &self,
         path: &StreamPath,
         create: &Create,
         body: Bytes,
     ) -> Result<Judged<CreateOutcome>, Rejection> {
-        self.store.throttle().await;
-        self.remove_expired(path).await?;
         let cell = self.loaded(path, Purpose::Look).await?;
         let occupied = cell.state.lock().assigned.is_some();
         let source = match &create.fork {
@@ -110,6 +116,7 @@ impl Engine {
             return Err(reloading());
         }
         let now = self.clock.now();
+        state.follow_clock(self, now);
         if let Some(assigned) = &state.assigned {
             let confirmed = assigned.confirm(create);
             if confirmed.is_ok() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use durable_streams_protocol::{Rejection, StreamEvent, StreamPath, StreamState, Timestamp};
 
 use super::{
-    Engine, Judged,
+    Engine, Judged, Ticket,
     cell::{CellState, DecidedEvent, StreamCell},
     errors::rejection,
     forks::{ForkChange, lock_both},
@@ -52,18 +52,18 @@ impl Engine {
     }
 
     /// Decides the removal of the stream at a path if it is due; does nothing when no stream exists there.
-    pub(super) async fn remove_expired(&self, path: &StreamPath) -> Result<(), Rejection> {
+    /// Returns the removal's ticket.
+    pub(super) async fn remove_expired(
+        &self,
+        path: &StreamPath,
+    ) -> Result<Option<Ticket>, Rejection> {
         let due =
             self.look(path, Purpose::Look, |_, state, now| Ok(is_due(state, now))).await.or_else(
                 |rejected| {
                     if rejected == Rejection::NotFound { Ok(false) } else { Err(rejected) }
                 },
             )?;
-        if due {
-            // The new stream's event follows in the same log, so its ticket covers this one.
-            let _ = self.remove(path, RemovalCause::Due).await?;
-        }
-        Ok(())
+        if due { Ok(self.remove(path, RemovalCause::Due).await?.ticket) } else { Ok(None) }
     }
 
     /// Decides the removal of one stream, and of every soft-deleted ancestor whose last fork it was.
