@@ -60,7 +60,7 @@ pub(super) struct StreamCell {
     /// Held while loading, so that concurrent requests load a stream once.
     pub(super) loading: tokio::sync::Mutex<()>,
     pub(super) state: Mutex<CellState>,
-    /// Seconds since 1970 of the last use, for eviction.
+    /// Seconds of the steady clock at the last use, for eviction.
     last_used: AtomicU32,
     context: Arc<CellContext>,
 }
@@ -110,14 +110,14 @@ impl StreamCell {
     }
 
     /// Puts eviction off.
-    pub(super) fn mark_used(&self, now: Timestamp) {
-        self.last_used.store((now.millis() / 1000) as u32, Ordering::Relaxed);
+    pub(super) fn mark_used(&self, steady: Timestamp) {
+        self.last_used.store((steady.millis() / 1000) as u32, Ordering::Relaxed);
     }
 
     /// Whether the last use is `seconds` ago or more.
-    pub(super) fn is_idle(&self, now: Timestamp, seconds: u32) -> bool {
+    pub(super) fn is_idle(&self, steady: Timestamp, seconds: u32) -> bool {
         let used = self.last_used.load(Ordering::Relaxed);
-        ((now.millis() / 1000) as u32).saturating_sub(used) >= seconds
+        ((steady.millis() / 1000) as u32).saturating_sub(used) >= seconds
     }
 
     /// Whether the cell may leave memory; `false` while another thread holds the lock.

@@ -163,11 +163,12 @@ impl Engine {
     async fn resolve(&self, fork: &Fork) -> Result<ResolvedSource, Rejection> {
         let cell = self.loaded(&fork.source, Purpose::Look).await?;
         let seen = {
-            let state = cell.state.lock();
+            let mut state = cell.state.lock();
             if !state.loaded {
                 return Err(reloading());
             }
             let now = self.clock.now();
+            state.follow_clock(self, now);
             match state.assigned.as_ref().map(|assigned| present(assigned, &state, now)) {
                 Some(Ok(())) | None => view(&state, now),
                 Some(Err(gone)) => Err(gone),

@@ -113,6 +113,7 @@ impl Engine {
         if !state.loaded || source_state.as_ref().is_some_and(|source| !source.loaded) {
             return Err(reloading());
         }
+        state.follow_clock(self, now);
         let assigned = match here(&state, now) {
             Err(absent) if cause == RemovalCause::Requested => {
                 return Ok((state.judged(Err(absent)), None));

@@ -11,6 +11,7 @@
 mod append;
 mod cell;
 mod clock;
+mod clock_steps;
 mod create;
 mod delete;
 mod errors;
@@ -42,6 +43,7 @@ pub use tail_watch::{LiveFrame, TailWatch};
 pub use ticket::{Judged, Ticket};
 
 use cell::{CellContext, CellState, StreamCell};
+use clock_steps::ClockSteps;
 use limits::UnitGauge;
 use registry::CellRegistry;
 use ttl::touched;
@@ -91,6 +93,7 @@ pub struct EngineStats {
 pub struct Engine {
     store: AnyStore,
     clock: Clock,
+    clock_steps: ClockSteps,
     limits: ArcSwap<EngineLimits>,
     registry: CellRegistry,
     context: Arc<CellContext>,
@@ -107,6 +110,7 @@ impl Engine {
         let context = Arc::new(CellContext { usage, ..CellContext::default() });
         Engine {
             store,
+            clock_steps: ClockSteps::new(&clock),
             clock,
             limits: ArcSwap::from_pointee(limits),
             registry: CellRegistry::new(context.clone()),
@@ -129,9 +133,15 @@ impl Engine {
         let _ = self.context.observer.set(observer);
     }
 
-    /// The time by the engine's clock.
+    /// The wall clock, for times that other machines compare. It may step; waits go by
+    /// [`steady_now`](Self::steady_now).
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// The steady clock, for waits, leases and retries: see [`Clock::steady_now`].
+    pub fn steady_now(&self) -> Timestamp {
+        self.clock.steady_now()
     }
 
     /// The current limits. Drop the guard soon: [`set_limits`](Self::set_limits) keeps the old value alive for it.
@@ -296,7 +306,11 @@ impl Engine {
     ) -> Result<T, Rejection> {
         let now = self.clock.now();
         let mut state = cell.state.lock();
-        if state.loaded { act(cell, &mut state, now) } else { Err(reloading()) }
+        if !state.loaded {
+            return Err(reloading());
+        }
+        state.follow_clock(self, now);
+        act(cell, &mut state, now)
     }
 
     /// The cell of a path, with its stream loaded.
@@ -306,7 +320,7 @@ impl Engine {
         purpose: Purpose,
     ) -> Result<Arc<StreamCell>, Rejection> {
         let cell = self.registry.cell(path);
-        cell.mark_used(self.clock.now());
+        cell.mark_used(self.clock.steady_now());
         if cell.state.lock().loaded {
             return Ok(cell);
         }

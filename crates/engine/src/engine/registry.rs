@@ -72,12 +72,12 @@ impl CellRegistry {
     pub(super) fn idle_touched(
         &self,
         turn: usize,
-        now: Timestamp,
+        steady: Timestamp,
         seconds: u32,
     ) -> Vec<Arc<StreamCell>> {
         #[expect(clippy::indexing_slicing, reason = "reduced to the number of shards")]
         let shard = self.shards[turn % SHARDS].read();
-        let idle = shard.values().filter(|cell| cell.is_idle(now, seconds));
+        let idle = shard.values().filter(|cell| cell.is_idle(steady, seconds));
         let touched = |cell: &&Arc<StreamCell>| {
             cell.state.try_lock().is_some_and(|state| state.unstored_touch().is_some())
         };
@@ -86,11 +86,11 @@ impl CellRegistry {
 
     /// Evicts clean cells of one shard that have been idle for `seconds`; `turn` chooses the shard. Returns how
     /// many.
-    pub(super) fn evict_idle(&self, turn: usize, now: Timestamp, seconds: u32) -> usize {
+    pub(super) fn evict_idle(&self, turn: usize, steady: Timestamp, seconds: u32) -> usize {
         #[expect(clippy::indexing_slicing, reason = "reduced to the number of shards")]
         let mut shard = self.shards[turn % SHARDS].write();
         let before = shard.len();
-        let used = |cell: &StreamCell| !cell.is_idle(now, seconds) || !cell.is_clean();
+        let used = |cell: &StreamCell| !cell.is_idle(steady, seconds) || !cell.is_clean();
         shard.retain(|_, cell| Arc::strong_count(cell) > 1 || used(cell));
         shard.shrink_if_sparse();
         before - shard.len()

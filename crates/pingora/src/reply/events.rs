@@ -46,7 +46,7 @@ impl DurableStreams {
         // Once the head is sent no status can follow, so the offset is judged before.
         self.engine.read(&view.core, from, view.tail.offset, 1).await?;
         let head = render(Outcome::Events(&view.core.content_type));
-        let now = self.engine.now();
+        let now = self.engine.steady_now();
         let timing = SseTiming {
             recycle_at: later(now, options.sse_reconnect_interval.mul_f64(jitter())),
             keep_alive_millis: millis(options.sse_keep_alive),
@@ -76,7 +76,7 @@ impl DurableStreams {
         let mut fires = Timestamp::default();
         loop {
             let tail = watch.tail();
-            let now = self.engine.now();
+            let now = self.engine.steady_now();
             let (kind, event) = match sse.poll(tail, now) {
                 SseStep::Read(from) => {
                     let event = match self.shared(watch, sse, from, tail) {
@@ -133,7 +133,7 @@ impl DurableStreams {
     ) -> Option<EventChunk> {
         let frame = watch.frame(from, tail)?;
         let mut ahead = sse.clone();
-        let control = ahead.sent(frame.end, frame.held, tail, self.engine.now());
+        let control = ahead.sent(frame.end, frame.held, tail, self.engine.steady_now());
         (control == frame.control).then(|| {
             *sse = ahead;
             EventChunk::framed(frame.bytes)
@@ -160,7 +160,7 @@ impl DurableStreams {
             }
             Encoding::Json | Encoding::Base64 => false,
         };
-        let control = sse.sent(slice.end, held, tail, self.engine.now());
+        let control = sse.sent(slice.end, held, tail, self.engine.steady_now());
         let event = EventChunk::new(slice.len() + slice.len() / 2 + 256, |out| {
             if !slice.is_empty() {
                 encode_data(out, encoding, &slice.chunks);

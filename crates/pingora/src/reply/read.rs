@@ -54,11 +54,11 @@ impl DurableStreams {
         mut watch: TailWatch,
         from: Offset,
     ) -> Result<Tail, Rejection> {
-        let deadline = later(self.engine.now(), options.long_poll_timeout);
+        let deadline = later(self.engine.steady_now(), options.long_poll_timeout);
         let mut stopping = self.stopping.clone();
         loop {
             let tail = watch.tail();
-            let now = self.engine.now();
+            let now = self.engine.steady_now();
             match long_poll(from, tail, deadline, now) {
                 LongPollStep::Read | LongPollStep::Empty => return Ok(tail),
                 LongPollStep::Gone => return Err(Rejection::NotFound),
@@ -128,7 +128,7 @@ impl DurableStreams {
         start: Offset,
     ) -> SliceMeta<'v> {
         let live = read.live == LiveMode::LongPoll;
-        let cursor = || Cursor::next(read.cursor, self.engine.now(), fastrand::u64(..));
+        let cursor = || Cursor::next(read.cursor, self.engine.steady_now(), fastrand::u64(..));
         SliceMeta {
             stream: view.core.id,
             content_type: &view.core.content_type,
