@@ -8,7 +8,7 @@ use durable_streams_engine::store::{
 };
 use durable_streams_engine::{Clock, Engine, EngineLimits};
 use durable_streams_protocol::subscription::{HostRule, TargetRules};
-use durable_streams_subscriptions::{self as subscriptions, KeySource, Subscriptions};
+use durable_streams_subscriptions::{KeySource, SubscriptionOptions, Subscriptions};
 use http::StatusCode;
 
 use super::{
@@ -276,11 +276,11 @@ fn health_check(configured: &config::HealthCheckConfig) -> upstream::HealthCheck
     }
 }
 
-fn subscription_options(config: &Config, mode: Mode) -> subscriptions::Options {
+fn subscription_options(config: &Config, mode: Mode) -> SubscriptionOptions {
     let configured = &config.subscriptions;
     let hosts = configured.allowed_hosts.iter().map(|host| HostRule::parse(host.as_str()));
     let retries = (configured.max_deliveries / 4).max(1);
-    subscriptions::Options {
+    SubscriptionOptions {
         targets: TargetRules {
             allow_http_localhost: configured.allow_http_localhost || mode == Mode::Dev,
             allowed_hosts: hosts.collect(),
@@ -296,7 +296,7 @@ fn subscription_options(config: &Config, mode: Mode) -> subscriptions::Options {
         delivery_timeout: configured.webhook_timeout.get(),
         max_deliveries: configured.max_deliveries.saturating_sub(retries).max(1),
         max_retries: retries,
-        ..subscriptions::Options::default()
+        ..SubscriptionOptions::default()
     }
 }
 
@@ -321,7 +321,7 @@ mod tests {
         let http = upstream::HealthCheck { probe: check.probe.clone(), ..Default::default() };
         same("health check", &check, &http);
         let ours = subscription_options(&config, Mode::Production);
-        let theirs = subscriptions::Options::default();
+        let theirs = SubscriptionOptions::default();
         assert_eq!(ours.delivery_timeout, theirs.delivery_timeout);
         assert_eq!(ours.max_deliveries, theirs.max_deliveries);
         assert_eq!(ours.max_retries, theirs.max_retries);

@@ -17,7 +17,7 @@ use reqwest::{
     redirect,
 };
 
-use super::{Resolve, SystemResolver, resolver::Guarded};
+use super::{HostResolver, SystemResolver, resolver::GuardedResolver};
 use crate::telemetry::trace::{Span, Tracer};
 
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
@@ -28,7 +28,7 @@ pub struct WebhookOptions {
     /// The longest wait for a connection to a webhook's host.
     pub connect_timeout: Duration,
     /// Resolves host names. Each address that it returns is judged before anything connects to it.
-    pub resolver: Arc<dyn Resolve>,
+    pub resolver: Arc<dyn HostResolver>,
     /// Makes a span of each post.
     pub tracer: Tracer,
 }
@@ -149,7 +149,7 @@ fn client(options: &WebhookOptions, local: bool) -> ClientBuilder {
         .connect_timeout(options.connect_timeout)
         .pool_idle_timeout(Duration::from_secs(60))
         .pool_max_idle_per_host(4)
-        .dns_resolver(Arc::new(Guarded { inner: options.resolver.clone(), local }))
+        .dns_resolver(Arc::new(GuardedResolver { inner: options.resolver.clone(), local }))
 }
 
 fn build(client: ClientBuilder) -> Result<Client, String> {

@@ -4,4 +4,4 @@ mod client;
 mod resolver;
 
 pub use client::{HttpWebhookClient, WebhookOptions, WebhookSetupError};
-pub use resolver::{Resolve, Resolved, SystemResolver};
+pub use resolver::{HostResolver, ResolvedAddresses, SystemResolver};

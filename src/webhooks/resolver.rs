@@ -1,6 +1,6 @@
 //! Names to addresses for webhooks, with every address judged before anything connects to it.
 //!
-//! The client connects to exactly the addresses that [`Guarded`] gives it, so a name that resolves to one
+//! The client connects to exactly the addresses that [`GuardedResolver`] gives it, so a name that resolves to one
 //! place when it is judged and to another when it is connected to (DNS rebinding) gains nothing.
 
 use std::{future::Future, io, net::SocketAddr, pin::Pin, sync::Arc};
@@ -9,33 +9,33 @@ use durable_streams_protocol::subscription::is_public;
 use reqwest::dns::{Addrs, Name, Resolving};
 
 /// Addresses, or why there are none.
-pub type Resolved = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+pub type ResolvedAddresses = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 /// Names to addresses.
-pub trait Resolve: Send + Sync {
+pub trait HostResolver: Send + Sync {
     /// The addresses of a host; their ports are not used.
-    fn resolve(&self, host: &str) -> Resolved;
+    fn resolve(&self, host: &str) -> ResolvedAddresses;
 }
 
 /// What the system says.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemResolver;
 
-impl Resolve for SystemResolver {
-    fn resolve(&self, host: &str) -> Resolved {
+impl HostResolver for SystemResolver {
+    fn resolve(&self, host: &str) -> ResolvedAddresses {
         let host = host.to_owned();
         Box::pin(async move { Ok(tokio::net::lookup_host((host.as_str(), 0)).await?.collect()) })
     }
 }
 
 /// Lets through what its kind of target may connect to.
-pub(super) struct Guarded {
-    pub(super) inner: Arc<dyn Resolve>,
+pub(super) struct GuardedResolver {
+    pub(super) inner: Arc<dyn HostResolver>,
     /// Loopback addresses only, instead of public ones only.
     pub(super) local: bool,
 }
 
-impl reqwest::dns::Resolve for Guarded {
+impl reqwest::dns::Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (resolved, local) = (self.inner.resolve(name.as_str()), self.local);
         Box::pin(async move {

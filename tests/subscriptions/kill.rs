@@ -81,7 +81,7 @@ async fn call(
     Some((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
 }
 
-/// Claims and acks for ever. Every claim that was answered is noted.
+/// TokenClaims and acks for ever. Every claim that was answered is noted.
 async fn work(client: reqwest::Client, streams: String, claims: Arc<Mutex<Vec<Value>>>) {
     let base = format!("{streams}/__ds/subscriptions/pull");
     loop {

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use durable_streams_protocol::{
     Offset, StreamId, StreamPath, Timestamp,
     subscription::{
-        Ack, Claims, CreateRequest, Delivered, EndReason, Fence, LinkRecord, Live, Phase,
-        Subscription, SubscriptionEvent, SubscriptionId, WakeId, Work, decode_log, encode_batch,
+        Ack, CreateRequest, DeliveryOutcome, EndReason, Fence, LinkRecord, StreamHead,
+        Subscription, SubscriptionEvent, SubscriptionId, TokenClaims, WakeAction, WakeId,
+        WakePhase, decode_log, encode_batch,
     },
 };
 use proptest::prelude::*;
@@ -60,7 +61,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// A worker that was given a wake, and what it was shown.
 struct Worker {
-    claims: Claims,
+    claims: TokenClaims,
     seen: Vec<(StreamPath, Offset)>,
 }
 
@@ -68,7 +69,7 @@ struct World {
     state: Subscription,
     log: Vec<u8>,
     now: u64,
-    streams: BTreeMap<StreamPath, Live>,
+    streams: BTreeMap<StreamPath, StreamHead>,
     next_id: u64,
     wakes: u8,
     workers: Vec<Worker>,
@@ -127,13 +128,13 @@ impl World {
         events.iter().for_each(|event| self.state.apply(event));
         assert!(self.state.generation() >= self.generation, "generations only grow");
         self.generation = self.state.generation();
-        for (path, live) in &self.streams {
+        for (path, head) in &self.streams {
             if let Some(link) = self.state.link(path) {
                 // Unlinking forgets a cursor; linking again begins at the tail, which is not less.
-                let before = self.cursors.insert(live.stream, link.acked());
+                let before = self.cursors.insert(head.stream, link.acked());
                 assert!(before <= Some(link.acked()), "the cursor of {path} went back");
             } else {
-                self.cursors.remove(&live.stream);
+                self.cursors.remove(&head.stream);
             }
         }
     }
@@ -145,7 +146,7 @@ impl World {
             let events = self.state.poll(self.now(), true, || id, 1 << 31);
             if events.is_empty() {
                 let work = self.state.work(self.now());
-                if let Some(Work::Post(attempt)) = work
+                if let Some(WakeAction::Post(attempt)) = work
                     && self.posting.is_none()
                     && self.posted.insert((attempt.generation, attempt.failures))
                 {
@@ -174,7 +175,7 @@ impl World {
         let generation = self.state.generation();
         let first = self.held.insert(generation);
         assert!(first || again_if_refused, "generation {generation} has two holders");
-        let claims = Claims {
+        let claims = TokenClaims {
             subscription: self.state.id().clone(),
             generation,
             wake: self.state.wake().unwrap().id.clone(),
@@ -190,12 +191,12 @@ impl World {
             Op::Append(n) => {
                 let path = path(n);
                 let next = StreamId(self.next_id);
-                let live = self.streams.entry(path.clone()).or_insert_with(|| {
+                let head = self.streams.entry(path.clone()).or_insert_with(|| {
                     self.next_id += 1;
-                    Live { stream: next, tail: Offset::ZERO }
+                    StreamHead { stream: next, tail: Offset::ZERO }
                 });
-                live.tail = live.tail.advance(10);
-                self.state.observe(&path, Some(*live));
+                head.tail = head.tail.advance(10);
+                self.state.observe(&path, Some(*head));
             }
             Op::Delete(n) => {
                 self.streams.remove(&path(n));
@@ -230,10 +231,10 @@ impl World {
             Op::Answer(kind) => {
                 let Some((generation, links)) = self.posting.take() else { return };
                 let delivered = match kind {
-                    0 => Delivered::Done(links),
-                    1 => Delivered::Accepted,
-                    2 => Delivered::Refused,
-                    _ => Delivered::Unknown,
+                    0 => DeliveryOutcome::Done(links),
+                    1 => DeliveryOutcome::Accepted,
+                    2 => DeliveryOutcome::Refused,
+                    _ => DeliveryOutcome::Unknown,
                 };
                 let events = self.state.posted(generation, delivered, self.now(), 0);
                 self.commit(events);
@@ -248,10 +249,10 @@ impl World {
                 self.commit(events);
             }
             Op::Link(n) => {
-                let live = self.streams.get(&path(n)).copied();
-                let events = self.state.link_explicit(&[(path(n), live)]);
+                let head = self.streams.get(&path(n)).copied();
+                let events = self.state.link_explicit(&[(path(n), head)]);
                 self.commit(events);
-                self.state.observe(&path(n), live);
+                self.state.observe(&path(n), head);
             }
             Op::Unlink(n) => {
                 let events = self.state.unlink(&path(n));
@@ -265,8 +266,8 @@ impl World {
 
     fn restart(&mut self) {
         let mut state = Subscription::replay(decode_log(&self.log).unwrap()).unwrap();
-        for (path, live) in &self.streams {
-            state.observe(path, Some(*live));
+        for (path, head) in &self.streams {
+            state.observe(path, Some(*head));
         }
         let gone: Vec<_> =
             state.linked_paths().filter(|p| !self.streams.contains_key(*p)).cloned().collect();
@@ -284,7 +285,7 @@ impl World {
         Some(if worker < 192 { last } else { usize::from(worker) % (last + 1) })
     }
 
-    fn is_current(&self, claims: &Claims) -> bool {
+    fn is_current(&self, claims: &TokenClaims) -> bool {
         self.state.wake().is_some_and(|wake| {
             wake.id == claims.wake && wake.lease_until.is_none_or(|until| until > self.now())
         }) && claims.generation == self.state.generation()
@@ -330,7 +331,7 @@ impl World {
         if !pending.is_empty() {
             // Something is on its way, or will be at a time that is known.
             let wake = self.state.wake().map(|wake| &wake.phase);
-            let waits_for_worker = matches!(wake, Some(Phase::Announced));
+            let waits_for_worker = matches!(wake, Some(WakePhase::Announced));
             let busy = self.posting.is_some() || self.state.work(self.now()).is_some();
             assert!(
                 waits_for_worker || busy || self.state.deadline().is_some(),

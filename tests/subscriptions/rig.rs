@@ -10,7 +10,7 @@ use durable_streams_protocol::{
     subscription::TargetRules,
 };
 use durable_streams_server::webhooks::{HttpWebhookClient, WebhookOptions};
-use durable_streams_subscriptions::{Options, Subscriptions, WebhookClient};
+use durable_streams_subscriptions::{SubscriptionOptions, Subscriptions, WebhookClient};
 use http::{HeaderMap, Method, StatusCode, header::AUTHORIZATION};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -34,38 +34,38 @@ pub(crate) struct Rig {
     pub(crate) engine: Arc<Engine>,
     pub(crate) subs: Subscriptions,
     pub(crate) clock: Option<ManualClock>,
-    options: Options,
+    options: SubscriptionOptions,
     webhooks: Arc<dyn WebhookClient>,
     relay: Arc<Relay>,
     stop: Option<oneshot::Sender<()>>,
 }
 
-pub(crate) fn options() -> Options {
-    Options {
+pub(crate) fn options() -> SubscriptionOptions {
+    SubscriptionOptions {
         targets: TargetRules { allow_http_localhost: true, ..TargetRules::default() },
-        ..Options::default()
+        ..SubscriptionOptions::default()
     }
 }
 
 impl Rig {
     /// On the system's clock.
-    pub(crate) async fn new(options: Options) -> Rig {
+    pub(crate) async fn new(options: SubscriptionOptions) -> Rig {
         Self::with_clock(options, WebhookOptions::default(), None).await
     }
 
     /// On a clock that stands still.
-    pub(crate) async fn frozen(options: Options) -> Rig {
+    pub(crate) async fn frozen(options: SubscriptionOptions) -> Rig {
         Self::frozen_with(options, WebhookOptions::default()).await
     }
 
     /// On a clock that stands still, with a webhook client of its own settings.
-    pub(crate) async fn frozen_with(options: Options, webhooks: WebhookOptions) -> Rig {
+    pub(crate) async fn frozen_with(options: SubscriptionOptions, webhooks: WebhookOptions) -> Rig {
         let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
         Self::with_clock(options, webhooks, Some(clock)).await
     }
 
     async fn with_clock(
-        options: Options,
+        options: SubscriptionOptions,
         webhooks: WebhookOptions,
         clock: Option<ManualClock>,
     ) -> Rig {
@@ -179,7 +179,7 @@ fn json_type() -> ContentType {
 
 async fn start(
     engine: &Arc<Engine>,
-    options: &Options,
+    options: &SubscriptionOptions,
     webhooks: &Arc<dyn WebhookClient>,
     relay: &Arc<Relay>,
 ) -> (Subscriptions, oneshot::Sender<()>) {

@@ -8,8 +8,8 @@ use std::{
 };
 
 use durable_streams_protocol::subscription::{JwkSet, verify_signature};
-use durable_streams_server::webhooks::{Resolve, Resolved, WebhookOptions};
-use durable_streams_subscriptions::{KeyFile, KeySource, Options};
+use durable_streams_server::webhooks::{HostResolver, ResolvedAddresses, WebhookOptions};
+use durable_streams_subscriptions::{KeyFile, KeySource, SubscriptionOptions};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -207,8 +207,8 @@ async fn dead_receivers_delay_only_themselves() {
 /// A name that is public when asked first, and loopback from then on.
 struct Rebinding(Mutex<Vec<SocketAddr>>, SocketAddr);
 
-impl Resolve for Rebinding {
-    fn resolve(&self, _host: &str) -> Resolved {
+impl HostResolver for Rebinding {
+    fn resolve(&self, _host: &str) -> ResolvedAddresses {
         let next = self.0.lock().unwrap().pop().unwrap_or(self.1);
         Box::pin(async move { io::Result::Ok(vec![next]) })
     }
@@ -251,7 +251,7 @@ async fn keys_survive_restarts_and_rotation_keeps_the_old_public_key() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();
     let keys = directory.path().join("keys");
-    let options = Options { keys: KeySource::Directory(keys.clone()), ..options() };
+    let options = SubscriptionOptions { keys: KeySource::Directory(keys.clone()), ..options() };
     let mut rig = Rig::frozen(options.clone()).await;
     let published = |body: Value| -> Vec<String> {
         let keys: JwkSet = serde_json::from_value(body).unwrap();

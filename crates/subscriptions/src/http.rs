@@ -1,4 +1,4 @@
-//! Control requests under `{route}/__ds/` (§6): from bytes to bytes, whatever carries them.
+//! Control requests under `{route}/__ds/` (§6): from bytes to bytes, independent of the HTTP framework.
 
 use bytes::Bytes;
 use durable_streams_protocol::{
@@ -18,15 +18,15 @@ use serde_json::json;
 
 use super::{Subscriptions, requests::AckKind};
 
-/// What is escaped in one segment of a URL.
+/// Characters that are percent-encoded in one segment of a URL.
 pub(super) const SEGMENT: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// A response to a control request.
 pub type ControlResponse = (StatusCode, HeaderMap, Bytes);
 
-/// Where a control request goes.
-enum Route {
+/// The resource of a control request.
+enum ControlRoute {
     Keys,
     Subscription(SubscriptionId),
     Streams(SubscriptionId),
@@ -68,40 +68,40 @@ impl Subscriptions {
             return Err(Refusal::TooLarge { limit });
         }
         match (route, method) {
-            (Route::Keys, &Method::GET | &Method::HEAD) => Ok(self.keys_response()),
-            (Route::Subscription(id), &Method::PUT) => {
+            (ControlRoute::Keys, &Method::GET | &Method::HEAD) => Ok(self.keys_response()),
+            (ControlRoute::Subscription(id), &Method::PUT) => {
                 let config = parse::<CreateRequest>(&body)?.into_config()?;
                 let base_url = base_url.trim_end_matches('/').to_owned();
                 let (created, view) = self.create(id, config, base_url).await?;
                 let status = if created { StatusCode::CREATED } else { StatusCode::OK };
                 Ok(with_json(status, &view))
             }
-            (Route::Subscription(id), &Method::GET | &Method::HEAD) => {
+            (ControlRoute::Subscription(id), &Method::GET | &Method::HEAD) => {
                 Ok(with_json(StatusCode::OK, &self.view(id).await?))
             }
-            (Route::Subscription(id), &Method::DELETE) => {
+            (ControlRoute::Subscription(id), &Method::DELETE) => {
                 self.delete(id).await?;
                 Ok(no_content())
             }
-            (Route::Streams(id), &Method::POST) => {
+            (ControlRoute::Streams(id), &Method::POST) => {
                 self.link(id, parse::<StreamsRequest>(&body)?.paths()?).await?;
                 Ok(no_content())
             }
-            (Route::Stream(id, path), &Method::DELETE) => {
+            (ControlRoute::Stream(id, path), &Method::DELETE) => {
                 self.unlink(id, path).await?;
                 Ok(no_content())
             }
-            (Route::Claim(id), &Method::POST) => {
+            (ControlRoute::Claim(id), &Method::POST) => {
                 let worker = parse::<ClaimRequest>(&body)?.worker()?;
                 Ok(with_json(StatusCode::OK, &self.claim(id, worker).await?))
             }
-            (Route::Callback(id), &Method::POST) => {
+            (ControlRoute::Callback(id), &Method::POST) => {
                 self.ack_response(AckKind::Callback, id, headers, &body).await
             }
-            (Route::Ack(id), &Method::POST) => {
+            (ControlRoute::Ack(id), &Method::POST) => {
                 self.ack_response(AckKind::Ack, id, headers, &body).await
             }
-            (Route::Release(id), &Method::POST) => {
+            (ControlRoute::Release(id), &Method::POST) => {
                 self.release(id, bearer(headers), parse::<ReleaseRequest>(&body)?).await?;
                 Ok(no_content())
             }
@@ -129,25 +129,25 @@ impl Subscriptions {
     }
 }
 
-impl Route {
+impl ControlRoute {
     fn methods(&self) -> &'static str {
         match self {
-            Route::Keys => "GET, HEAD",
-            Route::Subscription(_) => "GET, HEAD, PUT, DELETE",
-            Route::Stream(..) => "DELETE",
-            Route::Streams(_)
-            | Route::Callback(_)
-            | Route::Claim(_)
-            | Route::Ack(_)
-            | Route::Release(_) => "POST",
+            ControlRoute::Keys => "GET, HEAD",
+            ControlRoute::Subscription(_) => "GET, HEAD, PUT, DELETE",
+            ControlRoute::Stream(..) => "DELETE",
+            ControlRoute::Streams(_)
+            | ControlRoute::Callback(_)
+            | ControlRoute::Claim(_)
+            | ControlRoute::Ack(_)
+            | ControlRoute::Release(_) => "POST",
         }
     }
 }
 
-fn route(path: &str) -> Result<Route, Refusal> {
+fn route(path: &str) -> Result<ControlRoute, Refusal> {
     let path = path.strip_prefix('/').unwrap_or(path);
     if path == "jwks.json" {
-        return Ok(Route::Keys);
+        return Ok(ControlRoute::Keys);
     }
     let rest = path.strip_prefix("subscriptions/").ok_or(Refusal::RouteNotFound)?;
     let (id, action) = match rest.split_once('/') {
@@ -159,12 +159,12 @@ fn route(path: &str) -> Result<Route, Refusal> {
         decoded.map_err(|_| Refusal::InvalidRequest("the subscription id is not UTF-8".into()))?;
     let id = SubscriptionId::new(&decoded)?;
     match action {
-        None => Ok(Route::Subscription(id)),
-        Some("streams") => Ok(Route::Streams(id)),
-        Some("callback") => Ok(Route::Callback(id)),
-        Some("claim") => Ok(Route::Claim(id)),
-        Some("ack") => Ok(Route::Ack(id)),
-        Some("release") => Ok(Route::Release(id)),
+        None => Ok(ControlRoute::Subscription(id)),
+        Some("streams") => Ok(ControlRoute::Streams(id)),
+        Some("callback") => Ok(ControlRoute::Callback(id)),
+        Some("claim") => Ok(ControlRoute::Claim(id)),
+        Some("ack") => Ok(ControlRoute::Ack(id)),
+        Some("release") => Ok(ControlRoute::Release(id)),
         Some(action) => {
             let raw = action.strip_prefix("streams/").ok_or(Refusal::RouteNotFound)?;
             let path = StreamPath::from_url(raw)
@@ -172,12 +172,12 @@ fn route(path: &str) -> Result<Route, Refusal> {
             let trimmed = path.as_str().trim_start_matches('/');
             let path = StreamPath::new(trimmed)
                 .map_err(|error| Refusal::InvalidRequest(error.to_string()))?;
-            Ok(Route::Stream(id, path))
+            Ok(ControlRoute::Stream(id, path))
         }
     }
 }
 
-/// A body as JSON; an empty one is an empty object, so that what is missing is named.
+/// Parses a JSON body. An empty one counts as an empty object, so that the refusal names the missing field.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     let body = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(body).map_err(|error| {

@@ -2,8 +2,8 @@
 //!
 //! Kept in `{dir}/subscriptions.json`, mode 0600 in a directory of mode 0700, made on first start. The
 //! file is replaced whole (written aside, synced, renamed). Rotation retires the active key: its private
-//! half is forgotten at once, its public half is published for [`REPLAY_WINDOW_MILLIS`] more. A running
-//! server notices a changed file within seconds.
+//! half is deleted at once, its public half stays published for [`REPLAY_WINDOW_MILLIS`]. A running server
+//! checks the file for changes every two seconds.
 
 use std::{
     fs::{self, OpenOptions},
@@ -29,40 +29,38 @@ use durable_streams_protocol::{
 /// How long a retired key is published: receivers accept signatures of the last five minutes or so, and
 /// caches hold the key set for another five.
 pub const REPLAY_WINDOW_MILLIS: u64 = 60 * 60 * 1000;
-/// How often a running server looks whether the file has changed, milliseconds.
+/// How often a running server checks whether the file has changed, milliseconds.
 const LOOK_EVERY: u64 = 2_000;
 
-/// Where the secrets are.
+/// Where the secrets are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
-    /// In memory: new ones at each start. Tokens and signatures do not outlive the process.
+    /// Held in memory and generated at each start. Tokens and signatures do not outlive the process.
     Ephemeral,
-    /// In this directory.
+    /// Kept in a file in this directory.
     Directory(PathBuf),
 }
 
 /// Why the key file cannot be used.
+#[allow(missing_docs, reason = "fields whose names say it all")]
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// A file operation failed.
     #[error("cannot {operation} {path}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation, as a verb.
         operation: &'static str,
-        /// On what.
         path: PathBuf,
-        /// Why it failed.
         source: io::Error,
     },
-    /// Others can read it.
+    /// Group or others may read the file.
     #[error("{path} is readable by others (mode {mode:o}); run chmod 0600 {path}")]
     TooOpen {
-        /// The file.
         path: PathBuf,
-        /// Its permissions.
+        /// The permission bits of the file.
         mode: u32,
     },
-    /// Not a key file.
+    /// The file does not parse as a key file.
     #[error("{path} is not a key file of this server; restore it, or move it away to start anew")]
     Malformed {
         /// The file.
@@ -70,26 +68,26 @@ pub enum KeyError {
     },
 }
 
-/// What the file holds.
+/// The content of the key file.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Secrets {
+struct StoredSecrets {
     version: u32,
     token_secret: String,
     signing_seed: String,
     #[serde(default)]
-    retired: Vec<Retired>,
+    retired: Vec<RetiredKey>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-struct Retired {
+struct RetiredKey {
     key: PublicJwk,
     until: Timestamp,
 }
 
-impl Secrets {
+impl StoredSecrets {
     fn generate() -> Self {
-        Secrets {
+        StoredSecrets {
             version: 1,
             token_secret: BASE64URL.encode(secret::<32>()),
             signing_seed: BASE64URL.encode(secret::<32>()),
@@ -98,7 +96,7 @@ impl Secrets {
     }
 }
 
-/// The key file, for commands.
+/// The key file, for the commands that work on it.
 #[derive(Clone, Debug)]
 pub struct KeyFile {
     path: PathBuf,
@@ -110,26 +108,26 @@ impl KeyFile {
         KeyFile { path: directory.join("subscriptions.json") }
     }
 
-    /// Makes a new signing key the active one. Returns the ids of the old and the new key.
+    /// Generates a new signing key and makes it the active one. Returns the ids of the old and the new key.
     ///
     /// # Errors
-    /// [`KeyError`]. The file is as before then.
+    /// [`KeyError`]; the file is unchanged then.
     pub fn rotate(&self, now: Timestamp) -> Result<(String, String), KeyError> {
         let mut secrets = self.read()?;
         let old = self.usable(&secrets)?.signing.public().clone();
         secrets.signing_seed = BASE64URL.encode(secret::<32>());
         secrets.retired.retain(|retired| retired.until > now);
         let until = Timestamp::from_millis(now.millis().saturating_add(REPLAY_WINDOW_MILLIS));
-        secrets.retired.insert(0, Retired { key: old.clone(), until });
+        secrets.retired.insert(0, RetiredKey { key: old.clone(), until });
         let new = self.usable(&secrets)?.signing.public().kid.clone();
         self.write(&secrets)?;
         Ok((old.kid, new))
     }
 
-    fn open(&self) -> Result<Secrets, KeyError> {
+    fn open(&self) -> Result<StoredSecrets, KeyError> {
         match self.read() {
             Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                let secrets = Secrets::generate();
+                let secrets = StoredSecrets::generate();
                 self.write(&secrets)?;
                 Ok(secrets)
             }
@@ -137,7 +135,7 @@ impl KeyFile {
         }
     }
 
-    fn read(&self) -> Result<Secrets, KeyError> {
+    fn read(&self) -> Result<StoredSecrets, KeyError> {
         #[cfg(unix)]
         {
             let metadata = fs::metadata(&self.path).map_err(|source| self.io("read", source))?;
@@ -147,11 +145,12 @@ impl KeyFile {
             }
         }
         let bytes = fs::read(&self.path).map_err(|source| self.io("read", source))?;
-        let secrets: Secrets = serde_json::from_slice(&bytes).map_err(|_| self.malformed())?;
+        let secrets: StoredSecrets =
+            serde_json::from_slice(&bytes).map_err(|_| self.malformed())?;
         if secrets.version == 1 { Ok(secrets) } else { Err(self.malformed()) }
     }
 
-    fn write(&self, secrets: &Secrets) -> Result<(), KeyError> {
+    fn write(&self, secrets: &StoredSecrets) -> Result<(), KeyError> {
         let directory = self.path.parent().unwrap_or_else(|| Path::new("."));
         let mut builder = fs::DirBuilder::new();
         #[cfg(unix)]
@@ -160,7 +159,7 @@ impl KeyFile {
         made.map_err(|source| self.io("create the directory of", source))?;
         let aside = self.path.with_extension("json.new");
         let write = || -> io::Result<()> {
-            // Left by a crash, perhaps with other permissions.
+            // A crash may have left one, perhaps with other permissions.
             match fs::remove_file(&aside) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -172,7 +171,7 @@ impl KeyFile {
             file.write_all(&serde_json::to_vec_pretty(secrets)?)?;
             file.sync_all()?;
             fs::rename(&aside, &self.path)?;
-            // Windows has no such thing, and writes names through.
+            // Makes the rename durable. Windows cannot sync a directory, and writes names through.
             #[cfg(unix)]
             fs::File::open(directory)?.sync_all()?;
             Ok(())
@@ -180,8 +179,8 @@ impl KeyFile {
         write().map_err(|source| self.io("write", source))
     }
 
-    fn usable(&self, secrets: &Secrets) -> Result<Usable, KeyError> {
-        Usable::of(secrets).ok_or_else(|| self.malformed())
+    fn usable(&self, secrets: &StoredSecrets) -> Result<UsableKeys, KeyError> {
+        UsableKeys::of(secrets).ok_or_else(|| self.malformed())
     }
 
     fn changed(&self) -> Option<SystemTime> {
@@ -197,18 +196,18 @@ impl KeyFile {
     }
 }
 
-/// Secrets, ready to use.
-struct Usable {
+/// The secrets, decoded.
+struct UsableKeys {
     signing: SigningKey,
     tokens: TokenKey,
-    retired: Vec<Retired>,
+    retired: Vec<RetiredKey>,
 }
 
-impl Usable {
-    fn of(secrets: &Secrets) -> Option<Self> {
+impl UsableKeys {
+    fn of(secrets: &StoredSecrets) -> Option<Self> {
         let token = BASE64URL.decode(&secrets.token_secret).ok()?;
         let seed = BASE64URL.decode(&secrets.signing_seed).ok()?;
-        Some(Usable {
+        Some(UsableKeys {
             signing: SigningKey::from_seed(&seed)?,
             tokens: TokenKey::new(token.as_slice().try_into().ok()?),
             retired: secrets.retired.clone(),
@@ -216,22 +215,22 @@ impl Usable {
     }
 }
 
-/// The secrets of a running server.
-pub(super) struct Keys {
+/// The secrets of a running server, reloaded when their file changes.
+pub(super) struct KeyRing {
     file: Option<KeyFile>,
-    current: Mutex<Current>,
+    current: Mutex<LoadedKeys>,
 }
 
-struct Current {
-    usable: Arc<Usable>,
+struct LoadedKeys {
+    usable: Arc<UsableKeys>,
     looked: Timestamp,
     changed: Option<SystemTime>,
 }
 
-/// The key of tokens.
-pub(super) struct Tokens(Arc<Usable>);
+/// Access to the key that signs bearer tokens.
+pub(super) struct TokenKeyGuard(Arc<UsableKeys>);
 
-impl std::ops::Deref for Tokens {
+impl std::ops::Deref for TokenKeyGuard {
     type Target = TokenKey;
 
     fn deref(&self) -> &TokenKey {
@@ -239,7 +238,7 @@ impl std::ops::Deref for Tokens {
     }
 }
 
-impl Keys {
+impl KeyRing {
     pub(super) fn open(source: KeySource, now: Timestamp) -> Result<Self, KeyError> {
         let file = match source {
             KeySource::Ephemeral => None,
@@ -247,18 +246,19 @@ impl Keys {
         };
         let changed = file.as_ref().and_then(KeyFile::changed);
         let secrets = match &file {
-            None => Secrets::generate(),
+            None => StoredSecrets::generate(),
             Some(file) => file.open()?,
         };
         let path = || file.as_ref().map(|file| file.path.clone()).unwrap_or_default();
-        let usable = Usable::of(&secrets).ok_or_else(|| KeyError::Malformed { path: path() })?;
-        let current = Current { usable: Arc::new(usable), looked: now, changed };
-        Ok(Keys { file, current: Mutex::new(current) })
+        let usable =
+            UsableKeys::of(&secrets).ok_or_else(|| KeyError::Malformed { path: path() })?;
+        let current = LoadedKeys { usable: Arc::new(usable), looked: now, changed };
+        Ok(KeyRing { file, current: Mutex::new(current) })
     }
 
-    /// The key of tokens.
-    pub(super) fn token_key(&self) -> Tokens {
-        Tokens(self.current.lock().usable.clone())
+    /// The key that signs bearer tokens.
+    pub(super) fn token_key(&self) -> TokenKeyGuard {
+        TokenKeyGuard(self.current.lock().usable.clone())
     }
 
     /// The `Webhook-Signature` of a body sent now.
@@ -271,7 +271,7 @@ impl Keys {
         self.usable(now).signing.public().kid.clone()
     }
 
-    /// What receivers may need to verify signatures.
+    /// The public keys by which receivers verify signatures: the active one, then retired ones.
     pub(super) fn published(&self, now: Timestamp) -> JwkSet {
         let usable = self.usable(now);
         let retired = usable.retired.iter().filter(|retired| retired.until > now);
@@ -279,7 +279,7 @@ impl Keys {
         JwkSet { keys: keys.chain(retired.map(|retired| retired.key.clone())).collect() }
     }
 
-    fn usable(&self, now: Timestamp) -> Arc<Usable> {
+    fn usable(&self, now: Timestamp) -> Arc<UsableKeys> {
         let mut current = self.current.lock();
         let Some(file) = &self.file else { return current.usable.clone() };
         if now.millis().abs_diff(current.looked.millis()) >= LOOK_EVERY {

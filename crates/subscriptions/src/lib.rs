@@ -1,34 +1,36 @@
-//! Subscriptions at run time (§6, §7): wake workers when streams have work.
+#![doc = include_str!("../README.md")]
 //!
-//! | file | what it is |
+//! | module | what it does |
 //! |---|---|
 //! | `http` | control requests in, responses out |
 //! | `requests` | what each request does |
-//! | `entry` | one subscription: its lock, its state, its log |
-//! | `drive` | what happens by itself: wakes, expiries, retries |
-//! | `recover` | after a restart: read the logs, then look at the streams |
-//! | `watch` | from a stream's append to the subscriptions that link it |
+//! | `cell` | one subscription: its lock, its state, its log |
+//! | `driver` | wakes, expiries and retries: what happens without a request |
+//! | `recover` | after a restart: replay the logs, then read the tails of the streams |
+//! | `watcher` | from a stream's append to the subscriptions that link it |
 //! | `webhook`, `lanes` | the HTTP client as a trait, and which deliveries wait for each other |
-//! | `log` | the reserved streams that hold the state |
-//! | `keys`, `timers`, `options` | what they say |
+//! | `state_log` | the reserved streams that hold the state |
+//! | `keys` | the keys that sign webhooks and tokens |
+//! | `deadlines`, `options` | the driver's timer queue; the settings |
 //!
 //! Invariants
-//! - Every change is committed to the subscription's log before anybody is told of it, and each is made
-//!   in a task of its own, so a client that leaves cannot leave half a change.
-//! - One lock per subscription, held over its commit: a slow one delays only itself.
-//! - Nothing is lost by forgetting: what is pending comes from the streams and the cursors.
+//! - Every change is committed to the subscription's log before a response or a delivery shows it. Each runs
+//!   in a task of its own, so a client that disconnects cannot stop it halfway.
+//! - One lock per subscription, held over its commit: a slow subscription delays only itself.
+//! - Pending work is never stored: it is the distance between a stream's durable tail and the cursor, read
+//!   again after a restart.
 
-mod drive;
-mod entry;
+mod cell;
+mod deadlines;
+mod driver;
 mod http;
 mod keys;
 mod lanes;
-mod log;
 mod options;
 mod recover;
 mod requests;
-mod timers;
-mod watch;
+mod state_log;
+mod watcher;
 mod webhook;
 
 use std::{future::Future, sync::Arc};
@@ -37,48 +39,48 @@ use tokio::sync::mpsc;
 
 pub use http::ControlResponse;
 pub use keys::{KeyError, KeyFile, KeySource, REPLAY_WINDOW_MILLIS};
-pub use options::Options;
+pub use options::SubscriptionOptions;
 pub use webhook::{WebhookClient, WebhookError, WebhookRequest, WebhookResponse};
 
+use cell::{SubscriptionCell, SubscriptionRegistry};
+use deadlines::DeadlineQueue;
 use durable_streams_engine::{Engine, StreamObserver};
 use durable_streams_protocol::subscription::{Refusal, WakeId};
-use entry::{Entry, Registry};
 use lanes::DeliveryLanes;
-use timers::Timers;
-use watch::Watcher;
+use watcher::StreamWatcher;
 
 /// All subscriptions of a server. Cheap to clone.
 #[derive(Clone)]
 pub struct Subscriptions {
-    shared: Arc<Shared>,
+    shared: Arc<SubscriptionsInner>,
 }
 
-struct Shared {
+struct SubscriptionsInner {
     engine: Arc<Engine>,
-    options: Options,
-    keys: keys::Keys,
-    registry: Registry,
-    watcher: Arc<Watcher>,
-    timers: Timers,
+    options: SubscriptionOptions,
+    keys: keys::KeyRing,
+    registry: SubscriptionRegistry,
+    watcher: Arc<StreamWatcher>,
+    deadlines: DeadlineQueue,
     webhooks: Arc<dyn WebhookClient>,
     lanes: DeliveryLanes,
-    /// Subscriptions to drive; each is in it at most once.
-    ready: mpsc::UnboundedSender<Arc<Entry>>,
+    /// The driver's queue; it holds each cell at most once.
+    ready: mpsc::UnboundedSender<Arc<SubscriptionCell>>,
 }
 
-/// Drives subscriptions: run it in the background of the server.
-pub struct Driver {
-    shared: Arc<Shared>,
-    ready: mpsc::UnboundedReceiver<Arc<Entry>>,
+/// Sends wakes and ends leases: run it in the background of the server.
+pub struct WakeDriver {
+    shared: Arc<SubscriptionsInner>,
+    ready: mpsc::UnboundedReceiver<Arc<SubscriptionCell>>,
 }
 
 /// Why subscriptions cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The key file.
+    /// The key file cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
-    /// The stored state.
+    /// The engine failed while the stored subscriptions were read.
     #[error("cannot read the stored subscriptions: {0}")]
     Store(String),
 }
@@ -88,53 +90,53 @@ impl Subscriptions {
     /// driver runs.
     ///
     /// # Errors
-    /// [`OpenError`]. A log that is damaged is reported and left alone; the others work.
+    /// [`OpenError`]. A damaged log is logged and skipped; the other subscriptions work.
     pub async fn open(
         engine: Arc<Engine>,
-        options: Options,
+        options: SubscriptionOptions,
         webhooks: Arc<dyn WebhookClient>,
-    ) -> Result<(Subscriptions, Driver), OpenError> {
-        let keys = keys::Keys::open(options.keys.clone(), engine.now())?;
+    ) -> Result<(Subscriptions, WakeDriver), OpenError> {
+        let keys = keys::KeyRing::open(options.keys.clone(), engine.now())?;
         let lanes = DeliveryLanes::new(options.max_deliveries, options.max_retries);
         let (ready, queue) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SubscriptionsInner {
             engine,
             options,
             keys,
-            registry: Registry::default(),
-            watcher: Arc::new(Watcher::default()),
-            timers: Timers::default(),
+            registry: SubscriptionRegistry::default(),
+            watcher: Arc::new(StreamWatcher::default()),
+            deadlines: DeadlineQueue::default(),
             webhooks,
             lanes,
             ready,
         });
         shared.engine.observe(shared.watcher.clone());
         shared.recover().await.map_err(|error| OpenError::Store(error.to_string()))?;
-        let driver = Driver { shared: shared.clone(), ready: queue };
+        let driver = WakeDriver { shared: shared.clone(), ready: queue };
         Ok((Subscriptions { shared }, driver))
     }
 
-    /// Hears of appends; the engine is told of it by [`open`](Self::open).
+    /// The observer that [`open`](Self::open) registered with the engine.
     pub fn observer(&self) -> Arc<dyn StreamObserver> {
         self.shared.watcher.clone()
     }
 
-    /// Looks at the clock now instead of when the next timer was expected to end: for clocks moved by hand.
+    /// Makes the driver read the clock now instead of at the next deadline, for tests with a manual clock.
     pub fn tick(&self) {
         self.shared.watcher.nudge();
     }
 
-    /// Subscriptions that exist.
+    /// The number of subscriptions.
     pub fn len(&self) -> usize {
         self.shared.registry.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no subscriptions.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Runs `work` in a task of its own and waits for it.
+    /// Runs `work` in a task of its own, which goes on when the caller stops waiting.
     async fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
@@ -146,7 +148,7 @@ impl Subscriptions {
     }
 }
 
-/// Random bytes that cannot be guessed.
+/// Cryptographically secure random bytes.
 fn secret<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     #[expect(clippy::expect_used, reason = "without randomness nothing here is safe to go on")]

@@ -1,4 +1,4 @@
-//! What an operator can set.
+//! The settings of subscriptions.
 
 use std::time::Duration;
 
@@ -8,34 +8,34 @@ use super::KeySource;
 
 /// Settings of subscriptions.
 #[derive(Clone, Debug)]
-pub struct Options {
-    /// Where webhooks may go.
+pub struct SubscriptionOptions {
+    /// The URLs that webhooks may have.
     pub targets: TargetRules,
-    /// Where the signing keys are.
+    /// Where the signing keys are kept.
     pub keys: KeySource,
     /// The stream route as the outside reaches it, without a slash at the end, for callback and key URLs.
     /// `None`: as the creator of each subscription reached it.
     pub public_url: Option<String>,
-    /// The longest wait for a webhook's whole answer. The lease bounds it too.
+    /// The longest wait for a webhook's whole response. The rest of the lease bounds it too.
     pub delivery_timeout: Duration,
     /// Posts at one time to receivers that work.
     pub max_deliveries: usize,
     /// Posts at one time to receivers whose last attempt failed: slow or dead ones wait for each other
     /// here, and never hold up the rest.
     pub max_retries: usize,
-    /// Bytes of a webhook's answer that are looked at.
+    /// The most bytes of a webhook's response that are read.
     pub max_answer: usize,
-    /// Streams in one wake, those with work first. The others follow in the next wake.
+    /// The most streams in one wake, those with work first. The others follow in the next wake.
     pub max_wake_streams: usize,
-    /// Subscriptions.
+    /// The most subscriptions.
     pub max_subscriptions: usize,
-    /// Bytes of a control request's body.
+    /// The most bytes of a control request's body.
     pub max_body: usize,
 }
 
-impl Default for Options {
+impl Default for SubscriptionOptions {
     fn default() -> Self {
-        Options {
+        SubscriptionOptions {
             targets: TargetRules::default(),
             keys: KeySource::Ephemeral,
             public_url: None,
@@ -50,7 +50,7 @@ impl Default for Options {
     }
 }
 
-impl Options {
+impl SubscriptionOptions {
     /// Posts at one time to all receivers.
     pub fn all_deliveries(&self) -> usize {
         self.max_deliveries + self.max_retries

@@ -1,26 +1,26 @@
-//! After a restart: the logs say what was decided, the streams say what is pending.
+//! After a restart: the logs hold what was committed, the streams show what is pending.
 
 use std::sync::Arc;
 
 use durable_streams_protocol::{
     StreamPath,
-    subscription::{DeliveryConfig, Glob, Phase, Refusal, Subscription, decode_log},
+    subscription::{DeliveryConfig, Glob, Refusal, Subscription, WakePhase, decode_log},
 };
 
 use super::{
-    Shared,
-    entry::{Slot, unavailable},
-    log::{self, Log, LogName},
-    watch::is_reserved,
+    SubscriptionsInner,
+    cell::{OpenSubscription, unavailable},
+    state_log::{self, LogName, SubscriptionLog},
+    watcher::is_reserved,
 };
 
-/// Paths asked for at a time.
+/// Paths listed at a time.
 const PAGE: usize = 1_000;
 
-impl Shared {
-    /// Reads all logs, looks at all streams they link, and queues every subscription for the driver.
+impl SubscriptionsInner {
+    /// Replays all logs, reads the tails of all linked streams, and queues every subscription for the driver.
     pub(super) async fn recover(self: &Arc<Self>) -> Result<(), Refusal> {
-        let logs = log::list(&self.engine).await.map_err(unavailable)?;
+        let logs = state_log::list(&self.engine).await.map_err(unavailable)?;
         for logs in logs.chunk_by(|a, b| a.folder == b.folder) {
             if let Err(error) = self.recover_one(logs).await {
                 let folder = logs.first().map(|log| log.folder.as_str());
@@ -28,69 +28,71 @@ impl Shared {
             }
         }
         if self.registry.len() > 0 {
-            self.look_at_all().await?;
+            self.observe_streams().await?;
         }
-        for entry in self.registry.all() {
-            let mut guard = entry.slot().await;
-            let Some(slot) = guard.as_mut() else { continue };
-            let unseen: Vec<StreamPath> = slot
+        for cell in self.registry.all() {
+            let mut guard = cell.lock().await;
+            let Some(subscription) = guard.as_mut() else { continue };
+            let unseen: Vec<StreamPath> = subscription
                 .state
                 .linked_paths()
-                .filter(|path| slot.state.link(path).is_some_and(|link| link.live.is_none()))
+                .filter(|path| {
+                    subscription.state.link(path).is_some_and(|link| link.head.is_none())
+                })
                 .cloned()
                 .collect();
             for path in unseen {
-                slot.state.observe(&path, None);
+                subscription.state.observe(&path, None);
             }
-            let mut events = slot.state.recovered();
-            if self.wake_stream_missing(&slot.state).await? {
+            let mut events = subscription.state.recovered();
+            if self.wake_stream_missing(&subscription.state).await? {
                 let random = fastrand::u32(..);
-                events.extend(slot.state.wake_stream_gone(self.engine.now(), random));
+                events.extend(subscription.state.wake_stream_gone(self.engine.now(), random));
             }
-            self.commit(slot, &events).await?;
+            self.commit(subscription, &events).await?;
             drop(guard);
-            self.queue(&entry);
+            self.queue(&cell);
         }
         Ok(())
     }
 
-    /// The newest whole log of one subscription. Older ones, and newer that were never finished, are to be
-    /// deleted with it or before.
+    /// Opens the newest complete log of one subscription, and deletes the older ones and the incomplete.
     async fn recover_one(self: &Arc<Self>, logs: &[LogName]) -> Result<(), Refusal> {
-        let mut slot = None;
+        let mut subscription = None;
         let mut superseded = Vec::new();
         for name in logs {
-            if slot.is_some() {
+            if subscription.is_some() {
                 superseded.push(name);
                 continue;
             }
-            let (log, bytes) = Log::open(&self.engine, name).await.map_err(unavailable)?;
+            let (log, bytes) =
+                SubscriptionLog::open(&self.engine, name).await.map_err(unavailable)?;
             let events = decode_log(&bytes)
                 .map_err(|error| Refusal::Unavailable(format!("{}: {error}", name.path)))?;
             match Subscription::replay(events) {
-                Some(state) => slot = Some(Slot::new(state, log)),
+                Some(state) => subscription = Some(OpenSubscription::new(state, log)),
                 None => superseded.push(name),
             }
         }
-        let Some(mut slot) = slot else { return Ok(()) };
-        superseded.iter().for_each(|name| slot.supersedes(name));
-        if let Err(error) = slot.tidy(&self.engine).await {
+        let Some(mut subscription) = subscription else { return Ok(()) };
+        superseded.iter().for_each(|name| subscription.supersedes(name));
+        if let Err(error) = subscription.tidy(&self.engine).await {
             tracing::warn!(%error, "superseded subscription logs not deleted yet");
         }
-        let state = &slot.state;
-        let entry = self.registry.claim(state.id(), usize::MAX)?;
-        self.watcher.watch(state.config(), entry.key);
+        let state = &subscription.state;
+        let cell = self.registry.claim(state.id(), usize::MAX)?;
+        self.watcher.watch(state.config(), cell.key);
         for path in state.linked_paths() {
             if state.link(path).is_some_and(|link| link.explicit) {
-                self.watcher.watch_path(path, entry.key);
+                self.watcher.watch_path(path, cell.key);
             }
         }
-        *entry.slot().await = Some(slot);
+        *cell.lock().await = Some(subscription);
         Ok(())
     }
 
-    /// Shows every watched stream to those that watch it.
-    async fn look_at_all(&self) -> Result<(), Refusal> {
+    /// Reads the tail of every watched stream into the subscriptions that link it.
+    async fn observe_streams(&self) -> Result<(), Refusal> {
         let mut after: Option<StreamPath> = None;
         loop {
             let page = self.engine.list(after.as_ref(), PAGE).await.map_err(unavailable)?;
@@ -101,16 +103,16 @@ impl Shared {
                 if watchers.is_empty() {
                     continue;
                 }
-                let live = match self.live(path).await {
-                    Ok(live) => live,
+                let head = match self.head(path).await {
+                    Ok(head) => head,
                     Err(error) => {
                         tracing::error!(%path, %error, "a linked stream cannot be read");
                         continue;
                     }
                 };
-                for entry in watchers.into_iter().filter_map(|key| self.registry.get(key)) {
-                    if let Some(slot) = entry.slot().await.as_mut() {
-                        slot.state.observe(path, live);
+                for cell in watchers.into_iter().filter_map(|key| self.registry.get(key)) {
+                    if let Some(subscription) = cell.lock().await.as_mut() {
+                        subscription.state.observe(path, head);
                     }
                 }
             }
@@ -118,10 +120,10 @@ impl Shared {
     }
 
     async fn wake_stream_missing(&self, state: &Subscription) -> Result<bool, Refusal> {
-        let announced = state.wake().is_some_and(|wake| wake.phase == Phase::Announced);
+        let announced = state.wake().is_some_and(|wake| wake.phase == WakePhase::Announced);
         match &state.config().delivery {
             DeliveryConfig::PullWake { wake_stream } if announced => {
-                Ok(self.live(wake_stream).await?.is_none())
+                Ok(self.head(wake_stream).await?.is_none())
             }
             _ => Ok(false),
         }

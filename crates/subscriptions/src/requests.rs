@@ -1,26 +1,27 @@
-//! What each control request does.
+//! What each control request does (§6, §7). Each runs in a task of its own, so that a client that
+//! disconnects cannot stop a change halfway.
 
 use std::sync::Arc;
 
 use durable_streams_protocol::{
     StreamPath,
     subscription::{
-        AckRequest, ClaimResponse, Claims, DeliveryConfig, JwkSet, LinkRecord, Live, Refusal,
-        ReleaseRequest, SigningInfo, Subscription, SubscriptionConfig, SubscriptionEvent,
-        SubscriptionId, SubscriptionView, TokenError, WebhookTarget, WebhookView,
+        AckRequest, ClaimResponse, DeliveryConfig, JwkSet, LinkRecord, Refusal, ReleaseRequest,
+        SigningInfo, StreamHead, Subscription, SubscriptionConfig, SubscriptionEvent,
+        SubscriptionId, SubscriptionView, TokenClaims, TokenError, WebhookTarget, WebhookView,
     },
 };
 
 use super::{
-    Shared, Subscriptions,
-    entry::{Entry, Slot, unavailable},
-    log::Log,
+    Subscriptions, SubscriptionsInner,
+    cell::{OpenSubscription, SubscriptionCell, unavailable},
+    state_log::SubscriptionLog,
 };
 
-/// Links in one event of a new log.
+/// The most links in one event of a new log.
 const LINKS_PER_EVENT: usize = 500;
 
-/// Which endpoint moves cursors.
+/// The endpoint by which a worker moves cursors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AckKind {
     Callback,
@@ -28,7 +29,7 @@ pub(super) enum AckKind {
 }
 
 impl Subscriptions {
-    /// Creates, or confirms (§6.2). The flag tells whether it was created.
+    /// Creates a subscription, or confirms an equal one (§6.2). The flag is `true` when it was created.
     pub(super) async fn create(
         &self,
         id: SubscriptionId,
@@ -39,21 +40,21 @@ impl Subscriptions {
         self.run(async move { shared.create(id, config, base_url).await }).await
     }
 
-    /// Reads (§6.3).
+    /// Reads a subscription (§6.3).
     pub(super) async fn view(&self, id: SubscriptionId) -> Result<SubscriptionView, Refusal> {
         let shared = self.shared.clone();
         let view = async move {
-            let entry = shared.find(&id)?;
+            let cell = shared.find(&id)?;
             shared.route();
-            let mut guard = entry.slot().await;
-            let slot = guard.as_mut().ok_or(Refusal::NotFound)?;
-            shared.settle(&entry, slot, false).await?;
-            Ok(shared.view(&slot.state))
+            let mut guard = cell.lock().await;
+            let subscription = guard.as_mut().ok_or(Refusal::NotFound)?;
+            shared.catch_up(&cell, subscription, false).await?;
+            Ok(shared.view(&subscription.state))
         };
         self.run(view).await
     }
 
-    /// Deletes (§6.3); no error if there is none.
+    /// Deletes a subscription (§6.3); succeeds when there is none.
     pub(super) async fn delete(&self, id: SubscriptionId) -> Result<(), Refusal> {
         let shared = self.shared.clone();
         self.run(async move { shared.delete(&id).await }).await
@@ -73,23 +74,23 @@ impl Subscriptions {
     pub(super) async fn unlink(&self, id: SubscriptionId, path: StreamPath) -> Result<(), Refusal> {
         let shared = self.shared.clone();
         let unlink = async move {
-            let entry = shared.find(&id)?;
-            let mut guard = entry.slot().await;
-            let slot = guard.as_mut().ok_or(Refusal::NotFound)?;
-            shared.settle(&entry, slot, false).await?;
-            let events = slot.state.unlink(&path);
-            shared.commit(slot, &events).await?;
-            shared.watcher.unwatch_path(&path, entry.key);
-            // A link by the pattern stays only while the stream is there.
-            slot.state.observe(&path, shared.live(&path).await?);
+            let cell = shared.find(&id)?;
+            let mut guard = cell.lock().await;
+            let subscription = guard.as_mut().ok_or(Refusal::NotFound)?;
+            shared.catch_up(&cell, subscription, false).await?;
+            let events = subscription.state.unlink(&path);
+            shared.commit(subscription, &events).await?;
+            shared.watcher.unwatch_path(&path, cell.key);
+            // A link by the pattern remains only while the stream exists.
+            subscription.state.observe(&path, shared.head(&path).await?);
             drop(guard);
-            shared.queue(&entry);
+            shared.queue(&cell);
             Ok(())
         };
         self.run(unlink).await
     }
 
-    /// Claims (§7.2).
+    /// Claims the wake for a worker (§7.2).
     pub(super) async fn claim(
         &self,
         id: SubscriptionId,
@@ -97,16 +98,16 @@ impl Subscriptions {
     ) -> Result<ClaimResponse, Refusal> {
         let shared = self.shared.clone();
         let claim = async move {
-            let entry = shared.find(&id)?;
+            let cell = shared.find(&id)?;
             shared.route();
-            let mut guard = entry.slot().await;
-            let slot = guard.as_mut().ok_or(Refusal::NotFound)?;
-            shared.settle(&entry, slot, false).await?;
+            let mut guard = cell.lock().await;
+            let subscription = guard.as_mut().ok_or(Refusal::NotFound)?;
+            shared.catch_up(&cell, subscription, false).await?;
             let now = shared.engine.now();
-            let events = slot.state.claim(worker, now)?;
-            shared.commit(slot, &events).await?;
-            shared.queue(&entry);
-            let state = &slot.state;
+            let events = subscription.state.claim(worker, now)?;
+            shared.commit(subscription, &events).await?;
+            shared.queue(&cell);
+            let state = &subscription.state;
             let wake = state.wake().ok_or(Refusal::NoPendingWork)?;
             let generation = state.generation();
             Ok(ClaimResponse {
@@ -141,17 +142,18 @@ impl Subscriptions {
     ) -> Result<(), Refusal> {
         let shared = self.shared.clone();
         let release = async move {
-            let entry = shared.find(&id)?;
+            let cell = shared.find(&id)?;
             shared.route();
-            let mut guard = entry.slot().await;
-            let slot = guard.as_mut().ok_or(Refusal::NotFound)?;
-            slot.state.expect_pull_wake()?;
+            let mut guard = cell.lock().await;
+            let subscription = guard.as_mut().ok_or(Refusal::NotFound)?;
+            subscription.state.expect_pull_wake()?;
             let claims = shared.verify(&id, token)?;
-            shared.refresh(slot).await?;
-            let events = slot.state.release(request.fence(&claims)?, shared.engine.now())?;
-            shared.commit(slot, &events).await?;
+            shared.refresh(subscription).await?;
+            let events =
+                subscription.state.release(request.fence(&claims)?, shared.engine.now())?;
+            shared.commit(subscription, &events).await?;
             drop(guard);
-            shared.queue(&entry);
+            shared.queue(&cell);
             Ok(())
         };
         self.run(release).await
@@ -163,8 +165,8 @@ impl Subscriptions {
     }
 }
 
-impl Shared {
-    fn find(&self, id: &SubscriptionId) -> Result<Arc<Entry>, Refusal> {
+impl SubscriptionsInner {
+    fn find(&self, id: &SubscriptionId) -> Result<Arc<SubscriptionCell>, Refusal> {
         self.registry.find(id).ok_or(Refusal::NotFound)
     }
 
@@ -178,67 +180,67 @@ impl Shared {
             WebhookTarget::parse(url, &self.options.targets).map_err(Refusal::UrlRejected)?;
         }
         loop {
-            let entry = self.registry.claim(&id, self.options.max_subscriptions)?;
-            let mut guard = entry.slot().await;
-            if let Some(slot) = guard.as_mut() {
-                self.settle(&entry, slot, false).await?;
-                if slot.state.config().hash() != config.hash() {
+            let cell = self.registry.claim(&id, self.options.max_subscriptions)?;
+            let mut guard = cell.lock().await;
+            if let Some(subscription) = guard.as_mut() {
+                self.catch_up(&cell, subscription, false).await?;
+                if subscription.state.config().hash() != config.hash() {
                     return Err(Refusal::AlreadyExists);
                 }
-                return Ok((false, self.view(&slot.state)));
+                return Ok((false, self.view(&subscription.state)));
             }
-            if !self.registry.holds(&entry) {
-                // It failed or was deleted while this waited.
+            if !self.registry.holds(&cell) {
+                // Its creation failed, or it was deleted, while this request waited for the lock.
                 continue;
             }
-            // Watching begins before anything is looked at, so no append falls between the two.
-            self.watcher.watch(&config, entry.key);
+            // Watching begins before the tails are read, so no append is missed between the two.
+            self.watcher.watch(&config, cell.key);
             match self.write_new(&id, &config, base_url.clone()).await {
-                Ok(slot) => {
-                    let view = self.view(&slot.state);
-                    *guard = Some(slot);
+                Ok(subscription) => {
+                    let view = self.view(&subscription.state);
+                    *guard = Some(subscription);
                     drop(guard);
-                    self.queue(&entry);
+                    self.queue(&cell);
                     return Ok((true, view));
                 }
                 Err(refusal) => {
-                    self.watcher.unwatch(&config, std::iter::empty(), entry.key);
-                    self.registry.remove(&entry);
+                    self.watcher.unwatch(&config, std::iter::empty(), cell.key);
+                    self.registry.remove(&cell);
                     return Err(refusal);
                 }
             }
         }
     }
 
-    /// Links what exists at its tail, and writes the log.
+    /// Links existing streams at their tails, and writes the log.
     async fn write_new(
         &self,
         id: &SubscriptionId,
         config: &SubscriptionConfig,
         base_url: String,
-    ) -> Result<Slot, Refusal> {
-        let mut links: Vec<(StreamPath, Option<Live>)> = Vec::new();
+    ) -> Result<OpenSubscription, Refusal> {
+        let mut links: Vec<(StreamPath, Option<StreamHead>)> = Vec::new();
         let matching = match &config.pattern {
             Some(pattern) => self.matching(pattern).await?,
             None => Vec::new(),
         };
         let globbed = matching.into_iter().filter(|path| config.matches(path));
         for path in globbed.filter(|path| !config.streams.contains(path)) {
-            if let Some(live) = self.live(&path).await? {
-                links.push((path, Some(live)));
+            if let Some(head) = self.head(&path).await? {
+                links.push((path, Some(head)));
             }
         }
         let globbed = links.len();
         for path in &config.streams {
-            links.push((path.clone(), self.live(path).await?));
+            links.push((path.clone(), self.head(path).await?));
         }
         let records: Vec<LinkRecord> = links
             .iter()
             .enumerate()
-            .map(|(at, (path, live))| LinkRecord {
+            .map(|(at, (path, head))| LinkRecord {
                 path: path.clone(),
                 explicit: at >= globbed,
-                cursor: live.map(|live| (live.stream, live.tail)),
+                cursor: head.map(|head| (head.stream, head.tail)),
             })
             .collect();
         let mut events = vec![SubscriptionEvent::Created {
@@ -253,52 +255,52 @@ impl Shared {
                 .map(|links| SubscriptionEvent::Linked { links: links.to_vec() }),
         );
         events.push(SubscriptionEvent::Ready);
-        let log = Log::create(&self.engine, id, &events).await.map_err(unavailable)?;
+        let log = SubscriptionLog::create(&self.engine, id, &events).await.map_err(unavailable)?;
         let mut state = Subscription::replay(events)
             .ok_or_else(|| Refusal::Unavailable("the new log is not whole".into()))?;
-        links.iter().for_each(|(path, live)| state.observe(path, *live));
-        Ok(Slot::new(state, log))
+        links.iter().for_each(|(path, head)| state.observe(path, *head));
+        Ok(OpenSubscription::new(state, log))
     }
 
     async fn delete(&self, id: &SubscriptionId) -> Result<(), Refusal> {
-        let Ok(entry) = self.find(id) else { return Ok(()) };
-        let mut guard = entry.slot().await;
-        let Some(slot) = guard.as_mut() else { return Ok(()) };
-        self.erase(slot).await?;
-        let explicit = slot
+        let Ok(cell) = self.find(id) else { return Ok(()) };
+        let mut guard = cell.lock().await;
+        let Some(subscription) = guard.as_mut() else { return Ok(()) };
+        self.erase(subscription).await?;
+        let explicit = subscription
             .state
             .linked_paths()
-            .filter(|path| slot.state.link(path).is_some_and(|link| link.explicit));
-        self.watcher.unwatch(slot.state.config(), explicit, entry.key);
-        self.timers.set(entry.key, None);
-        self.registry.remove(&entry);
-        // Whoever waits for the lock finds nothing.
+            .filter(|path| subscription.state.link(path).is_some_and(|link| link.explicit));
+        self.watcher.unwatch(subscription.state.config(), explicit, cell.key);
+        self.deadlines.set(cell.key, None);
+        self.registry.remove(&cell);
+        // Requests that wait for the lock find `None`.
         *guard = None;
         Ok(())
     }
 
     async fn link(&self, id: &SubscriptionId, paths: &[StreamPath]) -> Result<(), Refusal> {
-        let entry = self.find(id)?;
-        let mut guard = entry.slot().await;
-        let slot = guard.as_mut().ok_or(Refusal::NotFound)?;
-        if let DeliveryConfig::PullWake { wake_stream } = &slot.state.config().delivery
+        let cell = self.find(id)?;
+        let mut guard = cell.lock().await;
+        let subscription = guard.as_mut().ok_or(Refusal::NotFound)?;
+        if let DeliveryConfig::PullWake { wake_stream } = &subscription.state.config().delivery
             && paths.contains(wake_stream)
         {
             return Err(Refusal::InvalidRequest(
                 "wake_stream cannot be one of the subscription's own streams".into(),
             ));
         }
-        self.settle(&entry, slot, false).await?;
-        paths.iter().for_each(|path| self.watcher.watch_path(path, entry.key));
+        self.catch_up(&cell, subscription, false).await?;
+        paths.iter().for_each(|path| self.watcher.watch_path(path, cell.key));
         let mut streams = Vec::with_capacity(paths.len());
         for path in paths {
-            streams.push((path.clone(), self.live(path).await?));
+            streams.push((path.clone(), self.head(path).await?));
         }
-        let events = slot.state.link_explicit(&streams);
-        self.commit(slot, &events).await?;
-        streams.iter().for_each(|(path, live)| slot.state.observe(path, *live));
+        let events = subscription.state.link_explicit(&streams);
+        self.commit(subscription, &events).await?;
+        streams.iter().for_each(|(path, head)| subscription.state.observe(path, *head));
         drop(guard);
-        self.queue(&entry);
+        self.queue(&cell);
         Ok(())
     }
 
@@ -309,37 +311,37 @@ impl Shared {
         token: Option<String>,
         request: AckRequest,
     ) -> Result<bool, Refusal> {
-        let entry = self.find(id)?;
+        let cell = self.find(id)?;
         self.route();
-        let mut guard = entry.slot().await;
-        let slot = guard.as_mut().ok_or(Refusal::NotFound)?;
+        let mut guard = cell.lock().await;
+        let subscription = guard.as_mut().ok_or(Refusal::NotFound)?;
         match kind {
-            AckKind::Ack => slot.state.expect_pull_wake()?,
-            AckKind::Callback => slot.state.expect_webhook()?,
+            AckKind::Ack => subscription.state.expect_pull_wake()?,
+            AckKind::Callback => subscription.state.expect_webhook()?,
         }
         let claims = self.verify(id, token)?;
-        self.settle(&entry, slot, false).await?;
+        self.catch_up(&cell, subscription, false).await?;
         let acks = request.acks.as_deref().unwrap_or_default();
         for ack in acks {
-            // The worker may have read further than news has reached us.
+            // The worker may have read past the tail that this subscription knows.
             if let Ok(path) = StreamPath::new(ack.stream.trim_start_matches('/'))
-                && slot.state.link(&path).is_some()
+                && subscription.state.link(&path).is_some()
             {
-                let live = self.live(&path).await?;
-                slot.state.observe(&path, live);
+                let head = self.head(&path).await?;
+                subscription.state.observe(&path, head);
             }
         }
         let done = request.done == Some(true);
         let now = self.engine.now();
-        let events = slot.state.ack(request.fence(&claims)?, acks, done, now)?;
-        self.commit(slot, &events).await?;
-        let next_wake = done && slot.state.has_pending();
+        let events = subscription.state.ack(request.fence(&claims)?, acks, done, now)?;
+        self.commit(subscription, &events).await?;
+        let next_wake = done && subscription.state.has_pending();
         drop(guard);
-        self.queue(&entry);
+        self.queue(&cell);
         Ok(next_wake)
     }
 
-    fn verify(&self, id: &SubscriptionId, token: Option<String>) -> Result<Claims, Refusal> {
+    fn verify(&self, id: &SubscriptionId, token: Option<String>) -> Result<TokenClaims, Refusal> {
         let token = token.ok_or(Refusal::TokenInvalid)?;
         self.keys.token_key().verify(&token, id, self.engine.now()).map_err(|error| match error {
             TokenError::Invalid => Refusal::TokenInvalid,

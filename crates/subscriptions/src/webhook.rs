@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use durable_streams_protocol::subscription::{Delivered, LinkRecord, WebhookTarget};
+use durable_streams_protocol::subscription::{DeliveryOutcome, LinkRecord, WebhookTarget};
 use http::StatusCode;
 
 /// Posts wakes to webhooks.
@@ -64,26 +64,28 @@ pub enum WebhookError {
 pub(super) fn outcome(
     response: Result<WebhookResponse, WebhookError>,
     snapshot: Vec<LinkRecord>,
-) -> (Delivered, Option<String>) {
+) -> (DeliveryOutcome, Option<String>) {
     match response {
         Ok(response) if response.status.is_success() => {
             if response.body.is_some_and(|body| says_done(&body)) {
-                (Delivered::Done(snapshot), None)
+                (DeliveryOutcome::Done(snapshot), None)
             } else {
-                (Delivered::Accepted, None)
+                (DeliveryOutcome::Accepted, None)
             }
         }
-        Ok(response) => (Delivered::Refused, Some(format!("status {}", response.status.as_u16()))),
-        Err(WebhookError::NotSent(reason)) => (Delivered::Refused, Some(reason)),
-        Err(WebhookError::NoResponse(reason)) => (Delivered::Unknown, Some(reason)),
+        Ok(response) => {
+            (DeliveryOutcome::Refused, Some(format!("status {}", response.status.as_u16())))
+        }
+        Err(WebhookError::NotSent(reason)) => (DeliveryOutcome::Refused, Some(reason)),
+        Err(WebhookError::NoResponse(reason)) => (DeliveryOutcome::Unknown, Some(reason)),
     }
 }
 
 /// Whether a body is `{"done": true}`.
 fn says_done(body: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
-    struct Reply {
+    struct DoneResponse {
         done: bool,
     }
-    serde_json::from_slice::<Reply>(body).is_ok_and(|reply| reply.done)
+    serde_json::from_slice::<DoneResponse>(body).is_ok_and(|reply| reply.done)
 }

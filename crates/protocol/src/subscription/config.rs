@@ -1,4 +1,4 @@
-//! What a subscription is asked to be (§6.2): parsed, normalized, hashed.
+//! A subscription's configuration (§6.2): parsed, normalized, hashed.
 
 use std::fmt;
 
@@ -38,7 +38,6 @@ impl SubscriptionId {
         Ok(SubscriptionId(text.into()))
     }
 
-    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -56,28 +55,23 @@ impl fmt::Display for SubscriptionId {
 pub enum DeliveryConfig {
     /// Posted to a URL (§7.1).
     Webhook {
-        /// As the client wrote it.
+        /// The URL as the client wrote it.
         url: String,
     },
     /// Written to a stream, then claimed (§7.2).
-    PullWake {
-        /// That stream.
-        wake_stream: StreamPath,
-    },
+    PullWake { wake_stream: StreamPath },
 }
 
 /// A normalized configuration. Equal ones have equal [`hash`](Self::hash)es.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubscriptionConfig {
-    /// Delivery.
     pub delivery: DeliveryConfig,
-    /// Streams to match.
+    /// Links every stream that it matches.
     pub pattern: Option<Glob>,
     /// Explicit streams, sorted, each once.
     pub streams: Vec<StreamPath>,
-    /// How long a worker may be silent, milliseconds.
+    /// How long a worker may hold a wake without an ack, milliseconds.
     pub lease_ttl_ms: u64,
-    /// For humans.
     pub description: Option<String>,
 }
 
@@ -95,15 +89,15 @@ impl SubscriptionConfig {
         digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Whether the pattern links this stream. A subscription's own wake stream is never linked by its
-    /// pattern: every wake would be the reason for the next.
+    /// Whether the pattern links this stream. The pattern never links the subscription's own
+    /// wake stream, where every wake would cause the next.
     pub fn matches(&self, path: &StreamPath) -> bool {
         let own = matches!(&self.delivery, DeliveryConfig::PullWake { wake_stream } if wake_stream == path);
         !own && self.pattern.as_ref().is_some_and(|pattern| pattern.matches(path.as_str()))
     }
 }
 
-/// The body of a `PUT`, before it is judged.
+/// The body of a `PUT`, not yet validated.
 #[derive(Clone, Debug, Deserialize)]
 pub struct CreateRequest {
     #[serde(rename = "type")]
@@ -122,7 +116,8 @@ struct WebhookField {
 }
 
 impl CreateRequest {
-    /// Normalizes the request. The webhook URL is judged elsewhere, by the operator's rules.
+    /// Normalizes the request. [`WebhookTarget::parse`](super::WebhookTarget::parse) judges
+    /// the webhook URL.
     ///
     /// # Errors
     /// [`Refusal::InvalidRequest`].
@@ -183,7 +178,7 @@ pub(super) fn stream_paths(texts: &[String]) -> Result<Vec<StreamPath>, Refusal>
     Ok(paths)
 }
 
-/// A stream-root-relative path; a leading slash is forgiven.
+/// A stream-root-relative path; a leading slash is ignored.
 fn stream_path(field: &str, text: &str) -> Result<StreamPath, Refusal> {
     StreamPath::new(text.trim_start_matches('/'))
         .map_err(|error| invalid(&format!("{field}: {text:?}: {error}")))

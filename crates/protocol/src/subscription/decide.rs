@@ -1,18 +1,19 @@
-//! What a request or the passing of time does to a subscription. Nothing here changes state: each answer
-//! is the events to commit.
+//! Decides what a request or the passing of time does to a subscription. Nothing here changes state: each
+//! method returns the events to commit.
 
 use serde::Deserialize;
 
 use super::{
-    Attempt, Claims, Delivered, DeliveryConfig, EndReason, LinkRecord, Live, Phase, Refusal, Retry,
-    Subscription, SubscriptionEvent, Work, wake::WakeId,
+    DeliveryAttempt, DeliveryConfig, DeliveryOutcome, EndReason, LinkRecord, Refusal,
+    RetrySchedule, StreamHead, Subscription, SubscriptionEvent, TokenClaims, WakeAction, WakePhase,
+    wake::WakeId,
 };
 use crate::{Offset, StreamPath, Timestamp};
 
 /// One cursor to move.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Ack {
-    /// The stream.
+    /// The path of the stream.
     #[serde(alias = "path")]
     pub stream: String,
     /// Its last processed offset, inclusive.
@@ -23,36 +24,39 @@ pub struct Ack {
 #[derive(Clone, Copy, Debug)]
 pub struct Fence<'a> {
     /// From the token, already verified.
-    pub claims: &'a Claims,
+    pub claims: &'a TokenClaims,
     /// From the body.
     pub wake_id: &'a str,
     /// From the body.
     pub generation: u64,
 }
 
-/// What is due now.
+/// What the passing of time requires now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Due {
+enum DueAction {
     Nothing,
     /// The lease is over.
     Expire,
-    /// A wake that nobody has is without work: its streams were deleted or unlinked.
+    /// The wake, which no worker holds, has no work left: its streams were deleted or unlinked.
     Drop,
-    /// A new wake; the present one, if any, ends.
+    /// Issue a new wake; the current one, if any, ends.
     Wake,
-    /// The refused wake once more.
+    /// Post the refused wake again.
     Redeliver,
 }
 
 impl Subscription {
-    /// Links streams by name (§6.4), new ones at their present tail.
-    pub fn link_explicit(&self, streams: &[(StreamPath, Option<Live>)]) -> Vec<SubscriptionEvent> {
+    /// Links streams by name (§6.4); streams that were not linked start at their current tail.
+    pub fn link_explicit(
+        &self,
+        streams: &[(StreamPath, Option<StreamHead>)],
+    ) -> Vec<SubscriptionEvent> {
         let new = streams.iter().filter(|(path, _)| self.link(path).is_none_or(|l| !l.explicit));
         let links: Vec<LinkRecord> = new
-            .map(|(path, live)| {
+            .map(|(path, head)| {
                 // An existing link keeps its cursor.
-                let live = live.filter(|_| self.link(path).is_none());
-                let cursor = live.map(|live| (live.stream, live.tail));
+                let head = head.filter(|_| self.link(path).is_none());
+                let cursor = head.map(|head| (head.stream, head.tail));
                 LinkRecord { path: path.clone(), explicit: true, cursor }
             })
             .collect();
@@ -68,7 +72,7 @@ impl Subscription {
         }
     }
 
-    /// A worker's claim (§7.2). What is due must be done first.
+    /// A worker's claim (§7.2). The caller has committed what [`poll`](Self::poll) returned before.
     ///
     /// # Errors
     /// [`Refusal::InvalidRequest`] for a webhook, [`Refusal::AlreadyClaimed`], [`Refusal::NoPendingWork`].
@@ -76,7 +80,7 @@ impl Subscription {
         self.expect_pull_wake()?;
         match &self.wake {
             Some(wake) => match &wake.phase {
-                Phase::Claimed { worker } => Err(Refusal::AlreadyClaimed {
+                WakePhase::Claimed { worker } => Err(Refusal::AlreadyClaimed {
                     holder: worker.clone(),
                     generation: self.generation,
                 }),
@@ -89,7 +93,7 @@ impl Subscription {
     /// A worker's ack or callback: moves cursors, extends the lease or ends the wake (§7.1, §7.2).
     ///
     /// # Errors
-    /// [`Refusal::Fenced`], [`Refusal::InvalidOffset`]. Nothing is applied then.
+    /// [`Refusal::Fenced`], [`Refusal::InvalidOffset`]. No cursor moves then.
     pub fn ack(
         &self,
         fence: Fence<'_>,
@@ -100,9 +104,9 @@ impl Subscription {
         self.check(fence, now)?;
         let links = acks.iter().map(|ack| self.judge(ack)).collect::<Result<Vec<_>, _>>()?;
         let mut events = Vec::new();
-        // Whoever calls back has the wake, whatever became of the answer to the post.
+        // A worker that calls back holds the wake, even when the response to the post was lost.
         let taken = self.wake.as_ref().map(|wake| &wake.phase);
-        if !done && matches!(taken, Some(Phase::Delivering | Phase::Failed { .. })) {
+        if !done && matches!(taken, Some(WakePhase::Delivering | WakePhase::Failed { .. })) {
             events.push(SubscriptionEvent::Delivered);
         }
         let lease_until = (!done).then(|| self.lease(now));
@@ -153,11 +157,11 @@ impl Subscription {
         }
     }
 
-    /// What became of a post. Says nothing when the wake is over already.
+    /// Records the outcome of a post. Returns no events when the wake or its lease has already ended.
     pub fn posted(
         &self,
         generation: u64,
-        delivered: Delivered,
+        delivered: DeliveryOutcome,
         now: Timestamp,
         random: u32,
     ) -> Vec<SubscriptionEvent> {
@@ -166,26 +170,28 @@ impl Subscription {
         };
         let expired = wake.lease_until.is_some_and(|until| until <= now);
         let failed = |refused| {
-            let retry = Retry::after(self.retry, now, random);
+            let retry = RetrySchedule::after(self.retry, now, random);
             vec![SubscriptionEvent::DeliveryFailed { refused, retry }]
         };
         match (delivered, &wake.phase) {
             _ if expired => Vec::new(),
-            (Delivered::Done(mut links), Phase::Delivering | Phase::Delivered) => {
+            (DeliveryOutcome::Done(mut links), WakePhase::Delivering | WakePhase::Delivered) => {
                 links.retain(|link| self.is_there(link));
                 vec![
                     SubscriptionEvent::Acked { links, lease_until: None },
                     SubscriptionEvent::Ended { reason: EndReason::Done },
                 ]
             }
-            (Delivered::Accepted, Phase::Delivering) => vec![SubscriptionEvent::Delivered],
-            (Delivered::Refused, Phase::Delivering) => failed(true),
-            (Delivered::Unknown, Phase::Delivering) => failed(false),
+            (DeliveryOutcome::Accepted, WakePhase::Delivering) => {
+                vec![SubscriptionEvent::Delivered]
+            }
+            (DeliveryOutcome::Refused, WakePhase::Delivering) => failed(true),
+            (DeliveryOutcome::Unknown, WakePhase::Delivering) => failed(false),
             _ => Vec::new(),
         }
     }
 
-    /// What became of an append to the wake stream.
+    /// Records the outcome of an append to the wake stream.
     pub fn announced(
         &self,
         generation: u64,
@@ -193,39 +199,41 @@ impl Subscription {
         now: Timestamp,
         random: u32,
     ) -> Vec<SubscriptionEvent> {
-        let unannounced = self.wake.as_ref().is_some_and(|wake| wake.phase == Phase::Unannounced);
+        let unannounced =
+            self.wake.as_ref().is_some_and(|wake| wake.phase == WakePhase::Unannounced);
         match (generation == self.generation && unannounced, done) {
             (false, _) => Vec::new(),
             (true, true) => vec![SubscriptionEvent::Announced],
             (true, false) => vec![SubscriptionEvent::AnnounceFailed {
-                retry: Retry::after(self.retry, now, random),
+                retry: RetrySchedule::after(self.retry, now, random),
             }],
         }
     }
 
     /// The wake stream was deleted, and the wake in it.
     pub fn wake_stream_gone(&self, now: Timestamp, random: u32) -> Vec<SubscriptionEvent> {
-        let announced = self.wake.as_ref().is_some_and(|wake| wake.phase == Phase::Announced);
+        let announced = self.wake.as_ref().is_some_and(|wake| wake.phase == WakePhase::Announced);
         if !announced {
             return Vec::new();
         }
-        let retry = Retry::after(self.retry, now, random);
+        let retry = RetrySchedule::after(self.retry, now, random);
         vec![SubscriptionEvent::AnnounceFailed { retry }]
     }
 
-    /// After a restart: a post that was under way has an unknown outcome, and only a new generation
-    /// fences whoever may have it.
+    /// After a restart: a post that was in flight has an unknown outcome, and only a new generation fences a
+    /// worker that may have received it.
     pub fn recovered(&self) -> Vec<SubscriptionEvent> {
         match &self.wake {
-            Some(wake) if wake.phase == Phase::Delivering => {
+            Some(wake) if wake.phase == WakePhase::Delivering => {
                 vec![SubscriptionEvent::Ended { reason: EndReason::Superseded }]
             }
             _ => Vec::new(),
         }
     }
 
-    /// What is due at `now`; call again after applying it, until nothing is. Posting needs a slot, so
-    /// what leads to a post is left out unless `may_post`.
+    /// The events that are due at `now`; the caller applies them and calls again until there are none.
+    /// Without `may_post`, which says that the caller holds a permit to post, no event that leads to a post
+    /// is due.
     pub fn poll(
         &self,
         now: Timestamp,
@@ -235,25 +243,25 @@ impl Subscription {
     ) -> Vec<SubscriptionEvent> {
         let ended = |reason| SubscriptionEvent::Ended { reason };
         match self.due(now) {
-            Due::Nothing => Vec::new(),
-            Due::Expire => {
+            DueAction::Nothing => Vec::new(),
+            DueAction::Expire => {
                 let mut events = Vec::new();
                 let phase = self.wake.as_ref().map(|wake| &wake.phase);
-                if phase == Some(&Phase::Delivering) {
-                    // No answer within the whole lease is a failure; without a pause a receiver that
-                    // hangs would be posted to without end.
-                    let retry = Retry::after(self.retry, now, random);
+                if phase == Some(&WakePhase::Delivering) {
+                    // No response within the whole lease is a failure. Without a pause the server would
+                    // post to a hanging receiver without end.
+                    let retry = RetrySchedule::after(self.retry, now, random);
                     events.push(SubscriptionEvent::DeliveryFailed { refused: false, retry });
                 }
                 events.push(ended(EndReason::Expired));
                 events
             }
-            Due::Drop => vec![ended(EndReason::Done)],
-            Due::Wake | Due::Redeliver if self.is_webhook() && !may_post => Vec::new(),
-            Due::Redeliver => {
+            DueAction::Drop => vec![ended(EndReason::Done)],
+            DueAction::Wake | DueAction::Redeliver if self.is_webhook() && !may_post => Vec::new(),
+            DueAction::Redeliver => {
                 vec![SubscriptionEvent::Redelivering { lease_until: self.lease(now) }]
             }
-            Due::Wake => {
+            DueAction::Wake => {
                 let mut events = Vec::new();
                 if self.wake.is_some() {
                     events.push(ended(EndReason::Superseded));
@@ -268,54 +276,60 @@ impl Subscription {
         }
     }
 
-    /// Whether a slot for a post is all that is missing.
-    pub fn wants_slot(&self, now: Timestamp) -> bool {
-        self.is_webhook() && matches!(self.due(now), Due::Wake | Due::Redeliver)
+    /// Whether a post is due and only a permit is missing.
+    pub fn wants_permit(&self, now: Timestamp) -> bool {
+        self.is_webhook() && matches!(self.due(now), DueAction::Wake | DueAction::Redeliver)
     }
 
-    /// What should be under way.
-    pub fn work(&self, now: Timestamp) -> Option<Work> {
+    /// What the server should be doing now.
+    pub fn work(&self, now: Timestamp) -> Option<WakeAction> {
         let failures = self.retry.map_or(0, |retry| retry.failures);
-        let attempt = Attempt { generation: self.generation, failures };
+        let attempt = DeliveryAttempt { generation: self.generation, failures };
         match &self.wake.as_ref()?.phase {
-            Phase::Delivering => Some(Work::Post(attempt)),
-            Phase::Unannounced if self.retry_due(now) => Some(Work::Announce(attempt)),
+            WakePhase::Delivering => Some(WakeAction::Post(attempt)),
+            WakePhase::Unannounced if self.retry_due(now) => Some(WakeAction::Announce(attempt)),
             _ => None,
         }
     }
 
-    /// When something will be due without anybody's doing.
+    /// When the next event becomes due by time alone.
     pub fn deadline(&self) -> Option<Timestamp> {
         let lease = self.wake.as_ref().and_then(|wake| wake.lease_until);
         let waiting = match &self.wake {
             None => self.is_webhook() && self.has_pending(),
-            Some(wake) => matches!(wake.phase, Phase::Failed { .. } | Phase::Unannounced),
+            Some(wake) => matches!(wake.phase, WakePhase::Failed { .. } | WakePhase::Unannounced),
         };
         let retry = self.retry.filter(|_| waiting).map(|retry| retry.at);
         lease.into_iter().chain(retry).min()
     }
 
-    fn due(&self, now: Timestamp) -> Due {
+    fn due(&self, now: Timestamp) -> DueAction {
         let Some(wake) = &self.wake else {
             let held_back = self.is_webhook() && !self.retry_due(now);
-            return if self.has_pending() && !held_back { Due::Wake } else { Due::Nothing };
+            return if self.has_pending() && !held_back {
+                DueAction::Wake
+            } else {
+                DueAction::Nothing
+            };
         };
         if wake.lease_until.is_some_and(|until| until <= now) {
-            return Due::Expire;
+            return DueAction::Expire;
         }
         match wake.phase {
-            // Nothing to do any more. A wake that stayed would be claimed in vain, and hold back the next.
-            Phase::Failed { .. } | Phase::Unannounced | Phase::Announced if !self.has_pending() => {
-                Due::Drop
+            // No work is left. A wake that stayed would be claimed in vain, and would delay the next.
+            WakePhase::Failed { .. } | WakePhase::Unannounced | WakePhase::Announced
+                if !self.has_pending() =>
+            {
+                DueAction::Drop
             }
-            Phase::Failed { refused } if self.retry_due(now) => {
+            WakePhase::Failed { refused } if self.retry_due(now) => {
                 if refused {
-                    Due::Redeliver
+                    DueAction::Redeliver
                 } else {
-                    Due::Wake
+                    DueAction::Wake
                 }
             }
-            _ => Due::Nothing,
+            _ => DueAction::Nothing,
         }
     }
 
@@ -331,14 +345,14 @@ impl Subscription {
         Timestamp::from_millis(now.millis().saturating_add(self.config().lease_ttl_ms))
     }
 
-    /// The four conditions of §7.3; the token's signature was checked before. A lease is over at its end,
-    /// whether or not anybody has noticed yet.
+    /// The four conditions of §7.3; the token's signature was checked before. A lease that has ended
+    /// fences even before its end is committed.
     fn check(&self, fence: Fence<'_>, now: Timestamp) -> Result<(), Refusal> {
         let current = self.wake.as_ref().is_some_and(|wake| {
             let held = match wake.phase {
-                Phase::Delivering | Phase::Delivered | Phase::Failed { .. } => true,
-                Phase::Claimed { .. } => true,
-                Phase::Unannounced | Phase::Announced => false,
+                WakePhase::Delivering | WakePhase::Delivered | WakePhase::Failed { .. } => true,
+                WakePhase::Claimed { .. } => true,
+                WakePhase::Unannounced | WakePhase::Announced => false,
             };
             held && wake.id.as_str() == fence.wake_id
                 && wake.id == fence.claims.wake
@@ -352,10 +366,10 @@ impl Subscription {
         }
     }
 
-    /// Whether the stream of a cursor is still the one that is linked.
+    /// Whether the stream of a cursor is still the one at its path.
     fn is_there(&self, record: &LinkRecord) -> bool {
-        let live = self.link(&record.path).and_then(|link| link.live);
-        live.map(|live| live.stream) == record.cursor.map(|(stream, _)| stream)
+        let head = self.link(&record.path).and_then(|link| link.head);
+        head.map(|head| head.stream) == record.cursor.map(|(stream, _)| stream)
     }
 
     fn judge(&self, ack: &Ack) -> Result<LinkRecord, Refusal> {
@@ -373,8 +387,8 @@ impl Subscription {
         if offset > link.tail() {
             return Err(invalid(format!("the stream ends at {}", link.tail())));
         }
-        // Where no stream is, zero is all that can be acked, and it says nothing.
-        let cursor = link.live.map(|live| (live.stream, offset));
+        // Without a stream only zero can be acked, and that moves no cursor.
+        let cursor = link.head.map(|head| (head.stream, offset));
         Ok(LinkRecord { path, explicit: false, cursor })
     }
 }

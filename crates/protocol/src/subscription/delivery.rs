@@ -1,4 +1,4 @@
-//! What became of a delivery, and when to try again (§7.1).
+//! The outcome of a delivery, and when to try again (§7.1).
 
 use serde::{Deserialize, Serialize};
 
@@ -9,34 +9,33 @@ use crate::Timestamp;
 const FIRST_MILLIS: u64 = 1_000;
 const LONGEST_MILLIS: u64 = 60_000;
 
-/// Names one delivery attempt: no two attempts of a subscription have the same.
+/// Identifies one delivery attempt of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attempt {
-    /// The wake's generation.
+pub struct DeliveryAttempt {
     pub generation: u64,
     /// Failures before it.
     pub failures: u32,
 }
 
-/// What became of a webhook attempt.
+/// The outcome of a webhook attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Delivered {
-    /// `{"done": true}`: these are the tails of the wake's snapshot.
+pub enum DeliveryOutcome {
+    /// `{"done": true}`, which acknowledges these tails of the wake.
     Done(Vec<LinkRecord>),
-    /// Another 2xx: the worker has it and will call back.
+    /// Another 2xx: the worker holds the wake and will call back.
     Accepted,
-    /// Nobody took it: no connection, or another status.
+    /// No worker holds the wake: no connection, or another status.
     Refused,
-    /// Sent, but no whole answer came: somebody may be working on it.
+    /// Sent, but no complete response came: a worker may have begun.
     Unknown,
 }
 
 /// Failed attempts and when the next is due. Durable, so a restart keeps to the schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Retry {
+pub struct RetrySchedule {
     /// Failures in a row.
     pub failures: u32,
-    /// `next_attempt_at`.
+    /// When the next attempt is due.
     pub at: Timestamp,
 }
 
@@ -44,16 +43,19 @@ pub struct Retry {
 pub fn backoff_millis(failures: u32, random: u32) -> u64 {
     let doublings = failures.saturating_sub(1).min(16);
     let base = (FIRST_MILLIS << doublings).min(LONGEST_MILLIS);
-    // 80 % and up to 40 % more.
     base * 4 / 5 + base * 2 / 5 * u64::from(random) / u64::from(u32::MAX)
 }
 
-impl Retry {
+impl RetrySchedule {
     /// The retry after one more failure.
-    pub(super) fn after(previous: Option<Retry>, now: Timestamp, random: u32) -> Retry {
+    pub(super) fn after(
+        previous: Option<RetrySchedule>,
+        now: Timestamp,
+        random: u32,
+    ) -> RetrySchedule {
         let failures = previous.map_or(0, |retry| retry.failures).saturating_add(1);
         let at = now.millis().saturating_add(backoff_millis(failures, random));
-        Retry { failures, at: Timestamp::from_millis(at) }
+        RetrySchedule { failures, at: Timestamp::from_millis(at) }
     }
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 const MAX_PATTERN_BYTES: usize = 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Segment {
+enum GlobSegment {
     Literal(Box<str>),
     Star,
     GlobStar,
@@ -21,7 +21,7 @@ enum Segment {
 #[serde(try_from = "String", into = "String")]
 pub struct Glob {
     text: String,
-    segments: Vec<Segment>,
+    segments: Vec<GlobSegment>,
 }
 
 impl Glob {
@@ -36,7 +36,7 @@ impl Glob {
         if text.chars().any(char::is_control) {
             return Err("pattern has a control character".into());
         }
-        let segments: Vec<Segment> = text.split('/').map(segment).collect::<Result<_, _>>()?;
+        let segments: Vec<GlobSegment> = text.split('/').map(segment).collect::<Result<_, _>>()?;
         Ok(Glob { text: text.into(), segments })
     }
 
@@ -48,8 +48,8 @@ impl Glob {
     /// Text that every matching path begins with.
     pub fn literal_prefix(&self) -> String {
         let literals = self.segments.iter().map_while(|segment| match segment {
-            Segment::Literal(name) => Some(&**name),
-            Segment::Star | Segment::GlobStar => None,
+            GlobSegment::Literal(name) => Some(&**name),
+            GlobSegment::Star | GlobSegment::GlobStar => None,
         });
         literals.collect::<Vec<_>>().join("/")
     }
@@ -68,10 +68,12 @@ impl Glob {
             for at in (0..=ends).rev() {
                 let narrower = other.segments.get(at);
                 next[at] = match (wider, narrower) {
-                    (Segment::GlobStar, None) => row[at],
-                    (Segment::GlobStar, Some(_)) => row[at] || next[at + 1],
-                    (Segment::Star, Some(Segment::Literal(_) | Segment::Star)) => row[at + 1],
-                    (Segment::Literal(wider), Some(Segment::Literal(name))) => {
+                    (GlobSegment::GlobStar, None) => row[at],
+                    (GlobSegment::GlobStar, Some(_)) => row[at] || next[at + 1],
+                    (GlobSegment::Star, Some(GlobSegment::Literal(_) | GlobSegment::Star)) => {
+                        row[at + 1]
+                    }
+                    (GlobSegment::Literal(wider), Some(GlobSegment::Literal(name))) => {
                         wider == name && row[at + 1]
                     }
                     _ => false,
@@ -90,15 +92,15 @@ impl Glob {
         let mut back: Option<(usize, usize)> = None;
         while at < path.len() || pattern_at < self.segments.len() {
             match (self.segments.get(pattern_at), path.get(at)) {
-                (Some(Segment::GlobStar), _) => {
+                (Some(GlobSegment::GlobStar), _) => {
                     back = Some((pattern_at, at));
                     pattern_at += 1;
                 }
-                (Some(Segment::Star), Some(_)) => {
+                (Some(GlobSegment::Star), Some(_)) => {
                     at += 1;
                     pattern_at += 1;
                 }
-                (Some(Segment::Literal(literal)), Some(name)) if **literal == **name => {
+                (Some(GlobSegment::Literal(literal)), Some(name)) if **literal == **name => {
                     at += 1;
                     pattern_at += 1;
                 }
@@ -116,15 +118,15 @@ impl Glob {
     }
 }
 
-fn segment(text: &str) -> Result<Segment, String> {
+fn segment(text: &str) -> Result<GlobSegment, String> {
     match text {
-        "*" => Ok(Segment::Star),
-        "**" => Ok(Segment::GlobStar),
+        "*" => Ok(GlobSegment::Star),
+        "**" => Ok(GlobSegment::GlobStar),
         _ if text.contains('*') => Err(format!(
             "pattern segment {text:?} mixes '*' with other text; '*' and '**' stand for whole \
              segments, and a literal '*' is written %2A"
         )),
-        _ => Ok(Segment::Literal(text.replace("%2A", "*").replace("%2a", "*").into())),
+        _ => Ok(GlobSegment::Literal(text.replace("%2A", "*").replace("%2a", "*").into())),
     }
 }
 
@@ -152,22 +154,22 @@ impl From<Glob> for String {
 /// begin with other literals.
 #[derive(Debug)]
 pub struct GlobIndex<K> {
-    root: Node<K>,
+    root: GlobNode<K>,
 }
 
 #[derive(Debug)]
-struct Node<K> {
-    literals: BTreeMap<Box<str>, Node<K>>,
-    star: Option<Box<Node<K>>>,
-    globstar: Option<Box<Node<K>>>,
+struct GlobNode<K> {
+    literals: BTreeMap<Box<str>, GlobNode<K>>,
+    star: Option<Box<GlobNode<K>>>,
+    globstar: Option<Box<GlobNode<K>>>,
     /// Reached by `**`: stays active over any segment.
     stays: bool,
     keys: Vec<K>,
 }
 
-impl<K> Node<K> {
+impl<K> GlobNode<K> {
     fn new(stays: bool) -> Self {
-        Node { literals: BTreeMap::new(), star: None, globstar: None, stays, keys: Vec::new() }
+        GlobNode { literals: BTreeMap::new(), star: None, globstar: None, stays, keys: Vec::new() }
     }
 
     fn is_empty(&self) -> bool {
@@ -180,7 +182,7 @@ impl<K> Node<K> {
 
 impl<K> Default for GlobIndex<K> {
     fn default() -> Self {
-        GlobIndex { root: Node::new(false) }
+        GlobIndex { root: GlobNode::new(false) }
     }
 }
 
@@ -190,11 +192,15 @@ impl<K: PartialEq + Clone> GlobIndex<K> {
         let mut node = &mut self.root;
         for segment in &glob.segments {
             node = match segment {
-                Segment::Literal(name) => {
-                    node.literals.entry(name.clone()).or_insert_with(|| Node::new(false))
+                GlobSegment::Literal(name) => {
+                    node.literals.entry(name.clone()).or_insert_with(|| GlobNode::new(false))
                 }
-                Segment::Star => node.star.get_or_insert_with(|| Box::new(Node::new(false))),
-                Segment::GlobStar => node.globstar.get_or_insert_with(|| Box::new(Node::new(true))),
+                GlobSegment::Star => {
+                    node.star.get_or_insert_with(|| Box::new(GlobNode::new(false)))
+                }
+                GlobSegment::GlobStar => {
+                    node.globstar.get_or_insert_with(|| Box::new(GlobNode::new(true)))
+                }
             };
         }
         node.keys.push(key);
@@ -240,7 +246,7 @@ impl<K: PartialEq + Clone> GlobIndex<K> {
 }
 
 /// Makes a node active, and what `**` reaches from it over no segment.
-fn activate<'a, K>(node: &'a Node<K>, active: &mut Vec<&'a Node<K>>) {
+fn activate<'a, K>(node: &'a GlobNode<K>, active: &mut Vec<&'a GlobNode<K>>) {
     if active.iter().any(|seen| ptr::eq(*seen, node)) {
         return;
     }
@@ -250,7 +256,7 @@ fn activate<'a, K>(node: &'a Node<K>, active: &mut Vec<&'a Node<K>>) {
     }
 }
 
-fn prune<K: PartialEq>(node: &mut Node<K>, segments: &[Segment], key: &K) {
+fn prune<K: PartialEq>(node: &mut GlobNode<K>, segments: &[GlobSegment], key: &K) {
     let Some((first, rest)) = segments.split_first() else {
         if let Some(at) = node.keys.iter().position(|k| k == key) {
             node.keys.swap_remove(at);
@@ -258,7 +264,7 @@ fn prune<K: PartialEq>(node: &mut Node<K>, segments: &[Segment], key: &K) {
         return;
     };
     match first {
-        Segment::Literal(name) => {
+        GlobSegment::Literal(name) => {
             if let Some(child) = node.literals.get_mut(name) {
                 prune(child, rest, key);
                 if child.is_empty() {
@@ -266,12 +272,12 @@ fn prune<K: PartialEq>(node: &mut Node<K>, segments: &[Segment], key: &K) {
                 }
             }
         }
-        Segment::Star => prune_wild(&mut node.star, rest, key),
-        Segment::GlobStar => prune_wild(&mut node.globstar, rest, key),
+        GlobSegment::Star => prune_wild(&mut node.star, rest, key),
+        GlobSegment::GlobStar => prune_wild(&mut node.globstar, rest, key),
     }
 }
 
-fn prune_wild<K: PartialEq>(slot: &mut Option<Box<Node<K>>>, rest: &[Segment], key: &K) {
+fn prune_wild<K: PartialEq>(slot: &mut Option<Box<GlobNode<K>>>, rest: &[GlobSegment], key: &K) {
     if let Some(child) = slot {
         prune(child, rest, key);
         if child.is_empty() {
@@ -330,14 +336,14 @@ mod tests {
     }
 
     /// The definition, by trying everything.
-    fn naive(pattern: &[Segment], path: &[&str]) -> bool {
+    fn naive(pattern: &[GlobSegment], path: &[&str]) -> bool {
         match (pattern.split_first(), path.split_first()) {
             (None, None) => true,
-            (Some((Segment::GlobStar, rest)), _) => {
+            (Some((GlobSegment::GlobStar, rest)), _) => {
                 (0..=path.len()).any(|skip| naive(rest, &path[skip..]))
             }
-            (Some((Segment::Star, rest)), Some((_, names))) => naive(rest, names),
-            (Some((Segment::Literal(l), rest)), Some((name, names))) => {
+            (Some((GlobSegment::Star, rest)), Some((_, names))) => naive(rest, names),
+            (Some((GlobSegment::Literal(l), rest)), Some((name, names))) => {
                 **l == **name && naive(rest, names)
             }
             _ => false,

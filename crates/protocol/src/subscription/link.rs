@@ -1,52 +1,49 @@
-//! One linked stream: how far it is processed, and how far it goes.
+//! One linked stream: its cursor, and its current head.
 
 use super::LinkRecord;
 use crate::{Offset, StreamId, StreamPath};
 
-/// A stream as it is now.
+/// A stream and its durable tail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Live {
-    /// Which stream.
+pub struct StreamHead {
     pub stream: StreamId,
-    /// Its durable tail.
     pub tail: Offset,
 }
 
-/// A position in one stream: everything before it is processed.
+/// A position in one stream: everything before it is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cursor {
+pub struct LinkCursor {
     /// Which stream.
     pub stream: StreamId,
-    /// Where.
     pub acked: Offset,
 }
 
 /// A linked stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
-    /// By name, not only by the pattern.
+    /// Whether it is linked by name, not only by the pattern.
     pub explicit: bool,
-    /// What the log says; about an earlier stream when the one at this path was deleted since.
-    pub cursor: Option<Cursor>,
-    /// What is at the path now; `None` when nothing is.
-    pub live: Option<Live>,
+    /// The cursor that the log holds. It is of an earlier stream when that one was deleted since.
+    pub cursor: Option<LinkCursor>,
+    /// The head of the stream at the path; `None` when there is no stream.
+    pub head: Option<StreamHead>,
 }
 
 impl Link {
-    /// The cursor in the stream that is there now; zero in one that was created after the link.
+    /// The cursor in the current stream; zero in a stream that was created after the link.
     pub fn acked(&self) -> Offset {
-        match (self.cursor, self.live) {
-            (Some(cursor), Some(live)) if cursor.stream == live.stream => cursor.acked,
+        match (self.cursor, self.head) {
+            (Some(cursor), Some(head)) if cursor.stream == head.stream => cursor.acked,
             _ => Offset::ZERO,
         }
     }
 
-    /// The durable tail; zero where no stream is.
+    /// The durable tail; zero without a stream.
     pub fn tail(&self) -> Offset {
-        self.live.map_or(Offset::ZERO, |live| live.tail)
+        self.head.map_or(Offset::ZERO, |head| head.tail)
     }
 
-    /// Whether there is work.
+    /// Whether the tail is past the cursor.
     pub fn is_pending(&self) -> bool {
         self.tail() > self.acked()
     }
@@ -55,7 +52,7 @@ impl Link {
         if self.explicit { "explicit" } else { "glob" }
     }
 
-    /// What must be remembered of a link; `None` when the pattern alone gives it back.
+    /// The record for the log; `None` when the pattern alone recreates the link.
     pub(super) fn record(&self, path: &StreamPath) -> Option<LinkRecord> {
         let cursor = self.cursor.map(|cursor| (cursor.stream, cursor.acked));
         (self.explicit || cursor.is_some()).then(|| LinkRecord {

@@ -13,16 +13,16 @@ pub enum Refusal {
     /// Not a path under `__ds`.
     #[error("there is no such control route; see PROTOCOL.md section 6")]
     RouteNotFound,
-    /// The route has other methods.
+    /// The route does not have this method.
     #[error("this route answers {allow}")]
     MethodNotAllowed {
-        /// Those methods.
+        /// The methods that it has, for the `Allow` header.
         allow: &'static str,
     },
     /// No such subscription.
     #[error("there is no such subscription; create it with PUT")]
     NotFound,
-    /// The id is taken by another configuration (§6.2).
+    /// A subscription with this id and another configuration exists (§6.2).
     #[error("the subscription exists with a different configuration; delete it first")]
     AlreadyExists,
     /// The webhook URL is not allowed (§12.8).
@@ -31,7 +31,7 @@ pub enum Refusal {
     /// No token, or one that this server did not sign for this subscription.
     #[error("the bearer token is missing or was not issued for this subscription")]
     TokenInvalid,
-    /// A token past its time.
+    /// An expired token.
     #[error("the bearer token has expired; wait for the next wake")]
     TokenExpired,
     /// A stale wake (§7.3).
@@ -40,9 +40,9 @@ pub enum Refusal {
     /// Another worker has the lease (§7.2).
     #[error("another worker holds the lease")]
     AlreadyClaimed {
-        /// Its name.
+        /// The worker that holds it.
         holder: String,
-        /// The generation it holds.
+        /// The generation of the wake.
         generation: u64,
     },
     /// Nothing to claim.
@@ -51,21 +51,17 @@ pub enum Refusal {
     /// An ack that cannot be applied; none of the request's acks was.
     #[error("{0}")]
     InvalidOffset(String),
-    /// As many subscriptions, or links, as allowed.
+    /// A limit of the server is reached.
     #[error("{what} is limited to {limit}")]
     TooMany {
-        /// Of what.
+        /// The things that are counted, plural.
         what: &'static str,
-        /// How many.
         limit: usize,
     },
     /// The body is too large.
     #[error("the body is larger than {limit} bytes")]
-    TooLarge {
-        /// Bytes.
-        limit: usize,
-    },
-    /// The server cannot store it now.
+    TooLarge { limit: usize },
+    /// The server cannot commit the change now.
     #[error("the server cannot do this at the moment: {0}")]
     Unavailable(String),
 }

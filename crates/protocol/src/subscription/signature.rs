@@ -25,10 +25,10 @@ pub struct PublicJwk {
     pub x: String,
 }
 
-/// What `jwks.json` holds.
+/// The content of `jwks.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JwkSet {
-    /// The active key first, then retired ones that may still be needed.
+    /// The active key first, then retired ones within the replay window.
     pub keys: Vec<PublicJwk>,
 }
 
@@ -76,7 +76,7 @@ fn signed_bytes(seconds: u64, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What a receiver does: checks a header against the published keys and a replay window in seconds.
+/// Verifies a header as a receiver does, against the published keys and a replay window in seconds.
 pub fn verify_signature(
     header: &str,
     body: &[u8],

@@ -1,19 +1,20 @@
-//! One subscription: what its log says, and what the streams look like now.
+//! One subscription: the state that its log holds, and the current heads of its streams.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    DeliveryConfig, LinkInfo, LinkRecord, Retry, StreamInfo, SubscriptionConfig, SubscriptionEvent,
-    SubscriptionId,
-    link::{Cursor, Link, Live},
-    wake::{Phase, Wake},
+    DeliveryConfig, LinkInfo, LinkRecord, RetrySchedule, StreamInfo, SubscriptionConfig,
+    SubscriptionEvent, SubscriptionId,
+    link::{Link, LinkCursor, StreamHead},
+    wake::{Wake, WakePhase},
 };
 use crate::{StreamPath, Timestamp};
 
-/// Links in one event of a rewritten log.
+/// The most links in one event of a rewritten log.
 const LINKS_PER_EVENT: usize = 500;
 
-/// See the module of subscriptions.
+/// One subscription's state: [`replay`](Self::replay) and [`apply`](Self::apply) fold the log,
+/// [`observe`](Self::observe) takes in the streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
     id: SubscriptionId,
@@ -22,15 +23,15 @@ pub struct Subscription {
     base_url: String,
     ready: bool,
     pub(super) links: BTreeMap<StreamPath, Link>,
-    /// Paths of links that are pending, kept so that nobody looks through 100,000 links.
+    /// Paths of links with pending work, so that no caller scans all links.
     pub(super) pending: BTreeSet<StreamPath>,
     pub(super) generation: u64,
     pub(super) wake: Option<Wake>,
-    pub(super) retry: Option<Retry>,
+    pub(super) retry: Option<RetrySchedule>,
 }
 
 impl Subscription {
-    /// Folds a log; `None` when it is not a whole one.
+    /// Folds a log; `None` when the log is incomplete.
     pub fn replay(events: impl IntoIterator<Item = SubscriptionEvent>) -> Option<Self> {
         let mut events = events.into_iter();
         let SubscriptionEvent::Created { at, id, config, base_url } = events.next()? else {
@@ -52,7 +53,7 @@ impl Subscription {
         subscription.ready.then_some(subscription)
     }
 
-    /// Folds one committed event in.
+    /// Applies one committed event.
     pub fn apply(&mut self, event: &SubscriptionEvent) {
         match event {
             SubscriptionEvent::Created { .. } => {}
@@ -63,33 +64,33 @@ impl Subscription {
             }
             SubscriptionEvent::Woken { generation, wake_id, lease_until } => {
                 let phase = match self.config.delivery {
-                    DeliveryConfig::Webhook { .. } => Phase::Delivering,
-                    DeliveryConfig::PullWake { .. } => Phase::Unannounced,
+                    DeliveryConfig::Webhook { .. } => WakePhase::Delivering,
+                    DeliveryConfig::PullWake { .. } => WakePhase::Unannounced,
                 };
                 self.generation = *generation;
                 self.wake = Some(Wake { id: wake_id.clone(), phase, lease_until: *lease_until });
             }
             SubscriptionEvent::Redelivering { lease_until } => {
-                self.advance(Phase::Delivering, Some(*lease_until));
+                self.advance(WakePhase::Delivering, Some(*lease_until));
             }
             SubscriptionEvent::Delivered => {
-                self.advance(Phase::Delivered, None);
+                self.advance(WakePhase::Delivered, None);
                 self.retry = None;
             }
             SubscriptionEvent::DeliveryFailed { refused, retry } => {
-                self.advance(Phase::Failed { refused: *refused }, None);
+                self.advance(WakePhase::Failed { refused: *refused }, None);
                 self.retry = Some(*retry);
             }
             SubscriptionEvent::Announced => {
-                self.advance(Phase::Announced, None);
+                self.advance(WakePhase::Announced, None);
                 self.retry = None;
             }
             SubscriptionEvent::AnnounceFailed { retry } => {
-                self.advance(Phase::Unannounced, None);
+                self.advance(WakePhase::Unannounced, None);
                 self.retry = Some(*retry);
             }
             SubscriptionEvent::Claimed { worker, lease_until } => {
-                self.advance(Phase::Claimed { worker: worker.clone() }, Some(*lease_until));
+                self.advance(WakePhase::Claimed { worker: worker.clone() }, Some(*lease_until));
                 self.retry = None;
             }
             SubscriptionEvent::Acked { links, lease_until } => {
@@ -112,7 +113,7 @@ impl Subscription {
         }
     }
 
-    fn advance(&mut self, phase: Phase, lease_until: Option<Timestamp>) {
+    fn advance(&mut self, phase: WakePhase, lease_until: Option<Timestamp>) {
         if let Some(wake) = &mut self.wake {
             wake.phase = phase;
             wake.lease_until = lease_until.or(wake.lease_until);
@@ -126,7 +127,7 @@ impl Subscription {
         self.mark(&record.path);
     }
 
-    /// Depends on nothing but the log: whether a stream is there is not known while a log is replayed.
+    /// Depends on the log alone, since replay does not know which streams exist.
     fn unlink_in(&mut self, path: &StreamPath) {
         if self.config.matches(path) {
             if let Some(link) = self.links.get_mut(path) {
@@ -143,35 +144,35 @@ impl Subscription {
         let link = self.links.entry(record.path.clone()).or_default();
         let before = link.cursor.filter(|cursor| cursor.stream == stream);
         let acked = before.map_or(acked, |cursor| cursor.acked.max(acked));
-        link.cursor = Some(Cursor { stream, acked });
+        link.cursor = Some(LinkCursor { stream, acked });
         self.mark(&record.path);
     }
 
-    /// Takes in what is at a path now. Changes nothing that is stored: a stream that the pattern matches
-    /// and the log does not name was created after the subscription, so its cursor is zero.
-    pub fn observe(&mut self, path: &StreamPath, live: Option<Live>) {
+    /// Takes in the current head of a stream. Changes nothing that the log holds: a stream that the pattern
+    /// matches and the log does not name was created after the subscription, so its cursor is zero.
+    pub fn observe(&mut self, path: &StreamPath, head: Option<StreamHead>) {
         match self.links.get_mut(path) {
             Some(link) => {
-                // News may be older than what is known; the tail of one stream only grows.
+                // Heads may arrive out of order; the tail of one stream only grows.
                 let known =
-                    link.live.filter(|known| live.is_some_and(|l| l.stream == known.stream));
-                link.live = live.map(|live| Live {
-                    tail: known.map_or(live.tail, |k| k.tail.max(live.tail)),
-                    ..live
+                    link.head.filter(|known| head.is_some_and(|l| l.stream == known.stream));
+                link.head = head.map(|head| StreamHead {
+                    tail: known.map_or(head.tail, |k| k.tail.max(head.tail)),
+                    ..head
                 });
             }
-            None if live.is_some() && self.config.matches(path) => {
-                self.links.insert(path.clone(), Link { live, ..Link::default() });
+            None if head.is_some() && self.config.matches(path) => {
+                self.links.insert(path.clone(), Link { head, ..Link::default() });
             }
             None => return,
         }
-        self.settle(path);
+        self.tidy_link(path);
     }
 
-    /// Forgets a link that nothing holds any more, or notes whether it is pending.
-    fn settle(&mut self, path: &StreamPath) {
+    /// Removes a link without reason to exist, or records whether it has pending work.
+    fn tidy_link(&mut self, path: &StreamPath) {
         let Some(link) = self.links.get(path) else { return };
-        if !link.explicit && (link.live.is_none() || !self.config.matches(path)) {
+        if !link.explicit && (link.head.is_none() || !self.config.matches(path)) {
             self.links.remove(path);
         }
         self.mark(path);
@@ -185,7 +186,7 @@ impl Subscription {
         }
     }
 
-    /// The events of a log that says the same in fewer words.
+    /// A shorter log with the same state.
     pub fn rewritten(&self) -> Vec<SubscriptionEvent> {
         let records: Vec<LinkRecord> =
             self.links.iter().filter_map(|(path, link)| link.record(path)).collect();
@@ -209,17 +210,14 @@ impl Subscription {
         events
     }
 
-    /// The id.
     pub fn id(&self) -> &SubscriptionId {
         &self.id
     }
 
-    /// The configuration.
     pub fn config(&self) -> &SubscriptionConfig {
         &self.config
     }
 
-    /// When it was created.
     pub fn created_at(&self) -> Timestamp {
         self.created_at
     }
@@ -240,7 +238,7 @@ impl Subscription {
     }
 
     /// The retry that is scheduled after failures.
-    pub fn retry(&self) -> Option<Retry> {
+    pub fn retry(&self) -> Option<RetrySchedule> {
         self.retry
     }
 
@@ -249,22 +247,20 @@ impl Subscription {
         if self.retry.is_some() { "failed" } else { "active" }
     }
 
-    /// Whether any linked stream has work.
+    /// Whether any linked stream has pending work.
     pub fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }
 
-    /// The first stream with work, in path order.
+    /// The first stream with pending work, in path order.
     pub fn first_pending(&self) -> Option<&StreamPath> {
         self.pending.first()
     }
 
-    /// One link.
     pub fn link(&self, path: &StreamPath) -> Option<&Link> {
         self.links.get(path)
     }
 
-    /// Paths of all links.
     pub fn linked_paths(&self) -> impl Iterator<Item = &StreamPath> {
         self.links.keys()
     }
@@ -281,7 +277,7 @@ impl Subscription {
             .collect()
     }
 
-    /// At most `max` links as a wake shows them, those with work first.
+    /// At most `max` links as a wake shows them, those with pending work first.
     pub fn stream_infos(&self, max: usize) -> Vec<StreamInfo> {
         let pending = self.pending.iter().filter_map(|path| Some((path, self.links.get(path)?)));
         let idle = self.links.iter().filter(|(_, link)| !link.is_pending());
@@ -291,7 +287,7 @@ impl Subscription {
             acked_offset: link.acked(),
             tail_offset: link.tail(),
             has_pending: link.is_pending(),
-            stream: link.live.map(|live| live.stream),
+            stream: link.head.map(|head| head.stream),
         });
         infos.collect()
     }

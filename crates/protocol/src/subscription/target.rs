@@ -1,7 +1,7 @@
-//! Where webhooks may go (§12.8): https to public addresses, and nothing else.
+//! The URLs and addresses that webhooks may have (§12.8): https to public addresses, and nothing else.
 //!
 //! The URL is judged when a subscription is created and again before each delivery; the addresses that
-//! its host resolves to are judged when connecting, because a name can point elsewhere by then.
+//! its host resolves to are judged when connecting, because the name may resolve differently by then.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,14 +13,13 @@ const MAX_URL_BYTES: usize = 2048;
 /// A host, or all hosts below a domain (`*.example.com`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostRule {
-    /// This host.
     Exact(String),
-    /// Any host that ends with this, which begins with a dot.
+    /// Any host that ends with this suffix, which begins with a dot.
     Below(String),
 }
 
 impl HostRule {
-    /// Parses a rule.
+    /// Parses `host` or `*.domain`.
     pub fn parse(text: &str) -> Self {
         let text = text.trim_end_matches('.').to_ascii_lowercase();
         match text.strip_prefix('*') {
@@ -60,7 +59,7 @@ impl WebhookTarget {
     /// Judges a URL.
     ///
     /// # Errors
-    /// What the rules forbid about it, for the client.
+    /// What the rules forbid, as text for the client.
     pub fn parse(text: &str, rules: &TargetRules) -> Result<Self, String> {
         if text.len() > MAX_URL_BYTES {
             return Err(format!("it is longer than {MAX_URL_BYTES} bytes"));
@@ -123,7 +122,7 @@ fn judge_public(host: &Host, rules: &TargetRules) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether an address is one that anybody on the internet may be reached at.
+/// Whether an address is globally reachable unicast, not private, shared, reserved or special.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),

@@ -1,4 +1,4 @@
-//! How the protocol's values look in JSON: paths and offsets as their text, times as milliseconds.
+//! JSON forms of the protocol's values: paths and offsets as text, times as milliseconds.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 

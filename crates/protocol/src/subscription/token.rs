@@ -1,7 +1,7 @@
 //! Callback and claim tokens (§12.9): `<claims>.<mac>`, both base64url; the MAC is HMAC-SHA256.
 //!
-//! A token is good for one wake of one subscription. It proves only that this server issued it; whether
-//! the wake is still the current one is for the subscription to say.
+//! A token is valid for one wake of one subscription. It proves only that this server issued it;
+//! [`Subscription::ack`](super::Subscription::ack) checks whether the wake is still the current one.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use ring::hmac;
@@ -10,16 +10,15 @@ use serde::{Deserialize, Serialize};
 use super::{SubscriptionId, WakeId};
 use crate::Timestamp;
 
-/// How long a token is good for, milliseconds. It bounds how long a worker can keep one wake alive by
-/// heartbeats.
+/// How long a token is valid, milliseconds. It bounds how long a worker can extend one wake by heartbeats.
 pub(super) const TOKEN_LIFE_MILLIS: u64 = 24 * 60 * 60 * 1000;
 
-/// Longest token that is looked at, bytes.
+/// The longest token that is verified, bytes.
 const MAX_TOKEN_BYTES: usize = 4096;
 
-/// What a token is good for.
+/// What a token is valid for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claims {
+pub struct TokenClaims {
     /// The subscription.
     #[serde(rename = "sub")]
     pub subscription: SubscriptionId,
@@ -28,17 +27,17 @@ pub struct Claims {
     pub generation: u64,
     /// The wake.
     pub wake: WakeId,
-    /// When it ends.
+    /// When the token expires.
     #[serde(rename = "exp")]
     pub expires: Timestamp,
 }
 
-/// Why a token is not accepted.
+/// Why a token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenError {
     /// Not signed with this key, for another subscription, or no token at all.
     Invalid,
-    /// Past its time.
+    /// Expired.
     Expired,
 }
 
@@ -59,7 +58,7 @@ impl TokenKey {
         wake: &WakeId,
         now: Timestamp,
     ) -> String {
-        let claims = Claims {
+        let claims = TokenClaims {
             subscription: subscription.clone(),
             generation,
             wake: wake.clone(),
@@ -70,7 +69,7 @@ impl TokenKey {
         format!("{payload}.{}", BASE64URL.encode(mac.as_ref()))
     }
 
-    /// Checks a token; the MAC is compared in constant time, before anything else is believed.
+    /// Verifies a token: first the MAC, in constant time, then the subscription and the time.
     ///
     /// # Errors
     /// [`TokenError`].
@@ -79,7 +78,7 @@ impl TokenKey {
         token: &str,
         subscription: &SubscriptionId,
         now: Timestamp,
-    ) -> Result<Claims, TokenError> {
+    ) -> Result<TokenClaims, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Invalid);
         }
@@ -87,7 +86,8 @@ impl TokenKey {
         let mac = BASE64URL.decode(mac).map_err(|_| TokenError::Invalid)?;
         hmac::verify(&self.0, payload.as_bytes(), &mac).map_err(|_| TokenError::Invalid)?;
         let claims = BASE64URL.decode(payload).map_err(|_| TokenError::Invalid)?;
-        let claims: Claims = serde_json::from_slice(&claims).map_err(|_| TokenError::Invalid)?;
+        let claims: TokenClaims =
+            serde_json::from_slice(&claims).map_err(|_| TokenError::Invalid)?;
         if claims.subscription != *subscription {
             return Err(TokenError::Invalid);
         }

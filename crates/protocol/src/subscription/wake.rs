@@ -4,22 +4,21 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Attempt;
+use super::DeliveryAttempt;
 use crate::Timestamp;
 
-/// The unguessable name of one wake.
+/// The unguessable id of one wake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WakeId(String);
 
 impl WakeId {
-    /// A name from 96 random bits.
+    /// An id from 96 random bits.
     pub fn from_random(bytes: [u8; 12]) -> Self {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         WakeId(format!("w_{hex}"))
     }
 
-    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -31,47 +30,42 @@ impl fmt::Display for WakeId {
     }
 }
 
-/// Where a wake is on its way.
+/// How far a wake has got.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "snake_case")]
-pub enum Phase {
+pub enum WakePhase {
     /// Webhook: being posted.
     Delivering,
-    /// Webhook: a worker has it.
+    /// Webhook: a worker accepted it.
     Delivered,
-    /// Webhook: the attempt failed; the retry says when to go on.
+    /// Webhook: the attempt failed; the retry schedule holds the next time.
     Failed {
-        /// It is certain that nobody has it.
+        /// Whether certainly no worker holds the wake.
         refused: bool,
     },
     /// Pull-wake: not in the wake stream.
     Unannounced,
     /// Pull-wake: in the wake stream, not claimed.
     Announced,
-    /// Pull-wake: a worker has it.
-    Claimed {
-        /// Its name.
-        worker: String,
-    },
+    /// Pull-wake: a worker claimed it.
+    Claimed { worker: String },
 }
 
-/// The wake in flight. Its generation is the subscription's.
+/// The wake in flight. Its generation is that of the subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wake {
-    /// Its name.
     pub id: WakeId,
-    /// Where it is.
     #[serde(flatten)]
-    pub phase: Phase,
-    /// The end of the lease.
+    pub phase: WakePhase,
+    /// The end of the lease; `None` for a pull-wake that is not claimed.
     pub lease_until: Option<Timestamp>,
 }
 
-/// What the server should be doing for a subscription, besides waiting.
+/// What the server should be doing for the wake in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
+pub enum WakeAction {
     /// Post the wake.
-    Post(Attempt),
+    Post(DeliveryAttempt),
     /// Append the wake to the wake stream.
-    Announce(Attempt),
+    Announce(DeliveryAttempt),
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ack, Claims, Fence, Refusal, SubscriptionId, WakeId, config};
+use super::{Ack, Fence, Refusal, SubscriptionId, TokenClaims, WakeId, config};
 use crate::{Offset, StreamId, StreamPath};
 
 /// A value as JSON text.
@@ -202,7 +202,7 @@ impl ReleaseRequest {
     ///
     /// # Errors
     /// [`Refusal::InvalidRequest`].
-    pub fn fence<'a>(&'a self, claims: &'a Claims) -> Result<Fence<'a>, Refusal> {
+    pub fn fence<'a>(&'a self, claims: &'a TokenClaims) -> Result<Fence<'a>, Refusal> {
         fence(claims, self.wake_id.as_deref(), self.generation)
     }
 }
@@ -212,13 +212,13 @@ impl AckRequest {
     ///
     /// # Errors
     /// [`Refusal::InvalidRequest`].
-    pub fn fence<'a>(&'a self, claims: &'a Claims) -> Result<Fence<'a>, Refusal> {
+    pub fn fence<'a>(&'a self, claims: &'a TokenClaims) -> Result<Fence<'a>, Refusal> {
         fence(claims, self.wake_id.as_deref(), self.generation)
     }
 }
 
 fn fence<'a>(
-    claims: &'a Claims,
+    claims: &'a TokenClaims,
     wake_id: Option<&'a str>,
     generation: Option<u64>,
 ) -> Result<Fence<'a>, Refusal> {

@@ -1,7 +1,8 @@
-//! Where a subscription's events are kept: reserved streams `__ds/subscriptions/{id}/{number}`.
+//! Stores a subscription's events: reserved streams `__ds/subscriptions/{id}/{number}`.
 //!
-//! The highest number whose log is whole is the subscription. A log that has grown is rewritten under the
-//! next number and the old one deleted, so a crash in between leaves both, or a new one that is not whole.
+//! The complete log with the highest number holds the subscription. A log that has grown is rewritten under
+//! the next number before the old one is deleted, so a crash in between leaves both, or a new log that is
+//! incomplete.
 
 use bytes::Bytes;
 use durable_streams_engine::Engine;
@@ -11,20 +12,20 @@ use durable_streams_protocol::{
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// Under which all logs live.
+/// The path prefix of all logs.
 const ROOT: &str = "__ds/subscriptions/";
-/// Bytes of one append, unless one event is larger.
+/// The most bytes of one append, unless a single event is larger.
 const MAX_APPEND: usize = 256 * 1024;
-/// Bytes that a log may grow beyond four times its size when it was written anew.
+/// Bytes that a log may grow beyond four times its size after the last rewrite.
 const SLACK: u64 = 64 * 1024;
 
-/// One log.
-pub(super) struct Log {
+/// One subscription's log.
+pub(super) struct SubscriptionLog {
     path: StreamPath,
     number: u64,
-    /// Older logs that could not be deleted yet. They go before this one does, or they would come back.
+    /// Replaced logs, deleted before this one is: otherwise the next start would replay one of them.
     older: Vec<StreamPath>,
-    /// Bytes when it was written, and now.
+    /// Bytes after the last rewrite, and now.
     base: u64,
     size: u64,
 }
@@ -37,19 +38,19 @@ pub(super) struct LogName {
     pub(super) path: StreamPath,
 }
 
-impl Log {
-    /// Writes a new log; whole once this returns. It comes after whatever a log that could not be read, or
-    /// was never finished, left under the same name.
+impl SubscriptionLog {
+    /// Writes a new log, complete on return. Its number follows those of unreadable or incomplete logs that
+    /// exist under the same id.
     pub(super) async fn create(
         engine: &Engine,
         id: &SubscriptionId,
         events: &[SubscriptionEvent],
-    ) -> Result<Log, Rejection> {
+    ) -> Result<SubscriptionLog, Rejection> {
         let folder = StreamPath::system(&format!("{ROOT}{}/", folder(id)))?;
         let left = engine.list(Some(&folder), 100).await?.into_iter().filter_map(name);
         let left: Vec<LogName> = left.filter(|log| log.folder == self::folder(id)).collect();
         let number = left.iter().map(|log| log.number + 1).max().unwrap_or(0);
-        let mut log = Log::write(engine, id, number, events).await?;
+        let mut log = SubscriptionLog::write(engine, id, number, events).await?;
         log.older = left.into_iter().map(|log| log.path).collect();
         Ok(log)
     }
@@ -59,9 +60,9 @@ impl Log {
         id: &SubscriptionId,
         number: u64,
         events: &[SubscriptionEvent],
-    ) -> Result<Log, Rejection> {
+    ) -> Result<SubscriptionLog, Rejection> {
         let path = path(id, number)?;
-        // What an earlier attempt left under this number is not whole, or it would be the one in use.
+        // A log under this number is incomplete, or it would be the one in use.
         delete(engine, &path).await?;
         let mut chunks = chunks(events).into_iter();
         let first = chunks.next().unwrap_or_default();
@@ -77,10 +78,10 @@ impl Log {
             size += chunk.len() as u64;
             append(engine, &path, chunk).await?;
         }
-        Ok(Log { path, number, older: Vec::new(), base: size, size })
+        Ok(SubscriptionLog { path, number, older: Vec::new(), base: size, size })
     }
 
-    /// Commits the events of one decision: all or none.
+    /// Commits the events of one decision in one append: all or none.
     pub(super) async fn commit(
         &mut self,
         engine: &Engine,
@@ -91,19 +92,19 @@ impl Log {
         append(engine, &self.path, bytes).await
     }
 
-    /// Whether it is time to rewrite it.
+    /// Whether the log has grown enough to be rewritten.
     pub(super) fn is_long(&self) -> bool {
         self.size > 4 * self.base + SLACK
     }
 
-    /// Replaces the log by one with these events.
+    /// Replaces the log by one that holds these events.
     pub(super) async fn rewrite(
         &mut self,
         engine: &Engine,
         id: &SubscriptionId,
         events: &[SubscriptionEvent],
     ) -> Result<(), Rejection> {
-        let new = Log::write(engine, id, self.number + 1, events).await?;
+        let new = SubscriptionLog::write(engine, id, self.number + 1, events).await?;
         let old = std::mem::replace(self, new);
         self.older = old.older;
         self.older.push(old.path);
@@ -125,17 +126,20 @@ impl Log {
         Ok(())
     }
 
-    /// Notes a log that this one has replaced.
+    /// Remembers a log that this one has replaced, for deletion.
     pub(super) fn replaces(&mut self, name: &LogName) {
         self.older.push(name.path.clone());
     }
 
-    /// A log that exists, and its bytes.
-    pub(super) async fn open(engine: &Engine, name: &LogName) -> Result<(Log, Vec<u8>), Rejection> {
+    /// Opens an existing log and returns its bytes.
+    pub(super) async fn open(
+        engine: &Engine,
+        name: &LogName,
+    ) -> Result<(SubscriptionLog, Vec<u8>), Rejection> {
         let bytes = read(engine, &name.path).await?;
         let size = bytes.len() as u64;
         let (path, number) = (name.path.clone(), name.number);
-        Ok((Log { path, number, older: Vec::new(), base: size / 2, size }, bytes))
+        Ok((SubscriptionLog { path, number, older: Vec::new(), base: size / 2, size }, bytes))
     }
 
     /// The bytes of this log.
@@ -144,7 +148,7 @@ impl Log {
     }
 }
 
-/// All logs, those of one subscription together, newest first.
+/// Lists all logs, grouped by subscription, newest first.
 pub(super) async fn list(engine: &Engine) -> Result<Vec<LogName>, Rejection> {
     let mut logs = Vec::new();
     let mut after = Some(StreamPath::system(ROOT)?);
@@ -178,7 +182,7 @@ async fn delete(engine: &Engine, path: &StreamPath) -> Result<(), Rejection> {
     }
 }
 
-/// The events as appends of bounded size.
+/// Packs events into appends of at most [`MAX_APPEND`] bytes.
 fn chunks(events: &[SubscriptionEvent]) -> Vec<Vec<u8>> {
     let mut chunks: Vec<Vec<u8>> = Vec::new();
     for event in events {

@@ -1,9 +1,9 @@
 //! From a stream's change to the subscriptions that it concerns.
 //!
 //! The hook that the engine calls on every append does as little as can be: one relaxed load while there
-//! are no subscriptions, a walk over the path's segments when there are, and one entry in a map when
+//! are no subscriptions, a walk over the path's segments when there are, and one cell in a map when
 //! somebody watches. The rest is done by whoever drains that map. A stream that changes a hundred times
-//! before that is one entry.
+//! before that is one cell.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,48 +16,48 @@ use std::{
 use durable_streams_engine::StreamObserver;
 use durable_streams_protocol::{
     Offset, StreamCore, StreamPath, Tail,
-    subscription::{DeliveryConfig, GlobIndex, Live, SubscriptionConfig},
+    subscription::{DeliveryConfig, GlobIndex, StreamHead, SubscriptionConfig},
 };
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
-use super::entry::Key;
+use super::cell::SubscriptionKey;
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Watcher {
+pub(super) struct StreamWatcher {
     /// Patterns and paths in the index.
     watched: AtomicUsize,
-    index: RwLock<Index>,
-    dirty: Mutex<HashMap<StreamPath, Option<Live>>>,
+    index: RwLock<WatchIndex>,
+    dirty: Mutex<HashMap<StreamPath, Option<StreamHead>>>,
     /// Held while news is handed on, so that who waits for it finds all that was there before.
     routing: Mutex<()>,
     notify: Notify,
 }
 
 #[derive(Default)]
-struct Index {
-    globs: GlobIndex<Key>,
-    paths: HashMap<StreamPath, HashSet<Key>>,
+struct WatchIndex {
+    globs: GlobIndex<SubscriptionKey>,
+    paths: HashMap<StreamPath, HashSet<SubscriptionKey>>,
     /// Wake streams. What is appended to them is our own; only their coming and going is news.
-    wake_streams: HashMap<StreamPath, HashSet<Key>>,
+    wake_streams: HashMap<StreamPath, HashSet<SubscriptionKey>>,
 }
 
-impl Watcher {
+impl StreamWatcher {
     /// Watches one stream.
-    pub(super) fn watch_path(&self, path: &StreamPath, key: Key) {
+    pub(super) fn watch_path(&self, path: &StreamPath, key: SubscriptionKey) {
         let added = insert(&mut self.index.write().paths, path, key);
         self.watched.fetch_add(usize::from(added), Ordering::Relaxed);
     }
 
     /// Ends [`watch_path`](Self::watch_path).
-    pub(super) fn unwatch_path(&self, path: &StreamPath, key: Key) {
+    pub(super) fn unwatch_path(&self, path: &StreamPath, key: SubscriptionKey) {
         let removed = remove(&mut self.index.write().paths, path, key);
         self.watched.fetch_sub(usize::from(removed), Ordering::Relaxed);
     }
 
     /// Watches what a configuration names: pattern, explicit streams and the wake stream.
-    pub(super) fn watch(&self, config: &SubscriptionConfig, key: Key) {
+    pub(super) fn watch(&self, config: &SubscriptionConfig, key: SubscriptionKey) {
         if let Some(pattern) = &config.pattern {
             self.index.write().globs.insert(pattern, key);
             self.watched.fetch_add(1, Ordering::Relaxed);
@@ -76,7 +76,7 @@ impl Watcher {
         &self,
         config: &'a SubscriptionConfig,
         explicit: impl Iterator<Item = &'a StreamPath>,
-        key: Key,
+        key: SubscriptionKey,
     ) {
         if let Some(pattern) = &config.pattern {
             self.index.write().globs.remove(pattern, &key);
@@ -92,9 +92,10 @@ impl Watcher {
     }
 
     /// Who watches a path.
-    pub(super) fn watchers(&self, path: &StreamPath) -> Vec<Key> {
+    pub(super) fn watchers(&self, path: &StreamPath) -> Vec<SubscriptionKey> {
         let index = self.index.read();
-        let mut keys: Vec<Key> = index.paths.get(path).into_iter().flatten().copied().collect();
+        let mut keys: Vec<SubscriptionKey> =
+            index.paths.get(path).into_iter().flatten().copied().collect();
         index.globs.matches(path.as_str(), |key| keys.push(*key));
         keys.sort_unstable();
         keys.dedup();
@@ -102,16 +103,19 @@ impl Watcher {
     }
 
     /// Hands all news to `deliver`, once for each watcher.
-    pub(super) fn route(&self, mut deliver: impl FnMut(Key, &StreamPath, Option<Live>)) {
+    pub(super) fn route(
+        &self,
+        mut deliver: impl FnMut(SubscriptionKey, &StreamPath, Option<StreamHead>),
+    ) {
         let _routing = self.routing.lock();
         let dirty = std::mem::take(&mut *self.dirty.lock());
-        for (path, live) in dirty {
+        for (path, head) in dirty {
             for key in self.watchers(&path) {
-                deliver(key, &path, live);
+                deliver(key, &path, head);
             }
-            if is_coming_or_going(live) {
+            if is_coming_or_going(head) {
                 for key in self.index.read().wake_streams.get(&path).into_iter().flatten() {
-                    deliver(*key, &path, live);
+                    deliver(*key, &path, head);
                 }
             }
         }
@@ -127,10 +131,10 @@ impl Watcher {
         self.notify.notify_one();
     }
 
-    fn is_watched(&self, path: &StreamPath, live: Option<Live>) -> bool {
+    fn is_watched(&self, path: &StreamPath, head: Option<StreamHead>) -> bool {
         let index = self.index.read();
         let mut watched = index.paths.contains_key(path)
-            || (is_coming_or_going(live) && index.wake_streams.contains_key(path));
+            || (is_coming_or_going(head) && index.wake_streams.contains_key(path));
         if !watched {
             index.globs.matches(path.as_str(), |_| watched = true);
         }
@@ -139,15 +143,23 @@ impl Watcher {
 }
 
 /// Deleted, or just created; wake streams are created empty.
-fn is_coming_or_going(live: Option<Live>) -> bool {
-    live.is_none_or(|live| live.tail == Offset::ZERO)
+fn is_coming_or_going(head: Option<StreamHead>) -> bool {
+    head.is_none_or(|head| head.tail == Offset::ZERO)
 }
 
-fn insert(map: &mut HashMap<StreamPath, HashSet<Key>>, path: &StreamPath, key: Key) -> bool {
+fn insert(
+    map: &mut HashMap<StreamPath, HashSet<SubscriptionKey>>,
+    path: &StreamPath,
+    key: SubscriptionKey,
+) -> bool {
     map.entry(path.clone()).or_default().insert(key)
 }
 
-fn remove(map: &mut HashMap<StreamPath, HashSet<Key>>, path: &StreamPath, key: Key) -> bool {
+fn remove(
+    map: &mut HashMap<StreamPath, HashSet<SubscriptionKey>>,
+    path: &StreamPath,
+    key: SubscriptionKey,
+) -> bool {
     let Some(keys) = map.get_mut(path) else { return false };
     let removed = keys.remove(&key);
     if keys.is_empty() {
@@ -156,19 +168,19 @@ fn remove(map: &mut HashMap<StreamPath, HashSet<Key>>, path: &StreamPath, key: K
     removed
 }
 
-impl StreamObserver for Watcher {
+impl StreamObserver for StreamWatcher {
     fn on_durable(&self, path: &StreamPath, core: Option<&Arc<StreamCore>>, tail: Tail) {
         if self.watched.load(Ordering::Relaxed) == 0 || is_reserved(path) {
             return;
         }
-        let live = core.filter(|_| !tail.gone);
-        let live = live.map(|core| Live { stream: core.id, tail: tail.offset });
-        if !self.is_watched(path, live) {
+        let head = core.filter(|_| !tail.gone);
+        let head = head.map(|core| StreamHead { stream: core.id, tail: tail.offset });
+        if !self.is_watched(path, head) {
             return;
         }
         let first = {
             let mut dirty = self.dirty.lock();
-            dirty.insert(path.clone(), live);
+            dirty.insert(path.clone(), head);
             dirty.len() == 1
         };
         if first {

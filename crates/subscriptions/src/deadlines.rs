@@ -1,25 +1,25 @@
-//! When each subscription must be looked at next: one ordered set for all of them.
+//! When the driver must look at each subscription next: one ordered set for all of them.
 
 use std::collections::{BTreeSet, HashMap};
 
 use durable_streams_protocol::Timestamp;
 use parking_lot::Mutex;
 
-use super::entry::Key;
+use super::cell::SubscriptionKey;
 
-/// Deadlines by subscription, one each.
+/// At most one deadline for each subscription.
 #[derive(Default)]
-pub(super) struct Timers(Mutex<Inner>);
+pub(super) struct DeadlineQueue(Mutex<DeadlineMaps>);
 
 #[derive(Default)]
-struct Inner {
-    order: BTreeSet<(Timestamp, Key)>,
-    by_key: HashMap<Key, Timestamp>,
+struct DeadlineMaps {
+    order: BTreeSet<(Timestamp, SubscriptionKey)>,
+    by_key: HashMap<SubscriptionKey, Timestamp>,
 }
 
-impl Timers {
+impl DeadlineQueue {
     /// Sets or clears a subscription's deadline. Returns whether it is now the first of all.
-    pub(super) fn set(&self, key: Key, deadline: Option<Timestamp>) -> bool {
+    pub(super) fn set(&self, key: SubscriptionKey, deadline: Option<Timestamp>) -> bool {
         let mut inner = self.0.lock();
         if let Some(old) = inner.by_key.remove(&key) {
             inner.order.remove(&(old, key));
@@ -35,8 +35,8 @@ impl Timers {
         self.0.lock().order.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Takes out what is due.
-    pub(super) fn take_due(&self, now: Timestamp) -> Vec<Key> {
+    /// Removes and returns the subscriptions whose deadline has passed.
+    pub(super) fn take_due(&self, now: Timestamp) -> Vec<SubscriptionKey> {
         let mut inner = self.0.lock();
         let mut due = Vec::new();
         while let Some((deadline, key)) = inner.order.first().copied().filter(|(at, _)| *at <= now)
@@ -56,14 +56,14 @@ mod tests {
     #[test]
     fn the_first_deadline_comes_first_and_each_has_one() {
         let at = Timestamp::from_millis;
-        let timers = Timers::default();
-        assert!(timers.set(Key(1), Some(at(30))));
-        assert!(timers.set(Key(2), Some(at(10))));
-        assert!(!timers.set(Key(1), Some(at(20))));
-        assert_eq!(timers.next(), Some(at(10)));
-        assert_eq!(timers.take_due(at(20)), [Key(2), Key(1)]);
-        timers.set(Key(3), Some(at(5)));
-        timers.set(Key(3), None);
-        assert_eq!(timers.next(), None);
+        let deadlines = DeadlineQueue::default();
+        assert!(deadlines.set(SubscriptionKey(1), Some(at(30))));
+        assert!(deadlines.set(SubscriptionKey(2), Some(at(10))));
+        assert!(!deadlines.set(SubscriptionKey(1), Some(at(20))));
+        assert_eq!(deadlines.next(), Some(at(10)));
+        assert_eq!(deadlines.take_due(at(20)), [SubscriptionKey(2), SubscriptionKey(1)]);
+        deadlines.set(SubscriptionKey(3), Some(at(5)));
+        deadlines.set(SubscriptionKey(3), None);
+        assert_eq!(deadlines.next(), None);
     }
 }
