@@ -1,6 +1,9 @@
 //! From the configuration to the objects that serve it. The only place that knows both.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use durable_streams_engine::store::{
     AnyStore, FileStore, FileStoreOptions, MemoryStore,
@@ -62,7 +65,7 @@ pub fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let webhooks = WebhookOptions { tracer, ..WebhookOptions::default() };
     let webhooks = Arc::new(HttpWebhookClient::new(webhooks)?);
-    let options = subscription_options(config, mode);
+    let options = subscription_options(config, mode, server.addresses());
     let opened = Subscriptions::open(engine.clone(), options, webhooks);
     let (subscriptions, driver) = runtime.block_on(opened)?;
     server.serve_subscriptions(subscriptions);
@@ -276,7 +279,11 @@ fn health_check(configured: &config::HealthCheckConfig) -> upstream::HealthCheck
     }
 }
 
-fn subscription_options(config: &Config, mode: Mode) -> SubscriptionOptions {
+fn subscription_options(
+    config: &Config,
+    mode: Mode,
+    listening: &[SocketAddr],
+) -> SubscriptionOptions {
     let configured = &config.subscriptions;
     let hosts = configured.allowed_hosts.iter().map(|host| HostRule::parse(host.as_str()));
     let retries = (configured.max_deliveries / 4).max(1);
@@ -289,15 +296,30 @@ fn subscription_options(config: &Config, mode: Mode) -> SubscriptionOptions {
             Some(directory) => KeySource::Directory(keys_dir(directory)),
             None => KeySource::Ephemeral,
         },
-        public_url: configured
-            .public_url
-            .as_ref()
-            .map(|url| format!("{}{}", url.as_str(), config.route.as_str())),
+        public_url: public_url(config, mode, listening),
         delivery_timeout: configured.webhook_timeout.get(),
         max_deliveries: configured.max_deliveries.saturating_sub(retries).max(1),
         max_retries: retries,
         ..SubscriptionOptions::default()
     }
+}
+
+/// The stream route as webhook receivers reach it: as configured, or in development at the listen address.
+fn public_url(config: &Config, mode: Mode, listening: &[SocketAddr]) -> Option<String> {
+    let configured = &config.subscriptions;
+    let origin = match (&configured.public_url, listening.first()) {
+        (Some(url), _) => url.as_str().to_owned(),
+        (None, Some(address)) if configured.allow_http_localhost || mode == Mode::Dev => {
+            let host = match address.ip() {
+                ip if ip.is_unspecified() => "localhost".to_owned(),
+                IpAddr::V4(ip) => ip.to_string(),
+                IpAddr::V6(ip) => format!("[{ip}]"),
+            };
+            format!("http://{host}:{}", address.port())
+        }
+        (None, _) => return None,
+    };
+    Some(format!("{origin}{}", config.route.as_str()))
 }
 
 #[cfg(test)]
@@ -320,10 +342,28 @@ mod tests {
         let check = health_check(&config::HealthCheckConfig::default());
         let http = upstream::HealthCheck { probe: check.probe.clone(), ..Default::default() };
         same("health check", &check, &http);
-        let ours = subscription_options(&config, Mode::Production);
+        let ours = subscription_options(&config, Mode::Production, &[]);
         let theirs = SubscriptionOptions::default();
         assert_eq!(ours.delivery_timeout, theirs.delivery_timeout);
         assert_eq!(ours.max_deliveries, theirs.max_deliveries);
         assert_eq!(ours.max_retries, theirs.max_retries);
+    }
+
+    #[test]
+    fn callbacks_go_to_the_configured_url_and_in_development_to_the_listen_address() {
+        let mut config = Config::default();
+        let route = config.route.as_str().to_owned();
+        let at = |address: &str| [address.parse::<SocketAddr>().unwrap()];
+        assert_eq!(public_url(&config, Mode::Production, &at("127.0.0.1:80")), None);
+        for (address, origin) in [
+            ("0.0.0.0:4437", "http://localhost:4437"),
+            ("127.0.0.1:1", "http://127.0.0.1:1"),
+            ("[::1]:2", "http://[::1]:2"),
+        ] {
+            let url = public_url(&config, Mode::Dev, &at(address));
+            assert_eq!(url, Some(format!("{origin}{route}")));
+        }
+        config.subscriptions.allow_http_localhost = true;
+        assert!(public_url(&config, Mode::Production, &at("127.0.0.1:80")).is_some());
     }
 }

@@ -1,23 +1,23 @@
-//! Names to addresses for webhooks, with every address judged before anything connects to it.
+//! Resolves host names for webhooks, and judges every address before the client connects to it.
 //!
-//! The client connects to exactly the addresses that [`GuardedResolver`] gives it, so a name that resolves to one
-//! place when it is judged and to another when it is connected to (DNS rebinding) gains nothing.
+//! The client connects to exactly the addresses that [`GuardedResolver`] returns. So a name that resolves to
+//! another address when it is resolved again (DNS rebinding) gains nothing.
 
 use std::{future::Future, io, net::SocketAddr, pin::Pin, sync::Arc};
 
 use durable_streams_protocol::subscription::is_public;
 use reqwest::dns::{Addrs, Name, Resolving};
 
-/// Addresses, or why there are none.
+/// The addresses of a host, or why there are none.
 pub type ResolvedAddresses = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
-/// Names to addresses.
+/// Resolves host names.
 pub trait HostResolver: Send + Sync {
     /// The addresses of a host; their ports are not used.
     fn resolve(&self, host: &str) -> ResolvedAddresses;
 }
 
-/// What the system says.
+/// Resolves as the operating system does.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemResolver;
 
@@ -28,10 +28,10 @@ impl HostResolver for SystemResolver {
     }
 }
 
-/// Lets through what its kind of target may connect to.
+/// Returns only addresses that its kind of target may connect to.
 pub(super) struct GuardedResolver {
     pub(super) inner: Arc<dyn HostResolver>,
-    /// Loopback addresses only, instead of public ones only.
+    /// Whether it allows loopback addresses only, instead of public ones only.
     pub(super) local: bool,
 }
 
@@ -51,5 +51,54 @@ impl reqwest::dns::Resolve for GuardedResolver {
             }
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+    use reqwest::dns::Resolve;
+
+    use super::*;
+
+    /// Returns each list once, in order.
+    struct Sequence(Mutex<Vec<&'static [&'static str]>>);
+
+    impl HostResolver for Sequence {
+        fn resolve(&self, _host: &str) -> ResolvedAddresses {
+            let addresses = self.0.lock().remove(0);
+            let addresses = addresses.iter().map(|text| SocketAddr::new(text.parse().unwrap(), 0));
+            let addresses = addresses.collect();
+            Box::pin(async move { Ok(addresses) })
+        }
+    }
+
+    /// What the guard returns, one answer after the other; empty when it refuses.
+    async fn guarded(local: bool, answers: &[&'static [&'static str]]) -> Vec<Vec<String>> {
+        let guard =
+            GuardedResolver { inner: Arc::new(Sequence(Mutex::new(answers.to_vec()))), local };
+        let mut allowed = Vec::new();
+        for _ in answers {
+            let resolved = guard.resolve("worker.example".parse().unwrap()).await;
+            let addresses =
+                resolved.map(|all| all.map(|address| address.ip().to_string()).collect());
+            allowed.push(addresses.unwrap_or_default());
+        }
+        allowed
+    }
+
+    #[tokio::test]
+    async fn every_address_of_every_answer_is_judged() {
+        let answers: &[&[&str]] = &[
+            &["8.8.8.8"],
+            // Rebinding: the same name turns inward, whole or in part.
+            &["127.0.0.1"],
+            &["10.0.0.1", "8.8.8.8", "::1", "2606:4700::1111", "169.254.169.254"],
+            &[],
+        ];
+        let allowed = guarded(false, answers).await;
+        assert_eq!(allowed, [vec!["8.8.8.8"], vec![], vec!["8.8.8.8", "2606:4700::1111"], vec![]]);
+        let allowed = guarded(true, &[&["127.0.0.1"], &["8.8.8.8"], &["8.8.8.8", "::1"]]).await;
+        assert_eq!(allowed, [vec!["127.0.0.1"], vec![], vec!["::1"]]);
     }
 }

@@ -9,6 +9,9 @@
     reason = "a failed helper fails its test"
 )]
 
+mod callbacks;
+mod client;
+mod deliveries;
 mod kill;
 mod model;
 mod pull_wake;

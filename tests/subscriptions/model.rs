@@ -362,7 +362,7 @@ impl World {
 
 /// Without links that only say that nothing is there.
 fn normal(state: &Subscription) -> String {
-    let links: Vec<_> = state.link_infos();
+    let links: Vec<_> = state.link_infos(None, usize::MAX);
     format!(
         "{links:?} {:?} {:?} {:?} {:?}",
         state.stream_infos(usize::MAX),

@@ -3,7 +3,8 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use super::rig::{BASE, Rig, code, options};
+use super::rig::{BASE, Rig, code, options, until};
+use durable_streams_subscriptions::SubscriptionOptions;
 
 fn webhook(url: &str) -> Value {
     json!({"type": "webhook", "pattern": "events/*", "webhook": {"url": url},
@@ -172,4 +173,109 @@ async fn explicit_links_come_and_go_and_the_pattern_keeps_its_own() {
     rig.append("other/b", "2").await;
     let (_, claim) = rig.post("s", "claim", None, json!({"worker": "w"})).await;
     assert_eq!(claim["streams"].as_array().unwrap().len(), 1, "{claim}");
+}
+
+#[tokio::test]
+async fn patterns_are_bounded() {
+    let rig = Rig::new(options()).await;
+    let put = async |pattern: &str| {
+        let body = json!({"type": "pull-wake", "pattern": pattern, "wake_stream": "w"});
+        let (status, body) = rig.put(&format!("s{}", pattern.len()), body).await;
+        (status.as_u16(), code(&body).to_owned())
+    };
+    assert_eq!(put(&["*"; 32].join("/")).await.0, 201);
+    assert_eq!(put(&["*"; 33].join("/")).await, (400, "INVALID_REQUEST".into()));
+    assert_eq!(put("**/a/**/b/**/c/**").await.0, 201);
+    assert_eq!(put("**/a/**/b/**/c/**/d/**").await, (400, "INVALID_REQUEST".into()));
+}
+
+#[tokio::test]
+async fn long_lists_of_links_come_in_pages() {
+    let rig = Rig::new(options()).await;
+    for n in 0..2_001 {
+        rig.create(&format!("many/{n:04}")).await;
+    }
+    let body = json!({"type": "pull-wake", "pattern": "many/*", "wake_stream": "w"});
+    let (_, created) = rig.put("s", body).await;
+    let mut page = created;
+    let mut seen = Vec::new();
+    for expected in [1_000, 1_000, 1] {
+        assert_eq!(page["streams_total"], 2_001);
+        let links = page["streams"].as_array().unwrap();
+        assert_eq!(links.len(), expected);
+        assert!(page.to_string().len() < 256 * 1024);
+        seen.extend(links.iter().map(|link| link["path"].as_str().unwrap().to_owned()));
+        if let Some(after) = page["streams_next"].as_str() {
+            page = rig.get(&format!("s?x=1&streams_after={}", after.replace('/', "%2F"))).await;
+        }
+    }
+    assert!(page.get("streams_next").is_none(), "the last page names no next");
+    let all: Vec<String> = (0..2_001).map(|n| format!("many/{n:04}")).collect();
+    assert_eq!(seen, all, "each once, in order");
+    let (status, body) =
+        rig.call(Method::GET, "subscriptions/s?streams_after=..", None, Value::Null).await;
+    assert_eq!((status.as_u16(), code(&body)), (400, "INVALID_REQUEST"));
+}
+
+#[tokio::test]
+async fn links_over_all_subscriptions_are_bounded() {
+    let rig = Rig::new(SubscriptionOptions { max_links: 10, ..options() }).await;
+    for n in 0..7 {
+        rig.create(&format!("many/{n}")).await;
+    }
+    let pull = |pattern: &str| json!({"type": "pull-wake", "pattern": pattern, "wake_stream": "w"});
+    assert_eq!(rig.put("a", pull("many/*")).await.0, 201);
+    let (status, body) = rig.put("b", pull("**")).await;
+    assert_eq!((status.as_u16(), code(&body)), (507, "LIMIT_REACHED"), "{body}");
+    assert_eq!(rig.subs.len(), 1, "what was refused is not there");
+    let add =
+        |count: usize| json!({"streams": (0..count).map(|n| format!("x/{n}")).collect::<Vec<_>>()});
+    let (status, _) = rig.post("a", "streams", None, add(4)).await;
+    assert_eq!(status, 507);
+    assert_eq!(rig.post("a", "streams", None, add(3)).await.0, 204);
+    assert_eq!(rig.post("a", "streams", None, add(3)).await.0, 204, "they are there already");
+    until("the count", || async {
+        (rig.post("a", "streams", None, add(4)).await.0 == 507).then_some(())
+    })
+    .await;
+    rig.create("many/more").await;
+    until("the new link", || async { (rig.get("a").await["streams_total"] == 11).then_some(()) })
+        .await;
+    rig.call(Method::DELETE, "subscriptions/a", None, Value::Null).await;
+    assert_eq!(rig.put("b", pull("**")).await.0, 201, "deletion makes room");
+}
+
+#[tokio::test]
+async fn a_soft_deleted_stream_is_no_longer_linked() {
+    let rig = Rig::new(options()).await;
+    rig.put("s", json!({"type": "pull-wake", "pattern": "events/*", "wake_stream": "w"})).await;
+    rig.append("events/a", "1").await;
+    rig.fork("fork", "events/a").await;
+    assert_eq!(rig.get("s").await["streams"][0]["path"], "events/a");
+    // The fork keeps its bytes, and nothing else.
+    rig.delete("events/a").await;
+    assert_eq!(rig.get("s").await["streams"], json!([]));
+    let (_, body) = rig.post("s", "claim", None, json!({"worker": "w"})).await;
+    assert_eq!(code(&body), "NO_PENDING_WORK");
+}
+
+#[tokio::test]
+async fn a_wake_stream_of_another_kind_is_left_alone() {
+    let rig = Rig::new(options()).await;
+    rig.create_as("notes", "text/plain", "mine").await;
+    let pull = json!({"type": "pull-wake", "pattern": "events/*", "wake_stream": "notes"});
+    let (status, body) = rig.put("s", pull.clone()).await;
+    assert_eq!((status.as_u16(), code(&body)), (400, "INVALID_REQUEST"));
+    assert!(body.to_string().contains("text/plain"), "{body}");
+    // Or it appears later, under a subscription that waits for it.
+    rig.delete("notes").await;
+    assert_eq!(rig.put("s", pull).await.0, 201);
+    rig.create_as("notes", "text/plain", "mine").await;
+    let before = rig.tail("notes").await;
+    rig.append("events/a", "1").await;
+    until("the failure", || async { (rig.get("s").await["status"] == "failed").then_some(()) })
+        .await;
+    assert_eq!(rig.tail("notes").await, before);
+    // Work is claimed all the same.
+    assert_eq!(rig.post("s", "claim", None, json!({"worker": "w"})).await.0, 200);
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use durable_streams_engine::store::{AnyStore, MemoryStore};
 use durable_streams_engine::{Clock, Engine, EngineLimits, ManualClock, StreamObserver};
 use durable_streams_protocol::{
-    Append, ContentType, Create, Expiry, Offset, StreamCore, StreamPath, Tail, Timestamp,
+    Append, ContentType, Create, Expiry, Fork, Offset, StreamCore, StreamPath, Tail, Timestamp,
     subscription::TargetRules,
 };
 use durable_streams_server::webhooks::{HttpWebhookClient, WebhookOptions};
@@ -43,6 +43,7 @@ pub(crate) struct Rig {
 pub(crate) fn options() -> SubscriptionOptions {
     SubscriptionOptions {
         targets: TargetRules { allow_http_localhost: true, ..TargetRules::default() },
+        public_url: Some(BASE.into()),
         ..SubscriptionOptions::default()
     }
 }
@@ -50,26 +51,21 @@ pub(crate) fn options() -> SubscriptionOptions {
 impl Rig {
     /// On the system's clock.
     pub(crate) async fn new(options: SubscriptionOptions) -> Rig {
-        Self::with_clock(options, WebhookOptions::default(), None).await
+        Self::with_client(options, http_client(), None).await
     }
 
     /// On a clock that stands still.
     pub(crate) async fn frozen(options: SubscriptionOptions) -> Rig {
-        Self::frozen_with(options, WebhookOptions::default()).await
-    }
-
-    /// On a clock that stands still, with a webhook client of its own settings.
-    pub(crate) async fn frozen_with(options: SubscriptionOptions, webhooks: WebhookOptions) -> Rig {
         let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
-        Self::with_clock(options, webhooks, Some(clock)).await
+        Self::with_client(options, http_client(), Some(clock)).await
     }
 
-    async fn with_clock(
+    /// With a webhook client of the test's own.
+    pub(crate) async fn with_client(
         options: SubscriptionOptions,
-        webhooks: WebhookOptions,
+        webhooks: Arc<dyn WebhookClient>,
         clock: Option<ManualClock>,
     ) -> Rig {
-        let webhooks: Arc<dyn WebhookClient> = Arc::new(HttpWebhookClient::new(webhooks).unwrap());
         let engine_clock = clock.clone().map_or(Clock::System, Clock::Manual);
         let store = AnyStore::Memory(MemoryStore::default());
         let engine = Arc::new(Engine::new(store, engine_clock, EngineLimits::default()));
@@ -83,6 +79,12 @@ impl Rig {
     pub(crate) fn crash(&mut self) {
         *self.relay.0.lock() = None;
         self.stop.take();
+    }
+
+    /// Starts again with other options.
+    pub(crate) async fn restart_with(&mut self, options: SubscriptionOptions) {
+        self.options = options;
+        self.restart().await;
     }
 
     /// Starts again from what is stored.
@@ -145,7 +147,11 @@ impl Rig {
         };
         let path = StreamPath::new(path).unwrap();
         self.engine.append(&path, &append, Bytes::from(body.to_owned())).await.unwrap();
-        self.engine.head(&path).await.unwrap().tail.offset.to_string()
+        self.tail(path.as_str()).await
+    }
+
+    pub(crate) async fn tail(&self, path: &str) -> String {
+        self.engine.head(&StreamPath::new(path).unwrap()).await.unwrap().tail.offset.to_string()
     }
 
     pub(crate) async fn create(&self, path: &str) {
@@ -158,8 +164,40 @@ impl Rig {
         self.engine.create(&StreamPath::new(path).unwrap(), &create, Bytes::new()).await.unwrap();
     }
 
+    /// Creates a stream of another type than JSON.
+    pub(crate) async fn create_as(&self, path: &str, content_type: &str, body: &str) {
+        let create = Create {
+            content_type: ContentType::parse(content_type),
+            expiry: Expiry::Never,
+            closed: false,
+            fork: None,
+        };
+        let path = StreamPath::system(path).unwrap();
+        self.engine.create(&path, &create, Bytes::from(body.to_owned())).await.unwrap();
+    }
+
+    pub(crate) async fn fork(&self, path: &str, source: &str) {
+        let source = StreamPath::new(source).unwrap();
+        let create = Create {
+            content_type: None,
+            expiry: Expiry::Never,
+            closed: false,
+            fork: Some(Fork { source, offset: None, sub_offset: 0 }),
+        };
+        self.engine.create(&StreamPath::new(path).unwrap(), &create, Bytes::new()).await.unwrap();
+    }
+
     pub(crate) async fn delete(&self, path: &str) {
         self.engine.delete(&StreamPath::new(path).unwrap()).await.unwrap();
+    }
+
+    /// The first log of a subscription, as text.
+    pub(crate) async fn log(&self, id: &str) -> String {
+        let path = StreamPath::system(&format!("__ds/subscriptions/{id}/{:016}", 0)).unwrap();
+        let view = self.engine.head(&path).await.unwrap();
+        let tail = view.tail.offset;
+        let slice = self.engine.read(&view.core, Offset::ZERO, tail, usize::MAX).await.unwrap();
+        String::from_utf8(slice.chunks.concat()).unwrap()
     }
 
     /// The JSON messages of a stream.
@@ -171,6 +209,10 @@ impl Rig {
         let messages = bytes.split(|byte| *byte == durable_streams_protocol::MESSAGE_END);
         messages.filter(|m| !m.is_empty()).map(|m| serde_json::from_slice(m).unwrap()).collect()
     }
+}
+
+fn http_client() -> Arc<dyn WebhookClient> {
+    Arc::new(HttpWebhookClient::new(WebhookOptions::default()).unwrap())
 }
 
 fn json_type() -> ContentType {

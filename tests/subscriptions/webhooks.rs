@@ -1,14 +1,8 @@
-//! Webhooks (§7.1) against real receivers: signatures, callbacks, retries, bad habits, isolation, SSRF.
+//! Webhooks (§7.1) against real receivers: signatures, callbacks, retries, bad habits, isolation. `client` has the SSRF guard.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use durable_streams_protocol::subscription::{JwkSet, verify_signature};
-use durable_streams_server::webhooks::{HostResolver, ResolvedAddresses, WebhookOptions};
 use durable_streams_subscriptions::{KeyFile, KeySource, SubscriptionOptions};
 use http::Method;
 use serde_json::{Value, json};
@@ -202,38 +196,6 @@ async fn dead_receivers_delay_only_themselves() {
         assert!(before.elapsed() < Duration::from_millis(250), "took {:?}", before.elapsed());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-/// A name that is public when asked first, and loopback from then on.
-struct Rebinding(Mutex<Vec<SocketAddr>>, SocketAddr);
-
-impl HostResolver for Rebinding {
-    fn resolve(&self, _host: &str) -> ResolvedAddresses {
-        let next = self.0.lock().unwrap().pop().unwrap_or(self.1);
-        Box::pin(async move { io::Result::Ok(vec![next]) })
-    }
-}
-
-#[tokio::test]
-async fn a_name_that_turns_inward_is_not_connected_to() {
-    let inside = Receiver::start(Receiver::done()).await;
-    let resolver = Arc::new(Rebinding(Mutex::new(Vec::new()), inside.address));
-    let webhooks = WebhookOptions { resolver, ..WebhookOptions::default() };
-    let rig = Rig::frozen_with(options(), webhooks).await;
-    let url = format!("https://worker.example:{}/", inside.address.port());
-    subscribe(&rig, "s", "events/*", &url, 600_000).await;
-    rig.append("events/a", "1").await;
-    status(&rig, "s", "failed").await;
-    rig.pass(5_000);
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!((inside.connections(), inside.count()), (0, 0), "nothing reached the inside");
-    // The localhost exception is no way out either: it is for loopback, whatever the name resolves to.
-    let outward = Arc::new(Rebinding(Mutex::default(), "8.8.8.8:80".parse().unwrap()));
-    let webhooks = WebhookOptions { resolver: outward, ..WebhookOptions::default() };
-    let rig = Rig::frozen_with(options(), webhooks).await;
-    subscribe(&rig, "s", "events/*", "http://localhost:80/", 600_000).await;
-    rig.append("events/a", "1").await;
-    status(&rig, "s", "failed").await;
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 
 use super::{
     SubscriptionsInner,
+    link_budget::{CountedLinks, LinkBudget},
     state_log::{LogName, SubscriptionLog},
 };
 
@@ -47,6 +48,7 @@ pub(super) struct SubscriptionCell {
 pub(super) struct OpenSubscription {
     pub(super) state: Subscription,
     log: SubscriptionLog,
+    links: CountedLinks,
     /// The attempt that a task is making now.
     pub(super) in_flight: Option<DeliveryAttempt>,
     /// Whether the last delivery took longer than `SLOW`.
@@ -58,8 +60,9 @@ pub(super) struct OpenSubscription {
 }
 
 impl OpenSubscription {
-    pub(super) fn new(state: Subscription, log: SubscriptionLog) -> Self {
+    pub(super) fn new(state: Subscription, log: SubscriptionLog, budget: &Arc<LinkBudget>) -> Self {
         OpenSubscription {
+            links: CountedLinks::new(budget, state.link_count()),
             state,
             log,
             in_flight: None,
@@ -68,9 +71,12 @@ impl OpenSubscription {
             stale: false,
         }
     }
-}
 
-impl OpenSubscription {
+    /// Counts the links again, after they may have changed.
+    pub(super) fn recount_links(&mut self) {
+        self.links.set(self.state.link_count());
+    }
+
     /// Remembers a log that this subscription's has replaced, for deletion.
     pub(super) fn supersedes(&mut self, name: &LogName) {
         self.log.replaces(name);

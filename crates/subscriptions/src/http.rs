@@ -40,8 +40,9 @@ enum ControlRoute {
 impl Subscriptions {
     /// Answers one control request.
     ///
-    /// `path` is the raw URL path after `__ds`, with or without its slash; `base_url` is the stream route
-    /// as the client reached it (`https://host/v1/stream`), for the URLs that workers are given.
+    /// `path` is the raw URL path after `__ds`, with or without its slash, and with its query if it has one.
+    /// `base_url` is the stream route as this client reached it (`https://host/v1/stream`). It appears in
+    /// the response to this client, is never stored, and never reaches a webhook.
     pub async fn handle(
         &self,
         method: &Method,
@@ -62,7 +63,9 @@ impl Subscriptions {
         body: Bytes,
         base_url: &str,
     ) -> Result<ControlResponse, Refusal> {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let route = route(path)?;
+        let base_url = base_url.trim_end_matches('/').to_owned();
         let limit = self.shared.options.max_body;
         if body.len() > limit {
             return Err(Refusal::TooLarge { limit });
@@ -71,13 +74,13 @@ impl Subscriptions {
             (ControlRoute::Keys, &Method::GET | &Method::HEAD) => Ok(self.keys_response()),
             (ControlRoute::Subscription(id), &Method::PUT) => {
                 let config = parse::<CreateRequest>(&body)?.into_config()?;
-                let base_url = base_url.trim_end_matches('/').to_owned();
                 let (created, view) = self.create(id, config, base_url).await?;
                 let status = if created { StatusCode::CREATED } else { StatusCode::OK };
                 Ok(with_json(status, &view))
             }
             (ControlRoute::Subscription(id), &Method::GET | &Method::HEAD) => {
-                Ok(with_json(StatusCode::OK, &self.view(id).await?))
+                let after = page_after(query)?;
+                Ok(with_json(StatusCode::OK, &self.view(id, base_url, after).await?))
             }
             (ControlRoute::Subscription(id), &Method::DELETE) => {
                 self.delete(id).await?;
@@ -175,6 +178,19 @@ fn route(path: &str) -> Result<ControlRoute, Refusal> {
             Ok(ControlRoute::Stream(id, path))
         }
     }
+}
+
+/// The path after which a page of links begins: `streams_after` of a query.
+fn page_after(query: &str) -> Result<Option<StreamPath>, Refusal> {
+    let mut fields = query.split('&').filter_map(|field| field.split_once('='));
+    let Some((_, after)) = fields.find(|(name, _)| *name == "streams_after") else {
+        return Ok(None);
+    };
+    let path = percent_decode_str(after).decode_utf8().ok();
+    let path = path.and_then(|path| StreamPath::new(&path).ok());
+    path.map(Some).ok_or_else(|| {
+        Refusal::InvalidRequest("streams_after must be a stream path, percent-encoded".into())
+    })
 }
 
 /// Parses a JSON body. An empty one counts as an empty object, so that the refusal names the missing field.

@@ -8,9 +8,12 @@
 //! | `driver` | wakes, expiries and retries: what happens without a request |
 //! | `recover` | after a restart: replay the logs, then read the tails of the streams |
 //! | `watcher` | from a stream's append to the subscriptions that link it |
-//! | `webhook`, `lanes` | the HTTP client as a trait, and which deliveries wait for each other |
+//! | `delivery`, `lanes` | posting to webhooks, and which deliveries wait for each other |
+//! | `webhook` | the HTTP client as a trait |
+//! | `announce` | appending to wake streams |
 //! | `state_log` | the reserved streams that hold the state |
 //! | `keys` | the keys that sign webhooks and tokens |
+//! | `link_budget` | the bound on links over all subscriptions |
 //! | `deadlines`, `options` | the driver's timer queue; the settings |
 //!
 //! Invariants
@@ -20,12 +23,15 @@
 //! - Pending work is never stored: it is the distance between a stream's durable tail and the cursor, read
 //!   again after a restart.
 
+mod announce;
 mod cell;
 mod deadlines;
+mod delivery;
 mod driver;
 mod http;
 mod keys;
 mod lanes;
+mod link_budget;
 mod options;
 mod recover;
 mod requests;
@@ -47,6 +53,7 @@ use deadlines::DeadlineQueue;
 use durable_streams_engine::{Engine, StreamObserver};
 use durable_streams_protocol::subscription::{Refusal, WakeId};
 use lanes::DeliveryLanes;
+use link_budget::LinkBudget;
 use watcher::StreamWatcher;
 
 /// All subscriptions of a server. Cheap to clone.
@@ -64,6 +71,7 @@ struct SubscriptionsInner {
     deadlines: DeadlineQueue,
     webhooks: Arc<dyn WebhookClient>,
     lanes: DeliveryLanes,
+    links: Arc<LinkBudget>,
     /// The driver's queue; it holds each cell at most once.
     ready: mpsc::UnboundedSender<Arc<SubscriptionCell>>,
 }
@@ -108,6 +116,7 @@ impl Subscriptions {
             deadlines: DeadlineQueue::default(),
             webhooks,
             lanes,
+            links: Arc::default(),
             ready,
         });
         shared.engine.observe(shared.watcher.clone());

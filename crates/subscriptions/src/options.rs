@@ -13,15 +13,16 @@ pub struct SubscriptionOptions {
     pub targets: TargetRules,
     /// Where the signing keys are kept.
     pub keys: KeySource,
-    /// The stream route as the outside reaches it, without a slash at the end, for callback and key URLs.
-    /// `None`: as the creator of each subscription reached it.
+    /// The stream route as webhook receivers reach it, without a slash at the end, for callback and key URLs.
+    /// `None`: webhook subscriptions are refused, and those that are stored are not delivered. It is never
+    /// taken from a request, since the worker sends its token there.
     pub public_url: Option<String>,
     /// The longest wait for a webhook's whole response. The rest of the lease bounds it too.
     pub delivery_timeout: Duration,
-    /// Posts at one time to receivers that work.
+    /// The most posts at one time to receivers whose last delivery succeeded quickly. One host has at most
+    /// half of them, one owner (the first segment of what a subscription links) three quarters.
     pub max_deliveries: usize,
-    /// Posts at one time to receivers whose last attempt failed: slow or dead ones wait for each other
-    /// here, and never hold up the rest.
+    /// The most posts at one time to receivers whose last delivery failed or was slow; shared out alike.
     pub max_retries: usize,
     /// The most bytes of a webhook's response that are read.
     pub max_answer: usize,
@@ -29,6 +30,9 @@ pub struct SubscriptionOptions {
     pub max_wake_streams: usize,
     /// The most subscriptions.
     pub max_subscriptions: usize,
+    /// The most links over all subscriptions; each takes some 300 to 700 bytes of memory. A pattern's new
+    /// links are counted, and never refused.
+    pub max_links: usize,
     /// The most bytes of a control request's body.
     pub max_body: usize,
 }
@@ -45,6 +49,7 @@ impl Default for SubscriptionOptions {
             max_answer: 64 * 1024,
             max_wake_streams: 1_000,
             max_subscriptions: 10_000,
+            max_links: 1_000_000,
             max_body: 1024 * 1024,
         }
     }

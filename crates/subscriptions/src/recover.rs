@@ -70,7 +70,7 @@ impl SubscriptionsInner {
             let events = decode_log(&bytes)
                 .map_err(|error| Refusal::Unavailable(format!("{}: {error}", name.path)))?;
             match Subscription::replay(events) {
-                Some(state) => subscription = Some(OpenSubscription::new(state, log)),
+                Some(state) => subscription = Some(OpenSubscription::new(state, log, &self.links)),
                 None => superseded.push(name),
             }
         }
@@ -129,8 +129,12 @@ impl SubscriptionsInner {
         }
     }
 
-    /// Existing streams that a pattern matches.
-    pub(super) async fn matching(&self, pattern: &Glob) -> Result<Vec<StreamPath>, Refusal> {
+    /// Existing streams that a pattern matches, at most one more than `max`.
+    pub(super) async fn matching(
+        &self,
+        pattern: &Glob,
+        max: usize,
+    ) -> Result<Vec<StreamPath>, Refusal> {
         let prefix = pattern.literal_prefix();
         let mut found = Vec::new();
         let mut after = StreamPath::system(&prefix).ok();
@@ -143,7 +147,8 @@ impl SubscriptionsInner {
             let inside = |path: &&StreamPath| path.as_str().starts_with(&prefix);
             let matching = page.iter().take_while(inside).filter(|path| !is_reserved(path));
             found.extend(matching.filter(|path| pattern.matches(path.as_str())).cloned());
-            if !inside(&&last) {
+            if !inside(&&last) || found.len() > max {
+                found.truncate(max.saturating_add(1));
                 return Ok(found);
             }
             after = Some(last);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use durable_streams_protocol::{
-    StreamPath,
+    Rejection, StreamPath,
     subscription::{
         AckRequest, ClaimResponse, DeliveryConfig, JwkSet, LinkRecord, Refusal, ReleaseRequest,
         SigningInfo, StreamHead, Subscription, SubscriptionConfig, SubscriptionEvent,
@@ -14,12 +14,15 @@ use durable_streams_protocol::{
 
 use super::{
     Subscriptions, SubscriptionsInner,
+    announce::not_json,
     cell::{OpenSubscription, SubscriptionCell, unavailable},
     state_log::SubscriptionLog,
 };
 
 /// The most links in one event of a new log.
 const LINKS_PER_EVENT: usize = 500;
+/// The most links in one response.
+const LINKS_PER_PAGE: usize = 1_000;
 
 /// The endpoint by which a worker moves cursors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +44,12 @@ impl Subscriptions {
     }
 
     /// Reads a subscription (§6.3).
-    pub(super) async fn view(&self, id: SubscriptionId) -> Result<SubscriptionView, Refusal> {
+    pub(super) async fn view(
+        &self,
+        id: SubscriptionId,
+        base_url: String,
+        after: Option<StreamPath>,
+    ) -> Result<SubscriptionView, Refusal> {
         let shared = self.shared.clone();
         let view = async move {
             let cell = shared.find(&id)?;
@@ -49,7 +57,7 @@ impl Subscriptions {
             let mut guard = cell.lock().await;
             let subscription = guard.as_mut().ok_or(Refusal::NotFound)?;
             shared.catch_up(&cell, subscription, false).await?;
-            Ok(shared.view(&subscription.state))
+            Ok(shared.view(&subscription.state, &base_url, after.as_ref()))
         };
         self.run(view).await
     }
@@ -187,17 +195,20 @@ impl SubscriptionsInner {
                 if subscription.state.config().hash() != config.hash() {
                     return Err(Refusal::AlreadyExists);
                 }
-                return Ok((false, self.view(&subscription.state)));
+                return Ok((false, self.view(&subscription.state, &base_url, None)));
             }
             if !self.registry.holds(&cell) {
                 // Its creation failed, or it was deleted, while this request waited for the lock.
                 continue;
             }
             // Watching begins before the tails are read, so no append is missed between the two.
-            self.watcher.watch(&config, cell.key);
-            match self.write_new(&id, &config, base_url.clone()).await {
+            if let Err(refusal) = self.watch_new(&config, &cell).await {
+                self.registry.remove(&cell);
+                return Err(refusal);
+            }
+            match self.write_new(&id, &config).await {
                 Ok(subscription) => {
-                    let view = self.view(&subscription.state);
+                    let view = self.view(&subscription.state, &base_url, None);
                     *guard = Some(subscription);
                     drop(guard);
                     self.queue(&cell);
@@ -212,16 +223,39 @@ impl SubscriptionsInner {
         }
     }
 
+    /// Begins to watch what a new subscription names, if the server can serve it.
+    async fn watch_new(
+        &self,
+        config: &SubscriptionConfig,
+        cell: &SubscriptionCell,
+    ) -> Result<(), Refusal> {
+        match &config.delivery {
+            DeliveryConfig::Webhook { .. } if self.options.public_url.is_none() => {
+                return Err(Refusal::WebhooksNotConfigured);
+            }
+            DeliveryConfig::Webhook { .. } => {}
+            DeliveryConfig::PullWake { wake_stream } => match self.engine.head(wake_stream).await {
+                Ok(view) if !view.core.content_type.is_json() => {
+                    return Err(Refusal::InvalidRequest(not_json(&view.core.content_type)));
+                }
+                Ok(_) | Err(Rejection::NotFound | Rejection::Gone) => {}
+                Err(error) => return Err(unavailable(error)),
+            },
+        }
+        self.watcher.watch_new(config, cell.key)
+    }
+
     /// Links existing streams at their tails, and writes the log.
     async fn write_new(
         &self,
         id: &SubscriptionId,
         config: &SubscriptionConfig,
-        base_url: String,
     ) -> Result<OpenSubscription, Refusal> {
         let mut links: Vec<(StreamPath, Option<StreamHead>)> = Vec::new();
         let matching = match &config.pattern {
-            Some(pattern) => self.matching(pattern).await?,
+            Some(pattern) => {
+                self.matching(pattern, self.links.room(self.options.max_links)).await?
+            }
             None => Vec::new(),
         };
         let globbed = matching.into_iter().filter(|path| config.matches(path));
@@ -231,6 +265,7 @@ impl SubscriptionsInner {
             }
         }
         let globbed = links.len();
+        self.links.check_room(globbed + config.streams.len(), self.options.max_links)?;
         for path in &config.streams {
             links.push((path.clone(), self.head(path).await?));
         }
@@ -247,7 +282,7 @@ impl SubscriptionsInner {
             at: self.engine.now(),
             id: id.clone(),
             config: config.clone(),
-            base_url,
+            base_url: String::new(),
         }];
         events.extend(
             records
@@ -259,7 +294,7 @@ impl SubscriptionsInner {
         let mut state = Subscription::replay(events)
             .ok_or_else(|| Refusal::Unavailable("the new log is not whole".into()))?;
         links.iter().for_each(|(path, head)| state.observe(path, *head));
-        Ok(OpenSubscription::new(state, log))
+        Ok(OpenSubscription::new(state, log, &self.links))
     }
 
     async fn delete(&self, id: &SubscriptionId) -> Result<(), Refusal> {
@@ -291,6 +326,8 @@ impl SubscriptionsInner {
             ));
         }
         self.catch_up(&cell, subscription, false).await?;
+        let new = paths.iter().filter(|path| subscription.state.link(path).is_none()).count();
+        self.links.check_room(new, self.options.max_links)?;
         paths.iter().for_each(|path| self.watcher.watch_path(path, cell.key));
         let mut streams = Vec::with_capacity(paths.len());
         for path in paths {
@@ -349,25 +386,25 @@ impl SubscriptionsInner {
         })
     }
 
-    /// The stream route as the outside reaches it.
-    fn base_url<'a>(&'a self, state: &'a Subscription) -> &'a str {
-        self.options.public_url.as_deref().unwrap_or(state.base_url())
-    }
-
-    /// The URL of one of a subscription's actions.
-    pub(super) fn action_url(&self, state: &Subscription, action: &str) -> String {
-        let id = percent_encoding::utf8_percent_encode(state.id().as_str(), super::http::SEGMENT);
-        format!("{}/__ds/subscriptions/{id}/{action}", self.base_url(state))
-    }
-
-    fn view(&self, state: &Subscription) -> SubscriptionView {
+    /// The response to a client that reached the stream route at `base_url`, with the page of links after
+    /// `after`.
+    fn view(
+        &self,
+        state: &Subscription,
+        base_url: &str,
+        after: Option<&StreamPath>,
+    ) -> SubscriptionView {
+        let base_url = self.options.public_url.as_deref().unwrap_or(base_url);
+        let mut streams = state.link_infos(after, LINKS_PER_PAGE + 1);
+        let more = streams.len() > LINKS_PER_PAGE;
+        streams.truncate(LINKS_PER_PAGE);
         let config = state.config();
         let (kind, webhook, wake_stream) = match &config.delivery {
             DeliveryConfig::Webhook { url } => {
                 let signing = SigningInfo {
                     alg: "ed25519",
                     kid: self.keys.active_id(self.engine.now()),
-                    jwks_url: format!("{}/__ds/jwks.json", self.base_url(state)),
+                    jwks_url: format!("{base_url}/__ds/jwks.json"),
                 };
                 ("webhook", Some(WebhookView { url: url.clone(), signing }), None)
             }
@@ -380,7 +417,9 @@ impl SubscriptionsInner {
             subscription_id: state.id().clone(),
             kind,
             pattern: config.pattern.as_ref().map(ToString::to_string),
-            streams: state.link_infos(),
+            streams_next: streams.last().filter(|_| more).map(|link| link.path.clone()),
+            streams,
+            streams_total: state.link_count(),
             webhook,
             wake_stream,
             lease_ttl_ms: config.lease_ttl_ms,

@@ -1,9 +1,11 @@
-//! From a stream's change to the subscriptions that it concerns.
+//! From a stream's change to the subscriptions that link it.
 //!
-//! The hook that the engine calls on every append does as little as can be: one relaxed load while there
-//! are no subscriptions, a walk over the path's segments when there are, and one cell in a map when
-//! somebody watches. The rest is done by whoever drains that map. A stream that changes a hundred times
-//! before that is one cell.
+//! The engine calls [`StreamWatcher::on_durable`] on its commit path for every append. That does a bounded
+//! amount of work: one relaxed load without subscriptions, else three map lookups, and an insertion for a
+//! path that a subscription may link. The driver matches the patterns later, off that path. A stream that
+//! changes a hundred times before then is one entry.
+//!
+//! Measured: 2,000 patterns of 24 mixed `*` and `**` made one append take 21 s when the commit path matched.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,54 +18,119 @@ use std::{
 use durable_streams_engine::StreamObserver;
 use durable_streams_protocol::{
     Offset, StreamCore, StreamPath, Tail,
-    subscription::{DeliveryConfig, GlobIndex, StreamHead, SubscriptionConfig},
+    subscription::{
+        DeliveryConfig, Glob, GlobIndex, MAX_FLOATING, Refusal, StreamHead, SubscriptionConfig,
+    },
 };
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use super::cell::SubscriptionKey;
 
-/// See the module.
+/// Which subscriptions watch which streams, and the changes that they have not seen.
 #[derive(Default)]
 pub(super) struct StreamWatcher {
-    /// Patterns and paths in the index.
+    /// Patterns and paths in `filter`.
     watched: AtomicUsize,
-    index: RwLock<WatchIndex>,
+    /// Its lock is on the commit path and held for map operations only.
+    filter: RwLock<WatchFilter>,
+    globs: RwLock<GlobIndex<SubscriptionKey>>,
     dirty: Mutex<HashMap<StreamPath, Option<StreamHead>>>,
-    /// Held while news is handed on, so that who waits for it finds all that was there before.
+    /// Held while changes are handed on, so that a second caller returns only when they have been.
     routing: Mutex<()>,
     notify: Notify,
 }
 
+/// What the commit path looks up.
 #[derive(Default)]
-struct WatchIndex {
-    globs: GlobIndex<SubscriptionKey>,
+struct WatchFilter {
     paths: HashMap<StreamPath, HashSet<SubscriptionKey>>,
-    /// Wake streams. What is appended to them is our own; only their coming and going is news.
+    /// Only their creation and deletion is a change: the server alone appends wakes to them.
     wake_streams: HashMap<StreamPath, HashSet<SubscriptionKey>>,
+    /// First segments of patterns, with the number of patterns.
+    first_segments: HashMap<Box<str>, usize>,
+    /// Patterns that begin with a wildcard.
+    wild: usize,
+}
+
+impl WatchFilter {
+    fn may_watch(&self, path: &StreamPath, head: Option<StreamHead>) -> bool {
+        self.wild > 0
+            || self.paths.contains_key(path)
+            || self.first_segments.contains_key(path.first_segment())
+            || (is_created_or_deleted(head) && self.wake_streams.contains_key(path))
+    }
+
+    fn add_pattern(&mut self, pattern: &Glob) {
+        match pattern.first_literal() {
+            None => self.wild += 1,
+            Some(name) => *self.first_segments.entry(name.into()).or_default() += 1,
+        }
+    }
+
+    fn remove_pattern(&mut self, pattern: &Glob) {
+        let Some(name) = pattern.first_literal() else {
+            self.wild -= 1;
+            return;
+        };
+        if let Some(count) = self.first_segments.get_mut(name) {
+            *count -= 1;
+            if *count == 0 {
+                self.first_segments.remove(name);
+            }
+        }
+    }
 }
 
 impl StreamWatcher {
     /// Watches one stream.
     pub(super) fn watch_path(&self, path: &StreamPath, key: SubscriptionKey) {
-        let added = insert(&mut self.index.write().paths, path, key);
+        let added = insert(&mut self.filter.write().paths, path, key);
         self.watched.fetch_add(usize::from(added), Ordering::Relaxed);
     }
 
     /// Ends [`watch_path`](Self::watch_path).
     pub(super) fn unwatch_path(&self, path: &StreamPath, key: SubscriptionKey) {
-        let removed = remove(&mut self.index.write().paths, path, key);
+        let removed = remove(&mut self.filter.write().paths, path, key);
         self.watched.fetch_sub(usize::from(removed), Ordering::Relaxed);
     }
 
-    /// Watches what a configuration names: pattern, explicit streams and the wake stream.
+    /// Watches what the configuration of a new subscription names.
+    ///
+    /// # Errors
+    /// [`Refusal::TooMany`] when its pattern has no room beside those of the others; nothing is watched then.
+    pub(super) fn watch_new(
+        &self,
+        config: &SubscriptionConfig,
+        key: SubscriptionKey,
+    ) -> Result<(), Refusal> {
+        if let Some(pattern) = &config.pattern {
+            let mut globs = self.globs.write();
+            if !globs.has_room_for(pattern) {
+                let what = "pattern segments from the first ** on, over all subscriptions,";
+                return Err(Refusal::TooMany { what, limit: MAX_FLOATING });
+            }
+            globs.insert(pattern, key);
+        }
+        self.watch_rest(config, key);
+        Ok(())
+    }
+
+    /// Watches what the configuration of a stored subscription names: pattern, streams and wake stream.
     pub(super) fn watch(&self, config: &SubscriptionConfig, key: SubscriptionKey) {
         if let Some(pattern) = &config.pattern {
-            self.index.write().globs.insert(pattern, key);
+            self.globs.write().insert(pattern, key);
+        }
+        self.watch_rest(config, key);
+    }
+
+    fn watch_rest(&self, config: &SubscriptionConfig, key: SubscriptionKey) {
+        if let Some(pattern) = &config.pattern {
+            self.filter.write().add_pattern(pattern);
             self.watched.fetch_add(1, Ordering::Relaxed);
         }
         if let DeliveryConfig::PullWake { wake_stream } = &config.delivery {
-            let added = insert(&mut self.index.write().wake_streams, wake_stream, key);
+            let added = insert(&mut self.filter.write().wake_streams, wake_stream, key);
             self.watched.fetch_add(usize::from(added), Ordering::Relaxed);
         }
         for path in &config.streams {
@@ -79,11 +146,12 @@ impl StreamWatcher {
         key: SubscriptionKey,
     ) {
         if let Some(pattern) = &config.pattern {
-            self.index.write().globs.remove(pattern, &key);
+            self.globs.write().remove(pattern, &key);
+            self.filter.write().remove_pattern(pattern);
             self.watched.fetch_sub(1, Ordering::Relaxed);
         }
         if let DeliveryConfig::PullWake { wake_stream } = &config.delivery {
-            let removed = remove(&mut self.index.write().wake_streams, wake_stream, key);
+            let removed = remove(&mut self.filter.write().wake_streams, wake_stream, key);
             self.watched.fetch_sub(usize::from(removed), Ordering::Relaxed);
         }
         for path in config.streams.iter().chain(explicit) {
@@ -91,18 +159,17 @@ impl StreamWatcher {
         }
     }
 
-    /// Who watches a path.
+    /// The subscriptions that link the stream at a path, each once.
     pub(super) fn watchers(&self, path: &StreamPath) -> Vec<SubscriptionKey> {
-        let index = self.index.read();
         let mut keys: Vec<SubscriptionKey> =
-            index.paths.get(path).into_iter().flatten().copied().collect();
-        index.globs.matches(path.as_str(), |key| keys.push(*key));
+            self.filter.read().paths.get(path).into_iter().flatten().copied().collect();
+        self.globs.read().matches(path.as_str(), |key| keys.push(*key));
         keys.sort_unstable();
         keys.dedup();
         keys
     }
 
-    /// Hands all news to `deliver`, once for each watcher.
+    /// Hands all changes to `deliver`, once for each subscription that they concern.
     pub(super) fn route(
         &self,
         mut deliver: impl FnMut(SubscriptionKey, &StreamPath, Option<StreamHead>),
@@ -110,40 +177,30 @@ impl StreamWatcher {
         let _routing = self.routing.lock();
         let dirty = std::mem::take(&mut *self.dirty.lock());
         for (path, head) in dirty {
-            for key in self.watchers(&path) {
-                deliver(key, &path, head);
+            let mut keys = self.watchers(&path);
+            if is_created_or_deleted(head) {
+                let filter = self.filter.read();
+                keys.extend(filter.wake_streams.get(&path).into_iter().flatten());
             }
-            if is_coming_or_going(head) {
-                for key in self.index.read().wake_streams.get(&path).into_iter().flatten() {
-                    deliver(*key, &path, head);
-                }
+            for key in keys {
+                deliver(key, &path, head);
             }
         }
     }
 
-    /// Waits until there may be news.
-    pub(super) async fn news(&self) {
+    /// Waits until there may be changes.
+    pub(super) async fn changed(&self) {
         self.notify.notified().await;
     }
 
-    /// Ends one [`news`](Self::news).
+    /// Ends one [`changed`](Self::changed).
     pub(super) fn nudge(&self) {
         self.notify.notify_one();
-    }
-
-    fn is_watched(&self, path: &StreamPath, head: Option<StreamHead>) -> bool {
-        let index = self.index.read();
-        let mut watched = index.paths.contains_key(path)
-            || (is_coming_or_going(head) && index.wake_streams.contains_key(path));
-        if !watched {
-            index.globs.matches(path.as_str(), |_| watched = true);
-        }
-        watched
     }
 }
 
 /// Deleted, or just created; wake streams are created empty.
-fn is_coming_or_going(head: Option<StreamHead>) -> bool {
+fn is_created_or_deleted(head: Option<StreamHead>) -> bool {
     head.is_none_or(|head| head.tail == Offset::ZERO)
 }
 
@@ -175,7 +232,7 @@ impl StreamObserver for StreamWatcher {
         }
         let head = core.filter(|_| !tail.gone);
         let head = head.map(|core| StreamHead { stream: core.id, tail: tail.offset });
-        if !self.is_watched(path, head) {
+        if !self.filter.read().may_watch(path, head) {
             return;
         }
         let first = {
@@ -189,7 +246,7 @@ impl StreamObserver for StreamWatcher {
     }
 }
 
-/// The server's own streams are nobody's work.
+/// Whether the stream is one of the server's own, which no pattern links.
 pub(super) fn is_reserved(path: &StreamPath) -> bool {
     path.first_segment() == StreamPath::RESERVED
 }

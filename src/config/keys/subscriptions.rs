@@ -19,7 +19,8 @@ settings! {
         /// Most webhook calls in flight at once. A quarter of them is for receivers that failed or
         /// were slow the last time, so that those never hold up the rest.
         max_deliveries: usize = SubscriptionOptions::default().all_deliveries() => 1, 65_536;
-        /// The URL of this server as subscribers reach it, for the links that webhooks carry.
+        /// The URL of this server as subscribers reach it, for the links that webhooks carry. Webhook
+        /// subscriptions need it outside development.
         public_url: Option<PublicUrl> = None;
     }
 }

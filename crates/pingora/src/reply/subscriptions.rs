@@ -35,8 +35,10 @@ impl DurableStreams {
             Some(host) => format!("{scheme}://{host}{}", options.route),
             None => options.route.clone(),
         };
+        let query = session.req_header().uri.query();
+        let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
         let (status, headers, bytes) =
-            subscriptions.handle(&method, path, &headers, received.bytes, &base).await;
+            subscriptions.handle(&method, &target, &headers, received.bytes, &base).await;
         Ok(response(status, headers, bytes))
     }
 }

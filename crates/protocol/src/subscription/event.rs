@@ -49,7 +49,9 @@ pub enum SubscriptionEvent {
         at: Timestamp,
         id: SubscriptionId,
         config: SubscriptionConfig,
-        /// The URL of the stream route as its creator reached it.
+        /// Written empty and ignored. Earlier versions kept the stream route as the creator's `Host` header
+        /// named it, which let that client choose where later workers send their tokens.
+        #[serde(default)]
         base_url: String,
     },
     /// The log is complete from here on.

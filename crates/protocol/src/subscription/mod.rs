@@ -18,6 +18,7 @@ mod decide;
 mod delivery;
 mod event;
 mod glob;
+mod glob_index;
 mod link;
 mod refusal;
 mod signature;
@@ -32,7 +33,8 @@ pub use config::{CreateRequest, DeliveryConfig, MAX_ID_BYTES, SubscriptionConfig
 pub use decide::{Ack, Fence};
 pub use delivery::{DeliveryAttempt, DeliveryOutcome, RetrySchedule, backoff_millis};
 pub use event::{EndReason, LinkRecord, SubscriptionEvent, decode_log, encode_batch};
-pub use glob::{Glob, GlobIndex};
+pub use glob::Glob;
+pub use glob_index::{GlobIndex, MAX_FLOATING};
 pub use link::{Link, LinkCursor, StreamHead};
 pub use refusal::Refusal;
 pub use signature::{JwkSet, PublicJwk, SigningKey, verify_signature};

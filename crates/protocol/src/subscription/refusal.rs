@@ -28,6 +28,9 @@ pub enum Refusal {
     /// The webhook URL is not allowed (§12.8).
     #[error("webhook.url is refused: {0}")]
     UrlRejected(String),
+    /// The server has no address of its own for callbacks.
+    #[error("this server takes no webhooks: its operator must set subscriptions.public_url")]
+    WebhooksNotConfigured,
     /// No token, or one that this server did not sign for this subscription.
     #[error("the bearer token is missing or was not issued for this subscription")]
     TokenInvalid,
@@ -79,6 +82,7 @@ impl Refusal {
             | Refusal::AlreadyClaimed { .. }
             | Refusal::NoPendingWork
             | Refusal::InvalidOffset(_) => StatusCode::CONFLICT,
+            Refusal::WebhooksNotConfigured => StatusCode::NOT_IMPLEMENTED,
             Refusal::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::TooMany { .. } => StatusCode::INSUFFICIENT_STORAGE,
             Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -94,6 +98,7 @@ impl Refusal {
             Refusal::NotFound => "SUBSCRIPTION_NOT_FOUND",
             Refusal::AlreadyExists => "SUBSCRIPTION_ALREADY_EXISTS",
             Refusal::UrlRejected(_) => "WEBHOOK_URL_REJECTED",
+            Refusal::WebhooksNotConfigured => "WEBHOOKS_NOT_CONFIGURED",
             Refusal::TokenInvalid => "TOKEN_INVALID",
             Refusal::TokenExpired => "TOKEN_EXPIRED",
             Refusal::Fenced => "FENCED",

@@ -1,6 +1,9 @@
 //! One subscription: the state that its log holds, and the current heads of its streams.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use super::{
     DeliveryConfig, LinkInfo, LinkRecord, RetrySchedule, StreamInfo, SubscriptionConfig,
@@ -20,7 +23,6 @@ pub struct Subscription {
     id: SubscriptionId,
     config: SubscriptionConfig,
     created_at: Timestamp,
-    base_url: String,
     ready: bool,
     pub(super) links: BTreeMap<StreamPath, Link>,
     /// Paths of links with pending work, so that no caller scans all links.
@@ -34,14 +36,13 @@ impl Subscription {
     /// Folds a log; `None` when the log is incomplete.
     pub fn replay(events: impl IntoIterator<Item = SubscriptionEvent>) -> Option<Self> {
         let mut events = events.into_iter();
-        let SubscriptionEvent::Created { at, id, config, base_url } = events.next()? else {
+        let SubscriptionEvent::Created { at, id, config, base_url: _ } = events.next()? else {
             return None;
         };
         let mut subscription = Subscription {
             id,
             config,
             created_at: at,
-            base_url,
             ready: false,
             links: BTreeMap::new(),
             pending: BTreeSet::new(),
@@ -194,7 +195,7 @@ impl Subscription {
             at: self.created_at,
             id: self.id.clone(),
             config: self.config.clone(),
-            base_url: self.base_url.clone(),
+            base_url: String::new(),
         }];
         events.extend(
             records
@@ -220,11 +221,6 @@ impl Subscription {
 
     pub fn created_at(&self) -> Timestamp {
         self.created_at
-    }
-
-    /// The URL of the stream route as its creator reached it.
-    pub fn base_url(&self) -> &str {
-        &self.base_url
     }
 
     /// The last generation; zero before the first wake.
@@ -265,10 +261,17 @@ impl Subscription {
         self.links.keys()
     }
 
-    /// All links, in path order.
-    pub fn link_infos(&self) -> Vec<LinkInfo> {
+    /// The number of links.
+    pub fn link_count(&self) -> usize {
+        self.links.len()
+    }
+
+    /// At most `max` links in path order, those behind `after`.
+    pub fn link_infos(&self, after: Option<&StreamPath>, max: usize) -> Vec<LinkInfo> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.links
-            .iter()
+            .range((from, Bound::Unbounded))
+            .take(max)
             .map(|(path, link)| LinkInfo {
                 path: path.clone(),
                 link_type: link.link_type(),

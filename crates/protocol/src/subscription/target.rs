@@ -81,6 +81,11 @@ impl WebhookTarget {
         Ok(WebhookTarget { url, local: false })
     }
 
+    /// The host of a webhook URL, if it has one; the rules are not applied.
+    pub fn host_of(url: &str) -> Option<String> {
+        Url::parse(url).ok()?.host_str().map(str::to_owned)
+    }
+
     /// Whether the target may be connected to at this address.
     pub fn allows(&self, address: IpAddr) -> bool {
         if self.local { address.to_canonical().is_loopback() } else { is_public(address) }

@@ -120,8 +120,13 @@ pub struct SubscriptionView {
     pub kind: &'static str,
     /// The pattern.
     pub pattern: Option<String>,
-    /// All links.
+    /// Links in path order: the first page, or the one after the path that the request names.
     pub streams: Vec<LinkInfo>,
+    /// The number of all links.
+    pub streams_total: usize,
+    /// With more links behind this page: its last path, which the request for the next page names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub streams_next: Option<StreamPath>,
     /// For webhooks.
     pub webhook: Option<WebhookView>,
     /// For pull-wake.
