@@ -136,7 +136,11 @@ impl AdminAcceptor {
     }
 }
 
-async fn serve(admin: Arc<AdminEndpoints>, mut connection: ClientConnection, shutdown: ShutdownWatch) {
+async fn serve(
+    admin: Arc<AdminEndpoints>,
+    mut connection: ClientConnection,
+    shutdown: ShutdownWatch,
+) {
     if let Ok(head) = connection.sniff().await {
         if let Some(head) = head {
             connection.unread(head);

@@ -4,7 +4,9 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use durable_streams_engine::Engine;
-use durable_streams_subscriptions::{self as subscriptions, Driver, Subscriptions, WebhookClient};
+use durable_streams_subscriptions::{
+    SubscriptionOptions, Subscriptions, WakeDriver, WebhookClient,
+};
 use parking_lot::Mutex;
 use pingora_core::{server::ShutdownWatch, services::background::BackgroundService};
 use tokio::sync::watch;
@@ -16,14 +18,14 @@ use super::{DurableStreams, Stopping, StreamOptions};
 /// Without it, expired streams stay, idle ones keep their memory, and no subscription is woken.
 pub struct StreamsBackground {
     engine: Weak<Engine>,
-    driver: Mutex<Option<Driver>>,
+    driver: Mutex<Option<WakeDriver>>,
     /// Ends the live reads of routes that were mounted with it.
     stopping: Option<watch::Sender<bool>>,
 }
 
 impl StreamsBackground {
     /// The work of an engine whose routes are told of a stop in another way.
-    pub fn new(engine: &Arc<Engine>, driver: Option<Driver>) -> Self {
+    pub fn new(engine: &Arc<Engine>, driver: Option<WakeDriver>) -> Self {
         let engine = Arc::downgrade(engine);
         StreamsBackground { engine, driver: Mutex::new(driver), stopping: None }
     }
@@ -49,9 +51,9 @@ impl DurableStreams {
     pub async fn mount_with_subscriptions(
         engine: Engine,
         options: StreamOptions,
-        subscriptions: subscriptions::Options,
+        subscriptions: SubscriptionOptions,
         webhooks: Arc<dyn WebhookClient>,
-    ) -> Result<(Self, StreamsBackground), subscriptions::OpenError> {
+    ) -> Result<(Self, StreamsBackground), durable_streams_subscriptions::OpenError> {
         let (mut streams, background) = DurableStreams::mount(engine, options);
         let opened = Subscriptions::open(streams.engine.clone(), subscriptions, webhooks).await?;
         let (subscriptions, driver) = opened;

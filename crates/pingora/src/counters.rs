@@ -9,7 +9,9 @@ mod status;
 
 use std::time::Duration;
 
-use durable_streams_engine::counters::{Count, Durations, Sharded, Snapshot};
+use durable_streams_engine::counters::{
+    DurationHistogram, HistogramSnapshot, RelaxedCounter, ShardedCounters,
+};
 use http::{Method, StatusCode};
 
 pub use requests::RequestMode;
@@ -34,21 +36,21 @@ const SSE_EVENT_NAMES: [&str; 3] = ["data", "control", "keep_alive"];
 /// The counters of the stream routes. Every number but that of live readers only grows.
 #[derive(Default)]
 pub struct StreamCounters {
-    shards: Sharded<StreamShard>,
+    shards: ShardedCounters<StreamShard>,
 }
 
 /// The counters of one thread.
 #[derive(Default)]
 struct StreamShard {
     requests: RequestCounts,
-    append: Durations,
-    read: Durations,
-    bytes_in: Count,
-    bytes_out: Count,
+    append: DurationHistogram,
+    read: DurationHistogram,
+    bytes_in: RelaxedCounter,
+    bytes_out: RelaxedCounter,
     /// Long-poll and SSE readers that came, and that left.
-    live: [(Count, Count); 2],
-    sse_events: [Count; 3],
-    sse_bytes: Count,
+    live: [(RelaxedCounter, RelaxedCounter); 2],
+    sse_events: [RelaxedCounter; 3],
+    sse_bytes: RelaxedCounter,
 }
 
 /// How many requests of one kind ended with one status.
@@ -71,12 +73,12 @@ impl StreamCounters {
     }
 
     /// From the received body of an append to its durable commit, nanoseconds.
-    pub fn append_durations(&self) -> Snapshot {
+    pub fn append_durations(&self) -> HistogramSnapshot {
         self.shards.snapshot(|shard| &shard.append)
     }
 
     /// From a catch-up request to the response that is ready to be written, nanoseconds.
-    pub fn read_durations(&self) -> Snapshot {
+    pub fn read_durations(&self) -> HistogramSnapshot {
         self.shards.snapshot(|shard| &shard.read)
     }
 
@@ -96,7 +98,7 @@ impl StreamCounters {
         SSE_EVENT_NAMES.map(|name| {
             let at = at.next().unwrap_or_default();
             let counts = self.shards.all().filter_map(|shard| shard.sse_events.get(at));
-            (name, counts.map(Count::get).sum())
+            (name, counts.map(RelaxedCounter::get).sum())
         })
     }
 

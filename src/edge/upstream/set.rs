@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use durable_streams_engine::counters::Sharded;
+use durable_streams_engine::counters::ShardedCounters;
 use durable_streams_pingora::transport::StatusCounts;
 use http::StatusCode;
 use pingora::services::background::BackgroundService;
@@ -35,7 +35,7 @@ pub(crate) struct UpstreamSet(pub(super) Vec<Arc<Upstream>>);
 
 pub(crate) struct Upstream {
     pub(super) options: UpstreamOptions,
-    answered: Arc<Sharded<StatusCounts>>,
+    answered: Arc<ShardedCounters<StatusCounts>>,
     pub(super) pool: ServerPool,
     /// Cloned for every request; only the address and the name change.
     pub(super) template: HttpPeer,
@@ -88,7 +88,7 @@ impl Upstream {
     }
 
     /// Finished requests.
-    pub(crate) fn requests(&self) -> &Sharded<StatusCounts> {
+    pub(crate) fn requests(&self) -> &ShardedCounters<StatusCounts> {
         &self.answered
     }
 

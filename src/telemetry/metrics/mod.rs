@@ -10,7 +10,7 @@
 mod gauges;
 mod names;
 
-use durable_streams_engine::counters::{Count, Sharded};
+use durable_streams_engine::counters::{RelaxedCounter, ShardedCounters};
 use durable_streams_pingora::StreamCounters;
 use durable_streams_pingora::transport::{StatusCounts, WrittenReply, by_status};
 use http::StatusCode;
@@ -23,18 +23,18 @@ use super::Exposition;
 /// What the server counts around the stream routes.
 #[derive(Default)]
 pub struct Metrics {
-    shards: Sharded<EdgeShard>,
-    reloads: [Count; 2],
+    shards: ShardedCounters<EdgeShard>,
+    reloads: [RelaxedCounter; 2],
 }
 
 /// The counters of one thread.
 #[derive(Default)]
 struct EdgeShard {
     unrouted: StatusCounts,
-    bytes_in: Count,
-    bytes_out: Count,
-    connections: (Count, Count),
-    connections_refused: Count,
+    bytes_in: RelaxedCounter,
+    bytes_out: RelaxedCounter,
+    connections: (RelaxedCounter, RelaxedCounter),
+    connections_refused: RelaxedCounter,
 }
 
 impl Metrics {

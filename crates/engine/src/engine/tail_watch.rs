@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use durable_streams_protocol::{Control, Offset, StreamId, Tail};
+use durable_streams_protocol::{ControlEvent, Offset, StreamId, Tail};
 use parking_lot::Mutex;
 
 use super::{
@@ -104,7 +104,7 @@ pub struct LiveFrame {
     /// Whether the bytes between `end` and the tail are an unfinished UTF-8 character.
     pub held: bool,
     /// The control event.
-    pub control: Control,
+    pub control: ControlEvent,
     /// Both events, in the framing that all readers of this engine share.
     pub bytes: Bytes,
 }

@@ -2,7 +2,7 @@
 
 use std::array;
 
-use durable_streams_engine::counters::Count;
+use durable_streams_engine::counters::RelaxedCounter;
 use http::StatusCode;
 
 /// Statuses with a column of their own, and one for the rest of each class. 0 is "no answer".
@@ -17,11 +17,11 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 const COLUMNS: usize = STATUSES.len() + CLASSES.len();
 
 /// Requests by status.
-pub struct StatusCounts([Count; COLUMNS]);
+pub struct StatusCounts([RelaxedCounter; COLUMNS]);
 
 impl Default for StatusCounts {
     fn default() -> Self {
-        StatusCounts(array::from_fn(|_| Count::default()))
+        StatusCounts(array::from_fn(|_| RelaxedCounter::default()))
     }
 }
 

@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(choose("identity"), None);
         assert_eq!(choose("gzip;q=0"), None);
         assert_eq!(choose("gzip;Q=0"), None);
-        assert_eq!(choose("GZIP; Q=0.9, br;q=0.5"), Some(Coding::Gzip));
+        assert_eq!(choose("GZIP; Q=0.9, br;q=0.5"), Some(ContentCoding::Gzip));
         assert_eq!(choose(""), None);
         assert_eq!(ContentCoding::choose(&HeaderMap::new(), 5000), None);
     }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use durable_streams_engine::{LiveFrame, Permit, Slice, TailWatch, View};
+use durable_streams_engine::{LimitPermit, LiveFrame, ReadSlice, StreamView, TailWatch};
 use durable_streams_protocol::{
-    Encoding, Offset, Outcome, Read, Rejection, Response, SseRead, SseStep, SseTiming, StreamPath,
-    Tail, Timestamp, encode_control, encode_data, keep_alive, render, text_boundary,
+    Offset, Outcome, Read, Rejection, Response, SseEncoding, SseRead, SseStep, SseTiming,
+    StreamPath, Tail, Timestamp, encode_control, encode_data, keep_alive, render, text_boundary,
 };
 use tokio::time::Instant;
 
@@ -25,10 +25,10 @@ const WINDOW: usize = 64 << 10;
 
 /// A live read that was accepted. Its head and its events are written by its delivery.
 pub(crate) struct LiveRead {
-    view: View,
+    view: StreamView,
     watch: TailWatch,
     sse: SseRead,
-    _place: Permit,
+    _place: LimitPermit,
 }
 
 impl DurableStreams {
@@ -143,22 +143,22 @@ impl DurableStreams {
     /// One data event with the control event that must follow it.
     async fn data(
         &self,
-        view: &View,
+        view: &StreamView,
         watch: &TailWatch,
         sse: &mut SseRead,
         from: Offset,
         tail: Tail,
     ) -> Result<EventChunk, Rejection> {
-        let encoding = Encoding::of(&view.core.content_type);
+        let encoding = SseEncoding::of(&view.core.content_type);
         let mut slice = self.engine.read(&view.core, from, tail.offset, WINDOW).await?;
         let held = match encoding {
-            Encoding::Text => {
+            SseEncoding::Text => {
                 if slice.starts_with(b'\n') && self.ends_with_cr(view, from).await? {
                     slice.skip_first();
                 }
                 hold_back(&mut slice, tail)
             }
-            Encoding::Json | Encoding::Base64 => false,
+            SseEncoding::Json | SseEncoding::Base64 => false,
         };
         let control = sse.sent(slice.end, held, tail, self.engine.steady_now());
         let event = EventChunk::new(slice.len() + slice.len() / 2 + 256, |out| {
@@ -187,7 +187,7 @@ impl DurableStreams {
 impl DurableStreams {
     /// Whether the byte before `from` is a CR. It has ended its line already, in an event of its own, so
     /// an LF that follows it is the other half of one line end and not a second one.
-    async fn ends_with_cr(&self, view: &View, from: Offset) -> Result<bool, Rejection> {
+    async fn ends_with_cr(&self, view: &StreamView, from: Offset) -> Result<bool, Rejection> {
         let Some(before) = from.position().checked_sub(1) else { return Ok(false) };
         let last = self.engine.read(&view.core, Offset::new(before), from, 1).await?;
         Ok(last.starts_with(b'\r'))
@@ -195,7 +195,7 @@ impl DurableStreams {
 }
 
 /// Leaves the beginning of a character for the next event. Says whether that is all that is left.
-fn hold_back(slice: &mut Slice, tail: Tail) -> bool {
+fn hold_back(slice: &mut ReadSlice, tail: Tail) -> bool {
     let at_tail = slice.end == tail.offset;
     if at_tail && tail.closed {
         return false;

@@ -23,7 +23,7 @@ pub(crate) mod time;
 
 use std::time::{Duration, Instant};
 
-use durable_streams_engine::{Permit, Ticket};
+use durable_streams_engine::{LimitPermit, Ticket};
 use durable_streams_protocol::headers::STREAM_NEXT_OFFSET;
 use durable_streams_protocol::{Rejection, Response};
 use http::{HeaderName, HeaderValue, Method};
@@ -65,7 +65,7 @@ pub(crate) enum PendingReply {
 pub(crate) struct AppendTicket {
     pub(crate) ticket: Option<Ticket>,
     /// The body's share of the bytes in flight.
-    pub(crate) _room: Option<Permit>,
+    pub(crate) _room: Option<LimitPermit>,
     pub(crate) received: Instant,
 }
 
