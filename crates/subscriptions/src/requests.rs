@@ -1,5 +1,7 @@
 //! What each control request does (§6, §7). Each runs in a task of its own, so that a client that
 //! disconnects cannot stop a change halfway.
+//!
+//! One file because the requests share the checks of tokens and generations, which must stay the same for all.
 
 use std::sync::Arc;
 
