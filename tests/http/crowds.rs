@@ -1,5 +1,7 @@
 //! A thousand readers of one stream (PROTOCOL §5.7, §5.8): each is served, none is left over.
 
+use std::time::Duration;
+
 use crate::support::{Client, eventually};
 use crate::world::{Kind, Sse, World, offset, request};
 
@@ -29,9 +31,18 @@ async fn crowd(world: &World, path: &str) -> Vec<Client> {
     clients
 }
 
-async fn a_thousand_long_polls(kind: Kind) {
-    let world = World::new(kind);
+/// A server whose readers stay while the crowd gathers, which on a busy machine takes longer than a long-poll.
+async fn patient(kind: Kind) -> World {
+    let world = World::with(kind, |setup| {
+        setup.edge.streams.long_poll_timeout = Duration::from_secs(300);
+        setup.edge.streams.sse_reconnect_interval = Duration::from_secs(300);
+    });
     world.stream("/a", "text/plain", "").await;
+    world
+}
+
+async fn a_thousand_long_polls(kind: Kind) {
+    let world = patient(kind).await;
     let clients = crowd(&world, "/a?offset=now&live=long-poll").await;
     world.append("/a", "text/plain", "news").await;
     for mut client in clients {
@@ -43,8 +54,7 @@ async fn a_thousand_long_polls(kind: Kind) {
 }
 
 async fn a_thousand_event_readers(kind: Kind) {
-    let world = World::new(kind);
-    world.stream("/a", "text/plain", "").await;
+    let world = patient(kind).await;
     let mut readers = Vec::new();
     for mut client in crowd(&world, "/a?offset=now&live=sse").await {
         let head = client.head().await;
@@ -70,8 +80,7 @@ async fn a_thousand_event_readers(kind: Kind) {
 }
 
 async fn a_crowd_that_leaves_at_once(kind: Kind) {
-    let world = World::new(kind);
-    world.stream("/a", "text/plain", "").await;
+    let world = patient(kind).await;
     let polls = crowd(&world, "/a?offset=now&live=long-poll").await;
     drop(polls);
     world.at_rest().await;
