@@ -3,7 +3,8 @@
 //! The store keeps when a stream was last used by the wall clock, and its deadline. The rule:
 //! - A step does not count as time. A stream with `Stream-TTL` keeps the time that it had left before a step forward;
 //!   its deadline is corrected before it is judged, and the sweeper commits the corrected one.
-//! - No last use lies in the future: after a step back a TTL runs for its own length at most, from now.
+//! - No last use lies in the future: after a step back, a TTL runs for its own length at most from the moment its
+//!   stream is next used or swept.
 //! - `Stream-Expires-At` goes by the clock, whatever that shows.
 //! - While the server is stopped, time is what the wall clock says.
 //!
@@ -113,8 +114,8 @@ fn report(step: i64) {
     } else {
         tracing::warn!(
             seconds,
-            "the system clock went back: waits go on, streams with Stream-TTL expire within their TTL from now, \
-             Stream-Expires-At goes by the clock"
+            "the system clock went back: waits go on, a Stream-TTL runs for its own length at most once its stream \
+             is used, Stream-Expires-At goes by the clock"
         );
     }
 }

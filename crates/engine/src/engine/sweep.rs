@@ -5,8 +5,6 @@ use std::{
     time::Duration,
 };
 
-use durable_streams_protocol::StreamPath;
-
 use super::Engine;
 
 /// Between two runs of housekeeping.
@@ -16,27 +14,15 @@ const IDLE_SECONDS: u32 = 10;
 /// Due streams that the sweeper takes from the store at a time.
 const BATCH: usize = 256;
 
-/// A walk over all streams, some at each run of housekeeping, after the clock was set back: the store finds streams by
-/// deadline, and those that lie too far in the future would not be due for as long.
-#[derive(Default)]
-struct DeadlineWalk {
-    under_way: bool,
-    after: Option<StreamPath>,
-}
-
 impl Engine {
     /// Removes due streams and evicts idle cells, until the engine is dropped. Spawn it once per engine, on a
     /// tokio runtime with time.
     pub async fn housekeeping(engine: Weak<Engine>) {
         let (mut turn, mut first) = (0, true);
-        let mut walk = DeadlineWalk::default();
         loop {
             tokio::time::sleep(INTERVAL).await;
             let Some(engine) = engine.upgrade() else { return };
-            if engine.clock_steps.check(&engine.clock) < 0 {
-                walk = DeadlineWalk { under_way: true, after: None };
-            }
-            engine.walk_on(&mut walk).await;
+            engine.clock_steps.check(&engine.clock);
             // Four of 64 shards at a time: each is visited every four seconds, and no lock is held for long.
             for _ in 0..4 {
                 engine.evict_idle(turn);
@@ -50,26 +36,6 @@ impl Engine {
                 );
             }
         }
-    }
-
-    /// Brings the next streams' deadlines in line with a clock that was set back.
-    async fn walk_on(&self, walk: &mut DeadlineWalk) {
-        if !walk.under_way {
-            return;
-        }
-        let page = match self.store.list(walk.after.as_ref(), BATCH).await {
-            Ok(page) => page,
-            Err(error) => {
-                return tracing::error!(%error, "cannot list streams to check their deadlines");
-            }
-        };
-        for path in &page {
-            if let Err(error) = self.sweep(path).await {
-                tracing::debug!(%path, %error, "a deadline is not checked");
-            }
-        }
-        walk.under_way = page.len() == BATCH;
-        walk.after = page.into_iter().next_back();
     }
 
     /// Evicts the idle cells of one shard. Commits their last use first; such a cell leaves in a later turn.

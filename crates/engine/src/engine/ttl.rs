@@ -59,7 +59,7 @@ impl CellState {
     /// The last use, when the store does not know of it.
     pub(super) fn unstored_touch(&self) -> Option<(StreamId, Timestamp)> {
         let state = self.assigned.as_ref()?;
-        (state.touched != self.ttl.stored).then_some((state.core.id, state.touched))
+        (state.touched > self.ttl.stored).then_some((state.core.id, state.touched))
     }
 
     /// Whether the assigned stream has expired. A sliding TTL does not run out under a live reader (§5.1).
@@ -113,7 +113,7 @@ impl Engine {
         let stream = state.assigned.as_mut()?;
         let Expiry::Ttl(seconds) = stream.core.expiry else { return None };
         stream.touched = stream.touched.max(now);
-        let early = now.millis().abs_diff(stored.millis()) < lag_millis(seconds);
+        let early = now.millis() < stored.millis().saturating_add(lag_millis(seconds));
         // A refused commit would make every read load the stream again.
         if early || self.store.writable().is_err() {
             return None;

@@ -52,7 +52,7 @@ impl StreamState {
             StreamEvent::Created(_) | StreamEvent::Deleted { .. } => {}
             StreamEvent::Appended(appended) => {
                 self.tail = self.tail.advance(appended.data.len() as u64);
-                self.touched = appended.at;
+                self.touched = self.touched.max(appended.at);
                 if let Some(seq) = &appended.stream_seq {
                     self.stream_seq = Some(seq.clone());
                 }
@@ -68,7 +68,7 @@ impl StreamState {
                     self.closed = Some(Closure { by: appended.producer.clone() });
                 }
             }
-            StreamEvent::Touched { at } => self.touched = *at,
+            StreamEvent::Touched { at } => self.touched = self.touched.max(*at),
             StreamEvent::SoftDeleted { .. } => self.soft_deleted = true,
         }
     }
