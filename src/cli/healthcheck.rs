@@ -1,4 +1,4 @@
-//! `healthcheck`: asks a running server whether it is ready, for containers that have no curl.
+//! `healthcheck`: requests `/readyz` of a running server, for containers that have no curl.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -25,8 +25,8 @@ pub(super) struct HealthcheckCommand {
 /// The variable of `admin.listen`, which a container's server and its health check share.
 const LISTEN_VARIABLE: &str = "DURABLE_STREAMS_ADMIN_LISTEN";
 
-/// `/readyz` of the admin listener that the environment names. An address that stands for all of a machine is
-/// asked on loopback.
+/// `/readyz` of the admin listener that the environment names. For an unspecified address
+/// (0.0.0.0, ::) it is the loopback address.
 fn default_url(variable: Option<&str>) -> Result<String, String> {
     let text = variable.map(str::trim).filter(|text| !text.is_empty());
     let mut address = match text {

@@ -36,7 +36,7 @@ pub enum CliError {
     /// A server is not ready, or not there.
     #[error("{url} is not ready: {why}")]
     Unhealthy {
-        /// What was asked.
+        /// The URL that was requested.
         url: String,
         /// The answer, or what kept it away.
         why: String,

@@ -95,7 +95,7 @@ settings! {
         upstreams: Vec<UpstreamConfig> = Vec::new();
         /// Health, readiness and metrics on an address of their own; off by default.
         admin: Option<AdminConfig> = None;
-        /// What is told about the server's work, beside logs and metrics.
+        /// Traces and timings, beside logs and metrics.
         telemetry: TelemetryConfig = TelemetryConfig::default();
         /// Webhooks and pull subscriptions.
         subscriptions: SubscriptionsConfig = SubscriptionsConfig::default();

@@ -18,7 +18,7 @@ pub struct ServerUrl {
     pub port: u16,
 }
 
-/// Who may read streams from a browser page of another origin.
+/// An origin whose browser pages may use the streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CorsOrigin {
     /// `*`: pages of every origin.

@@ -1,6 +1,6 @@
 //! URL paths: the route of the streams, the prefixes of upstreams, the path of a health check.
 //!
-//! A path of ours starts with `/`, needs no percent-encoding and has no empty or dot segments, so
+//! A path in the configuration starts with `/`, needs no percent-encoding and has no empty or dot segments, so
 //! that comparing it with a request's path cannot be fooled by a second spelling.
 
 use super::reader::setting::{InvalidValue, ScalarSetting};
@@ -15,7 +15,7 @@ pub struct StreamRoute(String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathPrefix(String);
 
-/// The path, and query if any, that a health check asks for.
+/// The path, and query if any, that a health check requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckPath(String);
 

@@ -31,7 +31,7 @@ use crate::edge::connection::ClientConnection;
 /// Connections at once over one address.
 const MAX_CONNECTIONS: usize = 128;
 
-/// From the accept to the end of the request's head. Whoever asks for health has nothing to wait for.
+/// From the accept to the end of the request's head. A health check sends its head at once.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// From the accept to the end of the response.

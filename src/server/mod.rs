@@ -1,7 +1,7 @@
 //! From options to a running server, and back to a stopped one.
 //!
 //! Sockets are bound here, before anything else starts: a port in use is an error with the
-//! address in it, port 0 gives an address that can be asked for. Pingora's [`Server`] then runs
+//! address in it, the address that port 0 was given can be read. Pingora's [`Server`] then runs
 //! the threads and services; its own listeners, which retry a bind for half a minute and then
 //! panic, are not used.
 //!
@@ -9,7 +9,7 @@
 //!
 //! | signal | effect |
 //! |---|---|
-//! | `SIGTERM`, `SIGINT` | stop: no new connections, current requests finish, live readers are told at once, idle connections, proxied tunnels and proxied event streams close; done when the last connection is gone, at most `shutdown_timeout` later |
+//! | `SIGTERM`, `SIGINT` | stop: no new connections, current requests finish, live readers get their last event at once, idle connections, proxied tunnels and proxied event streams close; done when the last connection is gone, at most `shutdown_timeout` later |
 //! | a second one of them | stop now, dropping what is open |
 //! | `SIGQUIT` | as `SIGTERM`. Pingora's zero-downtime upgrade is not offered: two processes would serve two different sets of streams (in memory) or fight over one data directory |
 //! | `SIGHUP` | with a terminal on standard input, as `SIGTERM`: the terminal went away. Otherwise the configuration is read again, see [`Server::on_reload`] |
@@ -128,7 +128,7 @@ pub enum ServerError {
     Signals(std::io::Error),
 }
 
-/// A server whose sockets are bound: clients can connect, nobody answers yet.
+/// A server whose sockets are bound: clients can connect, and are answered once it runs.
 pub struct Server {
     bound: BoundListeners,
     edge: Edge,
@@ -194,13 +194,13 @@ impl Server {
         self.stop.watch()
     }
 
-    /// Adds work that runs beside the requests. It is told when a stop begins and is waited for
+    /// Adds work that runs beside the requests. It gets a watch that turns when a stop begins, and is waited for
     /// like a connection.
     pub fn add_background(&mut self, service: Arc<dyn BackgroundService + Send + Sync>) {
         self.background.push(service);
     }
 
-    /// Tells `on_listening` the addresses and serves until a signal of the process or a
+    /// Calls `on_listening` with the addresses and serves until a signal of the process or a
     /// [`StopHandle`] stops it. Blocks.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The stop: who asks for it, who is told, what it waits for.
+//! The stop: how it is requested, what it signals, what it waits for.
 //!
 //! Pingora's own graceful stop sleeps for a fixed grace period. Ours ends when the work does: a
 //! stop turns the watch, waits until every permit is back, and only then lets Pingora end its
@@ -24,7 +24,7 @@ pub enum Stopped {
     Drained,
     /// `shutdown_timeout` passed first; what was open has been dropped.
     TimedOut,
-    /// A second signal asked to stop at once.
+    /// A second signal requested an immediate stop.
     Forced,
 }
 
@@ -44,7 +44,7 @@ pub(super) type ReloadHook = Arc<dyn Fn() + Send + Sync>;
 pub struct StopHandle(watch::Sender<StopRequest>);
 
 impl StopHandle {
-    /// Begins a stop, as `SIGTERM` does. Asked again, it stops at once.
+    /// Begins a stop, as `SIGTERM` does. A second call stops at once.
     pub fn stop(&self) {
         self.0.send_modify(|request| {
             *request = if *request == StopRequest::Serve {
@@ -181,7 +181,7 @@ pub(super) fn run_until(server: Server, watch: DrainWatch) {
 }
 
 /// Turns the process's signals into requestes, from now until the process ends. A thread of its own,
-/// so that the handlers are in place before anybody is told that the server listens.
+/// so that the handlers are in place before the server reports that it listens.
 ///
 /// # Errors
 /// The system does not let us handle signals.

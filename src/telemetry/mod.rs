@@ -1,4 +1,4 @@
-//! Telemetry: what the server tells its operators. Imports nothing of the crate, so that every part may
+//! Telemetry: logs, metrics and traces. Imports nothing of the crate, so that every part may
 //! count and log.
 
 pub mod build;

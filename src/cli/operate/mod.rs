@@ -27,7 +27,7 @@ use crate::{
 };
 use durable_streams_engine::store::{FileStoreOptions, StoreError};
 
-/// Which data directory. The file gives its place and its sizes.
+/// The data directory to work on. The configuration file names it and its sizes.
 #[derive(Debug, Args)]
 struct DataDirectoryArguments {
     /// The data directory; replaces `data_dir`
@@ -74,7 +74,7 @@ pub enum OperateError {
     /// The store says.
     #[error("error: {0}")]
     Store(#[from] StoreError),
-    /// The server that has the directory was asked in vain.
+    /// The server that holds the directory's lock did not make the copy.
     #[error("error: {error}{}", process(.holder))]
     Server {
         /// What happened.
@@ -101,7 +101,7 @@ pub enum OperateError {
         /// The signal.
         signal: i32,
     },
-    /// `repair` found something, and was not told to change anything.
+    /// `repair` found damage and ran without `--apply`.
     #[error(
         "error: {dir} needs repair; nothing was changed. Restore a backup, or drop what is listed with --apply"
     )]

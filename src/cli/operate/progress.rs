@@ -1,4 +1,4 @@
-//! How far a command is, for people who wait; and figures as people read them.
+//! The progress of a command on standard error, and figures formatted for people.
 
 use std::{
     fmt,
@@ -35,12 +35,12 @@ impl ProgressDisplay {
         }
         self.said = Instant::now();
         let (from, to) = if self.terminal { ("\r\x1b[2K", "") } else { ("", "\n") };
-        // Nobody may be looking, which is no reason to fail.
+        // Standard error may be closed; the command must not fail for that.
         let _ = write!(std::io::stderr(), "{from}{}{to}", ProgressLine(step));
         self.open = self.terminal;
     }
 
-    /// Makes room for the last line, and gives the time it all took.
+    /// Clears the progress line and returns the elapsed time.
     pub(super) fn end(self) -> ElapsedTime {
         ElapsedTime(self.began.elapsed())
     }

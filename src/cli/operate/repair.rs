@@ -1,4 +1,4 @@
-//! `repair`: what damage in the log costs; and, when told to, going on without that.
+//! `repair`: reports what damage in the log costs; with `--apply`, drops the damaged part.
 
 use std::io::{self, Write};
 

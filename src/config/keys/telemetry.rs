@@ -1,4 +1,4 @@
-//! What operators can see: the admin listener, traces, and what answers tell about their making.
+//! What operators can see: the admin listener, traces, and timings in responses.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -15,9 +15,9 @@ settings! {
 }
 
 settings! {
-    /// What is told about the server's work, beside logs and metrics.
+    /// Traces and timings, beside logs and metrics.
     pub struct TelemetryConfig {
-        /// Whether answers of streams carry `Server-Timing`.
+        /// Whether responses of streams carry `Server-Timing`.
         server_timing: bool = false;
         /// Traces for OpenTelemetry; off by default.
         tracing: Option<TracingConfig> = None;

@@ -1,6 +1,6 @@
 //! Traces for OpenTelemetry: where they go, and how much of them.
 //!
-//! The standard variables (`OTEL_…`) are read too. Those that say what a key of ours says stand between file and
+//! The standard variables (`OTEL_…`) are read too. Those with the meaning of a key stand between file and
 //! our own variables; the others, such as `OTEL_EXPORTER_OTLP_HEADERS` and `OTEL_BSP_…`, the exporter reads itself.
 
 use std::ffi::OsString;
@@ -43,7 +43,7 @@ settings! {
         service_name: String = "durable-streams-server".to_owned();
         /// Which part of the traces that begin here is recorded.
         sample_ratio: TraceRatio = TraceRatio(1.0);
-        /// What else the collector wants to be told with each post.
+        /// Extra headers of each post to the collector.
         headers: Vec<TraceHeader> = Vec::new();
     }
 }

@@ -75,7 +75,7 @@ settings! {
 settings! {
     /// Active health checks of each server of an upstream.
     pub struct HealthCheckConfig {
-        /// What is asked for, with GET.
+        /// The path that a check requests, with GET.
         path: CheckPath = CheckPath::default();
         /// Time between two checks.
         interval: HumanDuration = CheckOptions::default().interval.into()

@@ -88,7 +88,7 @@ impl<'a> ConfigProblems<'a> {
     }
 
     /// A value of the right type that breaks a rule. `values` are the keys that the rule is about
-    /// with their effective values, the one to blame first; the first one that was written gives
+    /// with their effective values, the one to blame first; the first one that was written is
     /// the place. Says nothing when one of them was already refused.
     pub(crate) fn broken(&mut self, values: &[(&str, &str)], rule: String, fix: &str) {
         let is_refused = |path: &str| {

@@ -12,7 +12,7 @@ use super::yaml;
 use crate::config::Config;
 use crate::config::keys::tracing;
 
-/// What the name of every environment variable of ours starts with.
+/// The prefix of every environment variable of this server.
 pub const ENVIRONMENT_PREFIX: &str = "DURABLE_STREAMS_";
 
 /// The variable that names the file; it belongs to the command line, not to the configuration.
@@ -114,7 +114,7 @@ struct EnvironmentKeys {
     unknown: Vec<(String, String)>,
 }
 
-/// The variables of ours, in the order of their names, so that `DURABILITY_INTERVAL` refines
+/// This server's variables, in the order of their names, so that `DURABILITY_INTERVAL` refines
 /// `DURABILITY` wherever the two stand in the environment. An empty one counts as not set.
 fn environment(variables: &[(OsString, OsString)]) -> EnvironmentKeys {
     let names = environment_names();

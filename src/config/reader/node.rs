@@ -131,7 +131,7 @@ impl ConfigNode {
     }
 }
 
-/// `text` in quotes, escaped, and cut when nobody would read it to the end.
+/// `text` in quotes, escaped, and cut after 80 characters.
 pub(crate) fn quoted(text: &str) -> String {
     const LONGEST: usize = 80;
     match text.char_indices().nth(LONGEST) {

@@ -15,7 +15,7 @@ use super::node::{ConfigNode, NodeEntry, NodeValue, ValueSource};
 /// Largest configuration file, in bytes. The annotated reference is about 15 KiB.
 pub(crate) const MAX_FILE: usize = 1 << 20;
 
-/// Deepest nesting of lists and groups. The deepest key of ours is at 4.
+/// Deepest nesting of lists and groups. The deepest known key is at 4.
 const MAX_DEPTH: usize = 32;
 
 /// Most values in one file, aliases expanded.

@@ -1,4 +1,4 @@
-//! Asking the server that has a data directory.
+//! The command's side of the backup socket.
 
 use std::{
     io::{BufRead, BufReader},
@@ -16,10 +16,10 @@ use super::{NAME, wire, wire::BackupReply};
 /// How often the file is looked at while it grows.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Why there is no copy.
+/// Why the copy failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupSocketError {
-    /// Who has the lock does not listen.
+    /// The process that holds the lock does not listen on the socket.
     #[error(
         "the process that has the data directory does not answer on {path} ({source}); a server answers once it \
          listens, and a command ends by itself: try again, or stop the process"
@@ -33,7 +33,7 @@ pub enum BackupSocketError {
     /// The server went away.
     #[error("the server went away before the copy was done; nothing of it counts")]
     Gone,
-    /// The server could not.
+    /// The server reported an error.
     #[error("the server could not copy its index: {0}")]
     Failed(String),
 }

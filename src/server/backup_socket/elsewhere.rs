@@ -8,7 +8,7 @@ use durable_streams_engine::Engine;
 pub(super) struct BackupSocket;
 
 impl BackupSocket {
-    /// Nobody listens.
+    /// There is no socket on this system.
     pub(super) fn open(_: &Path, _: &Arc<Engine>) -> Option<Self> {
         None
     }

@@ -1,4 +1,4 @@
-//! The control socket: how a command asks the server that has a data directory for a copy of its index.
+//! The backup socket: a command requests a copy of the index from the server that holds the directory's lock.
 //!
 //! The data directory is locked while the server runs, and only the server knows which of its pages are in use. So
 //! the command opens the file that is to be written and hands it over with the request: what the command may write,
@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Commands that wait for their turn.
 const WAITING: i32 = 16;
 
-/// The socket, as long as this is kept.
+/// The listening socket; dropping this removes it.
 pub(super) struct BackupSocket {
     path: PathBuf,
 }
@@ -71,14 +71,14 @@ impl Drop for BackupSocket {
 }
 
 fn listen(path: &Path) -> io::Result<UnixListener> {
-    // Left by a server that was killed; whoever has the lock may take its place.
+    // A killed server left it; the holder of the lock may replace it.
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    // Before anybody can connect.
+    // Before `listen`, so that no other user can connect.
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
     socket.listen(WAITING)?;
     Ok(socket.into())

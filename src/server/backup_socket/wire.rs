@@ -55,7 +55,7 @@ impl BackupReply {
     }
 }
 
-/// Asks for a copy into `file`.
+/// Sends a request for a copy into `file`.
 pub(super) fn send(server: &UnixStream, file: impl AsFd) -> io::Result<()> {
     let files = [file.as_fd()];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

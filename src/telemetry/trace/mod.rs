@@ -1,10 +1,10 @@
 //! Traces for OpenTelemetry, in a binary built with the feature `otel`.
 //!
 //! - A [`Tracer`] makes a [`Span`] for each request; one that is off, as in the default, makes empty ones.
-//! - [`start`] gives the tracer and the [`Exporter`] behind it. Ended spans go into a bounded queue; a thread
+//! - [`start`] returns the tracer and the [`Exporter`] behind it. Ended spans go into a bounded queue; a thread
 //!   of its own posts them as OTLP over HTTP. A full queue loses spans, and never makes a request wait.
 //!
-//! Without the feature the types are there and empty, so that whoever marks a request needs no condition and
+//! Without the feature the types are there and empty, so that code that marks a request needs no condition and
 //! pays nothing.
 
 #[cfg(not(feature = "otel"))]

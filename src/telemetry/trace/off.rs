@@ -45,7 +45,7 @@ impl Tracer {
 }
 
 impl Span {
-    /// Whether anybody will see what is set.
+    /// Whether attributes that are set will be exported.
     #[inline]
     pub fn is_recorded(&self) -> bool {
         false
@@ -67,7 +67,7 @@ impl Span {
     #[inline]
     pub fn seconds(&mut self, _: &'static str, _: std::time::Duration) {}
 
-    /// Gives the fields that make another server's spans children of this one.
+    /// Returns the fields that make another server's spans children of this one.
     #[inline]
     pub fn propagate(&self, _: impl FnMut(HeaderName, HeaderValue)) {}
 

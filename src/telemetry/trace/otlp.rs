@@ -52,7 +52,7 @@ pub fn start(options: &TraceOptions) -> Result<(Tracer, Exporter), TraceError> {
 
 /// The client of the webhooks' crate, without its rules: collectors are on private addresses as a rule.
 fn client(options: &TraceOptions) -> Result<Client, TraceError> {
-    // The same provider as the listeners'; whoever comes first installs it.
+    // The same provider as the listeners'; the first of the two to start installs it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = Client::builder()
         .user_agent(concat!("durable-streams-server/", env!("CARGO_PKG_VERSION")))

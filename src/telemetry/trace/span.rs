@@ -97,7 +97,7 @@ impl SpanSource {
 }
 
 impl Span {
-    /// Whether anybody will see what is set.
+    /// Whether attributes that are set will be exported.
     pub fn is_recorded(&self) -> bool {
         self.0.as_ref().is_some_and(|span| span.is_recording())
     }

@@ -9,7 +9,7 @@ use super::{
     status::{StatusCounts, by_status},
 };
 
-/// What a stream request asked for. Those with one method come first, in the order of `MODES`.
+/// The operation of a stream request. Those with one method come first, in the order of `MODES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestMode {
     /// `PUT`.
@@ -49,7 +49,7 @@ const MODES: [(&str, &str); 8] = [
 /// Labels of the modes that come with any method.
 const ANY_METHOD: [&str; 2] = ["control", "invalid"];
 
-/// Methods by which those are told apart.
+/// The methods by which those modes are counted.
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "other"];
 
 const ROWS: usize = MODES.len() + ANY_METHOD.len() * METHODS.len();
