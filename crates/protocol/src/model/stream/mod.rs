@@ -7,6 +7,8 @@ mod append;
 mod create;
 mod fold;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -3,6 +3,8 @@
 
 mod facts;
 mod problem;
+#[cfg(test)]
+mod tests;
 
 use std::{borrow::Cow, time::Duration};
 

@@ -1,0 +1,105 @@
+//! Statuses, caching and the headers that only one kind of response has.
+
+use super::*;
+use crate::{ProducerState, ResponseFacts};
+
+fn header<'r>(response: &'r Response, name: &str) -> Option<&'r str> {
+    let mut found = response.headers.iter().filter(|(of, _)| of == name);
+    let value = found.next().map(|(_, value)| value.to_str().unwrap());
+    assert!(found.next().is_none(), "{name} is given once");
+    value
+}
+
+fn slice(start: u64, end: u64) -> SliceMeta<'static> {
+    static TEXT: std::sync::LazyLock<ContentType> = std::sync::LazyLock::new(ContentType::default);
+    SliceMeta {
+        stream: StreamId(1),
+        content_type: &TEXT,
+        live: LiveMode::CatchUp,
+        start: Offset::new(start),
+        end: Offset::new(end),
+        up_to_date: true,
+        closed: false,
+        from_now: false,
+        private: false,
+        encoded: false,
+        cursor: None,
+    }
+}
+
+#[test]
+fn every_response_is_safe_to_embed() {
+    for response in [render(Outcome::Deleted), render_rejection(&Rejection::NotFound)] {
+        assert_eq!(header(&response, "x-content-type-options"), Some("nosniff"));
+        assert_eq!(header(&response, "cross-origin-resource-policy"), Some("cross-origin"));
+    }
+}
+
+#[test]
+fn only_some_statuses_have_a_body() {
+    assert!(!render(Outcome::Deleted).may_have_body());
+    assert!(!render(Outcome::NotModified(&slice(0, 1))).may_have_body());
+    assert!(render(Outcome::Slice(&slice(0, 1), Vec::new())).may_have_body());
+    assert!(render_rejection(&Rejection::NotFound).may_have_body());
+}
+
+#[test]
+fn an_append_is_200_only_when_a_producer_added_bytes() {
+    let known = Some(ProducerState { epoch: 1, last_seq: 2 });
+    for (producer, added, status) in
+        [(known, true, 200), (known, false, 204), (None, true, 204), (None, false, 204)]
+    {
+        let next_offset = Offset::new(5);
+        let outcome = AppendOutcome { next_offset, closed: false, producer, added };
+        assert_eq!(render(Outcome::Appended(&outcome)).status, status, "{producer:?} {added}");
+    }
+}
+
+#[test]
+fn bytes_are_cached_and_their_absence_is_not() {
+    let cache = |meta: &SliceMeta<'_>| {
+        let response = render(Outcome::Slice(meta, Vec::new()));
+        header(&response, "cache-control").unwrap().to_owned()
+    };
+    assert!(cache(&slice(0, 1)).starts_with("public, "));
+    assert!(cache(&SliceMeta { private: true, ..slice(0, 1) }).starts_with("private, "));
+    assert_eq!(cache(&slice(1, 1)), "no-store");
+    assert_eq!(cache(&SliceMeta { private: true, ..slice(1, 1) }), "no-store");
+    assert_eq!(cache(&SliceMeta { from_now: true, ..slice(0, 1) }), "no-store");
+    let weak = render(Outcome::Slice(&SliceMeta { encoded: true, ..slice(0, 1) }, Vec::new()));
+    assert_eq!(header(&weak, "etag"), Some("W/\"1:0:1\""));
+}
+
+#[test]
+fn a_refusal_carries_its_headers_and_a_problem() {
+    let response = render_rejection(&Rejection::MethodNotAllowed);
+    assert_eq!(header(&response, "allow"), Some("GET, HEAD, POST, PUT, DELETE, OPTIONS"));
+    assert_eq!(header(&response, "cache-control"), Some("no-store"));
+    let mismatch = |closed_at| Rejection::ConfigMismatch { field: "Content-Type", closed_at };
+    let closed = render_rejection(&mismatch(Some(Offset::new(3))));
+    let facts = ResponseFacts::parse(&closed.headers.iter().cloned().collect()).unwrap();
+    assert_eq!((facts.closed, facts.next_offset), (true, Some(Offset::new(3))));
+    let open = render_rejection(&mismatch(None));
+    assert_eq!((header(&open, "stream-closed"), header(&open, "stream-next-offset")), (None, None));
+    let Body::Full(body) = closed.body else { panic!("a refusal says why") };
+    let problem = ProblemDetails::parse(&body.concat()).unwrap();
+    assert_eq!((problem.status, &*problem.code), (409, "config-mismatch"));
+    assert_eq!(problem.detail, "the stream exists with a different Content-Type");
+}
+
+#[test]
+fn a_refusal_says_when_to_try_again() {
+    let after = |rejection: Rejection| rejection.retry_after().map(|after| after.as_secs());
+    assert_eq!(after(Rejection::TooManyReaders { limit: 1 }), Some(1));
+    assert_eq!(after(Rejection::ShuttingDown), Some(1));
+    assert_eq!(after(Rejection::StorageFull), Some(30));
+    assert_eq!(after(Rejection::NotFound), None);
+}
+
+#[test]
+fn an_event_response_is_not_buffered_on_its_way() {
+    let response = render(Outcome::Events(&ContentType::default()));
+    assert_eq!(header(&response, "x-accel-buffering"), Some("no"));
+    assert_eq!(header(&response, "cache-control"), Some("no-cache"));
+    assert_eq!(response.body, Body::Live);
+}
