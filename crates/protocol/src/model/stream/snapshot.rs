@@ -107,3 +107,6 @@ impl ProducerState {
         Ok(state)
     }
 }
+
+#[cfg(test)]
+mod tests;
