@@ -28,6 +28,7 @@ const RESERVED: &[Reserved] = &[
             "crates/engine/src/engine/clock.rs",
             "crates/engine/src/store/file/checkpointer.rs",
             "crates/engine/src/store/file/commit_queue.rs",
+            "crates/engine/src/store/file/index/backoff.rs",
             "crates/engine/src/store/file/writer.rs",
             "crates/engine/src/store/file/wal/writer.rs",
             "src/cli/operate/progress.rs",

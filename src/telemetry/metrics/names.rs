@@ -90,6 +90,10 @@ metrics! {
         "Size of the index on disk.";
     DATABASE_FREE: Gauge "durable_streams_database_free_bytes" []
         "Part of the index on disk that holds nothing: checkpoints use it again, compact gives it back.";
+    INDEX_AVAILABLE: Gauge "durable_streams_database_available" []
+        "1 while the index can be used; 0 after it failed, until it could be opened again.";
+    INDEX_REOPENED: Counter "durable_streams_database_reopened_total" []
+        "Times that the index was opened again after a failure.";
     KEPT_STREAMS: Gauge "durable_streams_deleted_streams_kept" []
         "Streams that were deleted and are kept because forks need their bytes.";
     KEPT_BYTES: Gauge "durable_streams_deleted_bytes_kept" []

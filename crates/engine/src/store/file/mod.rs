@@ -251,6 +251,7 @@ impl FileStore {
 
     pub(super) fn writable(&self) -> Result<(), StoreError> {
         self.checkpointer.has_room()?;
+        self.core.index.available()?;
         self.core.queue.accepts()
     }
 

@@ -45,6 +45,10 @@ pub struct FileStoreStats {
     pub kept_streams: u64,
     /// Payload bytes of those streams.
     pub kept_bytes: u64,
+    /// The index can be used; `false` after it failed, until it could be opened again.
+    pub index_available: bool,
+    /// How often the index was opened again after a failure.
+    pub index_reopenings: u64,
     /// Writes are refused until a restart.
     pub poisoned: bool,
 }
@@ -71,6 +75,8 @@ impl FileStoreStats {
             index_free_bytes: index_bytes.saturating_sub(used),
             kept_streams: retained.streams,
             kept_bytes: retained.bytes,
+            index_available: core.index.available().is_ok(),
+            index_reopenings: core.index.reopenings(),
             poisoned: core.queue.poisoned().is_some(),
         }
     }

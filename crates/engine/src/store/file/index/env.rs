@@ -52,6 +52,8 @@ impl IndexEnvironment {
         }
         .map_err(index_error("open", &path))?;
         check_length(&env, &path)?;
+        // The last commit may be in the page cache only, if a process was killed, or failed, while it committed.
+        env.force_sync().map_err(index_error("sync", &path))?;
         let txn = env.write_txn().map_err(index_error("open", &path))?;
         let tables = env
             .create_databases_and_commit(txn, |opener, txn| {

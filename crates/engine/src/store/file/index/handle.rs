@@ -6,18 +6,21 @@
 //! - A thread that holds the lock shared does not take it again: a thread that waits for it exclusively would block the
 //!   second acquisition, and wait for the first one for ever.
 //!
+//! LMDB refuses every transaction after a meta page could not be written or synced. [`IndexHandle`] then opens the
+//! environment again, as of the last commit.
+//!
 //! Measured: reopening after large checkpoints is part of 630 -> 25 bytes per idle stream (docs/benchmarks.md).
 
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
 use heed::{CompactionOption, RoTxn, RwTxn, WithoutTls};
-use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
+use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 
-use super::{env::IndexEnvironment, keys::IndexMeta};
+use super::{backoff::ReopenBackoff, env::IndexEnvironment, keys::IndexMeta};
 use crate::store::{
     StoreError,
     file::{
@@ -28,9 +31,11 @@ use crate::store::{
 
 /// How long [`release_idle_memory`](IndexHandle::release_idle_memory) waits for transactions to end.
 const PATIENCE: Duration = Duration::from_millis(5);
+/// How long reopening a failed index waits for transactions to end.
+const REOPEN_PATIENCE: Duration = Duration::from_secs(1);
 
 pub(in crate::store::file) struct IndexHandle {
-    /// `None` after it could not be reopened; the next transaction tries again.
+    /// `None` after it could not be reopened.
     open: RwLock<Option<IndexEnvironment>>,
     dir: PathBuf,
     path: PathBuf,
@@ -40,6 +45,10 @@ pub(in crate::store::file) struct IndexHandle {
     largest: AtomicUsize,
     /// There was a large checkpoint since the environment was opened.
     bloated: AtomicBool,
+    /// The environment must be reopened: LMDB refuses transactions, or reopening failed.
+    failed: AtomicBool,
+    backoff: Mutex<ReopenBackoff>,
+    reopenings: AtomicU64,
 }
 
 /// The environment, held shared.
@@ -63,19 +72,80 @@ impl IndexHandle {
             map_size,
             largest: AtomicUsize::new(0),
             bloated: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            backoff: Mutex::default(),
+            reopenings: AtomicU64::new(0),
         })
     }
 
     fn environment(&self) -> Result<SharedEnvironment<'_>, StoreError> {
         loop {
-            if let Ok(open) = RwLockReadGuard::try_map(self.open.read(), Option::as_ref) {
+            if !self.failed.load(Ordering::Acquire)
+                && let Ok(open) = RwLockReadGuard::try_map(self.open.read(), Option::as_ref)
+            {
                 return Ok(open);
             }
-            let mut open = self.open.write();
-            if open.is_none() {
-                *open = Some(IndexEnvironment::open(&self.dir, self.map_size)?);
+            self.reopen()?;
+        }
+    }
+
+    /// Opens the environment again after it failed; not more often than the backoff allows.
+    fn reopen(&self) -> Result<(), StoreError> {
+        let mut backoff = self.backoff.lock();
+        if let Some(error) = backoff.refusal() {
+            return Err(error);
+        }
+        let Some(mut open) = self.open.try_write_for(REOPEN_PATIENCE) else {
+            let busy = std::io::Error::other("it failed, and a long read of it goes on");
+            return Err(io_error("open", &self.path)(busy));
+        };
+        if open.is_some() && !self.failed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        match self.replace(&mut open) {
+            Ok(()) => {
+                tracing::warn!(index = %self.path.display(), "opened the index again after a failure");
+                backoff.succeeded();
+                self.reopenings.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot open the index again");
+                backoff.failed(error.clone());
+                Err(error)
             }
         }
+    }
+
+    /// Closes the environment and opens it again, with a map of at least the present size.
+    fn replace(&self, open: &mut Option<IndexEnvironment>) -> Result<(), StoreError> {
+        let size = open.as_ref().map_or(0, |open| open.env.info().map_size);
+        self.failed.store(true, Ordering::Release);
+        // A process can have an environment open once only.
+        *open = None;
+        *open = Some(IndexEnvironment::open(&self.dir, self.map_size.max(size))?);
+        self.failed.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Notes whether LMDB refuses transactions from now on.
+    fn note_failure(&self, error: &heed::Error) {
+        if matches!(error, heed::Error::Mdb(heed::MdbError::Panic)) {
+            self.failed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether transactions are possible; tries to reopen a failed index.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(in crate::store::file) fn available(&self) -> Result<(), StoreError> {
+        if self.failed.load(Ordering::Acquire) { self.reopen() } else { Ok(()) }
+    }
+
+    /// How often the index was opened again after a failure.
+    pub(in crate::store::file) fn reopenings(&self) -> u64 {
+        self.reopenings.load(Ordering::Relaxed)
     }
 
     /// Notes that a checkpoint changed so many streams.
@@ -102,10 +172,7 @@ impl IndexHandle {
         }
         // A long read, such as a backup's, is not waited for: new transactions would queue behind this one.
         let Some(mut open) = self.open.try_write_for(PATIENCE) else { return Ok(()) };
-        let size = open.as_ref().map_or(0, |open| open.env.info().map_size);
-        // A process can have an environment open once only.
-        *open = None;
-        *open = Some(IndexEnvironment::open(&self.dir, self.map_size.max(size))?);
+        self.replace(&mut open)?;
         self.bloated.store(false, Ordering::Relaxed);
         Ok(())
     }
@@ -165,7 +232,7 @@ impl IndexHandle {
 
     pub(in crate::store::file) fn read(&self) -> Result<ReadTxn<'_>, StoreError> {
         let index = self.environment()?;
-        let txn = index.env.clone().static_read_txn();
+        let txn = index.env.clone().static_read_txn().inspect_err(|error| self.note_failure(error));
         Ok(ReadTxn { txn: txn.map_err(index_error("read", &self.path))?, index })
     }
 
@@ -196,10 +263,16 @@ impl IndexHandle {
         change: &mut impl FnMut(&IndexEnvironment, &mut RwTxn<'_>) -> Result<T, WriteError>,
     ) -> Result<T, WriteError> {
         let open = self.environment()?;
-        let mut txn = open.env.write_txn()?;
+        let mut txn = open.env.write_txn().inspect_err(|error| self.note_failure(error))?;
         let done = change(&open, &mut txn)?;
         before_commit().map_err(|e| WriteError::Store(io_error("commit", &self.path)(e)))?;
-        txn.commit()?;
+        if let Err(error) = txn.commit() {
+            // LMDB does not say whether the meta page is what failed; the next transaction would meet it.
+            if let Err(refused) = open.env.read_txn() {
+                self.note_failure(&refused);
+            }
+            return Err(error.into());
+        }
         Ok(done)
     }
 
@@ -247,7 +320,7 @@ impl From<StoreError> for WriteError {
 mod tests {
     use std::fs;
 
-    use super::{IndexHandle, Ordering};
+    use super::{Duration, IndexHandle, Ordering};
 
     #[test]
     fn it_is_reopened_after_a_large_checkpoint_and_by_the_next_reader_if_that_fails() {
@@ -266,7 +339,13 @@ mod tests {
         assert!(index.read().is_err());
         assert_eq!(index.size(), 0);
         fs::rename(&away, &here).unwrap();
+        assert!(index.read().is_err(), "not more often than the backoff allows");
+        assert!(index.available().is_err());
+        while index.available().is_err() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         assert_eq!(index.read().unwrap().meta().unwrap().streams, 0);
+        assert_eq!(index.reopenings(), 1);
         index.release_idle_memory(many).unwrap();
         assert!(!index.bloated.load(Ordering::Relaxed));
     }
@@ -283,5 +362,55 @@ mod tests {
         drop(reading);
         index.release_idle_memory(1).unwrap();
         assert!(!index.bloated.load(Ordering::Relaxed));
+    }
+
+    /// Makes writes of LMDB's meta page fail: it has a descriptor of its own for that, with `O_DSYNC`.
+    #[cfg(target_os = "linux")]
+    fn break_meta_page(path: &std::path::Path) {
+        use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+        const O_DSYNC: u32 = 0o10000;
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut broken = 0;
+        for entry in fs::read_dir("/proc/self/fd").unwrap() {
+            let entry = entry.unwrap();
+            let info = fs::read_to_string(format!(
+                "/proc/self/fdinfo/{}",
+                entry.file_name().to_string_lossy()
+            ));
+            let Ok(info) = info else { continue };
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+            let flags = u32::from_str_radix(flags.trim(), 8).unwrap();
+            if fs::read_link(entry.path()).is_ok_and(|to| to == path) && flags & O_DSYNC != 0 {
+                let number = entry.file_name().to_string_lossy().parse().unwrap();
+                #[expect(unsafe_code, reason = "there is no other way to LMDB's descriptor")]
+                // SAFETY: the descriptor is open, and LMDB keeps owning it: it is not closed here.
+                let mut descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+                rustix::io::dup2(&full, &mut descriptor).unwrap();
+                let _ = descriptor.into_raw_fd();
+                broken += 1;
+            }
+        }
+        assert_eq!(broken, 1);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_failed_write_of_the_meta_page_loses_one_commit_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = IndexHandle::open(dir.path(), 1 << 20).unwrap();
+        let put = |value: &[u8]| {
+            index.write(&|| Ok(()), |index, txn| Ok(index.purge.put(txn, &[0; 8], value)?))
+        };
+        let get = || {
+            let txn = index.read().unwrap();
+            txn.index().purge.get(&txn.txn, &[0; 8]).unwrap().map(<[u8]>::to_vec)
+        };
+        put(b"1").unwrap();
+        break_meta_page(&fs::canonicalize(index.path()).unwrap());
+        put(b"2").unwrap_err();
+        assert_eq!(get(), Some(b"1".to_vec()), "as of the last commit");
+        put(b"3").unwrap();
+        assert_eq!(get(), Some(b"3".to_vec()));
+        assert_eq!(index.reopenings(), 1);
     }
 }
