@@ -106,6 +106,31 @@ fn appends_are_refused_before_memory_runs_away_when_checkpoints_fail() {
     checkpoint(&store);
     store.writable().unwrap();
     put(&store, appends + 1).unwrap();
+    let state = load(&store, "s").unwrap().state;
+    drop(store);
+    let store = self::store(&dir, &disk.copy());
+    assert_eq!(load(&store, "s").unwrap().state, state);
+    assert_eq!(read_all(&store, &state, 1 << 20).len(), (appends as usize - 1) * RECORD);
+}
+
+#[test]
+fn events_of_a_failed_checkpoint_are_in_the_next_one() {
+    let (dir, disk) = (tempdir(), FaultDisk::default());
+    let before = store(&dir, &disk);
+    for n in 0..3 {
+        put(&before, n + 1).unwrap();
+    }
+    let state = load(&before, "s").unwrap().state;
+    disk.set_faults(Faults { no_index_commits: true, ..Faults::default() });
+    file(&before).checkpoint().unwrap_err();
+    disk.set_faults(Faults::default());
+    // Nothing new of this stream: only the failed checkpoint knows that it has changed.
+    checkpoint(&before);
+    assert_eq!(file(&before).file_stats().pending_bytes, 0);
+    drop(before);
+    let after = store(&dir, &disk.copy());
+    assert_eq!(load(&after, "s").map(|loaded| loaded.state), Some(state.clone()));
+    assert_eq!(read_all(&after, &state, 1 << 20), vec![b'x'; 2 * RECORD]);
 }
 
 #[test]

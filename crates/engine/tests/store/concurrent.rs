@@ -14,6 +14,14 @@ use crate::{harness::*, workload::Rng};
 const WRITERS: u64 = 3;
 const ROUNDS: u64 = 400;
 
+/// How far a writer is; each is the length of its stream and 1, or 0 before the stream exists.
+#[derive(Default)]
+struct Progress {
+    acked: AtomicU64,
+    /// With the append under way.
+    begun: AtomicU64,
+}
+
 /// The byte at a position of stream `n`: so that any range can be checked.
 fn byte(n: u64, at: u64) -> u8 {
     (at.wrapping_mul(31) ^ (at >> 8) ^ n) as u8
@@ -24,18 +32,20 @@ fn bytes(n: u64, from: u64, len: u64) -> Vec<u8> {
 }
 
 /// Appends to its own stream, and creates and deletes others under one path all the time.
-fn write(store: &AnyStore, n: u64, acked: &AtomicU64) {
+fn write(store: &AnyStore, n: u64, progress: &Progress) {
     let mut rng = Rng(n);
+    progress.begun.store(1, Ordering::Release);
     let id = create(store, created(&format!("s{n}"), ""));
-    acked.store(1, Ordering::Release);
+    progress.acked.store(1, Ordering::Release);
     let (mut tail, come) = (0, format!("comes-and-goes-{n}"));
     let mut other = None;
     for _ in 0..ROUNDS {
         let len = rng.below(900);
         wait(store.throttle());
+        progress.begun.store(tail + len + 1, Ordering::Release);
         append(store, id, &bytes(n, tail, len));
         tail += len;
-        acked.store(tail + 1, Ordering::Release);
+        progress.acked.store(tail + 1, Ordering::Release);
         let found = load(store, &come).map(|loaded| loaded.state.core.id);
         assert_eq!(found, other, "{come}");
         other = match other {
@@ -48,10 +58,12 @@ fn write(store: &AnyStore, n: u64, acked: &AtomicU64) {
     }
 }
 
-/// Loads and reads at random positions; nothing acknowledged may be missing.
-fn read(store: &AnyStore, acked: &[AtomicU64], rng: &mut Rng) {
+/// Loads and reads at random positions; nothing acknowledged may be missing, and nothing else may be there than the
+/// append under way.
+fn read(store: &AnyStore, writers: &[Progress], rng: &mut Rng) {
     let n = rng.below(WRITERS);
-    let known = acked[n as usize].load(Ordering::Acquire);
+    let writer = &writers[n as usize];
+    let known = writer.acked.load(Ordering::Acquire);
     if known == 0 {
         return;
     }
@@ -60,6 +72,8 @@ fn read(store: &AnyStore, acked: &[AtomicU64], rng: &mut Rng) {
     let state = loaded.expect("it was created").state;
     let tail = state.tail.position();
     assert!(tail >= known - 1, "stream {n} ends at {tail}, and {} was acknowledged", known - 1);
+    let begun = writer.begun.load(Ordering::Acquire) - 1;
+    assert!(tail <= begun, "stream {n} ends at {tail}, and only {begun} were ever appended");
     if tail == 0 {
         return;
     }
@@ -83,24 +97,24 @@ fn readers_see_everything_acknowledged_while_checkpoints_run_and_memory_is_given
         ..options(dir.path())
     };
     let store = AnyStore::File(FileStore::open(options).unwrap());
-    let acked: Vec<AtomicU64> = (0..WRITERS).map(|_| AtomicU64::new(0)).collect();
+    let progress: Vec<Progress> = (0..WRITERS).map(|_| Progress::default()).collect();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let readers: Vec<_> = (0..3)
             .map(|seed| {
-                let (store, acked, done) = (&store, &acked, &done);
+                let (store, progress, done) = (&store, &progress, &done);
                 scope.spawn(move || {
                     let mut rng = Rng(seed);
                     while !done.load(Ordering::Relaxed) {
-                        read(store, acked, &mut rng);
+                        read(store, progress, &mut rng);
                     }
                 })
             })
             .collect();
         let writers: Vec<_> = (0..WRITERS)
             .map(|n| {
-                let (store, acked) = (&store, &acked[n as usize]);
-                scope.spawn(move || write(store, n, acked))
+                let (store, progress) = (&store, &progress[n as usize]);
+                scope.spawn(move || write(store, n, progress))
             })
             .collect();
         let leisure = scope.spawn(|| {
@@ -118,6 +132,12 @@ fn readers_see_everything_acknowledged_while_checkpoints_run_and_memory_is_given
     let AnyStore::File(serving) = &store else { panic!("a file store") };
     let stats = serving.file_stats();
     assert!(stats.checkpoints > 20, "{stats:?}");
+    for (n, writer) in (0..).zip(&progress) {
+        let state = load(&store, &format!("s{n}")).unwrap().state;
+        let tail = writer.acked.load(Ordering::Acquire) - 1;
+        assert_eq!(state.tail.position(), tail);
+        assert!(read_all(&store, &state, 10_000) == bytes(n, 0, tail), "stream {n}");
+    }
     wait(store.close());
     drop(store);
     durable_streams_engine::store::file::offline::verify(

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use durable_streams_engine::store::{
-    AnyStore, FileStoreOptions, StoreError,
+    AnyStore, FileStore, FileStoreOptions, StoreError,
     file::offline::{self, VerifiedTotals},
 };
 use durable_streams_protocol::StreamEvent;
@@ -165,4 +165,29 @@ fn repair_says_what_it_would_drop_and_drops_it_when_told_to() {
     let state = load(&store, "s").unwrap().state;
     assert_eq!(read_all(&store, &state, 100), b"one");
     append(&store, state.core.id, b"!");
+}
+
+#[test]
+fn repair_keeps_later_segments_beside_the_log() {
+    let dir = tempdir();
+    let small = FileStoreOptions { wal_segment: 1024, ..options(dir.path()) };
+    let store = AnyStore::File(FileStore::open(small.clone()).unwrap());
+    let id = create(&store, created("s", "one"));
+    for piece in ["damage me", "b another", "c another", "d another"] {
+        append(&store, id, piece.repeat(60).as_bytes());
+    }
+    drop(store);
+    let segments: Vec<_> = (1..=4).map(|n| dir.path().join(format!("wal/{n:020}.wal"))).collect();
+    change(&segments[0], |bytes| {
+        let at = find(bytes, b"damage me");
+        bytes[at] = b'D';
+    });
+    let before: Vec<_> = segments.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    let damage = offline::repair(&small, true).unwrap().unwrap();
+    assert!(damage.segments.len() >= 2, "{damage:?}");
+    assert_eq!(damage.segments, segments[1..][..damage.segments.len()]);
+    for (path, bytes) in segments.iter().zip(&before).take(damage.segments.len() + 1) {
+        assert_eq!(&std::fs::read(path.with_extension("dropped")).unwrap(), bytes, "{path:?}");
+    }
+    assert!(damage.segments.iter().all(|path| !path.exists()));
 }

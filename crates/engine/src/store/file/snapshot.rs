@@ -222,3 +222,58 @@ impl StoreSnapshot<'_> {
         Ok(self.memtable.names.lock().forks(id, indexed))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use durable_streams_protocol::{Appended, ContentType, Created, Expiry, StreamEvent};
+
+    use super::*;
+
+    fn events(path: &StreamPath) -> Vec<(StreamId, StreamEvent)> {
+        let created = Created {
+            at: Timestamp::default(),
+            path: path.clone(),
+            content_type: ContentType::default(),
+            expiry: Expiry::Never,
+            expiry_inherited: false,
+            fork: None,
+            closed: false,
+            data: Bytes::from_static(b"one"),
+        };
+        let appended = Appended {
+            at: Timestamp::default(),
+            data: Bytes::from_static(b"two"),
+            producer: None,
+            stream_seq: None,
+            close: false,
+        };
+        let appended = StreamEvent::Appended(appended);
+        let created = StreamEvent::Created(Box::new(created));
+        [created, appended.clone(), appended].map(|event| (StreamId(7), event)).into()
+    }
+
+    /// Between the index's commit and the eviction both have the same events.
+    #[test]
+    fn events_that_the_index_has_are_not_folded_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = IndexHandle::open(dir.path(), 1 << 20).unwrap();
+        let memtable = Memtable::new(0, 1, 0, 0, 0);
+        let path = StreamPath::new("s").unwrap();
+        let events = events(&path);
+        for upto in 0..=events.len() {
+            let indexed: Vec<_> = (1..).zip(&events).take(upto).collect();
+            let events_of =
+                |_| indexed.iter().map(|(lsn, (_, event))| (*lsn, event.clone())).collect();
+            let lsn = upto as Lsn;
+            index.checkpoint(&|| Ok(()), lsn, &[StreamId(7)], &events_of).unwrap();
+            if upto == 0 {
+                memtable.publish(1, events.clone().into_iter());
+            }
+            let reads = SnapshotReads { index: &index, memtable: &memtable };
+            let state = reads.load(&path, Purpose::Look).unwrap().unwrap().state;
+            assert_eq!(state.tail, Offset::new(9), "{upto} of 3 events are in the index");
+            let bytes = reads.read(StreamId(7), Offset::ZERO, state.tail, 100).unwrap().concat();
+            assert_eq!(bytes, b"onetwotwo", "{upto} of 3 events are in the index");
+        }
+    }
+}

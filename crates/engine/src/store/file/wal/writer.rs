@@ -243,3 +243,54 @@ impl OldSegments {
         segment::prepare_spare(&*self.disk, &self.dir, self.size);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use durable_streams_protocol::{StreamEvent, StreamId, Timestamp};
+
+    use super::*;
+    use crate::store::{CommitSink, LogEpoch, file::disk::RealDisk, file::wal::recovery};
+
+    struct NoSink;
+
+    impl CommitSink for NoSink {
+        fn committed(&self, _: u64) {}
+        fn failed(&self, _: u64, _: StoreError) {}
+    }
+
+    fn touch() -> Commit {
+        let event = StreamEvent::Touched { at: Timestamp::from_millis(1) };
+        let (id, epoch) = (StreamId(1), LogEpoch::default());
+        Commit { id, event, epoch, version: 0, sink: Arc::new(NoSink) }
+    }
+
+    /// Seven events, two in a segment: a frame takes 45 bytes.
+    fn log(dir: &Path) -> WalWriter {
+        let recovered = recovery::recover(&RealDisk, dir, 0, &mut |_, _, _| Ok(())).unwrap();
+        let mut log = WalWriter::begin(Arc::new(RealDisk), dir, 32 + 90, recovered).unwrap();
+        for _ in 0..7 {
+            assert!(log.append(&[touch()], true).is_ok());
+        }
+        log
+    }
+
+    #[test]
+    fn recycling_removes_every_checkpointed_segment_and_no_later_event() {
+        for checkpoint in 0..=7 {
+            let dir = tempfile::tempdir().unwrap();
+            let log = log(dir.path());
+            let old = log.old_segments();
+            old.recycle(checkpoint).unwrap();
+            assert!(!old.can_recycle(checkpoint));
+            let kept = segment::numbers_in(&RealDisk, dir.path()).unwrap();
+            assert_eq!(kept, Vec::from_iter(checkpoint / 2 + 1..=4), "after {checkpoint}");
+            let mut events = Vec::new();
+            let mut each = |lsn, _, _: &dyn Fn() -> _| {
+                events.push(lsn);
+                Ok(())
+            };
+            recovery::recover(&RealDisk, dir.path(), checkpoint, &mut each).unwrap();
+            assert_eq!(events, Vec::from_iter(checkpoint + 1..=7), "after {checkpoint}");
+        }
+    }
+}
