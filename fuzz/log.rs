@@ -1,6 +1,7 @@
 //! The store's directory with anything in it: it opens, or it is refused; what was safe before the damage is
 //! there; nothing panics. The index is LMDB's own file and stays whole.
 
+use durable_streams_engine::store::Store;
 use std::{
     collections::BTreeMap,
     fs,
@@ -14,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use durable_streams_engine::store::{
-    AnyStore, Commit, CommitSink, FileStore, FileStoreOptions, Purpose, StoreError,
+    AnyStore, Commit, CommitSink, FileStore, FileStoreOptions, LoadFor, StoreError,
     file::disk::{Disk, DiskFile},
 };
 use durable_streams_protocol::{
@@ -180,7 +181,7 @@ fn open(disk: &Memory) -> Result<AnyStore, StoreError> {
 /// The only stream's state and text, if it is there.
 fn stream(store: &AnyStore) -> Option<(StreamState, String)> {
     let path = StreamPath::new("s").expect("a path");
-    let state = now(store.load(&path, Purpose::Read)).expect("a whole log loads")?.state;
+    let state = now(store.load(&path, LoadFor::Bytes)).expect("a whole log loads")?.state;
     let mut text = Vec::new();
     let mut at = state.core.own_start();
     while at < state.tail {

@@ -10,6 +10,7 @@
 //! Served beside the streams, on an address of its own and without their limits, so that it answers when
 //! they are at their limits, and while they stop.
 
+use durable_streams_engine::store::Store;
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use durable_streams_engine::store::{
-    AnyStore, Commit, CommitSink, FileStore, FileStoreOptions, StoreError,
+    AnyStore, Commit, CommitSink, FileStore, FileStoreOptions, Store, StoreError,
 };
 use durable_streams_protocol::{
     Appended, ContentType, Created, Expiry, StreamEvent, StreamId, StreamPath, Timestamp,

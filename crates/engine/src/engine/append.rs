@@ -14,7 +14,7 @@ use super::{
     here, reloading,
     usage::UsageDelta,
 };
-use crate::store::Purpose;
+use crate::store::{LoadFor, Store};
 
 impl Engine {
     /// Appends `body`, closes the stream, or both; returns once that is durable.
@@ -43,7 +43,7 @@ impl Engine {
         body: Bytes,
     ) -> Judged<AppendOutcome> {
         self.store.throttle().await;
-        let cell = match self.loaded(path, Purpose::Look).await {
+        let cell = match self.loaded(path, LoadFor::State).await {
             Ok(cell) => cell,
             Err(rejected) => return Judged::refused(rejected),
         };

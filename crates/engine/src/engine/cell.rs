@@ -36,7 +36,7 @@ use super::{
     ttl::TtlState,
     usage::{UsageChange, UsageTotals},
 };
-use crate::store::{AnyStore, Commit, Committed, Loaded, LogEpoch, StoreError};
+use crate::store::{AnyStore, Commit, Committed, LoadedStream, LogEpoch, Store, StoreError};
 
 /// What all cells of an engine share with it.
 #[derive(Default)]
@@ -138,7 +138,7 @@ impl CellState {
     }
 
     /// Takes in what the store has. `epoch` was read before the store was asked.
-    pub(super) fn install(&mut self, loaded: Option<Loaded>, epoch: LogEpoch) {
+    pub(super) fn install(&mut self, loaded: Option<LoadedStream>, epoch: LogEpoch) {
         self.loaded = true;
         self.epoch = epoch;
         self.forks = FxHashSet::default();

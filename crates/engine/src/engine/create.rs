@@ -17,7 +17,7 @@ use super::{
     usage::UsageDelta,
     view,
 };
-use crate::store::Purpose;
+use crate::store::{LoadFor, Store};
 
 /// A fork's source and the position where the fork leaves it, resolved before any lock is taken.
 struct ResolvedSource {
@@ -70,7 +70,7 @@ impl Engine {
         create: &Create,
         body: Bytes,
     ) -> Result<Judged<CreateOutcome>, Rejection> {
-        let cell = self.loaded(path, Purpose::Look).await?;
+        let cell = self.loaded(path, LoadFor::State).await?;
         let occupied = cell.state.lock().assigned.is_some();
         let source = match &create.fork {
             Some(fork) if !occupied => Some(self.resolve(fork).await?),
@@ -161,7 +161,7 @@ impl Engine {
 
     /// Finds a fork's source and the position where the fork leaves it.
     async fn resolve(&self, fork: &Fork) -> Result<ResolvedSource, Rejection> {
-        let cell = self.loaded(&fork.source, Purpose::Look).await?;
+        let cell = self.loaded(&fork.source, LoadFor::State).await?;
         let seen = {
             let mut state = cell.state.lock();
             if !state.loaded {

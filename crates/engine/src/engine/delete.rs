@@ -16,7 +16,7 @@ use super::{
     here, reloading,
     usage::UsageDelta,
 };
-use crate::store::Purpose;
+use crate::store::LoadFor;
 
 /// Why a stream is removed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Engine {
         path: &StreamPath,
     ) -> Result<Option<Ticket>, Rejection> {
         let due =
-            self.look(path, Purpose::Look, |_, state, now| Ok(is_due(state, now))).await.or_else(
+            self.look(path, LoadFor::State, |_, state, now| Ok(is_due(state, now))).await.or_else(
                 |rejected| {
                     if rejected == Rejection::NotFound { Ok(false) } else { Err(rejected) }
                 },
@@ -98,7 +98,7 @@ impl Engine {
         path: &StreamPath,
         cause: RemovalCause,
     ) -> Result<DecidedRemoval, Rejection> {
-        let cell = self.loaded(path, Purpose::Look).await?;
+        let cell = self.loaded(path, LoadFor::State).await?;
         // The source is loaded before the removal is decided: its set of forks changes with the removal.
         let source = {
             let state = cell.state.lock();
@@ -106,7 +106,9 @@ impl Engine {
         };
         let source = match source {
             None => None,
-            Some(fork) => Some((fork.source, self.loaded(&fork.source_path, Purpose::Look).await?)),
+            Some(fork) => {
+                Some((fork.source, self.loaded(&fork.source_path, LoadFor::State).await?))
+            }
         };
         let now = self.clock.now();
         let (mut state, mut source_state) = lock_both(&cell, source.as_ref().map(|(_, s)| &**s));
@@ -154,7 +156,7 @@ impl Engine {
     /// have given it. Returns whether it was due.
     pub(super) async fn sweep(&self, path: &StreamPath) -> Result<bool, Rejection> {
         let due = self
-            .look(path, Purpose::Look, |cell, state, now| {
+            .look(path, LoadFor::State, |cell, state, now| {
                 state.renew_held(now);
                 let due = is_due(state, now);
                 if !due {

@@ -49,7 +49,7 @@ use registry::CellRegistry;
 use ttl::touched;
 use usage::UsageTotals;
 
-use crate::store::{AnyStore, MemoryStore, Purpose, StoreError, StoreStats};
+use crate::store::{AnyStore, LoadFor, MemoryStore, Store, StoreError, StoreStats};
 use durable_streams_protocol::{
     Expiry, Offset, Rejection, StreamCore, StreamPath, StreamState, Tail, Timestamp,
 };
@@ -211,7 +211,7 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`], [`Rejection::Gone`], the store's errors.
     pub async fn head(&self, path: &StreamPath) -> Result<StreamView, Rejection> {
-        self.look(path, Purpose::Look, |_, state, now| view(state, now)).await
+        self.look(path, LoadFor::State, |_, state, now| view(state, now)).await
     }
 
     /// Opens a stream for reading; pushes a sliding expiry back (§5.1).
@@ -220,7 +220,7 @@ impl Engine {
     /// [`Rejection::NotFound`], [`Rejection::Gone`], the store's errors.
     pub async fn open(&self, path: &StreamPath) -> Result<StreamView, Rejection> {
         let (view, ticket) = self
-            .look(path, Purpose::Read, |cell, state, now| {
+            .look(path, LoadFor::Bytes, |cell, state, now| {
                 let view = view(state, now)?;
                 Ok((view, self.touch(cell, state, now)))
             })
@@ -235,7 +235,7 @@ impl Engine {
     /// [`Rejection::NotFound`], [`Rejection::Gone`], the store's errors.
     pub async fn open_live(&self, path: &StreamPath) -> Result<(StreamView, TailWatch), Rejection> {
         let (view, watch, ticket) = self
-            .look(path, Purpose::Read, |cell, state, now| {
+            .look(path, LoadFor::Bytes, |cell, state, now| {
                 let view = view(state, now)?;
                 let ticket = self.touch(cell, state, now);
                 let mut watch = state.watch(view.core.id);
@@ -287,7 +287,7 @@ impl Engine {
     async fn look<T>(
         &self,
         path: &StreamPath,
-        purpose: Purpose,
+        purpose: LoadFor,
         act: impl FnOnce(&Arc<StreamCell>, &mut CellState, Timestamp) -> Result<T, Rejection>,
     ) -> Result<T, Rejection> {
         let cell = self.loaded(path, purpose).await?;
@@ -317,7 +317,7 @@ impl Engine {
     async fn loaded(
         &self,
         path: &StreamPath,
-        purpose: Purpose,
+        purpose: LoadFor,
     ) -> Result<Arc<StreamCell>, Rejection> {
         let cell = self.registry.cell(path);
         cell.mark_used(self.clock.steady_now());

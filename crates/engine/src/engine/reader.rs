@@ -5,7 +5,7 @@ use bytes::Bytes;
 use durable_streams_protocol::{MESSAGE_END, Offset, Rejection, StreamCore, is_message_boundary};
 
 use super::errors::rejection;
-use crate::store::AnyStore;
+use crate::store::{AnyStore, Store};
 
 /// Bytes read at a time to find the end of a message, at least: with a small `max` a long message would take
 /// many reads, each followed by another scan of all bytes so far.

@@ -1,5 +1,6 @@
 //! Housekeeping: removes streams that are due, and evicts idle cells.
 
+use crate::store::Store;
 use std::{
     sync::{Weak, atomic::Ordering},
     time::Duration,

@@ -13,7 +13,7 @@ use super::{
     Engine, Ticket,
     cell::{CellState, DecidedEvent, StreamCell},
 };
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 
 /// What a cell knows of its stream's sliding expiry, beside the state itself.
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! The store in memory: the contract on maps. Commits are durable, as far as memory is, when they return.
+//! The store in memory: maps. Commits are as durable as memory is when they return.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,44 +11,45 @@ use durable_streams_protocol::{Offset, StreamEvent, StreamId, StreamPath, Stream
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 
-use super::{Commit, Loaded, StoreStats};
+use super::{
+    Commit, Committed, DiskStats, LoadFor, LoadedStream, LogEpoch, Store, StoreError, StoreStats,
+};
 
 const SHARDS: usize = 64;
 
-/// See the module.
+/// The store in memory; nothing survives the process.
 pub struct MemoryStore {
-    streams: Box<[RwLock<FxHashMap<StreamId, Stream>>]>,
-    index: Mutex<Index>,
+    streams: Box<[RwLock<FxHashMap<StreamId, MemoryStream>>]>,
+    index: Mutex<MemoryIndex>,
     last_id: AtomicU64,
     bytes: AtomicU64,
 }
 
-/// One stream's state and bytes.
-struct Stream {
+struct MemoryStream {
     state: StreamState,
-    chunks: Chunks,
+    chunks: StreamChunks,
 }
 
-/// What is looked up by something else than the id. Touched by few events, so one lock is enough.
+/// Finds streams by something other than the id. Few events change it, so one lock is enough.
 #[derive(Default)]
-struct Index {
+struct MemoryIndex {
     paths: BTreeMap<StreamPath, StreamId>,
     /// Deadline and stream; soft-deleted streams without forks are due at once.
     deadlines: BTreeSet<(Timestamp, StreamId)>,
     forks: FxHashMap<StreamId, BTreeSet<StreamId>>,
 }
 
-/// Own bytes in the pieces in which they came, each with its start; starts increase without gaps.
+/// A stream's own bytes as the pieces that were appended, each with its start, without gaps.
 #[derive(Default)]
-struct Chunks(Vec<(Offset, Bytes)>);
+struct StreamChunks(Vec<(Offset, Bytes)>);
 
 impl Default for MemoryStore {
     fn default() -> Self {
         MemoryStore {
             streams: (0..SHARDS).map(|_| RwLock::default()).collect(),
             index: Mutex::default(),
-            // Entity tags carry ids, and clients keep those for longer than this store lives: a restart
-            // must not give a known id to another stream.
+            // Entity tags carry ids, and clients may keep them for longer than this store lives: after a restart
+            // an id that a client may know must not name another stream.
             last_id: AtomicU64::new(fastrand::u64(..1 << 31) << 32),
             bytes: AtomicU64::new(0),
         }
@@ -56,47 +57,10 @@ impl Default for MemoryStore {
 }
 
 impl MemoryStore {
-    fn shard(&self, id: StreamId) -> &RwLock<FxHashMap<StreamId, Stream>> {
+    fn shard(&self, id: StreamId) -> &RwLock<FxHashMap<StreamId, MemoryStream>> {
         let at = id.0 as usize % SHARDS;
         #[expect(clippy::indexing_slicing, reason = "reduced to the number of shards")]
         &self.streams[at]
-    }
-
-    pub(super) fn next_id(&self) -> StreamId {
-        StreamId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
-    }
-
-    pub(super) fn load(&self, path: &StreamPath) -> Option<Loaded> {
-        let index = self.index.lock();
-        let id = *index.paths.get(path)?;
-        let forks = index.forks.get(&id).map(|forks| forks.iter().copied().collect());
-        let state = self.shard(id).read().get(&id)?.state.clone();
-        Some(Loaded { state, forks: forks.unwrap_or_default() })
-    }
-
-    pub(super) fn commit(&self, commit: Commit) {
-        let Commit { id, event, .. } = commit;
-        match &event {
-            StreamEvent::Created(created) => {
-                let state = StreamState::created(id, created);
-                let mut index = self.index.lock();
-                index.paths.insert(created.path.clone(), id);
-                if let Some(fork) = &created.fork {
-                    index.forks.entry(fork.source).or_default().insert(id);
-                }
-                if let Some(deadline) = state.due_at() {
-                    index.deadlines.insert((deadline, id));
-                }
-                let mut chunks = Chunks::default();
-                chunks.push(state.core.own_start(), created.data.clone());
-                self.bytes.fetch_add(created.data.len() as u64, Ordering::Relaxed);
-                self.shard(id).write().insert(id, Stream { state, chunks });
-            }
-            StreamEvent::Deleted { .. } => self.delete(id),
-            StreamEvent::Appended(_)
-            | StreamEvent::Touched { .. }
-            | StreamEvent::SoftDeleted { .. } => self.change(id, &event),
-        }
     }
 
     fn change(&self, id: StreamId, event: &StreamEvent) {
@@ -137,44 +101,110 @@ impl MemoryStore {
         }
         self.bytes.fetch_sub(stream.chunks.len(), Ordering::Relaxed);
     }
+}
 
-    pub(super) fn read(&self, id: StreamId, from: Offset, to: Offset, max: usize) -> Vec<Bytes> {
-        let shard = self.shard(id).read();
-        shard.get(&id).map(|stream| stream.chunks.read(from, to, max)).unwrap_or_default()
+impl Store for MemoryStore {
+    fn next_id(&self) -> StreamId {
+        StreamId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    pub(super) fn due(&self, now: Timestamp, max: usize) -> Vec<StreamPath> {
+    fn epoch(&self) -> LogEpoch {
+        LogEpoch(0)
+    }
+
+    async fn load(
+        &self,
+        path: &StreamPath,
+        _: LoadFor,
+    ) -> Result<Option<LoadedStream>, StoreError> {
+        let index = self.index.lock();
+        let Some(&id) = index.paths.get(path) else { return Ok(None) };
+        let forks = index.forks.get(&id).map(|forks| forks.iter().copied().collect());
+        let state = self.shard(id).read().get(&id).map(|stream| stream.state.clone());
+        Ok(state.map(|state| LoadedStream { state, forks: forks.unwrap_or_default() }))
+    }
+
+    fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {
+        let Commit { id, event, .. } = commit;
+        match &event {
+            StreamEvent::Created(created) => {
+                let state = StreamState::created(id, created);
+                let mut index = self.index.lock();
+                index.paths.insert(created.path.clone(), id);
+                if let Some(fork) = &created.fork {
+                    index.forks.entry(fork.source).or_default().insert(id);
+                }
+                if let Some(deadline) = state.due_at() {
+                    index.deadlines.insert((deadline, id));
+                }
+                let mut chunks = StreamChunks::default();
+                chunks.push(state.core.own_start(), created.data.clone());
+                self.bytes.fetch_add(created.data.len() as u64, Ordering::Relaxed);
+                self.shard(id).write().insert(id, MemoryStream { state, chunks });
+            }
+            StreamEvent::Deleted { .. } => self.delete(id),
+            StreamEvent::Appended(_)
+            | StreamEvent::Touched { .. }
+            | StreamEvent::SoftDeleted { .. } => self.change(id, &event),
+        }
+        Ok(Committed::Now)
+    }
+
+    async fn throttle(&self) {}
+
+    async fn read(
+        &self,
+        id: StreamId,
+        from: Offset,
+        to: Offset,
+        max: usize,
+    ) -> Result<Vec<Bytes>, StoreError> {
+        let shard = self.shard(id).read();
+        let found = shard.get(&id).map(|stream| stream.chunks.read(from, to, max));
+        Ok(found.unwrap_or_default())
+    }
+
+    async fn due(&self, now: Timestamp, max: usize) -> Result<Vec<StreamPath>, StoreError> {
         let index = self.index.lock();
         let due = index.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
-        due.filter_map(|(_, id)| {
+        let due = due.filter_map(|(_, id)| {
             let shard = self.shard(*id).read();
             let state = &shard.get(id)?.state;
             state.is_due(index.forks.contains_key(id), now).then(|| state.core.path.clone())
-        })
-        .take(max)
-        .collect()
+        });
+        Ok(due.take(max).collect())
     }
 
-    pub(super) fn list(&self, after: Option<&StreamPath>, max: usize) -> Vec<StreamPath> {
+    async fn list(
+        &self,
+        after: Option<&StreamPath>,
+        max: usize,
+    ) -> Result<Vec<StreamPath>, StoreError> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let index = self.index.lock();
-        index
-            .paths
-            .range((from, Bound::Unbounded))
-            .take(max)
-            .map(|(path, _)| path.clone())
-            .collect()
+        let paths = index.paths.range((from, Bound::Unbounded)).map(|(path, _)| path.clone());
+        Ok(paths.take(max).collect())
     }
 
-    pub(super) fn stats(&self) -> StoreStats {
+    fn writable(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn stats(&self) -> StoreStats {
         StoreStats {
             streams: self.index.lock().paths.len() as u64,
             bytes: self.bytes.load(Ordering::Relaxed),
         }
     }
+
+    fn disk_stats(&self) -> Option<DiskStats> {
+        None
+    }
+
+    async fn close(&self) {}
 }
 
-impl Chunks {
+impl StreamChunks {
     fn push(&mut self, start: Offset, data: Bytes) {
         if !data.is_empty() {
             self.0.push((start, data));

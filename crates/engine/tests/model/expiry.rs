@@ -1,5 +1,6 @@
 //! Expiry: what waits for it, and a wall clock that is set meanwhile. A step is no time that has passed.
 
+use durable_streams_engine::store::Store;
 use std::sync::Arc;
 
 use bytes::Bytes;

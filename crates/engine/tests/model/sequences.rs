@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use durable_streams_engine::store::AnyStore;
+use durable_streams_engine::store::{AnyStore, Store};
 use durable_streams_engine::{Engine, ManualClock, TailWatch};
 use durable_streams_protocol::{Append, ContentType, Create, Offset, Rejection, StreamPath};
 use proptest::prelude::*;

@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use durable_streams_engine::store::{AnyStore, Commit, FileStore, FileStoreOptions, StoreError};
+use durable_streams_engine::store::{
+    AnyStore, Commit, FileStore, FileStoreOptions, Store, StoreError,
+};
 use durable_streams_protocol::StreamEvent;
 
 use crate::{

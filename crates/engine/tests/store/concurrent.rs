@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use durable_streams_engine::store::{AnyStore, FileStore, FileStoreOptions, Purpose};
+use durable_streams_engine::store::{AnyStore, FileStore, FileStoreOptions, LoadFor, Store};
 use durable_streams_protocol::{Offset, StreamEvent};
 
 use crate::{harness::*, workload::Rng};
@@ -67,7 +67,7 @@ fn read(store: &AnyStore, writers: &[Progress], rng: &mut Rng) {
     if known == 0 {
         return;
     }
-    let purpose = if rng.below(2) == 0 { Purpose::Look } else { Purpose::Read };
+    let purpose = if rng.below(2) == 0 { LoadFor::State } else { LoadFor::Bytes };
     let loaded = wait(store.load(&path(&format!("s{n}")), purpose)).unwrap();
     let state = loaded.expect("it was created").state;
     let tail = state.tail.position();
@@ -185,7 +185,7 @@ fn a_directory_opens_again_right_after_reads_that_nobody_waits_for() {
     for round in 0..60 {
         checkpoint(&store);
         for _ in 0..16 {
-            let mut load = pin!(store.load(&known, Purpose::Read));
+            let mut load = pin!(store.load(&known, LoadFor::Bytes));
             let _ = load.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         }
         if round % 2 == 0 {

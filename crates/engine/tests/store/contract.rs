@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
-use durable_streams_engine::store::{AnyStore, Commit, StoreError};
+use durable_streams_engine::store::{AnyStore, Commit, Store, StoreError};
 use durable_streams_protocol::{Expiry, Offset, StreamEvent};
 
 use crate::harness::*;

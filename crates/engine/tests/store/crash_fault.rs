@@ -15,7 +15,9 @@ use std::{
     thread,
 };
 
-use durable_streams_engine::store::{AnyStore, Commit, FileStore, FileStoreOptions, StoreError};
+use durable_streams_engine::store::{
+    AnyStore, Commit, FileStore, FileStoreOptions, Store, StoreError,
+};
 use durable_streams_protocol::{StreamEvent, StreamId};
 
 use crate::{

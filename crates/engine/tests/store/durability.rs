@@ -8,7 +8,7 @@ use std::{
 };
 
 use durable_streams_engine::store::{
-    AnyStore, Commit, FileStore, FileStoreOptions, file::Durability,
+    AnyStore, Commit, FileStore, FileStoreOptions, Store, file::Durability,
 };
 use durable_streams_protocol::StreamEvent;
 

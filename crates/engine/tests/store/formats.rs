@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use durable_streams_engine::store::{AnyStore, FileStore, FileStoreOptions};
+use durable_streams_engine::store::{AnyStore, FileStore, FileStoreOptions, Store};
 use durable_streams_protocol::{Created, Expiry, Offset, StreamEvent};
 
 use crate::harness::*;

@@ -14,8 +14,8 @@ use std::{
 
 use bytes::Bytes;
 use durable_streams_engine::store::{
-    AnyStore, Commit, CommitSink, Committed, FileStore, FileStoreOptions, Loaded, LogEpoch,
-    MemoryStore, Purpose, StoreError,
+    AnyStore, Commit, CommitSink, Committed, FileStore, FileStoreOptions, LoadFor, LoadedStream,
+    LogEpoch, MemoryStore, Store, StoreError,
 };
 use durable_streams_protocol::{
     Appended, ContentType, Created, Expiry, ForkPoint, Offset, Producer, ProducerId, StreamEvent,
@@ -188,7 +188,7 @@ pub fn stream_seq(text: &str) -> StreamSeq {
     StreamSeq::new(text).unwrap()
 }
 
-pub fn fork_of(source: &Loaded, position: u64) -> ForkPoint {
+pub fn fork_of(source: &LoadedStream, position: u64) -> ForkPoint {
     let position = Offset::new(position);
     ForkPoint {
         source: source.state.core.id,
@@ -211,8 +211,8 @@ pub fn append(store: &AnyStore, id: StreamId, data: &[u8]) {
     commit(store, id, StreamEvent::Appended(appended(data))).unwrap();
 }
 
-pub fn load(store: &AnyStore, text: &str) -> Option<Loaded> {
-    wait(store.load(&path(text), Purpose::Look)).unwrap()
+pub fn load(store: &AnyStore, text: &str) -> Option<LoadedStream> {
+    wait(store.load(&path(text), LoadFor::State)).unwrap()
 }
 
 /// All own bytes of a stream, read in windows of `window` bytes.
@@ -262,7 +262,7 @@ impl Model {
         for (id, (state, bytes)) in &self.streams {
             let path = &state.core.path;
             // What is loaded to be read may be kept in memory.
-            let purpose = if id.0 % 3 == 0 { Purpose::Look } else { Purpose::Read };
+            let purpose = if id.0 % 3 == 0 { LoadFor::State } else { LoadFor::Bytes };
             let Some(mut loaded) = wait(store.load(path, purpose)).unwrap() else {
                 return Err(format!("{path} is gone"));
             };

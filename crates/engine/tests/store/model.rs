@@ -1,5 +1,7 @@
 //! Random events against a model, with checkpoints and openings in between, on a real disk.
 
+use durable_streams_engine::store::Store;
+
 use crate::{harness::*, workload::*};
 
 fn run(seed: u64) {

@@ -1,5 +1,6 @@
 //! What operators do: verify, back up, restore, compact, repair.
 
+use durable_streams_engine::store::Store;
 use std::path::{Path, PathBuf};
 
 use durable_streams_engine::store::{

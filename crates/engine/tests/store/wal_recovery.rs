@@ -1,5 +1,6 @@
 //! Opening after something went wrong with the files: a cut tail is cut, damage is refused, nothing panics.
 
+use durable_streams_engine::store::Store;
 use std::{path::PathBuf, sync::Arc};
 
 use durable_streams_engine::store::{

@@ -1,7 +1,7 @@
 //! Random events that make sense, from a seed.
 
 use bytes::Bytes;
-use durable_streams_engine::store::AnyStore;
+use durable_streams_engine::store::{AnyStore, Store};
 use durable_streams_protocol::{Expiry, ForkPoint, Offset, StreamEvent, StreamId};
 
 use crate::harness::{Model, appended, at, created, producer, stream_seq};

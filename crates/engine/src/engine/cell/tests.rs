@@ -61,8 +61,8 @@ impl Log {
         let mut state = cell.state.lock();
         if !state.loaded && state.can_load() {
             let found = self.durable.iter().find(|(state, _)| state.core.path == cell.path);
-            let loaded =
-                found.map(|(state, forks)| Loaded { state: state.clone(), forks: forks.clone() });
+            let loaded = found
+                .map(|(state, forks)| LoadedStream { state: state.clone(), forks: forks.clone() });
             state.install(loaded, self.epoch);
         }
     }

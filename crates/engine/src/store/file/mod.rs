@@ -56,7 +56,9 @@ use self::{
     wal::{recovery, writer::WalWriter},
     writer::Writer,
 };
-use super::{Commit, DiskStats, Loaded, LogEpoch, Purpose, StoreError, StoreStats};
+use super::{
+    Commit, Committed, DiskStats, LoadFor, LoadedStream, LogEpoch, Store, StoreError, StoreStats,
+};
 use durable_streams_protocol::{Offset, StreamEvent, StreamId, StreamPath, Timestamp};
 
 /// The store on disk; see the module's documentation.
@@ -171,88 +173,9 @@ impl FileStore {
         }
     }
 
-    pub(super) fn next_id(&self) -> StreamId {
-        self.core.memtable.next_id()
-    }
-
-    pub(super) fn epoch(&self) -> LogEpoch {
-        self.core.queue.epoch()
-    }
-
-    pub(super) async fn load(
-        &self,
-        path: &StreamPath,
-        purpose: Purpose,
-    ) -> Result<Option<Loaded>, StoreError> {
-        if let Some(found) = self.core.reads().load_unindexed(path) {
-            return Ok(Some(found));
-        }
-        let path = path.clone();
-        self.pooled(0, move |reads| reads.load(&path, purpose)).await
-    }
-
-    pub(super) fn commit(&self, commit: Commit) -> Result<(), StoreError> {
-        self.checkpointer.admit(&commit)?;
-        self.core.queue.push(commit)
-    }
-
-    pub(super) async fn throttle(&self) {
-        self.checkpointer.throttle().await;
-    }
-
-    pub(super) async fn read(
-        &self,
-        id: StreamId,
-        from: Offset,
-        to: Offset,
-        max: usize,
-    ) -> Result<Vec<Bytes>, StoreError> {
-        if let Some(found) = self.core.memtable.read(id, from, to, max) {
-            return Ok(found);
-        }
-        let bytes = max.min(to.position().saturating_sub(from.position()) as usize);
-        self.pooled(bytes, move |reads| reads.read(id, from, to, max)).await
-    }
-
-    pub(super) async fn due(
-        &self,
-        now: Timestamp,
-        max: usize,
-    ) -> Result<Vec<StreamPath>, StoreError> {
-        self.pooled(0, move |reads| reads.due(now, max)).await
-    }
-
-    pub(super) async fn list(
-        &self,
-        after: Option<&StreamPath>,
-        max: usize,
-    ) -> Result<Vec<StreamPath>, StoreError> {
-        let after = after.cloned();
-        self.pooled(0, move |reads| reads.list(after.as_ref(), max)).await
-    }
-
-    pub(super) fn stats(&self) -> StoreStats {
-        let (streams, bytes) = self.core.memtable.totals();
-        StoreStats { streams, bytes }
-    }
-
     /// The store's counters and sizes now.
     pub fn file_stats(&self) -> FileStoreStats {
         FileStoreStats::collect(&self.core, &self.checkpointer)
-    }
-
-    pub(super) fn disk_stats(&self) -> DiskStats {
-        DiskStats {
-            files: self.file_stats(),
-            batches: self.core.counters.batch_sizes.snapshot(),
-            syncs: self.core.counters.sync_times.snapshot(),
-        }
-    }
-
-    pub(super) fn writable(&self) -> Result<(), StoreError> {
-        self.checkpointer.has_room()?;
-        self.core.index.available()?;
-        self.core.queue.accepts()
     }
 
     /// Writes everything that is queued, for a store without threads. Returns whether there was anything.
@@ -273,8 +196,85 @@ impl FileStore {
     pub fn release_idle_memory(&self) {
         self.checkpointer.release_idle_memory();
     }
+}
 
-    pub(super) async fn close(&self) {
+impl Store for FileStore {
+    fn next_id(&self) -> StreamId {
+        self.core.memtable.next_id()
+    }
+
+    fn epoch(&self) -> LogEpoch {
+        self.core.queue.epoch()
+    }
+
+    async fn load(
+        &self,
+        path: &StreamPath,
+        purpose: LoadFor,
+    ) -> Result<Option<LoadedStream>, StoreError> {
+        if let Some(found) = self.core.reads().load_unindexed(path) {
+            return Ok(Some(found));
+        }
+        let path = path.clone();
+        self.pooled(0, move |reads| reads.load(&path, purpose)).await
+    }
+
+    fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {
+        self.checkpointer.admit(&commit)?;
+        self.core.queue.push(commit).map(|()| Committed::Queued)
+    }
+
+    async fn throttle(&self) {
+        self.checkpointer.throttle().await;
+    }
+
+    async fn read(
+        &self,
+        id: StreamId,
+        from: Offset,
+        to: Offset,
+        max: usize,
+    ) -> Result<Vec<Bytes>, StoreError> {
+        if let Some(found) = self.core.memtable.read(id, from, to, max) {
+            return Ok(found);
+        }
+        let bytes = max.min(to.position().saturating_sub(from.position()) as usize);
+        self.pooled(bytes, move |reads| reads.read(id, from, to, max)).await
+    }
+
+    async fn due(&self, now: Timestamp, max: usize) -> Result<Vec<StreamPath>, StoreError> {
+        self.pooled(0, move |reads| reads.due(now, max)).await
+    }
+
+    async fn list(
+        &self,
+        after: Option<&StreamPath>,
+        max: usize,
+    ) -> Result<Vec<StreamPath>, StoreError> {
+        let after = after.cloned();
+        self.pooled(0, move |reads| reads.list(after.as_ref(), max)).await
+    }
+
+    fn writable(&self) -> Result<(), StoreError> {
+        self.checkpointer.has_room()?;
+        self.core.index.available()?;
+        self.core.queue.accepts()
+    }
+
+    fn stats(&self) -> StoreStats {
+        let (streams, bytes) = self.core.memtable.totals();
+        StoreStats { streams, bytes }
+    }
+
+    fn disk_stats(&self) -> Option<DiskStats> {
+        Some(DiskStats {
+            files: self.file_stats(),
+            batches: self.core.counters.batch_sizes.snapshot(),
+            syncs: self.core.counters.sync_times.snapshot(),
+        })
+    }
+
+    async fn close(&self) {
         let (done, closed) = oneshot::channel();
         self.core.queue.close();
         let threads = std::mem::take(&mut *self.threads.lock());

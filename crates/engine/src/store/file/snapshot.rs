@@ -14,7 +14,7 @@ use super::{
     memtable::{Memtable, ReadGuard, StaleRead},
     wal::Lsn,
 };
-use crate::store::{Loaded, Purpose, StoreError};
+use crate::store::{LoadFor, LoadedStream, StoreError};
 
 /// The bytes of a stream with no more than this in the index enter the tail cache when the stream is read.
 ///
@@ -79,7 +79,7 @@ impl SnapshotReads<'_> {
     }
 
     /// The stream at a path, if the memtable alone can answer.
-    pub(super) fn load_unindexed(&self, path: &StreamPath) -> Option<Loaded> {
+    pub(super) fn load_unindexed(&self, path: &StreamPath) -> Option<LoadedStream> {
         let guard = self.memtable.begin_read();
         if !guard.is_stable() {
             return None;
@@ -93,14 +93,14 @@ impl SnapshotReads<'_> {
         }
         let state = self.memtable.fold(guard, id, 0, None).ok()??;
         self.memtable.validate(guard).ok()?;
-        Some(Loaded { state, forks })
+        Some(LoadedStream { state, forks })
     }
 
     pub(super) fn load(
         &self,
         path: &StreamPath,
-        purpose: Purpose,
-    ) -> Result<Option<Loaded>, StoreError> {
+        purpose: LoadFor,
+    ) -> Result<Option<LoadedStream>, StoreError> {
         self.consistent(|snapshot| {
             let unindexed = self.memtable.names.lock().at(path);
             let id = match unindexed {
@@ -109,10 +109,10 @@ impl SnapshotReads<'_> {
             };
             let Some(id) = id else { return Ok(None) };
             let Some(state) = snapshot.state(id, true)? else { return Ok(None) };
-            if purpose == Purpose::Read {
+            if purpose == LoadFor::Bytes {
                 snapshot.cache_small(&state)?;
             }
-            Ok(Some(Loaded { state, forks: snapshot.forks(id)? }))
+            Ok(Some(LoadedStream { state, forks: snapshot.forks(id)? }))
         })
     }
 
@@ -270,7 +270,7 @@ mod tests {
                 memtable.publish(1, events.clone().into_iter());
             }
             let reads = SnapshotReads { index: &index, memtable: &memtable };
-            let state = reads.load(&path, Purpose::Look).unwrap().unwrap().state;
+            let state = reads.load(&path, LoadFor::State).unwrap().unwrap().state;
             assert_eq!(state.tail, Offset::new(9), "{upto} of 3 events are in the index");
             let bytes = reads.read(StreamId(7), Offset::ZERO, state.tail, 100).unwrap().concat();
             assert_eq!(bytes, b"onetwotwo", "{upto} of 3 events are in the index");

@@ -1,0 +1,91 @@
+//! One of the two stores. An enum, not a trait object: reads and commits are hot.
+
+use bytes::Bytes;
+use durable_streams_protocol::{Offset, StreamId, StreamPath, Timestamp};
+
+use super::{
+    Commit, Committed, DiskStats, FileStore, LoadFor, LoadedStream, LogEpoch, MemoryStore, Store,
+    StoreError, StoreStats,
+};
+
+/// Any of the stores.
+pub enum AnyStore {
+    /// In memory; nothing survives the process.
+    Memory(MemoryStore),
+    /// On disk; what is acknowledged survives.
+    File(FileStore),
+}
+
+/// Calls a method on whichever store it is.
+macro_rules! each {
+    ($any:expr, $store:ident => $call:expr) => {
+        match $any {
+            AnyStore::Memory($store) => $call,
+            AnyStore::File($store) => $call,
+        }
+    };
+}
+
+impl Store for AnyStore {
+    fn next_id(&self) -> StreamId {
+        each!(self, store => store.next_id())
+    }
+
+    fn epoch(&self) -> LogEpoch {
+        each!(self, store => store.epoch())
+    }
+
+    async fn load(
+        &self,
+        path: &StreamPath,
+        purpose: LoadFor,
+    ) -> Result<Option<LoadedStream>, StoreError> {
+        each!(self, store => store.load(path, purpose).await)
+    }
+
+    fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {
+        each!(self, store => store.commit(commit))
+    }
+
+    async fn throttle(&self) {
+        each!(self, store => store.throttle().await)
+    }
+
+    async fn read(
+        &self,
+        id: StreamId,
+        from: Offset,
+        to: Offset,
+        max: usize,
+    ) -> Result<Vec<Bytes>, StoreError> {
+        each!(self, store => store.read(id, from, to, max).await)
+    }
+
+    async fn due(&self, now: Timestamp, max: usize) -> Result<Vec<StreamPath>, StoreError> {
+        each!(self, store => store.due(now, max).await)
+    }
+
+    async fn list(
+        &self,
+        after: Option<&StreamPath>,
+        max: usize,
+    ) -> Result<Vec<StreamPath>, StoreError> {
+        each!(self, store => store.list(after, max).await)
+    }
+
+    fn writable(&self) -> Result<(), StoreError> {
+        each!(self, store => store.writable())
+    }
+
+    fn stats(&self) -> StoreStats {
+        each!(self, store => store.stats())
+    }
+
+    fn disk_stats(&self) -> Option<DiskStats> {
+        each!(self, store => store.disk_stats())
+    }
+
+    async fn close(&self) {
+        each!(self, store => store.close().await)
+    }
+}

@@ -1,0 +1,82 @@
+//! Errors of a store: its own trouble, as opposed to a client's mistake.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+/// What went wrong in a store; each text says what to do.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The event was decided on state that was lost; load the stream again.
+    #[error("the state this was decided on was lost")]
+    Superseded,
+    /// No space. Appends may work again when there is.
+    #[error("no space left in {path}")]
+    Full {
+        /// The file that could not grow.
+        path: PathBuf,
+    },
+    /// An earlier failure leaves it unknown what is on disk; restart to recover.
+    #[error("writes are refused since an earlier failure ({reason}); restart to recover")]
+    Poisoned {
+        /// The earlier failure.
+        reason: Arc<str>,
+    },
+    /// Bytes on disk are not what was written.
+    #[error("{path} is damaged{place}: {found}", place = at_byte(*.offset))]
+    Corrupt {
+        /// The damaged file.
+        path: PathBuf,
+        /// Byte offset in the file; 0 when it is the file as a whole, or unknown.
+        offset: u64,
+        /// What is wrong.
+        found: Arc<str>,
+    },
+    /// An operation failed.
+    #[error("cannot {operation} {path}: {source}{advice}", advice = advice(.source))]
+    Io {
+        /// A verb, as in "cannot open".
+        operation: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The cause.
+        source: Arc<io::Error>,
+    },
+    /// Another process has the data directory.
+    #[error("{path} is in use by another process{pid}; stop it, or choose another data directory", pid = named(*.holder))]
+    Locked {
+        /// The data directory.
+        path: PathBuf,
+        /// The other process's number, which in a container differs from the number outside.
+        holder: Option<u32>,
+    },
+    /// The data directory is not what this version reads and writes.
+    #[error("{path} {found}")]
+    Format {
+        /// The data directory.
+        path: PathBuf,
+        /// What it is, and what to do.
+        found: Arc<str>,
+    },
+    /// The store is closing.
+    #[error("the store is closed")]
+    Closed,
+}
+
+fn at_byte(offset: u64) -> String {
+    if offset == 0 { String::new() } else { format!(" at byte {offset}") }
+}
+
+fn named(holder: Option<u32>) -> String {
+    holder.map_or(String::new(), |pid| format!(" (process {pid})"))
+}
+
+/// What to do about an error of the operating system, where its own words do not say.
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => "; let the user of this process read and write there",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; the file system is mounted read-only: mount it for writing, or choose another directory"
+        }
+        _ => "",
+    }
+}
