@@ -55,15 +55,24 @@ impl Run {
         let sink = Arc::new(Sink::default());
         for version in 0..=self.rng.below(6) {
             let (id, event) = next_event(&mut self.rng, &decided, store);
-            decided.apply(id, &event);
-            batch.push((id, event.clone()));
-            let commit = Commit { id, event, epoch: store.epoch(), version, sink: sink.clone() };
-            if let Err(error) = store.commit(commit) {
-                assert!(matches!(error, StoreError::Poisoned { .. }), "{error}");
-                return;
+            let (epoch, sink) = (store.epoch(), sink.clone());
+            match store.commit(Commit { id, event: event.clone(), epoch, version, sink }) {
+                Ok(_) => {
+                    decided.apply(id, &event);
+                    batch.push((id, event));
+                }
+                // The reserve is in use, and this event would need room.
+                Err(StoreError::Full { .. }) => break,
+                Err(error) => {
+                    assert!(matches!(error, StoreError::Poisoned { .. }), "{error}");
+                    return;
+                }
             }
         }
-        assert!(file.step());
+        assert_eq!(file.step(), !batch.is_empty());
+        if batch.is_empty() {
+            return;
+        }
         let told = sink.told();
         if told.iter().all(Result::is_ok) {
             assert_eq!(told.last().unwrap().as_ref().unwrap(), &(batch.len() as u64 - 1));
@@ -106,13 +115,18 @@ impl Run {
             sync: if self.rng.below(4) == 0 { self.rng.below(40) } else { 0 },
             ..Faults::default()
         });
+        if self.rng.below(4) == 0 {
+            self.disk.set_capacity(4096 * (3 + self.rng.below(8) as usize));
+        }
         if let Ok(store) = self.open() {
             self.settle(&store)?;
             self.maybe.clear();
             for _ in 0..20 {
                 if self.rng.below(4) == 0 {
                     let AnyStore::File(file) = &store else { panic!("a file store") };
-                    let _ = file.checkpoint();
+                    if file.checkpoint().is_ok() {
+                        file.maintain();
+                    }
                 }
                 self.batch(&store);
                 if self.disk.is_stopped() {

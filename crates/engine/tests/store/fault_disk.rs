@@ -54,6 +54,21 @@ struct State {
     writes: u64,
     syncs: u64,
     stopped: bool,
+    /// Bytes that all files together may have; `None` for any number.
+    capacity: Option<usize>,
+}
+
+impl State {
+    fn used(&self) -> usize {
+        self.names.values().map(|inode| self.files[*inode].now.len()).sum()
+    }
+
+    /// Fails when a file cannot grow to `len`.
+    fn grow(&self, inode: Inode, len: usize) -> io::Result<()> {
+        let more = len.saturating_sub(self.files[inode].now.len());
+        let fits = more == 0 || self.capacity.is_none_or(|all| self.used() + more <= all);
+        if fits { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+    }
 }
 
 /// What goes wrong. Numbers count from 1; 0 is never.
@@ -87,6 +102,11 @@ impl FaultDisk {
         let mut state = self.0.lock();
         (state.steps, state.writes, state.syncs) = (0, 0, 0);
         state.faults = faults;
+    }
+
+    /// Limits what all files together may have; the index is elsewhere.
+    pub fn set_capacity(&self, bytes: usize) {
+        self.0.lock().capacity = Some(bytes);
     }
 
     /// Syncs of files so far, since the faults were set last.
@@ -286,6 +306,11 @@ impl Disk for FaultDisk {
         Ok(())
     }
 
+    fn room(&self, _dir: &Path) -> Option<u64> {
+        let state = self.0.lock();
+        state.capacity.map(|all| all.saturating_sub(state.used()) as u64)
+    }
+
     fn lock(&self, _path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>> {
         Ok(Some(Box::new(())))
     }
@@ -318,6 +343,7 @@ impl DiskFile for FaultFile {
                 state.files[self.inode].in_flight = Some((offset as usize, bytes.to_vec()));
             }
         })?;
+        state.grow(self.inode, offset as usize + bytes.len())?;
         state.writes += 1;
         let fails = state.writes == state.faults.write;
         let bytes = if fails { &bytes[..bytes.len() / 2] } else { bytes };
@@ -327,6 +353,7 @@ impl DiskFile for FaultFile {
 
     fn allocate(&self, len: u64) -> io::Result<()> {
         let mut state = self.disk.step()?;
+        state.grow(self.inode, len as usize)?;
         let file = &mut state.files[self.inode];
         let (old, len) = (file.now.len(), len as usize);
         if old < len {

@@ -11,6 +11,7 @@ mod durability;
 mod expiry;
 mod fault_disk;
 mod formats;
+mod full_disk;
 mod harness;
 mod model;
 #[cfg(unix)]

@@ -25,7 +25,7 @@ use super::{
     error::io_error,
     index::checkpoint::RetainedTotals,
     stats::add,
-    wal::{Lsn, frame},
+    wal::{Lsn, frame, writer::frees_space},
 };
 use crate::store::{Commit, StoreError};
 
@@ -39,6 +39,8 @@ pub(super) const PURGE: usize = 1024;
 const LARGE_BYTES_PER_STREAM: usize = 16 << 10;
 /// Idle memory is released after once to twice this time.
 const IDLE_AFTER: Duration = Duration::from_secs(20);
+/// How often the checkpointer looks for room while the reserve is in use.
+const FULL_DISK_INTERVAL: Duration = Duration::from_secs(1);
 /// The pause after a failed checkpoint: a disk that is full now is full a moment later.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);
 
@@ -90,11 +92,18 @@ impl Checkpointer {
         self.core.options.checkpoint_size.saturating_mul(THROTTLE_AT)
     }
 
-    /// Refuses an event that the log cannot hold, and every event when [`has_room`](Self::has_room) fails.
+    /// Refuses an event that the log cannot hold; and every event that does not free space while the reserve is
+    /// released, or when [`has_room`](Self::has_room) fails.
     pub(super) fn admit(&self, commit: &Commit) -> Result<(), StoreError> {
         if commit.event.data().is_some_and(|data| data.len() > LARGEST) {
             let error = std::io::Error::other(format!("it has more than {LARGEST} bytes"));
             return Err(io_error("write an event to", &self.core.options.dir)(error));
+        }
+        if frees_space(&commit.event) {
+            return Ok(());
+        }
+        if self.core.old_segments.is_reserve_released() {
+            return Err(StoreError::Full { path: self.core.options.dir.clone() });
         }
         self.has_room()
     }
@@ -154,7 +163,7 @@ impl Checkpointer {
             // A request that came during the checkpoint may be early for the next one.
             signal.requested &= self.core.memtable.is_due(self.core.options.checkpoint_size);
             if !signal.requested && !signal.stop {
-                self.wake.wait_for(&mut signal, self.core.options.checkpoint_interval);
+                self.wake.wait_for(&mut signal, self.interval());
             }
             if signal.stop {
                 return;
@@ -162,15 +171,30 @@ impl Checkpointer {
             signal.requested = false;
             due = true;
             if self.failing.load(Ordering::Relaxed) {
-                self.wake.wait_for(&mut signal, PAUSE_AFTER_FAILURE);
+                // Not cut short by requests: while memory is full, each append makes one.
+                self.wake.wait_while_for(&mut signal, |signal| !signal.stop, PAUSE_AFTER_FAILURE);
             }
         }
+    }
+
+    /// The longest time until the next checkpoint.
+    fn interval(&self) -> Duration {
+        let interval = self.core.options.checkpoint_interval;
+        // While appends are refused, the checkpointer alone notices that there is room again.
+        let waiting = self.core.old_segments.is_reserve_released();
+        if waiting { interval.min(FULL_DISK_INTERVAL) } else { interval }
     }
 
     /// Folds everything that is published into the index.
     pub(super) fn checkpoint(&self) -> Result<(), StoreError> {
         let _one = self.one_at_a_time.lock();
-        let done = self.checkpoint_once();
+        let mut done = self.checkpoint_once();
+        if matches!(done, Err(StoreError::Full { .. }))
+            && self.core.memtable.names.lock().has_deletions()
+            && self.core.old_segments.release_reserve()
+        {
+            done = self.checkpoint_once();
+        }
         if let Err(error) = &done {
             tracing::warn!(%error, "cannot checkpoint; the log is kept, and it will be tried again");
             add(&self.core.counters.checkpoint_failures, 1);
@@ -210,8 +234,8 @@ impl Checkpointer {
         old_segments.recycle(sealed.lsn)
     }
 
-    /// Work that can wait: removing the data of deleted streams, preparing a spare segment.
-    fn run_maintenance(&self) {
+    /// Work that can wait: removing the data of deleted streams, preparing the log's reserve and spare file.
+    pub(super) fn run_maintenance(&self) {
         let before_commit = || self.core.disk.before_index_commit();
         loop {
             match self.core.index.purge_some(&before_commit, PURGE) {
@@ -223,7 +247,7 @@ impl Checkpointer {
                 }
             }
         }
-        self.core.old_segments.prepare_spare();
+        self.core.old_segments.prepare_files();
         self.count_retained();
     }
 

@@ -191,6 +191,12 @@ impl FileStore {
         self.checkpointer.checkpoint()
     }
 
+    /// Removes the data of deleted streams and prepares the log's reserve and spare file. A store with threads does so
+    /// after each checkpoint.
+    pub fn maintain(&self) {
+        self.checkpointer.run_maintenance();
+    }
+
     /// Frees memory that was not used since the previous call: cached bytes that the index has, too, and what large
     /// checkpoints left in LMDB. A store with threads does so every twenty seconds.
     pub fn release_idle_memory(&self) {

@@ -19,7 +19,7 @@ use super::{
     stats::add,
     wal::{
         Lsn,
-        writer::{AppendError, WalWriter},
+        writer::{AppendError, WalWriter, frees_space},
     },
 };
 use crate::store::{Commit, CommitSink, StoreError};
@@ -41,6 +41,8 @@ struct WriterState {
     /// The sinks of the batch, each with the last version to acknowledge.
     acknowledged: Vec<(Arc<dyn CommitSink>, u64)>,
     synced_at: Instant,
+    /// The last event that needs space found none.
+    full: bool,
 }
 
 impl Writer {
@@ -50,7 +52,8 @@ impl Writer {
         log: WalWriter,
     ) -> Self {
         let (batch, acknowledged) = (Vec::new(), Vec::new());
-        let state = WriterState { log, batch, acknowledged, synced_at: Instant::now() };
+        let state =
+            WriterState { log, batch, acknowledged, synced_at: Instant::now(), full: false };
         Writer { core, checkpointer, state: Mutex::new(state) }
     }
 
@@ -116,6 +119,7 @@ impl Writer {
         };
         match state.log.append(batch, sync) {
             Ok((first, bytes)) => {
+                state.full &= batch.iter().all(|commit| frees_space(&commit.event));
                 let counters = &self.core.counters;
                 add(&counters.written, bytes);
                 add(&counters.batches, 1);
@@ -130,6 +134,15 @@ impl Writer {
             }
             Err(AppendError::Lost(error)) => {
                 tracing::warn!(%error, events = batch.len(), "cannot write the log");
+                state.full = matches!(error, StoreError::Full { .. });
+                if state.full {
+                    // A batch is lost as a whole. With the reserve in use appends are refused at once, so a delete
+                    // that comes again is accepted.
+                    if batch.iter().any(|commit| frees_space(&commit.event)) {
+                        self.core.old_segments.release_reserve();
+                    }
+                    self.checkpointer.request();
+                }
                 let queued = self.core.queue.fail_all();
                 fail(batch.drain(..).chain(queued), &error);
             }
@@ -159,7 +172,11 @@ impl Writer {
         for (sink, version) in state.acknowledged.drain(..) {
             sink.committed(version);
         }
-        if self.core.memtable.is_due(self.core.options.checkpoint_size) {
+        // A checkpoint recycles segments, and after deletes the index needs less room.
+        if self.core.memtable.is_due(self.core.options.checkpoint_size)
+            || state.full
+            || self.core.old_segments.is_reserve_released()
+        {
             self.checkpointer.request();
         }
     }

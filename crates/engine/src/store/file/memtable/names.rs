@@ -103,6 +103,11 @@ impl UnindexedNames {
         self.paths.get(path).map(|(_, id)| *id)
     }
 
+    /// Whether a stream was deleted since the last checkpoint: folding it in makes room.
+    pub(in crate::store::file) fn has_deletions(&self) -> bool {
+        !self.deleted.is_empty()
+    }
+
     pub(in crate::store::file) fn is_deleted(&self, id: StreamId) -> bool {
         self.deleted.contains_key(&id)
     }

@@ -3,6 +3,7 @@
 pub(super) mod frame;
 pub(super) mod reader;
 pub(super) mod recovery;
+mod reserve;
 pub(super) mod segment;
 pub(super) mod writer;
 

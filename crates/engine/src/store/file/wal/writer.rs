@@ -13,15 +13,20 @@
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
+use durable_streams_protocol::StreamEvent;
 use parking_lot::Mutex;
 
 use super::{
     Lsn, frame,
     recovery::{OldSegment, RecoveredLog},
+    reserve,
     segment::{self, CreateError, WalSegment},
 };
 use crate::counters::DurationHistogram;
@@ -47,6 +52,8 @@ pub(in crate::store::file) struct OldSegments {
     dir: PathBuf,
     size: u64,
     files: Mutex<SegmentFiles>,
+    /// The reserve was needed, and does not exist again yet.
+    reserve_released: AtomicBool,
 }
 
 struct SegmentFiles {
@@ -79,15 +86,28 @@ impl WalWriter {
         recovered: RecoveredLog,
     ) -> Result<Self, StoreError> {
         recovered.make_durable(&*disk, dir)?;
-        let RecoveredLog { sealed, empty, next, next_segment, .. } = recovered;
-        let active = WalSegment::create(&*disk, dir, next_segment, next, size)
+        let RecoveredLog { sealed, mut empty, next, next_segment, .. } = recovered;
+        let remove = |segment: OldSegment| {
+            let path = dir.join(segment::file_name(segment.number));
+            disk.remove(&path).map_err(io_error("remove", &path))
+        };
+        let mut released = false;
+        let release = || {
+            // An earlier start may have used the reserve for a segment that it wrote nothing to. It is not the
+            // log's only segment, so the log is whole without it.
+            let unused = empty.take_if(|_| !sealed.is_empty());
+            let removed = unused.is_some_and(|unused| remove(unused).is_ok());
+            released = reserve::release(&*disk, dir) || removed;
+            released
+        };
+        let active = create(&*disk, dir, (next_segment, next), size, release)
             .map_err(|(CreateError::Nothing(error) | CreateError::DirUnsure(error))| error)?;
         if let Some(empty) = empty {
-            let path = dir.join(segment::file_name(empty.number));
-            disk.remove(&path).map_err(io_error("remove", &path))?;
+            remove(empty)?;
         }
         let files = Mutex::new(SegmentFiles { sealed, active_first: next });
-        let old = OldSegments { disk, dir: dir.to_owned(), size, files };
+        let reserve_released = AtomicBool::new(released);
+        let old = OldSegments { disk, dir: dir.to_owned(), size, files, reserve_released };
         Ok(WalWriter {
             old: Arc::new(old),
             active,
@@ -121,12 +141,12 @@ impl WalWriter {
         sync: bool,
     ) -> Result<(Lsn, u64), AppendError> {
         if self.spoiled {
-            self.rotate()?;
+            self.rotate(batch)?;
         }
         self.encode(batch);
         if self.position + self.buffer.len() as u64 > self.active.allocated {
             if self.position > segment::HEADER {
-                self.rotate()?;
+                self.rotate(batch)?;
                 self.encode(batch);
             }
             let needed = self.position + self.buffer.len() as u64;
@@ -173,11 +193,14 @@ impl WalWriter {
         }
     }
 
-    fn rotate(&mut self) -> Result<(), AppendError> {
+    /// Begins a new segment, for `batch`.
+    fn rotate(&mut self, batch: &[Commit]) -> Result<(), AppendError> {
         self.sync()?;
         let mut files = self.old.files.lock();
         let OldSegments { disk, dir, size, .. } = &*self.old;
-        let new = WalSegment::create(&**disk, dir, self.active.number + 1, self.next, *size);
+        let frees = || batch.iter().all(|commit| frees_space(&commit.event));
+        let release = || frees() && self.old.release_reserve();
+        let new = create(&**disk, dir, (self.active.number + 1, self.next), *size, release);
         let new = new.map_err(|error| match error {
             CreateError::Nothing(error) => AppendError::Lost(error),
             CreateError::DirUnsure(error) => AppendError::Unsure(error),
@@ -189,6 +212,33 @@ impl WalWriter {
         self.position = segment::HEADER;
         self.spoiled = false;
         Ok(())
+    }
+}
+
+/// Whether an event makes room instead of needing it: then it may use the reserve.
+pub(in crate::store::file) fn frees_space(event: &StreamEvent) -> bool {
+    match event {
+        StreamEvent::Deleted { .. } | StreamEvent::SoftDeleted { .. } => true,
+        StreamEvent::Created(_) | StreamEvent::Appended(_) | StreamEvent::Touched { .. } => false,
+    }
+}
+
+/// Creates a segment: of the usual size, else a small one, else a small one in the room that `release` makes.
+fn create(
+    disk: &dyn Disk,
+    dir: &Path,
+    (number, first): (u64, Lsn),
+    size: u64,
+    release: impl FnOnce() -> bool,
+) -> Result<WalSegment, CreateError> {
+    let small = reserve::small_segment(size);
+    let create = |size| WalSegment::create(disk, dir, number, first, size);
+    match create(size) {
+        Err(CreateError::Nothing(StoreError::Full { .. })) => match create(small) {
+            Err(CreateError::Nothing(StoreError::Full { .. })) if release() => create(small),
+            created => created,
+        },
+        created => created,
     }
 }
 
@@ -237,16 +287,33 @@ impl OldSegments {
         renamed
     }
 
-    /// Prepares the spare file, so that a new segment costs little and a full disk shows up early.
-    pub(in crate::store::file) fn prepare_spare(&self) {
+    /// Frees the reserve's space. Returns whether there was a reserve.
+    pub(in crate::store::file) fn release_reserve(&self) -> bool {
+        let released = reserve::release(&*self.disk, &self.dir);
+        self.reserve_released.fetch_or(released, Ordering::Relaxed);
+        released
+    }
+
+    /// Whether the reserve was needed: only events that free space are accepted.
+    pub(in crate::store::file) fn is_reserve_released(&self) -> bool {
+        self.reserve_released.load(Ordering::Relaxed)
+    }
+
+    /// Prepares the reserve and the spare file, so that a new segment costs little and a full disk shows up early.
+    pub(in crate::store::file) fn prepare_files(&self) {
         let _names = self.files.lock();
+        if reserve::ensure(&*self.disk, &self.dir, self.size)
+            && self.reserve_released.swap(false, Ordering::Relaxed)
+        {
+            tracing::info!("{} has room again: all events are accepted", self.dir.display());
+        }
         segment::prepare_spare(&*self.disk, &self.dir, self.size);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use durable_streams_protocol::{StreamEvent, StreamId, Timestamp};
+    use durable_streams_protocol::{StreamId, Timestamp};
 
     use super::*;
     use crate::store::{CommitSink, LogEpoch, file::disk::RealDisk, file::wal::recovery};
