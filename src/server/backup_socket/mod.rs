@@ -28,6 +28,7 @@ use std::{
 
 use durable_streams_engine::Engine;
 use durable_streams_engine::store::AnyStore;
+use rustix::net::RecvFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 use wire::BackupReply;
 
@@ -110,6 +111,12 @@ fn answer(mut client: &UnixStream, engine: &Engine) -> io::Result<()> {
     client.write_all(reply.to_string().as_bytes())
 }
 
+/// Whether the command is still there: a copy that nobody receives would hold the index's free pages until its end.
+fn is_open(client: &UnixStream) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    !matches!(rustix::net::recv(client, &mut [0; 1], flags), Ok((0, _)))
+}
+
 /// Copies the index into the file that came with a request.
 fn copy(mut client: &UnixStream, engine: &Engine, file: OwnedFd) -> Result<(), String> {
     let AnyStore::File(store) = engine.store() else {
@@ -122,10 +129,12 @@ fn copy(mut client: &UnixStream, engine: &Engine, file: OwnedFd) -> Result<(), S
     }
     let began = Instant::now();
     tracing::info!("a backup begins");
-    let copied = store.copy_index(&file, &mut |total| {
-        // A command that has gone is noticed at the end.
+    let command = client;
+    let mut begun = |total| {
+        // Should the command have ended, `is_open` notices.
         let _ = client.write_all(BackupReply::Copying { total }.to_string().as_bytes());
-    });
+    };
+    let copied = store.copy_index(&file, &mut begun, &|| is_open(command));
     match copied {
         Ok(()) => {
             let bytes = file.metadata().map_or(0, |metadata| metadata.len());
@@ -137,5 +146,24 @@ fn copy(mut client: &UnixStream, engine: &Engine, file: OwnedFd) -> Result<(), S
             tracing::warn!(%error, "a backup failed");
             Err(error.to_string())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn a_command_that_has_ended_is_noticed() {
+        let (server, command) = UnixStream::pair().unwrap();
+        assert!(is_open(&server));
+        let request = (&command).write(b"x").unwrap();
+        assert_eq!(request, 1);
+        assert!(is_open(&server), "with something to read");
+        (&server).read_exact(&mut [0; 1]).unwrap();
+        drop(command);
+        assert!(!is_open(&server));
     }
 }

@@ -192,3 +192,25 @@ fn repair_keeps_later_segments_beside_the_log() {
     }
     assert!(damage.segments.iter().all(|path| !path.exists()));
 }
+
+#[test]
+fn a_copy_that_is_no_longer_wanted_ends() {
+    let dir = tempdir();
+    let store = file(dir.path());
+    let id = create(&store, created("s", ""));
+    for _ in 0..16 {
+        append(&store, id, &vec![1; 1 << 20]);
+    }
+    let AnyStore::File(serving) = &store else { panic!("a file store") };
+    let target = dir.path().join("copy");
+    let copy = std::fs::File::create_new(&target).unwrap();
+    let asked = std::sync::atomic::AtomicU32::new(0);
+    let wanted = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 4;
+    serving.copy_index(&copy, &mut |_| {}, &wanted).unwrap_err();
+    let copied = copy.metadata().unwrap().len();
+    assert!(copied < 2 << 20, "{copied} bytes of 16 MiB were copied all the same");
+    // Nothing of it goes on: pages are free again, and the next copy is whole.
+    let copy = std::fs::File::create(&target).unwrap();
+    serving.copy_index(&copy, &mut |_| {}, &|| true).unwrap();
+    assert!(copy.metadata().unwrap().len() > 16 << 20);
+}

@@ -12,10 +12,17 @@
 //! Measured: reopening after large checkpoints is part of 630 -> 25 bytes per idle stream (docs/benchmarks.md).
 
 use std::{
+    io::{Read, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    thread,
     time::Duration,
 };
+
+#[cfg(unix)]
+use std::os::fd::OwnedFd as OwnedPipe;
+#[cfg(windows)]
+use std::os::windows::io::OwnedHandle as OwnedPipe;
 
 use heed::{CompactionOption, RoTxn, RwTxn, WithoutTls};
 use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
@@ -209,11 +216,12 @@ impl IndexHandle {
 
     /// Copies the index as of one moment, without free pages, into an empty file; does not sync it. Transactions go
     /// on meanwhile, but LMDB reuses no page of that moment until the copy ends, so the index grows by what
-    /// checkpoints write.
+    /// checkpoints write. Ends with an error once `wanted` returns false.
     pub(in crate::store::file) fn copy_into(
         &self,
         file: &File,
         path: &Path,
+        wanted: &dyn Fn() -> bool,
     ) -> Result<(), StoreError> {
         // The map cannot grow during the copy; a checkpoint that needed it to would wait. So grow it first.
         let open = self.environment()?;
@@ -224,10 +232,21 @@ impl IndexHandle {
         if used.saturating_mul(2) > info.map_size as u64 {
             self.grow()?;
         }
-        let open = self.environment()?;
-        let mut file = file.try_clone().map_err(io_error("write", path))?;
-        let copied = open.env.copy_to_file(&mut file, CompactionOption::Enabled);
-        copied.map_err(index_error("copy the index to", path))
+        let failed = io_error("copy the index to", path);
+        let (reader, writer) = std::io::pipe().map_err(&failed)?;
+        thread::scope(|scope| {
+            let copying = thread::Builder::new().spawn_scoped(scope, move || {
+                let mut writer = File::from(OwnedPipe::from(writer));
+                let open = self.environment()?;
+                let copied = open.env.copy_to_file(&mut writer, CompactionOption::Enabled);
+                copied.map_err(index_error("copy", &self.path))
+            });
+            let copying = copying.map_err(&failed)?;
+            pump(reader, file, wanted).map_err(&failed)?;
+            copying.join().unwrap_or_else(|_| {
+                Err(failed(std::io::Error::other("the copying thread panicked")))
+            })
+        })
     }
 
     pub(in crate::store::file) fn read(&self) -> Result<ReadTxn<'_>, StoreError> {
@@ -295,6 +314,29 @@ impl ReadTxn<'_> {
 
     pub(in crate::store::file) fn meta(&self) -> Result<IndexMeta, StoreError> {
         self.index.meta(&self.txn)
+    }
+}
+
+/// Moves what LMDB writes to a pipe into the file. LMDB cannot be told to end a copy, but it ends when the pipe is closed.
+fn pump(
+    mut pipe: std::io::PipeReader,
+    mut file: &File,
+    wanted: &dyn Fn() -> bool,
+) -> std::io::Result<()> {
+    const PIECE: usize = 256 << 10;
+    let mut piece = vec![0; PIECE];
+    loop {
+        let read = match pipe.read(&mut piece) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        if read == 0 {
+            return Ok(());
+        }
+        if !wanted() {
+            return Err(std::io::Error::other("the command that asked for it has ended"));
+        }
+        file.write_all(piece.get(..read).unwrap_or_default())?;
     }
 }
 

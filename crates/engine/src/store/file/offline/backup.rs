@@ -117,19 +117,24 @@ impl FileStore {
     /// As for [`copy_index`](Self::copy_index), and as for [`backup`].
     pub fn backup(&self, to: &Path) -> Result<VerifiedTotals, StoreError> {
         let to = Destination::prepare(to)?;
-        self.copy_index(&to.index_file()?, &mut |_| {})?;
+        self.copy_index(&to.index_file()?, &mut |_| {}, &|| true)?;
         to.complete(&self.core.options.dir, self.core.options.map_size, &mut |_| {})
     }
 
     /// Folds everything that is durable now into the index, and copies the index into an empty file, which the caller
     /// syncs. `begun` receives the number of bytes to come, roughly. Appends and reads go on; LMDB does not reuse pages
-    /// that checkpoints free until the copy ends.
+    /// that checkpoints free until the copy ends. The copy ends with an error once `wanted` returns false.
     ///
     /// # Errors
     /// [`StoreError::Full`] and [`StoreError::Io`], of the store's own disk or of the file.
-    pub fn copy_index(&self, file: &File, begun: &mut dyn FnMut(u64)) -> Result<(), StoreError> {
+    pub fn copy_index(
+        &self,
+        file: &File,
+        begun: &mut dyn FnMut(u64),
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<(), StoreError> {
         self.checkpoint()?;
         begun(self.core.index.used_size()?);
-        self.core.index.copy_into(file, Path::new("the backup"))
+        self.core.index.copy_into(file, Path::new("the backup"), wanted)
     }
 }

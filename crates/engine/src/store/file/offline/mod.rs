@@ -99,7 +99,7 @@ fn copy_index(
     let total = index.used_size()?;
     thread::scope(|scope| {
         let (done, copied) = mpsc::channel();
-        scope.spawn(move || done.send(index.copy_into(file, path)));
+        scope.spawn(move || done.send(index.copy_into(file, path, &|| true)));
         loop {
             match copied.recv_timeout(REPORT_EVERY) {
                 Ok(copied) => return copied,
