@@ -24,7 +24,7 @@ pub enum DurabilityConfig {
 settings! {
     /// Sizes and intervals of the durable store. The defaults suit most machines.
     pub struct StorageConfig {
-        /// Address space of the index: the most it can hold. Costs no memory or disk by itself.
+        /// Address space reserved for the index at first; doubles when full. Costs no memory or disk by itself.
         map_size: ByteSize = FileStoreOptions::MAP_SIZE.into()
             => ByteSize::mib(64), ByteSize::tib(64);
         /// Longest time between two checkpoints of the log into the index.

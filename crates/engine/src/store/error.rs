@@ -77,6 +77,9 @@ fn advice(source: &io::Error) -> &'static str {
         io::ErrorKind::ReadOnlyFilesystem => {
             "; the file system is mounted read-only: mount it for writing, or choose another directory"
         }
+        io::ErrorKind::OutOfMemory => {
+            "; if the address space of the process is limited (ulimit -v), lower `storage.map_size`"
+        }
         _ => "",
     }
 }

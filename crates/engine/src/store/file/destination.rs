@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     disk::{Disk, File, RealDisk},
-    error::io_error,
+    error::{copy_error, io_error},
     layout::{self, Layout, keys_dir},
 };
 use crate::store::StoreError;
@@ -83,7 +83,7 @@ impl Destination {
         // Files with this ending are not renamed to their final name yet.
         for name in names.iter().filter(|name| !name.ends_with(".new")) {
             let (from, to) = (from.join(name), to.join(name));
-            RealDisk::copy(&from, &to, &mut |_| {}).map_err(io_error("copy", &from))?;
+            RealDisk::copy(&from, &to, &mut |_| {}).map_err(copy_error(&from, &to))?;
         }
         RealDisk.sync_dir(&to).map_err(io_error("sync", &to))
     }

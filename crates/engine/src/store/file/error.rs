@@ -18,6 +18,15 @@ pub(super) fn io_error(
     }
 }
 
+/// For `map_err` on copying a file: a full disk is the destination's.
+pub(super) fn copy_error(from: &Path, to: &Path) -> impl Fn(io::Error) -> StoreError + use<> {
+    let (full, other) = (io_error("copy to", to), io_error("copy", from));
+    move |source| match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => full(source),
+        _ => other(source),
+    }
+}
+
 /// For `map_err` on LMDB; see [`io_error`].
 pub(super) fn index_error(
     operation: &'static str,
@@ -39,4 +48,24 @@ pub(super) fn index_error(
 
 pub(super) fn corrupt(path: &Path, offset: u64, found: &str) -> StoreError {
     StoreError::Corrupt { path: path.to_owned(), offset, found: found.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_onto_a_full_disk_names_the_destination() {
+        let error = copy_error(Path::new("from"), Path::new("to"));
+        assert_eq!(error(io::ErrorKind::StorageFull.into()).to_string(), "no space left in to");
+        let other = error(io::ErrorKind::UnexpectedEof.into()).to_string();
+        assert!(other.starts_with("cannot copy from: "), "{other}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_map_that_does_not_fit_names_its_key() {
+        let error = io_error("open", Path::new("data.mdb"))(io::Error::from_raw_os_error(12));
+        assert!(error.to_string().contains("storage.map_size"), "{error}");
+    }
 }

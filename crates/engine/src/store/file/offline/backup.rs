@@ -11,7 +11,7 @@ use crate::store::{
         FileStore, FileStoreOptions,
         destination::Destination,
         disk::{File, RealDisk},
-        error::{corrupt, io_error},
+        error::{copy_error, corrupt},
         index::handle::IndexHandle,
         layout::Layout,
         wal::{recovery, segment},
@@ -62,7 +62,8 @@ pub fn restore(
     let index = layout.index.join("data.mdb");
     let total = File::open(&index).and_then(|file| file.metadata()).map_or(0, |index| index.len());
     let mut each = |done| progress(OperationStep { what: OperationPhase::Copying, done, total });
-    RealDisk::copy(&index, &to.index_path(), &mut each).map_err(io_error("copy", &index))?;
+    let copied = RealDisk::copy(&index, &to.index_path(), &mut each);
+    copied.map_err(copy_error(&index, &to.index_path()))?;
     copy_log(&layout.wal, &to)?;
     to.complete(from, options.map_size, progress)
 }
@@ -72,7 +73,7 @@ fn copy_log(from: &Path, to: &Destination) -> Result<(), StoreError> {
     for number in segment::numbers_in(&RealDisk, from)? {
         let name = segment::file_name(number);
         let (from, to) = (from.join(&name), to.wal().join(&name));
-        RealDisk::copy(&from, &to, &mut |_| {}).map_err(io_error("copy", &from))?;
+        RealDisk::copy(&from, &to, &mut |_| {}).map_err(copy_error(&from, &to))?;
     }
     Ok(())
 }
