@@ -3,7 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `http` | control requests in, responses out |
-//! | `requests` | what each request does |
+//! | `requests`, `create` | what each request does |
 //! | `cell` | one subscription: its lock, its state, its log |
 //! | `driver` | wakes, expiries and retries: what happens without a request |
 //! | `recover` | after a restart: replay the logs, then read the tails of the streams |
@@ -25,6 +25,7 @@
 
 mod announce;
 mod cell;
+mod create;
 mod deadlines;
 mod delivery;
 mod driver;
