@@ -3,6 +3,7 @@
 //! Exit codes: 0 for success; 1 for a refused configuration, a server that failed or is not ready, a data directory that
 //! is damaged, and anything else that failed; 2 for a command line that cannot be understood.
 
+mod access;
 mod check;
 mod describe;
 mod dev;
@@ -47,6 +48,12 @@ pub enum CliError {
     /// The key file cannot be used.
     #[error("error: {0}")]
     Keys(#[from] durable_streams_subscriptions::KeyError),
+    /// The configuration names no credentials file.
+    #[error("error: the configuration has no auth.credentials; use --credentials to name a file")]
+    NoCredentialsFile,
+    /// The credentials file cannot be read or changed.
+    #[error("error: {0}")]
+    Credentials(#[from] durable_streams_auth::CredentialFileError),
     /// A command on a data directory failed.
     #[error(transparent)]
     Operate(#[from] OperateError),
@@ -102,6 +109,16 @@ enum CliCommand {
     Man(describe::ManCommand),
     /// Make a new key for signing webhooks; works beside a running server
     RotateKeys(rotate_keys::RotateKeysCommand),
+    /// Make, list and revoke API keys; works beside a running server
+    Key(access::KeyCommand),
+    /// Make, list, rotate and delete projects, whose secrets sign tokens
+    Project(access::ProjectCommand),
+    /// Issue tokens of a project
+    Token(access::TokenCommand),
+    /// Make, list and delete keys that sign URLs
+    UrlKey(access::UrlKeyCommand),
+    /// Sign a URL for one stream, and print its query
+    Sign(access::SignCommand),
     /// Copy a data directory, while its server runs or not; checks every checksum of the copy
     Backup(operate::BackupCommand),
     /// Make a data directory from a backup; into an empty or missing directory only
@@ -128,6 +145,11 @@ pub fn run() -> Result<(), CliError> {
         CliCommand::Completions(completions) => completions.execute(),
         CliCommand::Man(man) => man.execute(),
         CliCommand::RotateKeys(rotate) => rotate.execute(),
+        CliCommand::Key(key) => key.execute(),
+        CliCommand::Project(project) => project.execute(),
+        CliCommand::Token(token) => token.execute(),
+        CliCommand::UrlKey(key) => key.execute(),
+        CliCommand::Sign(sign) => sign.execute(),
         CliCommand::Backup(backup) => backup.execute(),
         CliCommand::Restore(restore) => restore.execute(),
         CliCommand::Verify(verify) => verify.execute(),

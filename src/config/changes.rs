@@ -55,6 +55,7 @@ impl Config {
             shutdown_timeout: fixed.shutdown_timeout,
             threads: fixed.threads,
             admin: fixed.admin,
+            auth: fixed.auth,
             subscriptions: fixed.subscriptions,
             log: LogConfig { format: fixed.log.format, ..self.log },
             telemetry: TelemetryConfig { tracing: fixed.telemetry.tracing, ..self.telemetry },

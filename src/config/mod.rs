@@ -31,6 +31,10 @@ use self::reader::{load, yaml};
 use crate::edge::StreamOptions;
 
 pub use self::changes::ConfigChange;
+pub use self::keys::auth::{
+    AlgorithmName, AuditConfig, AuthConfig, ClaimPointer, CookieName, GrantConfig, IssuerConfig,
+    IssuerName, KeysUrl, OperationWord, PatternText, ScopeConfig, TemplateText, operations,
+};
 pub use self::keys::limits::LimitsConfig;
 pub use self::keys::log::{LogConfig, LogFormat, LogLevel};
 pub use self::keys::storage::{DurabilityConfig, StorageConfig};
@@ -91,6 +95,8 @@ settings! {
         trusted_proxies: Vec<IpNet> = Vec::new();
         /// Every bound on what a client may ask for.
         limits: LimitsConfig = LimitsConfig::default();
+        /// Who may do what with streams. Without it every client may do everything.
+        auth: Option<AuthConfig> = None;
         /// Servers that answer the routes that are not streams.
         upstreams: Vec<UpstreamConfig> = Vec::new();
         /// Health, readiness and metrics on an address of their own; off by default.
@@ -163,6 +169,13 @@ impl Config {
                 "streams are kept in memory: nothing survives a restart; set data_dir to keep them";
             notices.push(text.to_owned());
         }
+        let open = self.listen.iter().find(|address| !address.ip().to_canonical().is_loopback());
+        if let (Some(address), None) = (open, &self.auth) {
+            notices.push(format!(
+                "everybody who reaches {address} can read, write and delete every stream: there is no \
+                 auth section; see docs/access.md"
+            ));
+        }
         notices
     }
 
@@ -179,6 +192,15 @@ fn loopback(port: u16) -> Vec<SocketAddr> {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(1024)
+}
+
+/// Reads a duration as the configuration does, for the command line.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn parse_duration(text: &str) -> Result<HumanDuration, String> {
+    <HumanDuration as reader::setting::ScalarSetting>::parse(text)
+        .map_err(|why| format!("{}; {}", why.rule, why.fix))
 }
 
 /// The full path of the first key that has this last part: `limits.max_append` for `max_append`.

@@ -19,6 +19,7 @@ pub(super) fn check(config: &Config, problems: &mut ConfigProblems<'_>) {
         self::upstream(config, upstream, &format!("upstreams[{index}]"), problems);
     }
     upstream_paths(config, problems);
+    super::keys::auth::check(config.auth.as_ref(), problems);
     super::keys::tracing::check(config.telemetry.tracing.as_ref(), problems);
 }
 

@@ -75,6 +75,9 @@ fn defaults() -> BTreeMap<String, String> {
         "upstreams",
         ConfigNode { value: NodeValue::List(vec![upstream]), ..ConfigNode::default() },
     );
+    let issuer = IssuerConfig { scopes: vec![ScopeConfig::default()], ..Default::default() };
+    let (issuers, anonymous) = (vec![issuer], vec![GrantConfig::default()]);
+    tree.put("auth", AuthConfig { issuers, anonymous, ..AuthConfig::default() }.write());
     tree.put("admin", AdminConfig::default().write());
     tree.put("telemetry.tracing", TracingConfig::default().write());
     let mut found = BTreeMap::new();
@@ -140,6 +143,22 @@ fn the_reference_has_every_key_with_its_default() {
         "threads",
         "limits.max_streams",
         "limits.max_total",
+        "auth.credentials",
+        "auth.cookie",
+        "auth.anonymous[].allow",
+        "auth.anonymous[].paths",
+        "auth.issuers[].name",
+        "auth.issuers[].issuer",
+        "auth.issuers[].audience",
+        "auth.issuers[].jwks_url",
+        "auth.issuers[].jwks_file",
+        "auth.issuers[].secret_file",
+        "auth.issuers[].tenant_claim",
+        "auth.issuers[].scope_claim",
+        "auth.issuers[].scopes[].scope",
+        "auth.issuers[].scopes[].allow",
+        "auth.issuers[].paths_claim",
+        "auth.issuers[].paths",
         "upstreams[].servers",
         "upstreams[].balance",
         "upstreams[].hash_header",
@@ -183,6 +202,7 @@ fn the_documentation_has_every_key_with_its_default() {
         };
         let stated = &documented[&key];
         let same = stated == default
+            || (default.is_empty() && stated == "none")
             || setting::ScalarSetting::parse(stated)
                 .is_ok_and(|d: HumanDuration| d.to_string() == default)
             || key == "threads";

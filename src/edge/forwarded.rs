@@ -5,43 +5,18 @@
 //! anything there. The `Forwarded` field (RFC 7239) is not read and not passed on from
 //! untrusted peers: two fields that say the same thing are two chances to disagree.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use http::{HeaderName, HeaderValue, header};
-use ipnet::IpNet;
 use pingora::http::RequestHeader;
 
 use durable_streams_pingora::forwarded::{
-    X_FORWARDED_HOST, X_FORWARDED_PROTO, external_parts, field_list, is_trusted_ip,
+    X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, external_parts, field_list,
 };
 
-pub(crate) use durable_streams_pingora::forwarded::{is_trusted, peer_addr};
+pub(crate) use durable_streams_pingora::forwarded::{client_ip, is_trusted, peer_addr};
 
-pub(crate) static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-
-/// The client: the connection's address, or behind trusted proxies the nearest address in
-/// `X-Forwarded-For` that is not one of them.
-pub(crate) fn client_ip(
-    request: &RequestHeader,
-    peer: Option<SocketAddr>,
-    trusted: &[IpNet],
-) -> Option<IpAddr> {
-    let peer = peer?.ip().to_canonical();
-    if !is_trusted_ip(peer, trusted) {
-        return Some(peer);
-    }
-    let mut nearest = peer;
-    for hop in field_list(&request.headers, &X_FORWARDED_FOR).into_iter().rev() {
-        // A hop nobody can read ends the chain of trust.
-        let Some(ip) = parse_ip(hop) else { break };
-        nearest = ip;
-        if !is_trusted_ip(ip, trusted) {
-            break;
-        }
-    }
-    Some(nearest)
-}
 
 /// Writes `X-Forwarded-*` for the next hop: extended from a trusted proxy, replaced otherwise.
 pub(crate) fn write(
@@ -80,12 +55,6 @@ pub(crate) fn write(
 }
 
 /// An address as proxies write it: bare, with a port, or bracketed.
-fn parse_ip(text: &str) -> Option<IpAddr> {
-    let bare = text.trim_start_matches('[').trim_end_matches(']');
-    let ip = bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|addr| addr.ip()))?;
-    Some(IpAddr::to_canonical(&ip))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -51,7 +51,9 @@ pub mod upstream;
 
 pub use context::RequestContext;
 pub use control::EdgeControl;
-pub use durable_streams_pingora::{Cors, DurableStreams, StreamOptions, StreamsBackground};
+pub use durable_streams_pingora::{
+    AuditLevel, Cors, DurableStreams, StreamOptions, StreamsBackground,
+};
 pub use options::{EdgeOptions, HttpLimits};
 pub use route::EdgeRoute;
 

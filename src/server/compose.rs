@@ -15,7 +15,7 @@ use durable_streams_subscriptions::{KeySource, SubscriptionOptions, Subscription
 use http::StatusCode;
 
 use super::{
-    AdminOptions, ListenOptions, Server, ServerError, ServerOptions, Stopped,
+    AdminOptions, ListenOptions, Server, ServerError, ServerOptions, Stopped, access::ServerAccess,
     backup_socket::BackupSocket, descriptors, reload::ConfigReloader,
 };
 use crate::{
@@ -56,6 +56,11 @@ pub fn run(
     options.edge.limits.max_connections = connections(config, mode);
     let mut server = Server::bind(options, engine.clone())?;
     server.trace_with(tracer.clone());
+    if let Some(auth) = &config.auth {
+        let access = ServerAccess::new(auth)?;
+        server.protect(access.guard, access.audit);
+        server.add_background(Arc::new(access.refresh));
+    }
     if let Some(sources) = sources {
         let reloader = ConfigReloader::new(sources, config.clone(), engine.clone(), server.edge());
         server.on_reload(move || reloader.reload());

@@ -19,6 +19,7 @@
 //! [`Server`]: pingora::server::Server
 
 mod accept;
+mod access;
 mod admin;
 #[cfg(unix)]
 pub mod backup_socket;
@@ -42,11 +43,13 @@ use pingora::services::background::BackgroundService;
 
 use crate::admin::AdminEndpoints;
 use crate::edge::upstream::UpstreamError;
-use crate::edge::{Edge, EdgeControl, EdgeOptions};
+use crate::edge::{AuditLevel, Edge, EdgeControl, EdgeOptions};
 use crate::telemetry::trace::Tracer;
 use accept::HttpAcceptor;
+pub use access::AccessSetupError;
 use admin::AdminService;
 pub use compose::{Mode, run, store_options};
+use durable_streams_auth::AccessGuard;
 use durable_streams_engine::Engine;
 use durable_streams_engine::store::StoreError;
 use durable_streams_subscriptions::Subscriptions;
@@ -120,6 +123,9 @@ pub enum ServerError {
     /// The webhook client cannot be set up.
     #[error("cannot start subscriptions: {0}")]
     Webhooks(#[from] crate::webhooks::WebhookSetupError),
+    /// Access control cannot be set up.
+    #[error(transparent)]
+    Access(#[from] access::AccessSetupError),
     /// Traces cannot be exported.
     #[error(transparent)]
     Trace(#[from] crate::telemetry::trace::TraceError),
@@ -157,6 +163,11 @@ impl Server {
     /// Serves subscriptions too; their driver is background work of its own.
     pub fn serve_subscriptions(&mut self, subscriptions: Subscriptions) {
         self.edge.streams.serve_subscriptions(subscriptions);
+    }
+
+    /// Lets a guard decide about every request under the stream route.
+    pub fn protect(&mut self, guard: AccessGuard, audit: AuditLevel) {
+        self.edge.streams.protect(guard, audit);
     }
 
     /// Makes a span of each request.

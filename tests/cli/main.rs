@@ -6,6 +6,7 @@
     reason = "a scene that cannot be set up ends the test"
 )]
 
+mod access;
 mod authorities;
 mod check;
 mod describe;

@@ -157,3 +157,71 @@ fn the_data_directory_is_looked_after_as_the_operations_manual_says() {
     }
     assert_eq!(said.matches("backed up").count(), 2, "{said}");
 }
+
+/// All shell blocks of docs/access.md in one shell, against a server with its first configuration.
+#[test]
+fn the_commands_of_the_access_page_work_as_pasted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = blocks("docs/access.md", "yaml").first().cloned().expect("a configuration");
+    let config = config.replace("127.0.0.1:4437", "127.0.0.1:0");
+    fs::write(folder.path().join("streams.yaml"), config).expect("written");
+    let mut server = Command::new(SERVER)
+        .args(["run", "--config", "streams.yaml", "--log-format", "json"])
+        .current_dir(folder.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the server starts");
+    let mut lines = BufReader::new(server.stderr.take().expect("stderr")).lines();
+    let address = lines.find_map(|line| {
+        let line = line.ok()?;
+        let (_, rest) = line.split_once("127.0.0.1:")?;
+        Some(rest.chars().take_while(char::is_ascii_digit).collect::<String>())
+    });
+    std::thread::spawn(move || lines.for_each(drop));
+    let url = format!("http://127.0.0.1:{}", address.expect("the log names the address"));
+
+    let mut script = String::from("set -e\n");
+    for block in blocks("docs/access.md", "sh") {
+        for line in block.lines().filter(|line| !line.contains(" run --config")) {
+            // A server takes a changed file within two seconds.
+            let pause = if line.starts_with("curl") { "sleep 2\n" } else { "" };
+            script.push_str(&format!("{pause}{line}\n"));
+        }
+    }
+    let script = script.replace("http://localhost:4437", &url).replace("curl -i", "curl -s -i");
+    let programs = Path::new(SERVER).parent().expect("a folder").display().to_string();
+    let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
+    let output = Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(folder.path())
+        .env("PATH", path)
+        .output()
+        .expect("sh runs");
+    let _ = server.kill();
+    let _ = server.wait();
+    let seen = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}\n{seen}\n{error}");
+    let statuses: Vec<&str> = seen.lines().filter(|line| line.starts_with("HTTP/1.1")).collect();
+    assert_eq!(
+        statuses,
+        ["HTTP/1.1 201 Created", "HTTP/1.1 201 Created", "HTTP/1.1 200 OK"],
+        "{seen}"
+    );
+}
+
+#[test]
+fn the_configurations_of_the_access_page_are_valid() {
+    let found = blocks("docs/access.md", "yaml");
+    assert!(found.len() >= 3, "{found:?}");
+    for block in found {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("streams.yaml"), &block).expect("written");
+        let checked = Command::new(SERVER)
+            .args(["check", "--config", "streams.yaml"])
+            .current_dir(folder.path())
+            .output()
+            .expect("the command runs");
+        assert!(checked.status.success(), "{block}\n{}", String::from_utf8_lossy(&checked.stderr));
+    }
+}

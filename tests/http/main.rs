@@ -9,6 +9,7 @@ mod support;
 #[macro_use]
 mod world;
 
+mod access;
 mod append;
 mod caddy_compat;
 mod catch_up;

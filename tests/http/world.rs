@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use durable_streams_auth::AccessGuard;
 use durable_streams_engine::store::{AnyStore, StoreStats};
 use durable_streams_engine::{Clock, Engine, EngineLimits, ManualClock};
 use durable_streams_protocol::Timestamp;
@@ -51,6 +52,7 @@ pub struct Setup {
     pub edge: EdgeOptions,
     pub limits: EngineLimits,
     pub clock: Clock,
+    pub access: Option<AccessGuard>,
 }
 
 /// A running server and its engine.
@@ -71,7 +73,7 @@ impl World {
         change(&mut setup);
         let (store, keep) = kind.store.open().into_parts();
         let engine = Engine::new(store, setup.clock, setup.limits);
-        let (server, engine) = TestServer::over(kind.transport, setup.edge, engine);
+        let (server, engine) = TestServer::over(kind.transport, setup.edge, setup.access, engine);
         World { server, engine, _store: keep }
     }
 

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use durable_streams_auth::AccessGuard;
 use durable_streams_engine::Engine;
-use durable_streams_server::edge::{DurableStreams, StreamOptions};
+use durable_streams_server::edge::{AuditLevel, DurableStreams, StreamOptions};
 use pingora::apps::ServerApp;
 use pingora::prelude::{HttpPeer, ProxyHttp, Result, Session};
 use pingora::protocols::l4::stream::Stream;
@@ -42,8 +43,15 @@ impl ProxyHttp for App {
 }
 
 /// Serves the streams of `engine` on a free port, in this runtime, until the server is dropped.
-pub fn serve(options: StreamOptions, engine: Engine) -> (TestServer, Arc<Engine>) {
-    let (streams, background) = DurableStreams::mount(engine, options);
+pub fn serve(
+    options: StreamOptions,
+    access: Option<AccessGuard>,
+    engine: Engine,
+) -> (TestServer, Arc<Engine>) {
+    let (mut streams, background) = DurableStreams::mount(engine, options);
+    if let Some(guard) = access {
+        streams.protect(guard, AuditLevel::All);
+    }
     let engine = streams.engine().clone();
     let proxy =
         Arc::new(pingora::proxy::http_proxy(&Arc::new(ServerConf::default()), App { streams }));

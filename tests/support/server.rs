@@ -31,8 +31,19 @@ enum Running {
 impl TestServer {
     /// Serves `engine` on a free port; the address in `options` does not count.
     pub fn serve(options: ServerOptions, engine: Arc<Engine>) -> Self {
+        Self::serve_with(options, engine, |_| {})
+    }
+
+    /// The same, with changes to the server before it runs.
+    pub fn serve_with(
+        options: ServerOptions,
+        engine: Arc<Engine>,
+        change: impl FnOnce(&mut Server),
+    ) -> Self {
         let listen = ListenOptions { addresses: vec!["127.0.0.1:0".to_owned()] };
-        let server = Server::bind(ServerOptions { listen, threads: 2, ..options }, engine).unwrap();
+        let mut server =
+            Server::bind(ServerOptions { listen, threads: 2, ..options }, engine).unwrap();
+        change(&mut server);
         let (addr, handle) = (server.addresses()[0], server.stop_handle());
         let admin = server.admin_address();
         let thread = std::thread::spawn(move || server.run_without_signals());

@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
 
+use durable_streams_auth::AccessGuard;
 use durable_streams_engine::Engine;
-use durable_streams_server::edge::EdgeOptions;
+use durable_streams_server::edge::{AuditLevel, EdgeOptions};
 use durable_streams_server::server::ServerOptions;
 
 use super::proxy::to_addrs;
@@ -42,17 +43,22 @@ impl TestServer {
     pub fn over(
         transport: Transport,
         mut edge: EdgeOptions,
+        access: Option<AccessGuard>,
         engine: Engine,
     ) -> (Self, Arc<Engine>) {
         if transport == Transport::Embedded {
-            return super::embedded::serve(edge.streams, engine);
+            return super::embedded::serve(edge.streams, access, engine);
         }
         if transport == Transport::Proxied {
             edge.upstreams = vec![to_addrs(&[upstream()])];
         }
         let engine = Arc::new(engine);
         let options = ServerOptions { edge, ..ServerOptions::default() };
-        let mut server = TestServer::serve(options, engine.clone());
+        let mut server = TestServer::serve_with(options, engine.clone(), |server| {
+            if let Some(guard) = access {
+                server.protect(guard, AuditLevel::All);
+            }
+        });
         server.transport = transport;
         if transport == Transport::Http2 {
             server.addr = super::http2::gateway(server.addr);

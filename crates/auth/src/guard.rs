@@ -12,8 +12,8 @@ use crate::{
 /// How refusals look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuardOptions {
-    /// A principal that may not read a stream gets a 404 for every operation on it, as if it did not
-    /// exist, instead of a 403.
+    /// A principal that may not read a stream gets a 404 for every operation on it but create, as if it
+    /// did not exist, instead of a 403.
     pub hide_unreadable: bool,
 }
 
@@ -94,7 +94,7 @@ impl AccessGuard {
         for operation in operations.iter() {
             let verdict = self.control.authorize(head, &principal, operation, path).await;
             if let Err(error) = verdict {
-                return Err(self.refusal(head, &principal, path, error).await);
+                return Err(self.refusal(head, &principal, operation, path, error).await);
             }
         }
         // Only paths that could never have been created fail here.
@@ -133,6 +133,7 @@ impl AccessGuard {
         &self,
         head: &RequestHead<'_>,
         principal: &Principal,
+        operation: Operation,
         path: &StreamPath,
         error: AccessError,
     ) -> AccessError {
@@ -142,7 +143,8 @@ impl AccessGuard {
         if principal.anonymous {
             return denied(principal);
         }
-        if !self.options.hide_unreadable {
+        // That a stream may not be created says nothing about whether one exists.
+        if !self.options.hide_unreadable || operation == Operation::Create {
             return AccessError::NotAllowed;
         }
         match self.control.authorize(head, principal, Operation::Read, path).await {

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS");
 
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "Content-Type, Authorization, If-None-Match, Last-Event-ID, Stream-Seq, Stream-TTL, \
+    "Content-Type, Authorization, X-Api-Key, If-None-Match, Last-Event-ID, Stream-Seq, Stream-TTL, \
      Stream-Expires-At, Stream-Closed, Producer-Id, Producer-Epoch, Producer-Seq, \
      Stream-Forked-From, Stream-Fork-Offset, Stream-Fork-Sub-Offset",
 );
@@ -16,7 +16,7 @@ const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, Stream-TTL, \
      Stream-Expires-At, Stream-SSE-Data-Encoding, Producer-Epoch, Producer-Seq, \
-     Producer-Expected-Seq, Producer-Received-Seq, ETag, Location, Retry-After",
+     Producer-Expected-Seq, Producer-Received-Seq, ETag, Location, Retry-After, WWW-Authenticate",
 );
 
 /// How long a browser may remember a preflight, seconds.

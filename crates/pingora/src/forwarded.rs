@@ -12,6 +12,8 @@ use ipnet::IpNet;
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::RequestHeader;
 
+/// `X-Forwarded-For`.
+pub static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// `X-Forwarded-Proto`.
 pub static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// `X-Forwarded-Host`.
@@ -31,6 +33,35 @@ pub fn is_trusted(addr: Option<SocketAddr>, trusted: &[IpNet]) -> bool {
 pub fn is_trusted_ip(ip: IpAddr, trusted: &[IpNet]) -> bool {
     let ip = ip.to_canonical();
     trusted.iter().any(|net| net.contains(&ip))
+}
+
+/// The client: the connection's address, or behind trusted proxies the nearest address in
+/// `X-Forwarded-For` that is not one of them.
+pub fn client_ip(
+    request: &RequestHeader,
+    peer: Option<SocketAddr>,
+    trusted: &[IpNet],
+) -> Option<IpAddr> {
+    let peer = peer?.ip().to_canonical();
+    if !is_trusted_ip(peer, trusted) {
+        return Some(peer);
+    }
+    let mut nearest = peer;
+    for hop in field_list(&request.headers, &X_FORWARDED_FOR).into_iter().rev() {
+        // A hop that is no address ends the chain of trust.
+        let Some(ip) = parse_ip(hop) else { break };
+        nearest = ip;
+        if !is_trusted_ip(ip, trusted) {
+            break;
+        }
+    }
+    Some(nearest)
+}
+
+fn parse_ip(text: &str) -> Option<IpAddr> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let ip = bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|addr| addr.ip()))?;
+    Some(IpAddr::to_canonical(&ip))
 }
 
 /// The scheme and authority under which the client reached this server, for `Location`.

@@ -38,6 +38,7 @@ pub use background::StreamsBackground;
 pub use cors::Cors;
 pub use counters::{RequestCount, RequestMode, StreamCounters};
 pub use options::StreamOptions;
+pub use reply::access::{AUDIT_TARGET, AuditLevel};
 
 /// For servers that route, write and log by themselves instead of calling [`DurableStreams::handle`].
 pub mod transport {
@@ -51,6 +52,7 @@ pub mod transport {
     };
 }
 
+use reply::access::StreamAccess;
 use transport::{DeliveredReply, Stopping, StreamRequest};
 
 /// Durable Streams on a Pingora session. Clones share everything.
@@ -61,6 +63,7 @@ pub struct DurableStreams {
     stopping: Stopping,
     counters: Arc<StreamCounters>,
     subscriptions: Option<Subscriptions>,
+    access: Option<Arc<StreamAccess>>,
 }
 
 /// How a request was answered.
@@ -75,7 +78,8 @@ impl DurableStreams {
     pub fn new(engine: Arc<Engine>, options: StreamOptions, shutdown: ShutdownWatch) -> Self {
         let options = Arc::new(options);
         let stopping = Stopping::from(shutdown);
-        DurableStreams { engine, options, stopping, counters: Arc::default(), subscriptions: None }
+        let (counters, subscriptions, access) = (Arc::default(), None, None);
+        DurableStreams { engine, options, stopping, counters, subscriptions, access }
     }
 
     /// The engine that holds the streams.

@@ -1,5 +1,6 @@
 //! The sections of the configuration, one file each: keys with type, default, bounds and meaning.
 
+pub(super) mod auth;
 pub(super) mod limits;
 pub(super) mod log;
 pub(super) mod storage;

@@ -20,4 +20,6 @@ mod verify;
 pub use claims::{AudienceRule, ClaimRules, ClaimTemplate};
 pub use issuer::{IssuerOptions, IssuerOptionsError, JwtIssuer};
 pub use jsonwebtoken::Algorithm as JwtAlgorithm;
+pub use url::Url;
+
 pub use source::{FetchKeys, KeyFetchError, KeySource, REFETCH_PAUSE_SECONDS};

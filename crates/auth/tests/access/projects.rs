@@ -46,7 +46,7 @@ async fn a_token_reaches_its_project_with_its_scope_until_it_ends() {
         (&write, Operation::Create, "acme/x", 0, 200),
         (&write, Operation::Delete, "acme/x/y", 0, 200),
         (&write, Operation::Administer, "acme/x", 0, 403),
-        (&write, Operation::Create, "x", 0, 404),
+        (&write, Operation::Create, "x", 0, 403),
         (&one, Operation::Append, "acme/a/*", 0, 200),
         (&one, Operation::Append, "acme/a/b", 0, 404),
     ] {

@@ -99,3 +99,8 @@ pub(super) fn declared_length(session: &ServerSession) -> Option<usize> {
     }
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
+
+/// Whether a request has no body, as far as its head tells.
+pub(super) fn is_absent(session: &mut ServerSession) -> bool {
+    declared_length(session) == Some(0) || session.is_body_empty()
+}

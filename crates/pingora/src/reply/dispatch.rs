@@ -12,6 +12,7 @@ use pingora_core::protocols::http::ServerSession;
 
 use super::{
     PendingReply, StreamReply,
+    access::{AccessRights, AdmittedRequest, make_private},
     body::{self, expects_continue},
 };
 use crate::{
@@ -27,10 +28,17 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// The largest body that is read only to keep a connection, bytes.
 const SKIPPED: usize = 64 << 10;
 
+/// A stream, under the path where it is stored and under the client's name for it.
+#[derive(Clone, Copy)]
+struct NamedStream<'a> {
+    path: &'a StreamPath,
+    named: &'a StreamPath,
+}
+
 impl DurableStreams {
     /// Receives the request's body and lets the engine decide. The reply is not written yet.
     ///
-    /// Whether the client may do this was decided before, from [`StreamRequest::mode`] and the path.
+    /// Whether the client may do this is decided first, from the head alone.
     pub async fn reply(
         &self,
         session: &mut ServerSession,
@@ -43,6 +51,26 @@ impl DurableStreams {
         let method = head.method.clone();
         let cors = options.cors.fields(&method, &head.headers);
         let mut commit_wait = None;
+        let admitted = match self.access.clone() {
+            None => Ok(AdmittedRequest { target, named: None, rights: None }),
+            // Boxed: without access control a connection's future keeps no room for it.
+            Some(access) => {
+                let client = forwarded::peer_addr(session);
+                let without_body = body::is_absent(session);
+                let head = session.req_header();
+                Box::pin(self.admit(&access, head, client, without_body, options, target)).await
+            }
+        };
+        let AdmittedRequest { target, named, rights } = match admitted {
+            Ok(admitted) => admitted,
+            Err(denial) => {
+                self.skip_small_body(session).await;
+                let (response, code) = denial.response();
+                let reply = StreamReply::refusal(response, code);
+                return StreamReply { mode: Some(mode), method, cors, ..reply };
+            }
+        };
+        let private = rights.is_some();
         let decided = match target {
             // Boxed: rare, and larger than everything else a connection's future has to have room for.
             RequestTarget::Subscriptions(path) => {
@@ -50,7 +78,8 @@ impl DurableStreams {
                 response.map(|response| (response, PendingReply::Nothing))
             }
             RequestTarget::Stream(path, request) => {
-                self.dispatch(session, options, &path, request, &mut commit_wait).await
+                let stream = NamedStream { path: &path, named: named.as_ref().unwrap_or(&path) };
+                self.dispatch(session, options, stream, request, rights, &mut commit_wait).await
             }
             RequestTarget::Invalid(rejection) => {
                 self.skip_small_body(session).await;
@@ -67,6 +96,10 @@ impl DurableStreams {
                 ((render_rejection(&rejection), PendingReply::Nothing), Some(rejection.code()))
             }
         };
+        let mut response = response;
+        if private {
+            make_private(&mut response);
+        }
         if mode == RequestMode::CatchUp && problem.is_none() {
             self.counters.read(began.elapsed());
         }
@@ -86,10 +119,12 @@ impl DurableStreams {
         &self,
         session: &mut ServerSession,
         options: &StreamOptions,
-        path: &StreamPath,
+        stream: NamedStream<'_>,
         request: Request,
+        rights: Option<AccessRights>,
         commit_wait: &mut Option<Duration>,
     ) -> Result<(Response, PendingReply), Rejection> {
+        let path = stream.path;
         if !matches!(request, Request::Append(_) | Request::Create(_)) {
             self.discard_body(session).await?;
         }
@@ -102,13 +137,15 @@ impl DurableStreams {
                 let received = Instant::now();
                 let created = self.engine.create(path, &create, body.bytes).await;
                 *commit_wait = Some(received.elapsed());
-                let location = location(options, session, path);
+                let location = location(options, session, stream.named);
                 render(Outcome::Created(&created?, Cow::Owned(location)))
             }
             Request::Read(read) if read.live == LiveMode::Sse => {
-                return self.events(options, path, &read).await;
+                return self.events(options, path, &read, rights).await;
             }
-            Request::Read(read) => self.read(session, options, path, &read).await?,
+            Request::Read(read) => {
+                self.read(session, options, path, &read, rights.as_ref()).await?
+            }
             Request::Head => self.head(path).await?,
             Request::Delete => {
                 self.engine.delete(path).await?;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     PendingReply,
+    access::{AccessRights, rights_over},
     read::start,
     time::{later, millis, until},
 };
@@ -28,6 +29,7 @@ pub(crate) struct LiveRead {
     view: StreamView,
     watch: TailWatch,
     sse: SseRead,
+    rights: Option<AccessRights>,
     _place: LimitPermit,
 }
 
@@ -38,6 +40,7 @@ impl DurableStreams {
         options: &StreamOptions,
         path: &StreamPath,
         read: &Read,
+        rights: Option<AccessRights>,
     ) -> Result<(Response, PendingReply), Rejection> {
         let place = self.engine.live_permit()?;
         // The watch begins before the tail is looked at, so no append slips in between.
@@ -52,7 +55,7 @@ impl DurableStreams {
             keep_alive_millis: millis(options.sse_keep_alive),
         };
         let sse = SseRead::new(from, read.cursor, timing, now, fastrand::u64(..));
-        let live = LiveRead { view, watch, sse, _place: place };
+        let live = LiveRead { view, watch, sse, rights, _place: place };
         Ok((head, PendingReply::Events(Box::new(live))))
     }
 
@@ -66,7 +69,8 @@ impl DurableStreams {
         out: &mut impl ReplyWriter,
     ) -> pingora_core::Result<()> {
         let _counted = self.counters.live(LiveKind::Sse);
-        let LiveRead { view, watch, sse, _place } = live;
+        let LiveRead { view, watch, sse, rights, _place } = live;
+        let mut over = rights_over(rights.as_ref(), &self.engine);
         let mut stopping = self.stopping.clone();
         let stop = stopping.begun();
         tokio::pin!(stop);
@@ -77,6 +81,12 @@ impl DurableStreams {
         loop {
             let tail = watch.tail();
             let now = self.engine.steady_now();
+            if let Some(rights) = &*rights
+                && !sse.is_stopping()
+                && rights.are_over(self.engine.now())
+            {
+                sse.on_shutdown();
+            }
             let (kind, event) = match sse.poll(tail, now) {
                 SseStep::Read(from) => {
                     let event = match self.shared(watch, sse, from, tail) {
@@ -111,6 +121,7 @@ impl DurableStreams {
                         () = watch.changed() => {}
                         () = &mut timer => fires = Timestamp::default(),
                         () = &mut stop, if !sse.is_stopping() => sse.on_shutdown(),
+                        () = &mut over, if !sse.is_stopping() => sse.on_shutdown(),
                         gone = out.left() => return Err(gone),
                     }
                     continue;

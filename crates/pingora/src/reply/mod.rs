@@ -5,6 +5,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
+//! | `access` | whether the client may do this |
 //! | `dispatch` | from a request to its reply, through the engine |
 //! | `append`, `read`, `events` | appends; catch-up and long-poll; SSE |
 //! | `subscriptions` | requests under the reserved segment |
@@ -12,6 +13,7 @@
 //! | `compress` | content encoding of catch-up responses |
 //! | `time` | durations on the engine's clock |
 
+pub(crate) mod access;
 mod append;
 mod body;
 mod compress;

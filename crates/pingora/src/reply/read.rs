@@ -9,6 +9,7 @@ use http::{HeaderValue, header};
 use pingora_core::protocols::http::ServerSession;
 
 use super::{
+    access::{AccessRights, rights_over},
     compress::ContentCoding,
     time::{later, until},
 };
@@ -21,6 +22,7 @@ impl DurableStreams {
         options: &StreamOptions,
         path: &StreamPath,
         read: &Read,
+        rights: Option<&AccessRights>,
     ) -> Result<Response, Rejection> {
         if read.live == LiveMode::CatchUp {
             let view = self.engine.open(path).await?;
@@ -35,7 +37,7 @@ impl DurableStreams {
         if from > view.tail.offset {
             return Err(Rejection::OffsetBeyondTail { tail: view.tail.offset });
         }
-        view.tail = self.wait(session, options, watch, from).await?;
+        view.tail = self.wait(session, options, watch, from, rights).await?;
         if view.tail.offset > from {
             return self.slice(session, read, &view, from).await;
         }
@@ -53,7 +55,9 @@ impl DurableStreams {
         options: &StreamOptions,
         mut watch: TailWatch,
         from: Offset,
+        rights: Option<&AccessRights>,
     ) -> Result<Tail, Rejection> {
+        let mut over = rights_over(rights, &self.engine);
         let deadline = later(self.engine.steady_now(), options.long_poll_timeout);
         let mut stopping = self.stopping.clone();
         loop {
@@ -67,6 +71,8 @@ impl DurableStreams {
                     () = watch.changed() => {}
                     () = tokio::time::sleep(until(now, then)) => {}
                     () = stopping.begun() => {}
+                    // The client comes back for more, and then needs a credential that is valid.
+                    () = &mut over => return Ok(tail),
                     gone = session.read_body_or_idle(true) => {
                         // The client left; whatever is answered goes nowhere.
                         if gone.is_err() {

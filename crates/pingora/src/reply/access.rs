@@ -1,0 +1,373 @@
+//! Access: whether the client may do what its request asks for, decided before the engine is called.
+//!
+//! Without [`DurableStreams::protect`] everything is allowed, at the price of one branch.
+//!
+//! | request | needs |
+//! |---|---|
+//! | `PUT` | create; for a fork, read on its source too |
+//! | `POST` | append; with `Stream-Closed: true` close too, or close alone when it has no body |
+//! | `GET`, `HEAD` | read |
+//! | `DELETE` | delete |
+//! | `OPTIONS`, `__ds/jwks.json` | nothing |
+//! | `callback`, `ack`, `release` of a subscription | the token that the protocol issued for them (§12.9) |
+//! | anything else under `__ds` | subscribe, read and append on every stream, and no tenant |
+
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+
+use durable_streams_auth::{
+    AccessError, AccessGuard, Operation, OperationSet, Principal, RequestHead,
+};
+use durable_streams_engine::Engine;
+use durable_streams_protocol::subscription::Glob;
+use durable_streams_protocol::{
+    Rejection, Request, Response, StreamPath, Timestamp, render_problem, render_rejection,
+};
+use http::{HeaderValue, header};
+use pingora_http::RequestHeader;
+
+use crate::{DurableStreams, StreamOptions, forwarded, request::RequestTarget};
+
+/// The target of refusals and of changes that were allowed, to filter on.
+pub const AUDIT_TARGET: &str = "audit";
+
+/// How often a live read looks whether its credential was revoked.
+const REVOCATION_CHECK: Duration = Duration::from_secs(2);
+
+/// What a response may say to caches when it depends on credentials.
+const VARY: HeaderValue = HeaderValue::from_static("authorization, cookie, x-api-key");
+
+/// Which decisions are logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AuditLevel {
+    /// None.
+    Off,
+    /// Refusals.
+    #[default]
+    Refused,
+    /// All of them.
+    All,
+}
+
+/// The guard of the routes.
+#[derive(Clone)]
+pub(crate) struct StreamAccess {
+    guard: AccessGuard,
+    audit: AuditLevel,
+}
+
+/// A request that may be dispatched.
+pub(super) struct AdmittedRequest {
+    /// With the paths under which its streams are stored.
+    pub(super) target: RequestTarget,
+    /// The client's name for the stream, where that is another.
+    pub(super) named: Option<StreamPath>,
+    /// Whom the reply is for; `None` for requests that need no principal.
+    pub(super) rights: Option<AccessRights>,
+}
+
+/// The right to go on with a live read.
+pub(super) struct AccessRights {
+    guard: AccessGuard,
+    principal: Arc<Principal>,
+}
+
+impl AccessRights {
+    /// Whether the principal may no longer go on.
+    pub(super) fn are_over(&self, now: Timestamp) -> bool {
+        !self.guard.is_current(&self.principal, now)
+    }
+
+    /// Returns once the principal may no longer go on.
+    async fn over(&self, engine: &Engine) {
+        loop {
+            let now = engine.now();
+            if self.are_over(now) {
+                return;
+            }
+            let left = self
+                .principal
+                .expires
+                .map_or(u64::MAX, |end| end.millis().saturating_sub(now.millis()));
+            // Spread out, so that readers that came together do not look together.
+            let pause = REVOCATION_CHECK.mul_f64(0.5 + fastrand::f64());
+            tokio::time::sleep(pause.min(Duration::from_millis(left.max(1)))).await;
+        }
+    }
+}
+
+/// Returns once the rights of a live read are over; never without any.
+pub(super) fn rights_over<'a>(
+    rights: Option<&'a AccessRights>,
+    engine: &'a Engine,
+) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+    match rights {
+        Some(rights) => Box::pin(rights.over(engine)),
+        // Allocates nothing.
+        None => Box::pin(std::future::pending()),
+    }
+}
+
+/// Why a request is not dispatched.
+pub(super) enum Denial {
+    Access(AccessError),
+    Rejected(Rejection),
+}
+
+impl From<AccessError> for Denial {
+    fn from(error: AccessError) -> Self {
+        match error {
+            // The very response that a client gets where there is no stream.
+            AccessError::Hidden => Denial::Rejected(Rejection::NotFound),
+            error => Denial::Access(error),
+        }
+    }
+}
+
+impl Denial {
+    pub(super) fn response(&self) -> (Response, &'static str) {
+        let error = match self {
+            Denial::Rejected(rejection) => return (render_rejection(rejection), rejection.code()),
+            Denial::Access(error) => error,
+        };
+        let after = error.retry_after().map(Duration::from_secs);
+        let mut response = render_problem(error.status(), error.code(), error.to_string(), after);
+        if let Some(challenge) = error.challenge() {
+            response.headers.push((header::WWW_AUTHENTICATE, challenge));
+        }
+        (response, error.code())
+    }
+}
+
+impl DurableStreams {
+    /// Lets a guard decide about every request from now on.
+    pub fn protect(&mut self, guard: AccessGuard, audit: AuditLevel) {
+        self.access = Some(Arc::new(StreamAccess { guard, audit }));
+    }
+
+    /// Lets a request through, with the paths under which its streams are stored.
+    pub(super) async fn admit(
+        &self,
+        access: &StreamAccess,
+        request: &RequestHeader,
+        peer: Option<SocketAddr>,
+        without_body: bool,
+        options: &StreamOptions,
+        target: RequestTarget,
+    ) -> Result<AdmittedRequest, Denial> {
+        let path = match &target {
+            RequestTarget::Stream(path, _) => Some(path.clone()),
+            RequestTarget::Subscriptions(_) | RequestTarget::Invalid(_) => None,
+        };
+        let head = RequestHead {
+            method: &request.method,
+            query: request.uri.query(),
+            headers: &request.headers,
+            path: path.as_ref(),
+            client: forwarded::client_ip(request, peer, &options.trusted_proxies),
+            now: self.engine.now(),
+        };
+        match target {
+            RequestTarget::Stream(path, request) => {
+                let operations = operations(&request, without_body);
+                access.stream(&head, path, request, operations).await
+            }
+            RequestTarget::Subscriptions(rest) => {
+                let rights = access.subscriptions(&head, &rest).await?;
+                Ok(AdmittedRequest {
+                    target: RequestTarget::Subscriptions(rest),
+                    named: None,
+                    rights,
+                })
+            }
+            // Says nothing about any stream.
+            RequestTarget::Invalid(_) => Ok(AdmittedRequest { target, named: None, rights: None }),
+        }
+    }
+}
+
+/// What a request does; nothing for a preflight.
+fn operations(request: &Request, without_body: bool) -> OperationSet {
+    let close = OperationSet::of(Operation::Close);
+    let append = OperationSet::of(Operation::Append);
+    match request {
+        Request::Create(_) => OperationSet::of(Operation::Create),
+        Request::Append(request) => match (request.close, without_body) {
+            (false, _) => append,
+            (true, true) => close,
+            (true, false) => close.union(append),
+        },
+        Request::Read(_) | Request::Head => OperationSet::of(Operation::Read),
+        Request::Delete => OperationSet::of(Operation::Delete),
+        Request::Preflight => OperationSet::NONE,
+    }
+}
+
+impl StreamAccess {
+    async fn stream(
+        &self,
+        head: &RequestHead<'_>,
+        path: StreamPath,
+        mut request: Request,
+        operations: OperationSet,
+    ) -> Result<AdmittedRequest, Denial> {
+        if matches!(request, Request::Preflight) {
+            let target = RequestTarget::Stream(path, request);
+            return Ok(AdmittedRequest { target, named: None, rights: None });
+        }
+        let principal = self.guard.authenticate(head).await;
+        let principal =
+            principal.inspect_err(|error| self.log(head, None, operations, Some(error)))?;
+        let admitted = self.guard.admit_principal(head, principal.clone(), operations, &path).await;
+        self.log(head, Some(&principal), operations, admitted.as_ref().err());
+        let admitted = admitted?;
+        if let Request::Create(create) = &mut request
+            && let Some(fork) = &mut create.fork
+        {
+            let read = OperationSet::of(Operation::Read);
+            let source = self.guard.admit_principal(head, principal.clone(), read, &fork.source);
+            fork.source = match source.await {
+                Ok(source) => source.stored,
+                Err(AccessError::Hidden) => {
+                    return Err(Denial::Rejected(Rejection::SourceNotFound));
+                }
+                Err(error) => return Err(error.into()),
+            };
+        }
+        let rights = Some(AccessRights { guard: self.guard.clone(), principal });
+        let named = (admitted.stored != path).then_some(path);
+        Ok(AdmittedRequest {
+            target: RequestTarget::Stream(admitted.stored, request),
+            named,
+            rights,
+        })
+    }
+
+    /// Requests under the reserved segment. `rest` is the raw path behind it.
+    async fn subscriptions(
+        &self,
+        head: &RequestHead<'_>,
+        rest: &str,
+    ) -> Result<Option<AccessRights>, Denial> {
+        if *head.method == http::Method::OPTIONS || needs_no_principal(rest) {
+            return Ok(None);
+        }
+        let needed: OperationSet =
+            [Operation::Subscribe, Operation::Read, Operation::Append].into_iter().collect();
+        let principal = self.guard.authenticate(head).await;
+        let principal = principal.inspect_err(|error| self.log(head, None, needed, Some(error)))?;
+        let everything = Glob::parse("**").map_err(|_| AccessError::NotAllowed)?;
+        let covered = needed.iter().all(|one| principal.covers(one, &everything));
+        let refused = match () {
+            () if covered && principal.tenant.is_none() => None,
+            () if principal.anonymous => Some(AccessError::NoCredentials),
+            () => Some(AccessError::NotAllowed),
+        };
+        self.log(head, Some(&principal), needed, refused.as_ref());
+        match refused {
+            Some(error) => Err(error.into()),
+            None => Ok(Some(AccessRights { guard: self.guard.clone(), principal })),
+        }
+    }
+
+    fn log(
+        &self,
+        head: &RequestHead<'_>,
+        principal: Option<&Principal>,
+        operations: OperationSet,
+        refused: Option<&AccessError>,
+    ) {
+        let logged = match self.audit {
+            AuditLevel::Off => false,
+            AuditLevel::Refused => refused.is_some(),
+            AuditLevel::All => true,
+        };
+        if !logged {
+            return;
+        }
+        tracing::info!(
+            target: AUDIT_TARGET,
+            allowed = refused.is_none(),
+            reason = refused.map(AccessError::code),
+            operation = %operations,
+            path = head.path.map(StreamPath::as_str),
+            identity = principal.map(|one| &*one.identity),
+            provider = principal.map(|one| &*one.provider),
+            credential = principal.and_then(|one| one.credential.as_deref()),
+            tenant = principal.and_then(|one| one.tenant.as_ref()).map(tracing::field::display),
+            client = head.client.map(tracing::field::display),
+            "{}", if refused.is_none() { "allowed" } else { "refused" },
+        );
+    }
+}
+
+/// The keys that webhooks are verified with, and requests that bring the protocol's own token.
+fn needs_no_principal(rest: &str) -> bool {
+    if rest == "/jwks.json" {
+        return true;
+    }
+    let Some(rest) = rest.strip_prefix("/subscriptions/") else { return false };
+    matches!(rest.split_once('/'), Some((_, "callback" | "ack" | "release")))
+}
+
+/// Makes a response that depends on credentials one that no shared cache keeps.
+pub(super) fn make_private(response: &mut Response) {
+    let mut cached = false;
+    for (name, value) in &mut response.headers {
+        if *name == header::CACHE_CONTROL {
+            cached = value.as_bytes().starts_with(b"p");
+            if value == "no-cache" {
+                // Events: what may not be stored may not be shared between two readers of one URL either.
+                *value = HeaderValue::from_static("no-store");
+            }
+            if let Some(rest) = value.to_str().ok().and_then(|text| text.strip_prefix("public")) {
+                let private = HeaderValue::try_from(format!("private{rest}"));
+                *value = private.unwrap_or(HeaderValue::from_static("no-store"));
+            }
+        }
+    }
+    if cached {
+        response.headers.push((header::VARY, VARY));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_protocols_own_tokens_open_control_paths() {
+        for open in [
+            "/jwks.json",
+            "/subscriptions/a/callback",
+            "/subscriptions/a/ack",
+            "/subscriptions/a%2Fb/release",
+        ] {
+            assert!(needs_no_principal(open), "{open}");
+        }
+        for closed in [
+            "",
+            "/",
+            "/jwks.json/",
+            "//jwks.json",
+            "/subscriptions/a",
+            "/subscriptions/a/claim",
+            "/subscriptions/a/streams",
+            "/subscriptions/a/streams/ack",
+            "/subscriptions/a/ack/b",
+            "/subscriptions//ack/../a",
+        ] {
+            assert!(!needs_no_principal(closed), "{closed}");
+        }
+    }
+
+    #[test]
+    fn a_close_without_a_body_appends_nothing() {
+        let post = |close| {
+            Request::Append(durable_streams_protocol::Append { close, ..Default::default() })
+        };
+        let words = |request: &Request, empty| operations(request, empty).to_string();
+        assert_eq!(words(&post(false), true), "append");
+        assert_eq!(words(&post(true), true), "close");
+        assert_eq!(words(&post(true), false), "append,close");
+    }
+}
