@@ -29,13 +29,13 @@ fn folder(scene: &Scene) -> std::path::PathBuf {
 }
 
 /// A running server; ended when dropped.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     address: String,
 }
 
 impl Running {
-    fn start(scene: &Scene) -> Self {
+    pub(crate) fn start(scene: &Scene) -> Self {
         let mut child = command(scene)
             .args(["run", "--config", "streams.yaml", "--log-format", "json"])
             .stdout(Stdio::null())
@@ -57,7 +57,7 @@ impl Running {
     }
 
     /// The status of one request.
-    fn status(&self, method: &str, path: &str, token: &str) -> u16 {
+    pub(crate) fn status(&self, method: &str, path: &str, token: &str) -> u16 {
         let mut socket = TcpStream::connect(&self.address).expect("it listens");
         let auth = if token.is_empty() {
             String::new()

@@ -14,6 +14,7 @@ mod examples;
 mod healthcheck;
 mod help;
 mod hostile;
+mod issuers;
 #[cfg(unix)]
 mod keys;
 mod operate;
