@@ -1,6 +1,13 @@
 //! Access control as configured: its providers, and the work beside the requests that keeps them current.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use durable_streams_auth::{
@@ -73,6 +80,8 @@ pub(super) struct AccessRefresh {
     credentials: Option<Arc<CredentialFile>>,
     issuers: Vec<(String, Arc<JwtIssuer>)>,
     clock: Clock,
+    /// Whether a failure to save the last uses was reported.
+    reported: AtomicBool,
 }
 
 impl ServerAccess {
@@ -106,7 +115,12 @@ impl ServerAccess {
                 AuditConfig::Refused => AuditLevel::Refused,
                 AuditConfig::All => AuditLevel::All,
             },
-            refresh: AccessRefresh { credentials, issuers, clock: Clock::System },
+            refresh: AccessRefresh {
+                credentials,
+                issuers,
+                clock: Clock::System,
+                reported: AtomicBool::new(false),
+            },
         })
     }
 }
@@ -204,9 +218,11 @@ impl AccessRefresh {
         }
     }
 
+    /// Writes when keys were last used. A folder that cannot be written to is reported once.
     fn save_usage(&self) {
-        if let Some(file) = &self.credentials
-            && let Err(error) = file.save_usage()
+        let Some(file) = &self.credentials else { return };
+        if let Err(error) = file.save_usage()
+            && !self.reported.swap(true, Ordering::Relaxed)
         {
             tracing::warn!("the last uses of keys are not saved: {error}");
         }
