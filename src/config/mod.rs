@@ -33,7 +33,8 @@ use crate::edge::StreamOptions;
 pub use self::changes::ConfigChange;
 pub use self::keys::auth::{
     AlgorithmName, AuditConfig, AuthConfig, ClaimPointer, CookieName, GrantConfig, IssuerConfig,
-    IssuerName, KeysUrl, OperationWord, PatternText, ScopeConfig, TemplateText, operations,
+    IssuerName, KeysUrl, OperationWord, PatternText, RateConfig, RatesConfig, ScopeConfig,
+    TemplateText, operations,
 };
 pub use self::keys::limits::LimitsConfig;
 pub use self::keys::log::{LogConfig, LogFormat, LogLevel};

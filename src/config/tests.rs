@@ -78,6 +78,9 @@ fn defaults() -> BTreeMap<String, String> {
     let issuer = IssuerConfig { scopes: vec![ScopeConfig::default()], ..Default::default() };
     let (issuers, anonymous) = (vec![issuer], vec![GrantConfig::default()]);
     tree.put("auth", AuthConfig { issuers, anonymous, ..AuthConfig::default() }.write());
+    for kind in ["client", "principal", "tenant"] {
+        tree.put(&format!("auth.rates.{kind}"), RateConfig::default().write());
+    }
     tree.put("admin", AdminConfig::default().write());
     tree.put("telemetry.tracing", TracingConfig::default().write());
     let mut found = BTreeMap::new();

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use durable_streams_auth::{
     AccessGuard, AnonymousAccess, ApiKeys, CredentialFile, CredentialFileError, DuplicateProvider,
-    GuardOptions, ProjectTokens, ProviderChain, SignedUrls,
+    GuardOptions, ProjectTokens, ProviderChain, RateRule, RateRules, SignedUrls,
     jwt::{
         AudienceRule, ClaimRules, ClaimTemplate, FetchKeys, IssuerOptions, IssuerOptionsError,
         JwtIssuer, KeyFetchError, KeySource, Url,
@@ -23,7 +23,7 @@ use pingora::{server::ShutdownWatch, services::background::BackgroundService};
 use reqwest::{Client, redirect};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::config::{AuditConfig, AuthConfig, IssuerConfig, operations};
+use crate::config::{AuditConfig, AuthConfig, IssuerConfig, RateConfig, RatesConfig, operations};
 use crate::edge::AuditLevel;
 
 /// How often the credentials file is looked at.
@@ -32,6 +32,8 @@ const REFRESH: Duration = Duration::from_secs(1);
 const SAVE_USAGE: Duration = Duration::from_secs(60);
 /// Bytes for verified tokens of each provider.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
+/// Buckets of each kind of rate that are remembered.
+const RATE_BUCKETS: usize = 65_536;
 /// The longest wait for an issuer's keys, and the most bytes of them.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_KEYS_BYTES: usize = 1024 * 1024;
@@ -109,7 +111,7 @@ impl ServerAccess {
         }
         let options = GuardOptions { hide_unreadable: config.hide_unreadable };
         Ok(ServerAccess {
-            guard: AccessGuard::new(Arc::new(chain), options),
+            guard: guarded(AccessGuard::new(Arc::new(chain), options), &config.rates),
             audit: match config.audit {
                 AuditConfig::Off => AuditLevel::Off,
                 AuditConfig::Refused => AuditLevel::Refused,
@@ -123,6 +125,18 @@ impl ServerAccess {
             },
         })
     }
+}
+
+fn guarded(guard: AccessGuard, rates: &RatesConfig) -> AccessGuard {
+    let rule = |one: &Option<RateConfig>| {
+        one.as_ref().map(|rate| RateRule { requests: rate.requests, burst: rate.burst })
+    };
+    let (client, principal, tenant) =
+        (rule(&rates.client), rule(&rates.principal), rule(&rates.tenant));
+    if client.is_none() && principal.is_none() && tenant.is_none() {
+        return guard;
+    }
+    guard.with_rates(RateRules { client, principal, tenant, buckets: RATE_BUCKETS })
 }
 
 fn issuer(config: &IssuerConfig, cookie: Option<String>) -> Result<JwtIssuer, AccessSetupError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use durable_streams_auth::{
     AccessError, AccessGuard, AnonymousAccess, ApiKeys, BearerValidator, CredentialFile, Grant,
     GuardOptions, NewApiKey, NewUrlKey, Operation, OperationSet, PathPattern, Principal,
-    ProjectTokens, ProviderChain, SignedUrls, TenantId, UrlGrant,
+    ProjectTokens, ProviderChain, RateRule, RateRules, SignedUrls, TenantId, UrlGrant,
 };
 use durable_streams_protocol::{StreamPath, Timestamp};
 
@@ -22,6 +22,7 @@ for_each_kind![
     a_live_read_ends_when_its_right_ends,
     responses_stay_with_the_client_that_they_are_for,
     subscriptions_need_a_principal_that_may_do_everything,
+    rates_bound_clients_and_principals,
 ];
 
 fn grant(words: &[&str], pattern: &str) -> Grant {
@@ -323,4 +324,33 @@ async fn subscriptions_need_a_principal_that_may_do_everything(kind: Kind) {
         let seen = world.ask(method, path, &auth(token), b"").await;
         assert!(!matches!(seen.status, 401 | 403), "{method} {path}: {seen:?}");
     }
+}
+
+async fn rates_bound_clients_and_principals(kind: Kind) {
+    let mut access = Access::new();
+    let rules = RateRules {
+        client: Some(RateRule { requests: 1, burst: 20 }),
+        principal: Some(RateRule { requests: 1, burst: 5 }),
+        tenant: None,
+        buckets: 1024,
+    };
+    access.guard = access.guard.clone().with_rates(rules);
+    let world = access.world(kind);
+    create(&world, "root", "/open/a").await;
+    let mut seen = Vec::new();
+    for _ in 0..30 {
+        let reply = world.ask("GET", "/open/a?offset=-1", &auth("root"), b"").await;
+        if reply.status == 429 {
+            assert_eq!(reply.code(), "rate-limited");
+            assert_eq!(reply.header("cache-control"), Some("no-store"));
+            let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
+            assert!((1..=2).contains(&wait), "{reply:?}");
+        }
+        seen.push(reply.status);
+    }
+    let passed = seen.iter().filter(|status| **status == 200).count();
+    assert!((4..15).contains(&passed), "{seen:?}");
+    // The address has used up its rate too, whoever it says it is.
+    let other = world.ask("GET", "/open/a?offset=-1", "", b"").await;
+    assert_eq!(other.status, 429, "{other:?}");
 }

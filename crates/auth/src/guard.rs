@@ -6,6 +6,7 @@ use durable_streams_protocol::{StreamPath, Timestamp, subscription::Glob};
 
 use crate::{
     AccessControl, AccessError, Operation, OperationSet, Principal, RequestHead, TenantId,
+    rates::{RateLimits, RateRules},
     stored_path, stored_prefix,
 };
 
@@ -28,6 +29,7 @@ impl Default for GuardOptions {
 pub struct AccessGuard {
     control: Arc<dyn AccessControl>,
     options: GuardOptions,
+    rates: Option<Arc<RateLimits>>,
 }
 
 /// A request that was let through.
@@ -42,24 +44,36 @@ pub struct Admitted {
 impl AccessGuard {
     /// A guard that goes by `control`.
     pub fn new(control: Arc<dyn AccessControl>, options: GuardOptions) -> Self {
-        AccessGuard { control, options }
+        AccessGuard { control, options, rates: None }
+    }
+
+    /// The same guard, which lets requests through at certain rates only.
+    #[must_use]
+    pub fn with_rates(mut self, rules: RateRules) -> Self {
+        self.rates = Some(Arc::new(RateLimits::new(rules)));
+        self
     }
 
     /// The principal of a request.
     ///
     /// # Errors
-    /// As [`AccessControl::authenticate`]; a principal whose time has come is
+    /// As [`AccessControl::authenticate`], and [`AccessError::RateLimited`]; a principal whose time has come is
     /// [`AccessError::InvalidCredentials`], whatever its provider says.
     pub async fn authenticate(
         &self,
         head: &RequestHead<'_>,
     ) -> Result<Arc<Principal>, AccessError> {
-        let principal = self.control.authenticate(head).await?;
-        if self.control.is_current(&principal, head.now) {
-            Ok(principal)
-        } else {
-            Err(AccessError::InvalidCredentials("they have expired or were revoked"))
+        if let Some(rates) = &self.rates {
+            rates.client(head)?;
         }
+        let principal = self.control.authenticate(head).await?;
+        if !self.control.is_current(&principal, head.now) {
+            return Err(AccessError::InvalidCredentials("they have expired or were revoked"));
+        }
+        if let Some(rates) = &self.rates {
+            rates.principal(&principal)?;
+        }
+        Ok(principal)
     }
 
     /// Lets a request do all of `operations` on a stream, or refuses it.

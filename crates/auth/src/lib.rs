@@ -16,6 +16,7 @@ pub mod jwt;
 mod operation;
 mod principal;
 mod projects;
+mod rates;
 mod signed_url;
 mod tenant;
 
@@ -37,6 +38,7 @@ pub use principal::Principal;
 pub use projects::{
     MAX_PROJECT_SECRETS, NewProjectToken, PROJECT_SECRET_PREFIX, ProjectScope, ProjectTokens,
 };
+pub use rates::{RateRule, RateRules};
 pub use signed_url::{
     NewUrlKey, SignedUrls, URL_SECRET_PREFIX, UrlGrant, redacted_query, sign_url_query,
 };

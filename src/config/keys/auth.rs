@@ -36,8 +36,32 @@ settings! {
         cookie: Option<CookieName> = None;
         /// Whether a client that may not read a stream gets 404 for it instead of 403.
         hide_unreadable: bool = true;
+        /// How many requests are let through; without limits by default.
+        rates: RatesConfig = RatesConfig::default();
         /// Which decisions are logged.
         audit: AuditConfig = AuditConfig::Refused;
+    }
+}
+
+settings! {
+    /// How many requests are let through. Beyond it: 429 with `Retry-After`.
+    pub struct RatesConfig {
+        /// For each client address, before credentials are looked at; IPv6 by its /64.
+        client: Option<RateConfig> = None;
+        /// For each principal.
+        principal: Option<RateConfig> = None;
+        /// For each tenant, all its principals together.
+        tenant: Option<RateConfig> = None;
+    }
+}
+
+settings! {
+    /// A token bucket.
+    pub struct RateConfig {
+        /// Requests in a second, over time.
+        requests: u64 = 100 => 1, 1_000_000_000;
+        /// Requests at once.
+        burst: u64 = 200 => 1, 1_000_000_000;
     }
 }
 
