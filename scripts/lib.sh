@@ -16,8 +16,9 @@ ACTIONLINT_VERSION=1.7.12
 NODE_MAJOR=22 # installed when the system offers none; anything from NODE_LEAST on is accepted
 NODE_LEAST=20
 NPM_MAJOR=10
+PEBBLE_VERSION=2.10.3 # an ACME server for tests/tls; built with Go
 
-PATH="$TOOLS/node/node_modules/.bin:$TOOLS/cargo-deny-$CARGO_DENY_VERSION/bin:$TOOLS/actionlint-$ACTIONLINT_VERSION/bin:$PATH"
+PATH="$TOOLS/node/node_modules/.bin:$TOOLS/cargo-deny-$CARGO_DENY_VERSION/bin:$TOOLS/actionlint-$ACTIONLINT_VERSION/bin:$TOOLS/pebble-$PEBBLE_VERSION:$PATH"
 # rustup's default place, for shells opened before it was installed.
 command -v cargo >/dev/null 2>&1 || PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
 export PATH

@@ -18,4 +18,5 @@ pub mod config;
 pub mod edge;
 pub mod server;
 pub mod telemetry;
+pub mod tls;
 pub mod webhooks;

@@ -21,7 +21,7 @@ use pingora::{apps::http_app::ServeHttp, protocols::http::ServerSession, server:
 
 use crate::{
     edge::EdgeControl, telemetry, telemetry::Exposition, telemetry::build, telemetry::metrics,
-    telemetry::process,
+    telemetry::process, tls::TlsService,
 };
 
 const HELP: &str = "\
@@ -36,13 +36,19 @@ durable-streams-server, admin listener
 pub struct AdminEndpoints {
     engine: Arc<Engine>,
     edge: EdgeControl,
+    tls: Option<Arc<TlsService>>,
     stopping: ShutdownWatch,
 }
 
 impl AdminEndpoints {
     /// Answers about these; `stopping` turns `true` when a stop begins.
-    pub fn new(engine: Arc<Engine>, edge: EdgeControl, stopping: ShutdownWatch) -> Self {
-        AdminEndpoints { engine, edge, stopping }
+    pub fn new(
+        engine: Arc<Engine>,
+        edge: EdgeControl,
+        tls: Option<Arc<TlsService>>,
+        stopping: ShutdownWatch,
+    ) -> Self {
+        AdminEndpoints { engine, edge, tls, stopping }
     }
 
     fn answer(&self, method: &Method, path: &str) -> Response<Vec<u8>> {
@@ -70,7 +76,28 @@ impl AdminEndpoints {
         if *self.stopping.borrow() {
             return Some("the server is stopping".to_owned());
         }
+        if let Some(missing) = self.tls.as_ref().and_then(|tls| tls.missing()) {
+            return Some(missing);
+        }
         self.engine.writable().err().map(|error| error.to_string())
+    }
+
+    fn tls_metrics(&self, out: &mut Exposition) {
+        let Some(tls) = &self.tls else { return };
+        let (completed, failed) = tls.handshake_counts();
+        out.number(metrics::TLS_HANDSHAKES, &["ok"], completed as f64);
+        for (reason, count) in failed {
+            out.number(metrics::TLS_HANDSHAKES, &[reason], count as f64);
+        }
+        for certificate in tls.certificates() {
+            let expiry = certificate.not_after.millis() as f64 / 1000.0;
+            // One series per certificate; a certificate has a hundred names at most, and the first tells which it is.
+            let name = certificate.names.first().map(String::as_str).unwrap_or_default();
+            out.number(metrics::TLS_EXPIRY, &[name], expiry);
+        }
+        for host in tls.ordered() {
+            out.number(metrics::TLS_ORDER_FAILURES, &[&host.host], host.failures.into());
+        }
     }
 
     fn metrics(&self) -> String {
@@ -80,6 +107,7 @@ impl AdminEndpoints {
         out.number(metrics::READY, &[], f64::from(u8::from(self.not_ready().is_none())));
         self.edge.write(&mut out);
         self.engine_metrics(&mut out);
+        self.tls_metrics(&mut out);
         process::write(&mut out);
         out.text()
     }

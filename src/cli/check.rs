@@ -7,6 +7,8 @@ use clap::Args;
 
 use super::CliError;
 use crate::config::{Config, ConfigFlag, ConfigSources};
+use crate::server::{ServerError, tls};
+use durable_streams_engine::Clock;
 
 #[derive(Debug, Args)]
 pub(super) struct CheckCommand {
@@ -67,6 +69,7 @@ impl CheckCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
         let file = self.settings.config.display().to_string();
         let config = Config::load(&self.settings.sources())?;
+        tls::check(&config, &Clock::System).map_err(ServerError::from)?;
         let mut out = std::io::stdout().lock();
         // As a comment, what `--print` writes is a file again.
         let mark = if self.print { "# " } else { "" };

@@ -11,6 +11,7 @@ mod healthcheck;
 mod operate;
 mod rotate_keys;
 mod run;
+mod tls_root;
 
 use clap::{Parser, Subcommand};
 
@@ -45,6 +46,9 @@ pub enum CliError {
     /// There is no key file.
     #[error("error: without data_dir the keys live in memory only, and there is nothing to rotate")]
     NoKeys,
+    /// There is nowhere to keep a root.
+    #[error("error: the root is kept in data_dir, and there is none; use --data-dir to name one")]
+    NoTlsRoot,
     /// The key file cannot be used.
     #[error("error: {0}")]
     Keys(#[from] durable_streams_subscriptions::KeyError),
@@ -107,6 +111,8 @@ enum CliCommand {
     Completions(describe::CompletionsCommand),
     /// Print the man page
     Man(describe::ManCommand),
+    /// Print the root certificate of `tls: internal`, for browsers to trust
+    TlsRoot(tls_root::TlsRootCommand),
     /// Make a new key for signing webhooks; works beside a running server
     RotateKeys(rotate_keys::RotateKeysCommand),
     /// Make, list and revoke API keys; works beside a running server
@@ -144,6 +150,7 @@ pub fn run() -> Result<(), CliError> {
         CliCommand::Healthcheck(healthcheck) => healthcheck.execute(),
         CliCommand::Completions(completions) => completions.execute(),
         CliCommand::Man(man) => man.execute(),
+        CliCommand::TlsRoot(root) => root.execute(),
         CliCommand::RotateKeys(rotate) => rotate.execute(),
         CliCommand::Key(key) => key.execute(),
         CliCommand::Project(project) => project.execute(),

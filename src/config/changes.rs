@@ -48,6 +48,8 @@ impl Config {
         let fixed = running.clone();
         Self {
             listen: fixed.listen,
+            redirect_http: fixed.redirect_http,
+            acme: fixed.acme,
             route: fixed.route,
             data_dir: fixed.data_dir,
             durability: fixed.durability,

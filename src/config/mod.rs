@@ -37,6 +37,10 @@ pub use self::keys::auth::{
     TemplateText, operations,
 };
 pub use self::keys::limits::LimitsConfig;
+pub use self::keys::listen::{
+    AcmeChallenge, AcmeConfig, AcmeDirectory, AcmeExternalAccount, CertificatePair,
+    ClientCertificate, ListenerConfig, ListenerGroup, ListenerTls, TlsFiles,
+};
 pub use self::keys::log::{LogConfig, LogFormat, LogLevel};
 pub use self::keys::storage::{DurabilityConfig, StorageConfig};
 pub use self::keys::subscriptions::SubscriptionsConfig;
@@ -62,7 +66,14 @@ settings! {
     pub struct Config {
         /// Addresses to accept connections on. Loopback by default: a server that is reachable
         /// from outside is a decision.
-        listen: Vec<SocketAddr> = loopback(DEFAULT_PORT);
+        listen: Vec<ListenerConfig> = loopback(DEFAULT_PORT);
+        /// Addresses that send HTTP to HTTPS. By default port 80 beside every `tls: auto` on port 443.
+        redirect_http: Option<Vec<SocketAddr>> = None;
+        /// How long browsers are to use HTTPS only (`Strict-Transport-Security`, in responses over TLS);
+        /// off by default.
+        hsts: Option<HumanDuration> = None;
+        /// Certificates that the server orders itself, for listeners with `tls: auto`.
+        acme: AcmeConfig = AcmeConfig::default();
         /// The path under which streams live.
         route: StreamRoute = StreamRoute::default();
         /// Directory of the durable store. Without it streams live in memory.
@@ -122,7 +133,7 @@ impl Config {
     /// `host`, with the admin listener beside it. Port 0 lets the system choose.
     pub fn dev(host: Option<IpAddr>, port: u16) -> Self {
         let listen = match host {
-            Some(ip) => vec![SocketAddr::new(ip, port)],
+            Some(ip) => vec![SocketAddr::new(ip, port).into()],
             None => loopback(port),
         };
         let mut admin = AdminConfig::default();
@@ -155,9 +166,14 @@ impl Config {
     /// The effective configuration as YAML that [`Config::load`] reads back as the same value.
     pub fn to_yaml(&self) -> String {
         let mut tree = self.write();
-        if let (NodeValue::Group(entries), None) = (&mut tree.value, &self.data_dir) {
-            // They say nothing about a server in memory, and are refused there.
-            entries.retain(|entry| !matches!(entry.key.as_str(), "durability" | "storage"));
+        let orders = self.listen.iter().any(|one| one.tls() == Some(&ListenerTls::Auto));
+        if let NodeValue::Group(entries) = &mut tree.value {
+            // What says nothing about this server is refused, too.
+            entries.retain(|entry| match entry.key.as_str() {
+                "durability" | "storage" => self.data_dir.is_some(),
+                "acme" => orders,
+                _ => true,
+            });
         }
         yaml::write(&tree).unwrap_or_else(|error| format!("# cannot be written: {error}\n"))
     }
@@ -187,8 +203,9 @@ impl Config {
 }
 
 /// Both loopback addresses.
-fn loopback(port: u16) -> Vec<SocketAddr> {
-    vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
+fn loopback(port: u16) -> Vec<ListenerConfig> {
+    let both = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
+    both.map(|ip| SocketAddr::new(ip, port).into()).to_vec()
 }
 
 fn cores() -> usize {

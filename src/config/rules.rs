@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use super::keys::upstream::{BalanceConfig, UpstreamConfig};
 use super::reader::error::ConfigProblems;
 use super::reader::setting::ScalarSetting;
-use super::{Config, DurabilityConfig};
+use super::{Config, DurabilityConfig, ListenerConfig};
 
 /// Reports every contradiction.
 pub(super) fn check(config: &Config, problems: &mut ConfigProblems<'_>) {
     listeners(config, problems);
+    super::keys::listen::check(config, problems);
     storage(config, problems);
     sizes(config, problems);
     durations(config, problems);
@@ -28,8 +29,9 @@ fn listeners(config: &Config, problems: &mut ConfigProblems<'_>) {
         let fix = "name an address, such as 127.0.0.1:4437";
         problems.broken(&[("listen", "")], "names no address".to_owned(), fix);
     }
-    for (index, address) in config.listen.iter().enumerate() {
-        let others = config.listen.iter().enumerate().filter(|(other, _)| *other != index);
+    let addresses: Vec<SocketAddr> = config.listen.iter().map(ListenerConfig::address).collect();
+    for (index, address) in addresses.iter().enumerate() {
+        let others = addresses.iter().enumerate().filter(|(other, _)| *other != index);
         let first = others.filter(|(_, other)| covers(other, address)).min();
         if let Some((other, covering)) = first
             // Of two equal ones the second is to blame.
@@ -41,7 +43,7 @@ fn listeners(config: &Config, problems: &mut ConfigProblems<'_>) {
         }
     }
     if let Some(admin) = &config.admin
-        && let Some(covering) = config.listen.iter().find(|other| covers(other, &admin.listen))
+        && let Some(covering) = addresses.iter().find(|other| covers(other, &admin.listen))
     {
         let values = [("admin.listen", &*admin.listen.text()), ("listen", "")];
         let rule = format!("is already covered by listen = \"{covering}\"");
@@ -149,8 +151,8 @@ fn upstream(
             problems.broken(&[(&item, &value)], rule, fix);
         }
         let is_ourselves =
-            |own: &SocketAddr| own.port() == server.port && own.ip().to_string() == server.host;
-        if config.listen.iter().any(is_ourselves) {
+            |own: SocketAddr| own.port() == server.port && own.ip().to_string() == server.host;
+        if config.listen.iter().map(ListenerConfig::address).any(is_ourselves) {
             let fix = "name another server, or change listen";
             problems.broken(&[(&item, &value)], "is this server itself".to_owned(), fix);
         }

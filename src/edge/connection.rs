@@ -20,7 +20,10 @@
 //! in `transport`.
 
 mod deadline;
+mod stream;
 mod transport;
+
+pub use stream::ConnectionStream;
 
 use std::future::poll_fn;
 use std::io;
@@ -30,8 +33,8 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use pingora::protocols::ALPN;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::server::ShutdownWatch;
 use pingora::{ErrorType, OrErr};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -82,7 +85,7 @@ impl HttpLimits {
 
 /// The transport handed to Pingora.
 pub struct ClientConnection {
-    io: L4Stream,
+    io: ConnectionStream,
     phase: AtomicU8,
     /// Bytes read while looking for the HTTP/2 preface.
     peeked: Vec<u8>,
@@ -114,13 +117,13 @@ impl std::fmt::Debug for ClientConnection {
 impl ClientConnection {
     /// Wraps an accepted socket; `permit` is returned when the connection is gone.
     pub fn new(
-        io: L4Stream,
+        io: impl Into<ConnectionStream>,
         limits: &HttpLimits,
         stop: ShutdownWatch,
         permit: OwnedSemaphorePermit,
     ) -> Self {
         ClientConnection {
-            io,
+            io: io.into(),
             phase: AtomicU8::new(IDLE),
             peeked: Vec::new(),
             held: Vec::new(),
@@ -137,6 +140,11 @@ impl ClientConnection {
             cut: None,
             _permit: permit,
         }
+    }
+
+    /// Whether the TLS handshake agreed on HTTP/2.
+    pub(crate) fn agreed_on_http2(&self) -> bool {
+        self.io.alpn() == Some(ALPN::H2)
     }
 
     /// Sends what was held back.
@@ -194,7 +202,12 @@ impl ClientConnection {
                 head = head.get(of_head..).unwrap_or_default();
                 body = body.get(n - of_head..).unwrap_or_default();
             }
-            Poll::Ready(Ok(()))
+            // A TLS record that the socket did not take stays with TLS until it is flushed.
+            if self.io.is_tls() {
+                Pin::new(&mut self.io).poll_flush(cx)
+            } else {
+                Poll::Ready(Ok(()))
+            }
         })
         .await
     }

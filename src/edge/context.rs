@@ -6,6 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
+use pingora::protocols::http::ServerSession;
+
 use super::request_id::RequestId;
 use super::route::EdgeRoute;
 use super::settings::EdgeSettings;
@@ -44,6 +47,14 @@ impl RequestTiming {
 }
 
 impl RequestContext {
+    /// The `Strict-Transport-Security` of a response to this session, if it gets one: never in cleartext, where
+    /// anybody could have written it (RFC 6797 §7.2).
+    pub(crate) fn hsts(&self, session: &ServerSession) -> Option<HeaderValue> {
+        let hsts = self.settings.options.hsts.as_ref()?;
+        let secure = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+        secure.then(|| hsts.clone())
+    }
+
     pub(crate) fn new(settings: Arc<EdgeSettings>) -> Self {
         RequestContext {
             settings,

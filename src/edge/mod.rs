@@ -24,6 +24,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use http::header;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::http::ServerSession;
@@ -128,6 +129,18 @@ impl Edge {
         session: &mut ServerSession,
         ctx: &mut RequestContext,
     ) -> Option<StreamReply> {
+        let reply = self.decide(session, ctx).await?;
+        Some(match ctx.hsts(session) {
+            Some(hsts) => reply.with_field(header::STRICT_TRANSPORT_SECURITY, hsts),
+            None => reply,
+        })
+    }
+
+    async fn decide(
+        &self,
+        session: &mut ServerSession,
+        ctx: &mut RequestContext,
+    ) -> Option<StreamReply> {
         let request = session.req_header();
         let options = &ctx.settings.options;
         let refused = match admission::check(request, &options.limits) {
@@ -185,6 +198,12 @@ impl Edge {
             span.seconds(COMMIT_WAIT, wait);
         }
         delivered.result
+    }
+
+    /// Whether an address belongs to a proxy that is believed.
+    pub(crate) fn trusts(&self, ip: std::net::IpAddr) -> bool {
+        let settings = self.settings();
+        forwarded::is_trusted(Some((ip, 0).into()), &settings.options.trusted_proxies)
     }
 
     /// The settings as they are now.

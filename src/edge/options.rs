@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::HeaderValue;
 use ipnet::IpNet;
 
 use super::upstream::options::UpstreamOptions;
@@ -20,6 +21,8 @@ pub struct EdgeOptions {
     pub limits: HttpLimits,
     /// Emit one `access` event per request. Default yes.
     pub access_log: bool,
+    /// `Strict-Transport-Security` of every response over TLS (RFC 6797).
+    pub hsts: Option<HeaderValue>,
 }
 
 impl Default for EdgeOptions {
@@ -30,6 +33,7 @@ impl Default for EdgeOptions {
             trusted_proxies: Vec::new(),
             limits: HttpLimits::DEFAULT,
             access_log: true,
+            hsts: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A Pingora service of our own, because a connection over the limit is to be answered and not
 //! queued, and because a stop has to know when the last connection is gone: each holds a permit.
 
-use std::net::TcpListener as StdListener;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,14 +22,15 @@ use pingora::server::configuration::ServerConf;
 use pingora::services::Service;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-use super::listen::BoundListeners;
+use super::listen::{BoundListeners, BoundSocket, ListenerProtocol};
 use super::shutdown::{Stop, WorkTracker};
-use crate::edge::connection::ClientConnection;
+use crate::edge::connection::{ClientConnection, ConnectionStream};
 use crate::edge::problem::EdgeProblem;
 use crate::edge::{Edge, HttpLimits, http1};
+use crate::tls::{FirstByte, HandshakeFailure, TlsService, proxy_header};
 use durable_streams_pingora::transport::Stopping;
 
 /// After an `accept` that failed for want of file descriptors or memory.
@@ -41,7 +42,7 @@ const MAX_REFUSALS: usize = 64;
 /// The service that accepts.
 pub(super) struct HttpAcceptor {
     proxy: Arc<HttpProxy<Edge>>,
-    listeners: Vec<StdListener>,
+    listeners: Vec<BoundSocket>,
     listener: HttpListener,
     stopping: Stopping,
     threads: usize,
@@ -54,6 +55,8 @@ struct HttpListener {
     edge: Arc<Edge>,
     open: WorkTracker,
     refusals: Arc<Semaphore>,
+    protocol: ListenerProtocol,
+    tls: Option<Arc<TlsService>>,
     stop: ShutdownWatch,
 }
 
@@ -63,6 +66,7 @@ impl HttpAcceptor {
         edge: Edge,
         limits: &HttpLimits,
         bound: BoundListeners,
+        tls: Option<Arc<TlsService>>,
         stop: &Stop,
     ) -> Self {
         let shared = Arc::new(edge.clone());
@@ -78,6 +82,8 @@ impl HttpAcceptor {
             open: stop.connections(limits.max_connections),
             edge: shared,
             refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
+            protocol: ListenerProtocol::default(),
+            tls,
             stop: stop.watch(),
         };
         let threads = conf.threads;
@@ -111,10 +117,11 @@ impl Service for HttpAcceptor {
         _: usize,
     ) {
         let mut loops = JoinSet::new();
-        for listener in self.listeners.drain(..) {
-            match TcpListener::from_std(listener) {
+        for BoundSocket { socket, protocol } in self.listeners.drain(..) {
+            match TcpListener::from_std(socket) {
                 Ok(listener) => {
-                    loops.spawn(accept(listener, self.listener.clone()));
+                    let http = HttpListener { protocol, ..self.listener.clone() };
+                    loops.spawn(accept(listener, Arc::new(http)));
                 }
                 Err(error) => tracing::error!(%error, "a listening socket is unusable"),
             }
@@ -136,7 +143,7 @@ impl Service for HttpAcceptor {
     }
 }
 
-async fn accept(listener: TcpListener, http: HttpListener) {
+async fn accept(listener: TcpListener, http: Arc<HttpListener>) {
     let mut stopping = Stopping::from(http.stop.clone());
     loop {
         let accepted = tokio::select! {
@@ -154,7 +161,7 @@ async fn accept(listener: TcpListener, http: HttpListener) {
 }
 
 impl HttpListener {
-    fn admit(&self, socket: TcpStream, peer: std::net::SocketAddr) {
+    fn admit(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr) {
         let metrics = self.edge.metrics();
         let Some(permit) = self.open.try_enter() else {
             metrics.connection_refused();
@@ -166,11 +173,81 @@ impl HttpListener {
             }
             return;
         };
+        if !self.protocol.is_cleartext() {
+            let http = self.clone();
+            tokio::spawn(async move { http.begin(socket, peer, permit).await });
+            return;
+        }
         let io = transport(socket, peer);
         let connection =
             Box::new(ClientConnection::new(io, &self.edge.limits(), self.stop.clone(), permit));
         let (edge, proxy, stop) = (self.edge.clone(), self.proxy.clone(), self.stop.clone());
         tokio::spawn(async move { serve(&edge, &proxy, connection, stop).await });
+    }
+}
+
+impl HttpListener {
+    /// The life of a connection that begins with a PROXY header, a handshake, or both.
+    async fn begin(
+        self: Arc<Self>,
+        socket: TcpStream,
+        peer: SocketAddr,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let mut stopping = Stopping::from(self.stop.clone());
+        // Boxed: needed once, and larger than what follows.
+        let begun = tokio::select! {
+            begun = Box::pin(self.begun(socket, peer)) => begun,
+            () = stopping.begun() => return,
+        };
+        let Some(io) = begun else { return };
+        let connection = ClientConnection::new(io, &self.edge.limits(), self.stop.clone(), permit);
+        serve(&self.edge, &self.proxy, Box::new(connection), self.stop.clone()).await;
+    }
+
+    async fn begun(&self, mut socket: TcpStream, peer: SocketAddr) -> Option<ConnectionStream> {
+        let limits = self.edge.limits();
+        let mut client = peer;
+        if self.protocol.proxy_header {
+            if !self.edge.trusts(peer.ip()) {
+                tracing::debug!(%peer, "not in trusted_proxies, which alone may send a PROXY header");
+                return None;
+            }
+            let header = proxy_header::read(&mut socket);
+            match tokio::time::timeout(limits.header_timeout, header).await {
+                Ok(Ok(named)) => client = named.unwrap_or(peer),
+                Ok(Err(error)) => {
+                    tracing::debug!(%peer, %error, "a connection without a PROXY header");
+                    return None;
+                }
+                Err(_) => return None,
+            }
+        }
+        let (Some(tls), Some(listener)) = (&self.tls, &self.protocol.tls) else {
+            return Some(transport(socket, client).into());
+        };
+        let first = tokio::time::timeout(limits.header_timeout, FirstByte::of(&socket)).await;
+        let failure = match first {
+            Err(_) => HandshakeFailure::Timeout,
+            Ok(Err(_)) => HandshakeFailure::Closed,
+            Ok(Ok(FirstByte::Tls)) => {
+                let io = transport(socket, client);
+                match tls.handshakes().complete(listener, io).await {
+                    Ok(stream) => {
+                        tls.note_handshake(Ok(()), client.ip());
+                        return Some(stream.into());
+                    }
+                    Err(failure) => failure,
+                }
+            }
+            Ok(Ok(FirstByte::Http)) => {
+                refuse_cleartext(socket).await;
+                HandshakeFailure::NotTls
+            }
+            Ok(Ok(FirstByte::Other)) => HandshakeFailure::NotTls,
+        };
+        tls.note_handshake(Err(failure), client.ip());
+        None
     }
 }
 
@@ -183,6 +260,10 @@ async fn serve(
 ) {
     let mut stopping = Stopping::from(stop.clone());
     let _counted = edge.metrics().connection();
+    if connection.agreed_on_http2() {
+        proxy.process_new(connection, &stop).await;
+        return;
+    }
     let sniffed = tokio::select! {
         // First, so that a request already here is still answered.
         biased;
@@ -215,11 +296,24 @@ pub(super) fn transport(socket: TcpStream, peer: std::net::SocketAddr) -> L4Stre
     stream
 }
 
-/// Tells a client that the server is full, and gives it a moment to read that.
-async fn refuse(mut socket: TcpStream) {
+/// Tells a client that the server is full.
+async fn refuse(socket: TcpStream) {
     let detail = "the server has as many connections as it may have; try again shortly";
     let status = StatusCode::SERVICE_UNAVAILABLE;
-    let text = EdgeProblem::new(status, "too-many-connections", detail).retry_after(1).http1_text();
+    let problem = EdgeProblem::new(status, "too-many-connections", detail).retry_after(1);
+    last_words(socket, &problem).await;
+}
+
+/// Tells a client that it speaks HTTP where TLS is expected.
+async fn refuse_cleartext(socket: TcpStream) {
+    let detail = "this port speaks HTTPS; write https:// in front of the address";
+    let problem = EdgeProblem::new(StatusCode::BAD_REQUEST, "https-required", detail);
+    last_words(socket, &problem).await;
+}
+
+/// Writes a problem and leaves the client a moment to read it.
+async fn last_words(mut socket: TcpStream, problem: &EdgeProblem) {
+    let text = problem.http1_text();
     let _ = tokio::time::timeout(Duration::from_millis(500), async {
         socket.write_all(&text).await?;
         socket.shutdown().await?;

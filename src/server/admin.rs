@@ -44,7 +44,10 @@ pub(super) struct AdminService {
 
 impl AdminService {
     pub(super) fn new(admin: AdminEndpoints, bound: BoundListeners) -> Self {
-        AdminService { admin: Arc::new(admin), listeners: bound.listeners }
+        AdminService {
+            admin: Arc::new(admin),
+            listeners: bound.listeners.into_iter().map(|one| one.socket).collect(),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use http::StatusCode;
 
 use super::{
     AdminOptions, ListenOptions, Server, ServerError, ServerOptions, Stopped, access::ServerAccess,
-    backup_socket::BackupSocket, descriptors, reload::ConfigReloader,
+    backup_socket::BackupSocket, descriptors, reload::ConfigReloader, tls,
 };
 use crate::{
     config::{self, ByteSize, Config, ConfigSources, CorsOrigin},
@@ -26,6 +26,7 @@ use crate::{
     },
     telemetry::process,
     telemetry::trace::{self, Exporter, Tracer},
+    tls::TlsService,
     webhooks::{HttpWebhookClient, WebhookOptions},
 };
 
@@ -52,7 +53,8 @@ pub fn run(
     process::started();
     let (tracer, exporter) = trace_exporter(config)?;
     let engine = Arc::new(Engine::new(open_store(config)?, Clock::System, limits(config)));
-    let mut options = server_options(config, mode);
+    let tls = tls::open(config, Clock::System)?;
+    let mut options = server_options(config, mode, tls);
     options.edge.limits.max_connections = connections(config, mode);
     let mut server = Server::bind(options, engine.clone())?;
     server.trace_with(tracer.clone());
@@ -62,7 +64,13 @@ pub fn run(
         server.add_background(Arc::new(access.refresh));
     }
     if let Some(sources) = sources {
-        let reloader = ConfigReloader::new(sources, config.clone(), engine.clone(), server.edge());
+        let reloader = ConfigReloader::new(
+            sources,
+            config.clone(),
+            engine.clone(),
+            server.edge(),
+            server.tls(),
+        );
         server.on_reload(move || reloader.reload());
     }
     let admin = server.admin_address();
@@ -162,9 +170,11 @@ fn size(bytes: ByteSize) -> usize {
     usize::try_from(bytes.get()).unwrap_or(usize::MAX)
 }
 
-fn server_options(config: &Config, mode: Mode) -> ServerOptions {
+fn server_options(config: &Config, mode: Mode, tls: Option<TlsService>) -> ServerOptions {
     ServerOptions {
-        listen: ListenOptions { addresses: addresses(&config.listen) },
+        listen: ListenOptions { addresses: tls::addresses(config, tls.as_ref()) },
+        redirects: tls::redirects(config),
+        tls: tls.map(Arc::new),
         threads: config.threads,
         shutdown_timeout: config.shutdown_timeout.get(),
         admin: config
@@ -174,19 +184,6 @@ fn server_options(config: &Config, mode: Mode) -> ServerOptions {
         edge: edge_options(config),
         ..ServerOptions::default()
     }
-}
-
-/// Both loopback addresses on one port are `localhost`, of which a machine may lack the IPv6 half.
-fn addresses(listen: &[SocketAddr]) -> Vec<String> {
-    if let [v4, v6] = listen
-        && v4.port() == v6.port()
-        && v4.ip().is_loopback()
-        && v6.ip().is_loopback()
-        && v4.is_ipv4() != v6.is_ipv4()
-    {
-        return vec![format!("localhost:{}", v4.port())];
-    }
-    listen.iter().map(SocketAddr::to_string).collect()
 }
 
 pub(super) fn edge_options(config: &Config) -> EdgeOptions {
@@ -216,6 +213,7 @@ pub(super) fn edge_options(config: &Config) -> EdgeOptions {
             ..HttpLimits::default()
         },
         access_log: config.log.access,
+        hsts: tls::hsts(config),
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::io::{Error, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::ServerError;
+use crate::tls::TlsListener;
 
 /// Connections the kernel completes while all threads are busy. It is cut to
 /// `net.core.somaxconn`, 4,096 on today's systems.
@@ -14,22 +16,60 @@ const BACKLOG: i32 = 4096;
 /// Where to listen.
 #[derive(Debug, Clone)]
 pub struct ListenOptions {
-    /// `host:port`, at least one. The host is an address or `localhost`, which means both
-    /// 127.0.0.1 and ::1 (on a machine without IPv6 just the former). Port 0 lets the system
-    /// choose, one port for both. `[::]` takes IPv4 as well.
-    pub addresses: Vec<String>,
+    /// At least one.
+    pub addresses: Vec<ListenAddress>,
+}
+
+/// One address, and what is spoken there.
+#[derive(Debug, Clone)]
+pub struct ListenAddress {
+    /// `host:port`. The host is an address or `localhost`, which means both 127.0.0.1 and ::1 (on
+    /// a machine without IPv6 just the former). Port 0 lets the system choose, one port for both.
+    /// `[::]` takes IPv4 as well.
+    pub address: String,
+    /// How connections begin.
+    pub protocol: ListenerProtocol,
+}
+
+/// How the connections of a listener begin, before HTTP.
+#[derive(Debug, Clone, Default)]
+pub struct ListenerProtocol {
+    /// TLS; without it HTTP is spoken in cleartext.
+    pub tls: Option<Arc<TlsListener>>,
+    /// A PROXY protocol header, before TLS, from one of `trusted_proxies`.
+    pub proxy_header: bool,
+}
+
+impl ListenerProtocol {
+    /// Whether HTTP begins with the first byte.
+    pub(super) fn is_cleartext(&self) -> bool {
+        self.tls.is_none() && !self.proxy_header
+    }
+}
+
+impl<T: Into<String>> From<T> for ListenAddress {
+    /// HTTP in cleartext.
+    fn from(address: T) -> Self {
+        ListenAddress { address: address.into(), protocol: ListenerProtocol::default() }
+    }
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        ListenOptions { addresses: vec!["localhost:4437".to_owned()] }
+        ListenOptions { addresses: vec!["localhost:4437".into()] }
     }
 }
 
 /// Sockets that listen.
 pub(super) struct BoundListeners {
-    pub(super) listeners: Vec<TcpListener>,
+    pub(super) listeners: Vec<BoundSocket>,
     pub(super) addresses: Vec<SocketAddr>,
+}
+
+/// A socket that listens.
+pub(super) struct BoundSocket {
+    pub(super) socket: TcpListener,
+    pub(super) protocol: ListenerProtocol,
 }
 
 /// Binds every address.
@@ -38,11 +78,11 @@ pub(super) struct BoundListeners {
 /// The first address that cannot be bound, by name.
 pub(super) fn bind(options: &ListenOptions) -> Result<BoundListeners, ServerError> {
     let mut bound = BoundListeners { listeners: Vec::new(), addresses: Vec::new() };
-    for address in &options.addresses {
+    for ListenAddress { address, protocol } in &options.addresses {
         let fail = |reason| ServerError::Bind { address: address.clone(), reason };
-        for listener in bind_one(address).map_err(fail)? {
-            bound.addresses.push(listener.local_addr().map_err(|e| fail(e.to_string()))?);
-            bound.listeners.push(listener);
+        for socket in bind_one(address).map_err(fail)? {
+            bound.addresses.push(socket.local_addr().map_err(|e| fail(e.to_string()))?);
+            bound.listeners.push(BoundSocket { socket, protocol: protocol.clone() });
         }
     }
     if bound.listeners.is_empty() {
@@ -117,7 +157,7 @@ mod tests {
     use super::*;
 
     fn listen(address: &str) -> Result<BoundListeners, ServerError> {
-        bind(&ListenOptions { addresses: vec![address.to_owned()] })
+        bind(&ListenOptions { addresses: vec![address.into()] })
     }
 
     #[test]

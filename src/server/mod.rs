@@ -29,9 +29,11 @@ pub mod backup_socket;
 mod compose;
 mod descriptors;
 mod listen;
+mod redirect;
 mod reload;
 mod services;
 mod shutdown;
+pub mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -45,6 +47,7 @@ use crate::admin::AdminEndpoints;
 use crate::edge::upstream::UpstreamError;
 use crate::edge::{AuditLevel, Edge, EdgeControl, EdgeOptions};
 use crate::telemetry::trace::Tracer;
+use crate::tls::{TlsError, TlsService};
 use accept::HttpAcceptor;
 pub use access::AccessSetupError;
 use admin::AdminService;
@@ -54,7 +57,8 @@ use durable_streams_engine::Engine;
 use durable_streams_engine::store::StoreError;
 use durable_streams_subscriptions::Subscriptions;
 use listen::BoundListeners;
-pub use listen::ListenOptions;
+pub use listen::{ListenAddress, ListenOptions, ListenerProtocol};
+use redirect::{HttpsRedirect, RedirectService};
 use shutdown::{ReloadHook, Stop};
 pub use shutdown::{StopHandle, Stopped};
 
@@ -73,6 +77,21 @@ pub struct ServerOptions {
     pub admin: Option<AdminOptions>,
     /// The HTTP side.
     pub edge: EdgeOptions,
+    /// TLS of the listeners that have it.
+    pub tls: Option<Arc<TlsService>>,
+    /// Listeners that send HTTP to HTTPS.
+    pub redirects: Vec<RedirectOptions>,
+}
+
+/// A listener that sends HTTP to HTTPS.
+#[derive(Debug, Clone)]
+pub struct RedirectOptions {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The port of HTTPS.
+    pub https_port: u16,
+    /// Whether the server starts when the address cannot be had, with a warning.
+    pub optional: bool,
 }
 
 impl Default for ServerOptions {
@@ -84,6 +103,8 @@ impl Default for ServerOptions {
             upstream_pool: 128,
             admin: None,
             edge: EdgeOptions::default(),
+            tls: None,
+            redirects: Vec::new(),
         }
     }
 }
@@ -126,6 +147,9 @@ pub enum ServerError {
     /// Access control cannot be set up.
     #[error(transparent)]
     Access(#[from] access::AccessSetupError),
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] TlsError),
     /// Traces cannot be exported.
     #[error(transparent)]
     Trace(#[from] crate::telemetry::trace::TraceError),
@@ -139,6 +163,7 @@ pub struct Server {
     bound: BoundListeners,
     edge: Edge,
     admin: Option<(AdminEndpoints, BoundListeners)>,
+    redirects: Vec<(HttpsRedirect, BoundListeners)>,
     stop: Stop,
     reload: Option<ReloadHook>,
     background: Vec<Arc<dyn BackgroundService + Send + Sync>>,
@@ -154,10 +179,14 @@ impl Server {
         let bound = listen::bind(&options.listen)?;
         let stop = Stop::new();
         let edge = Edge::new(options.edge.clone(), engine.clone(), stop.watch())?;
-        let admin = bind_admin(options.admin.as_ref())?
-            .map(|bound| (AdminEndpoints::new(engine, edge.control(), stop.watch()), bound));
-        let background = vec![edge.control().background()];
-        Ok(Server { bound, edge, admin, stop, reload: None, background, options })
+        let tls = options.tls.clone();
+        let admin = bind_admin(options.admin.as_ref())?.map(|bound| {
+            (AdminEndpoints::new(engine, edge.control(), tls.clone(), stop.watch()), bound)
+        });
+        let redirects = bind_redirects(&options)?;
+        let mut background = vec![edge.control().background()];
+        background.extend(tls.map(|tls| tls as _));
+        Ok(Server { bound, edge, admin, redirects, stop, reload: None, background, options })
     }
 
     /// Serves subscriptions too; their driver is background work of its own.
@@ -183,6 +212,11 @@ impl Server {
     /// The address of the admin listener, when there is one.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().and_then(|(_, bound)| bound.addresses.first().copied())
+    }
+
+    /// TLS of the listeners that have it.
+    pub fn tls(&self) -> Option<Arc<TlsService>> {
+        self.options.tls.clone()
     }
 
     /// Changes the HTTP side and looks into it while it serves.
@@ -228,8 +262,12 @@ impl Server {
         let conf = Arc::new(self.conf());
         let mut server = pingora::server::Server::new_with_opt_and_conf(None, self.conf());
         let limits = &self.options.edge.limits;
-        let acceptor = HttpAcceptor::new(&conf, self.edge, limits, self.bound, &self.stop);
+        let tls = self.options.tls.clone();
+        let acceptor = HttpAcceptor::new(&conf, self.edge, limits, self.bound, tls, &self.stop);
         server.add_service(acceptor);
+        for (redirect, bound) in self.redirects {
+            server.add_service(RedirectService::new(redirect, bound, limits.clone()));
+        }
         if let Some((admin, bound)) = self.admin {
             server.add_service(AdminService::new(admin, bound));
         }
@@ -255,9 +293,29 @@ impl Server {
     }
 }
 
+fn bind_redirects(
+    options: &ServerOptions,
+) -> Result<Vec<(HttpsRedirect, BoundListeners)>, ServerError> {
+    let challenges = options.tls.as_ref().and_then(|tls| tls.http_challenges());
+    let mut redirects = Vec::new();
+    for one in &options.redirects {
+        let listen = ListenOptions { addresses: vec![one.address.to_string().into()] };
+        match listen::bind(&listen) {
+            Ok(bound) => {
+                redirects.push((HttpsRedirect::new(challenges.clone(), one.https_port), bound));
+            }
+            Err(error) if one.optional => {
+                tracing::warn!("no redirect from HTTP, and no http-01: {error}");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(redirects)
+}
+
 fn bind_admin(options: Option<&AdminOptions>) -> Result<Option<BoundListeners>, ServerError> {
     let Some(options) = options else { return Ok(None) };
-    let listen = ListenOptions { addresses: vec![options.address.to_string()] };
+    let listen = ListenOptions { addresses: vec![options.address.to_string().into()] };
     match listen::bind(&listen) {
         Ok(bound) => Ok(Some(bound)),
         Err(error) if options.optional => {

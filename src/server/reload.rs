@@ -10,6 +10,7 @@ use crate::config::{Config, ConfigError, ConfigSources};
 use crate::edge::EdgeControl;
 use crate::edge::upstream::UpstreamError;
 use crate::telemetry::logging;
+use crate::tls::{CertificateError, TlsService};
 
 /// Why the running configuration stays.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,8 @@ enum ReloadError {
     Config(#[from] ConfigError),
     #[error("{0}")]
     Upstream(#[from] UpstreamError),
+    #[error("{0}")]
+    Certificate(#[from] CertificateError),
 }
 
 /// See the module.
@@ -27,6 +30,7 @@ pub(super) struct ConfigReloader {
     running: Mutex<Config>,
     engine: Arc<Engine>,
     edge: EdgeControl,
+    tls: Option<Arc<TlsService>>,
 }
 
 impl ConfigReloader {
@@ -35,8 +39,9 @@ impl ConfigReloader {
         running: Config,
         engine: Arc<Engine>,
         edge: EdgeControl,
+        tls: Option<Arc<TlsService>>,
     ) -> Self {
-        ConfigReloader { sources, running: Mutex::new(running), engine, edge }
+        ConfigReloader { sources, running: Mutex::new(running), engine, edge, tls }
     }
 
     /// Reads file, environment and flags again, and says in the log what came of it. May wait for name
@@ -57,6 +62,10 @@ impl ConfigReloader {
         let read = Config::load(&self.sources)?;
         let changes = running.changes(&read);
         let new = read.keeping_fixed(&running);
+        // First, as it can fail: certificates that are refused leave the whole configuration as it is.
+        if let Some(tls) = &self.tls {
+            tls.reload()?;
+        }
         self.edge.change(compose::edge_options(&new))?;
         self.engine.set_limits(compose::limits(&new));
         if let Err(error) = logging::set_level(new.log.level.filter()) {

@@ -79,7 +79,7 @@ async fn a_store_that_takes_no_writes_is_not_ready() {
     let engine = Arc::new(Engine::new(store, Clock::System, EngineLimits::default()));
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     let options = ServerOptions {
-        listen: ListenOptions { addresses: vec!["127.0.0.1:0".to_owned()] },
+        listen: ListenOptions { addresses: vec!["127.0.0.1:0".into()] },
         admin: Some(AdminOptions { address, optional: false }),
         ..ServerOptions::default()
     };

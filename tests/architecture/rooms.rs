@@ -16,12 +16,13 @@ const ROOMS: &[(&str, &[Room])] = &[
         "",
         &[
             ("telemetry", &[]),
+            ("tls", &[]),
             ("config", &["edge"]),
             ("webhooks", &["telemetry"]),
-            ("admin", &["edge", "telemetry"]),
+            ("admin", &["edge", "telemetry", "tls"]),
             ("edge", &["telemetry"]),
-            ("server", &["edge", "webhooks", "admin", "config", "telemetry"]),
-            ("cli", &["server", "config", "telemetry"]),
+            ("server", &["edge", "webhooks", "admin", "config", "telemetry", "tls"]),
+            ("cli", &["server", "config", "telemetry", "tls"]),
         ],
     ),
 ];

@@ -18,7 +18,7 @@ fn every_example_is_ok() {
         assert_eq!(seen.code, 0, "{}", seen.stderr);
         checked.push(file.file_name().expect("a name").to_string_lossy().into_owned());
     }
-    for name in ["dev.yaml", "proxy.yaml", "streams.yaml"] {
+    for name in ["dev.yaml", "proxy.yaml", "streams.yaml", "tls.yaml"] {
         assert!(checked.iter().any(|file| file == name), "{name} is missing: {checked:?}");
     }
 }

@@ -18,7 +18,7 @@ const UPSTREAM: &str = "TEST_SERVER_UPSTREAM";
 fn serve() {
     let Ok(upstream) = std::env::var(UPSTREAM) else { return };
     let options = ServerOptions {
-        listen: ListenOptions { addresses: vec!["127.0.0.1:0".to_owned()] },
+        listen: ListenOptions { addresses: vec!["127.0.0.1:0".into()] },
         edge: edge(vec![to_addrs(&[upstream.parse().unwrap()])]),
         ..ServerOptions::default()
     };

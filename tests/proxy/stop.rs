@@ -151,7 +151,7 @@ async fn the_shutdown_timeout_bounds_a_stop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_in_use_is_an_error_that_names_it() {
     let server = TestServer::start(EdgeOptions::default());
-    let addresses = vec![server.addr.to_string()];
+    let addresses = vec![server.addr.to_string().into()];
     let options = ServerOptions { listen: ListenOptions { addresses }, ..ServerOptions::default() };
     let Err(error @ ServerError::Bind { .. }) = Server::bind(options, engine()) else {
         panic!("the same port was bound twice");

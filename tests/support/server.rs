@@ -40,7 +40,7 @@ impl TestServer {
         engine: Arc<Engine>,
         change: impl FnOnce(&mut Server),
     ) -> Self {
-        let listen = ListenOptions { addresses: vec!["127.0.0.1:0".to_owned()] };
+        let listen = ListenOptions { addresses: vec!["127.0.0.1:0".into()] };
         let mut server =
             Server::bind(ServerOptions { listen, threads: 2, ..options }, engine).unwrap();
         change(&mut server);

@@ -2,6 +2,7 @@
 
 pub(super) mod auth;
 pub(super) mod limits;
+pub(super) mod listen;
 pub(super) mod log;
 pub(super) mod storage;
 pub(super) mod subscriptions;

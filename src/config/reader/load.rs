@@ -168,12 +168,13 @@ fn is_service_link(suffix: &str) -> bool {
             .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
-/// Each variable and its key. Lists of groups, and groups as a whole, are left to the file.
+/// Each variable and its key. Lists of groups, and groups as a whole, are left to the file,
+/// save the two that may be one word.
 pub(in crate::config) fn environment_names() -> Vec<(String, String)> {
     let mut keys = Vec::new();
     Config::keys("", &mut keys);
     let is_group = |key: &String| {
-        key != "durability"
+        !["durability", "listen"].contains(&key.as_str())
             && keys
                 .iter()
                 .any(|k| k.strip_prefix(key.as_str()).is_some_and(|r| r.starts_with(['.', '['])))

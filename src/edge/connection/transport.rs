@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::SslDigest;
 use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     TimingDigest, UniqueID, UniqueIDType,
@@ -31,7 +32,7 @@ impl Peek for ClientConnection {
 #[async_trait]
 impl Shutdown for ClientConnection {
     async fn shutdown(&mut self) {
-        Shutdown::shutdown(&mut self.io).await;
+        self.io.end().await;
         let drain = async {
             let mut sink = [0; 4096];
             while self.io.read(&mut sink).await.is_ok_and(|n| n > 0) {}
@@ -47,25 +48,29 @@ impl UniqueID for ClientConnection {
 }
 
 impl Ssl for ClientConnection {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.io.ssl_digest()
+    }
+
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.io.selected_alpn_proto()
+        self.io.alpn()
     }
 }
 
 impl GetTimingDigest for ClientConnection {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.io.get_timing_digest()
+        self.io.socket().get_timing_digest()
     }
 }
 
 impl GetProxyDigest for ClientConnection {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.io.get_proxy_digest()
+        self.io.socket().get_proxy_digest()
     }
 }
 
 impl GetSocketDigest for ClientConnection {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.io.get_socket_digest()
+        self.io.socket().get_socket_digest()
     }
 }

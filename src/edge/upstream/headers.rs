@@ -73,6 +73,9 @@ pub(crate) fn response(
     if event_stream.is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream")) {
         connection::endless(session);
     }
+    if let Some(hsts) = ctx.hsts(session) {
+        response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
+    }
     response.append_header(header::VIA, via(response.version))?;
     response.insert_header(X_REQUEST_ID.clone(), ctx.request_id.header().clone())?;
     Ok(())

@@ -40,6 +40,9 @@ macro_rules! metrics {
 }
 
 metrics! {
+    TLS_HANDSHAKES: Counter "durable_streams_tls_handshakes_total" ["result"] "TLS handshakes with clients, by how they ended: ok, or why not.";
+    TLS_EXPIRY: Gauge "durable_streams_tls_certificate_expiry_timestamp_seconds" ["name"] "When a certificate in use runs out, by the first name that it covers.";
+    TLS_ORDER_FAILURES: Gauge "durable_streams_tls_order_failures" ["host"] "Attempts in a row to order a certificate that failed.";
     BUILD_INFO: Gauge "durable_streams_build_info" ["version", "commit", "target", "store_format"]
         "Always 1; the labels say what runs.";
     READY: Gauge "durable_streams_ready" []

@@ -100,6 +100,13 @@ impl StreamReply {
         }
     }
 
+    /// Adds a field to the response.
+    #[must_use]
+    pub fn with_field(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.response.headers.push((name, value));
+        self
+    }
+
     /// Adds the fields that let the browser page behind `request` read the response.
     #[must_use]
     pub fn with_cors(mut self, cors: &Cors, request: &RequestHeader) -> Self {
