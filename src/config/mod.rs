@@ -186,7 +186,8 @@ impl Config {
                 "streams are kept in memory: nothing survives a restart; set data_dir to keep them";
             notices.push(text.to_owned());
         }
-        let open = self.listen.iter().find(|address| !address.ip().to_canonical().is_loopback());
+        let mut addresses = self.listen.iter().map(ListenerConfig::address);
+        let open = addresses.find(|address| !address.ip().to_canonical().is_loopback());
         if let (Some(address), None) = (open, &self.auth) {
             notices.push(format!(
                 "everybody who reaches {address} can read, write and delete every stream: there is no \
