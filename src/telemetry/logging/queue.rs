@@ -80,14 +80,15 @@ impl LineQueue {
         let mut reported = 0;
         loop {
             self.take(&mut batch);
-            write_batch(out, &batch);
-            batch.clear();
-            batch.shrink_to(KEPT_BUFFER);
+            // Now, as the queue has just been emptied: a report that did not fit would be lost with its number.
             let dropped = self.dropped();
             if dropped > reported {
                 report(dropped - reported);
                 reported = dropped;
             }
+            write_batch(out, &batch);
+            batch.clear();
+            batch.shrink_to(KEPT_BUFFER);
         }
     }
 
