@@ -52,7 +52,7 @@ pub(crate) fn check(request: &RequestHeader, limits: &HttpLimits) -> Result<(), 
         let detail = "the Host field is not a host with an optional port";
         return Err(EdgeProblem::new(StatusCode::BAD_REQUEST, "host-invalid", detail));
     }
-    // RFC 9112 §6.1: the body would be kept, or passed on, in a coding that nobody takes off again.
+    // RFC 9112 §6.1: the body would be stored, or passed on, still in that coding.
     if request.headers.contains_key(header::TRANSFER_ENCODING) && !is_chunked(request) {
         let detail = "the only transfer coding known here is chunked, once";
         return Err(EdgeProblem::new(StatusCode::NOT_IMPLEMENTED, "transfer-coding", detail));

@@ -53,7 +53,7 @@ const KEEP: usize = 1024;
 const IDLE: u8 = 0;
 /// Inside a head.
 const HEAD: u8 = 1;
-/// Body, tunnel or HTTP/2: not ours to time.
+/// Body, tunnel or HTTP/2: the session has its own timeouts.
 const OPEN: u8 = 2;
 /// A proxied tunnel or event stream: it has no end to wait for when the server stops.
 const ENDLESS: u8 = 3;
@@ -233,7 +233,7 @@ impl ClientConnection {
     }
 }
 
-/// What was held back when nobody flushed (an answer given just before a failure) goes out, as far as
+/// Bytes that were held back and never flushed (a response just before a failure) are written, as far as
 /// the socket takes it at once.
 impl Drop for ClientConnection {
     fn drop(&mut self) {

@@ -1,6 +1,6 @@
 //! What one request carries through the hooks.
 //!
-//! Built for every request, streams included, so it allocates nothing until somebody asks.
+//! Built for every request, streams included, so it allocates nothing until a value is needed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -122,7 +122,7 @@ impl Http1Exchange {
     }
 }
 
-/// What is not HTTP gets the answer that Pingora's proxy gives.
+/// Answers what is not HTTP as Pingora's proxy does.
 async fn refuse(mut session: ServerSession, error: &pingora::Error) {
     if matches!(error.etype(), ErrorType::InvalidHTTPHeader) {
         let _ = session.respond_error(400).await;

@@ -211,7 +211,7 @@ impl Edge {
         self.settings.load()
     }
 
-    /// The limits in force.
+    /// The limits of this moment.
     pub(crate) fn limits(&self) -> HttpLimits {
         self.settings.load().options.limits.clone()
     }
@@ -230,7 +230,7 @@ impl ProxyHttp for Edge {
         RequestContext::new(self.settings())
     }
 
-    /// Pingora's default adds a compression module to every request; ours need none.
+    /// Pingora's default adds a compression module to every request; this server compresses by itself.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn early_request_filter(

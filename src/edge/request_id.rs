@@ -1,4 +1,4 @@
-//! The request id: kept from a trusted proxy, otherwise made up when first asked for.
+//! The request id: kept from a trusted proxy, otherwise made when first needed.
 //!
 //! 64 random bits from the process's hash seed and 64 bits of counter, as 32 hex digits: unique
 //! over restarts, no system call, no allocation until used.

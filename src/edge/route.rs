@@ -52,7 +52,7 @@ fn by_prefix(path: &str, options: &EdgeOptions) -> EdgeRoute {
 }
 
 /// Whether a request head, of which there may be only the beginning, asks for a path that is `prefix` or
-/// lies below it. `false` when that cannot be told yet.
+/// lies below it. `false` when that is not known yet.
 pub(crate) fn begins_under(head: &[u8], prefix: &str) -> bool {
     let target = memchr::memchr(b' ', head).and_then(|space| head.get(space + 1..));
     let rest =

@@ -2,7 +2,7 @@
 //! stream's client would ask about.
 //!
 //! Names say the route, not the path, so that there are few. Query strings are left out, they carry tokens; of
-//! a stream's only the offset is told.
+//! a stream's only the offset is recorded.
 
 use http::StatusCode;
 use pingora::http::RequestHeader;

@@ -1,4 +1,4 @@
-//! What Pingora asks of a transport besides bytes; mostly the socket's own answers.
+//! What Pingora asks of a transport besides bytes; mostly forwarded to the socket.
 
 use std::io;
 use std::sync::Arc;

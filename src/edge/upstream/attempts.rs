@@ -8,18 +8,18 @@ use crate::edge::problem::EdgeProblem;
 /// What happened to a request on its way to an upstream.
 #[derive(Debug, Default)]
 pub(crate) struct UpstreamAttempts {
-    /// Servers asked so far, in order.
+    /// Servers tried so far, in order.
     pub(super) tried: Vec<SocketAddr>,
     pub(super) count: usize,
-    /// The configured address of the server asked last.
+    /// The configured address of the server tried last.
     pub(super) authority: Option<Arc<str>>,
-    /// What the last failed attempt would be answered with: nobody is told that no server is
-    /// left, when the reason is that the only one failed.
+    /// The problem of the last failed attempt. It is reported in place of "no server is left" when the only server
+    /// failed.
     pub(super) failure: Option<EdgeProblem>,
 }
 
 impl UpstreamAttempts {
-    /// The server asked last.
+    /// The server tried last.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
         self.tried.last().copied()
     }
@@ -29,7 +29,7 @@ impl UpstreamAttempts {
         self.count
     }
 
-    /// Lets the server asked last be asked again.
+    /// Lets the server tried last be tried again.
     pub(super) fn forget_last(&mut self) {
         self.tried.pop();
     }

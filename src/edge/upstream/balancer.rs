@@ -1,4 +1,4 @@
-//! The servers of one upstream: who they are, which are healthy, whose turn it is.
+//! The servers of one upstream: their addresses, their health, and the choice among them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{SocketAddr, ToSocketAddrs};

@@ -1,7 +1,7 @@
-//! What the client is told when proxying failed.
+//! The response when proxying failed.
 //!
 //! Once a response has begun there is only one honest way to end it: break the connection (an
-//! HTTP/2 stream is reset), so that nobody takes a part for the whole.
+//! HTTP/2 stream is reset), so that no client takes a part for the whole.
 
 use http::StatusCode;
 use pingora::proxy::{FailToProxy, Session};
@@ -45,7 +45,7 @@ pub(crate) async fn answer(
     give_up(status)
 }
 
-/// The answer for `error`. `None`: the client is gone, there is nobody to answer.
+/// The problem to report for `error`. `None`: the client is gone.
 pub(super) fn problem(error: &Error) -> Option<EdgeProblem> {
     let bad_gateway = |code, detail: &str| EdgeProblem::new(StatusCode::BAD_GATEWAY, code, detail);
     let timeout =

@@ -2,7 +2,7 @@
 //!
 //! Pingora takes the hop-by-hop fields off requests (the standard ones and those named in
 //! `Connection`; a `Connection` that names `Host` or `X-Forwarded-*` is refused) and keeps the
-//! two fields of a WebSocket upgrade. It leaves responses as they are, so that part is ours.
+//! two fields of a WebSocket upgrade. It leaves responses as they are, so this file takes those fields off.
 
 use http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::Result;

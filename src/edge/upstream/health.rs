@@ -1,4 +1,4 @@
-//! Active health checks. Each server is asked under its own name, as requests are.
+//! Active health checks. A check names the server in the same way as a request does.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -5,7 +5,7 @@
 //!
 //! Decisions
 //! - Names are resolved in the background, every 30 s. A name that does not resolve at start is a
-//!   warning: streams must not wait for somebody else's DNS.
+//!   warning: streams must not wait for the DNS of an upstream.
 //! - A server its health checks call dead gets nothing. All dead: 502 at once.
 //! - Connecting is tried again elsewhere for any request, since nothing was sent. After sending,
 //!   only idempotent requests without a body are, and never after a timeout (`retry`).

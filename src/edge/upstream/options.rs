@@ -1,4 +1,4 @@
-//! What an upstream can be told.
+//! Settings of an upstream, with their defaults, units and reasons.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -134,7 +134,7 @@ impl Default for UpstreamTls {
 /// Active health checks of every server of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthCheck {
-    /// What is asked.
+    /// What a check sends.
     pub probe: HealthProbe,
     /// Time between two rounds. Default 5 s.
     pub interval: Duration,
@@ -158,7 +158,7 @@ impl Default for HealthCheck {
     }
 }
 
-/// What a health check asks.
+/// What a health check sends, and what it expects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HealthProbe {
     /// A connection is accepted (and TLS, where it is spoken, agreed on).

@@ -43,7 +43,7 @@ pub(crate) fn after_send(
         && !matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout)
         && has_attempts_left(ctx);
     if retry && reused {
-        // The server hung up between two requests: it is not to blame and may be asked again.
+        // The server closed a pooled connection between two requests, which is no failure: it may be tried again.
         ctx.attempt.forget_last();
     }
     ctx.attempt.failure = failure::problem(&error);

@@ -8,7 +8,7 @@
 //! So upgrades get connections of their own, whose reader yields a few times after each write.
 //! The queue is looked at in the same poll as the socket: by the time the socket may be read, the
 //! end of the request body is through. Such a connection is never shared or kept.
-//! To be removed when Pingora has fixed it; `tests/proxy/websocket.rs` tells.
+//! To be removed when Pingora has fixed it; `tests/proxy/websocket.rs` fails without it until then.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -30,7 +30,7 @@ use tokio::net::TcpStream;
 /// How often a read yields after a write. One is enough unless the task has used up its turn.
 const YIELDS: u8 = 3;
 
-/// Upgrades that were refused leave a connection behind, which nobody will ask for again.
+/// Upgrades that were refused leave a connection behind that no later request can use.
 const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Group keys of upgrades are above those of upstreams, and never the same twice.

@@ -1,4 +1,4 @@
-//! Content encoding of catch-up responses: zstd, br or gzip, when the client asks and it is worth it.
+//! Content encoding of catch-up responses: zstd, br or gzip, when the client accepts it and the body is large enough.
 
 use std::io::{self, Write};
 
@@ -57,7 +57,7 @@ impl ContentCoding {
     /// Encodes a body.
     ///
     /// # Errors
-    /// The encoder's; writing to memory gives none.
+    /// The encoder failed; writing to memory does not.
     pub(super) async fn encode(self, chunks: Vec<Bytes>) -> io::Result<Bytes> {
         let length: usize = chunks.iter().map(Bytes::len).sum();
         if length <= INLINE {

@@ -43,7 +43,7 @@ impl DurableStreams {
         rights: Option<AccessRights>,
     ) -> Result<(Response, PendingReply), Rejection> {
         let place = self.engine.live_permit()?;
-        // The watch begins before the tail is looked at, so no append slips in between.
+        // The watch begins before the tail is read, so no append is missed in between.
         let (view, watch) = self.engine.open_live(path).await?;
         let from = start(read.from, view.tail);
         // Once the head is sent no status can follow, so the offset is judged before.
@@ -96,7 +96,7 @@ impl DurableStreams {
                     };
                     match event {
                         Ok(event) => (SseEvent::Data, event),
-                        // Deleted or damaged since; the client asks again and is told.
+                        // Deleted or damaged since: the client reconnects and gets the status.
                         Err(rejection) => {
                             tracing::debug!(path = %view.core.path, %rejection, "live read ends early");
                             break;

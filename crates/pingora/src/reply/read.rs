@@ -31,7 +31,7 @@ impl DurableStreams {
         }
         let _place = self.engine.live_permit()?;
         let _counted = self.counters.live(LiveKind::LongPoll);
-        // The watch begins before the tail is looked at, so no append slips in between.
+        // The watch begins before the tail is read, so no append is missed in between.
         let (mut view, watch) = self.engine.open_live(path).await?;
         let from = start(read.from, view.tail);
         if from > view.tail.offset {

@@ -1,4 +1,4 @@
-//! An event as a chunk of HTTP/1.1 (RFC 9112 §7.1), framed once for all who read it.
+//! An event as a chunk of HTTP/1.1 (RFC 9112 §7.1), framed once for all of its readers.
 //!
 //! ```text
 //! length in hexadecimal, CR LF, the event, CR LF
