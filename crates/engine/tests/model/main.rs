@@ -6,6 +6,7 @@ mod concurrent;
 mod expiry;
 mod formats;
 mod model;
+mod observer;
 mod ops;
 mod quotas;
 mod sequences;

@@ -52,19 +52,20 @@ impl CommitSink for StreamCell {
         state.durable_version = state.durable_version.max(version);
         let update = state.update();
         let changed = state.live.as_ref().is_some_and(|live| live.show(update));
+        let change = before.map(|before| (before, state.durable.clone()));
+        drop(state);
+        // The observer hears first: a client may claim the work of its append (§7) as soon as that is acknowledged.
+        if let Some((before, after)) = change {
+            self.observe(&before, &after);
+        }
         // Tickets resolve before live readers wake, of which there may be thousands: writers queued behind
         // all of those deliveries would never append at the same time and share a sync.
         for resolver in resolvers {
             // The client may have left; its append stands all the same.
             let _ = resolver.send(Ok(()));
         }
-        if let Some(live) = state.live.as_ref().filter(|_| changed) {
+        if changed && let Some(live) = &self.state.lock().live {
             live.wake();
-        }
-        let change = before.map(|before| (before, state.durable.clone()));
-        drop(state);
-        if let Some((before, after)) = change {
-            self.observe(&before, &after);
         }
     }
 
