@@ -56,8 +56,9 @@ pub(super) fn certificate(
     now: Timestamp,
 ) -> Result<LoadedCertificate, CertificateError> {
     let setup = |error: rcgen::Error| CertificateError::Setup { reason: error.to_string() };
-    let (root, key) = root(directory, now)?;
-    let issuer = Issuer::from_ca_cert_pem(&root, key).map_err(setup)?;
+    let (_, key) = root(directory, now)?;
+    // The root's name and key are all that a leaf takes from it.
+    let issuer = Issuer::new(root_params(now), key);
     let hosts: Vec<String> = match hosts {
         [] => DEFAULT_HOSTS.map(str::to_owned).to_vec(),
         hosts => hosts.to_vec(),
@@ -89,14 +90,7 @@ fn root(directory: &Path, now: Timestamp) -> Result<(String, KeyPair), Certifica
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let made = KeyPair::generate().map_err(setup)?;
-            let mut params = CertificateParams::default();
-            params
-                .distinguished_name
-                .push(DnType::CommonName, "durable-streams-server development root");
-            params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-            params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-            validity(&mut params, now, ROOT_DAYS);
-            let root = params.self_signed(&made).map_err(setup)?.pem();
+            let root = root_params(now).self_signed(&made).map_err(setup)?.pem();
             create_private_directory(directory).map_err(unreadable(directory))?;
             // The key first: a crash in between leaves a key that the next start replaces.
             write_secret(&key, made.serialize_pem().as_bytes()).map_err(unreadable(&key))?;
@@ -105,6 +99,17 @@ fn root(directory: &Path, now: Timestamp) -> Result<(String, KeyPair), Certifica
         }
         Err(error) => Err(unreadable(&certificate)(error)),
     }
+}
+
+/// What a root says of itself. Its name must stay: certificates of later versions are issued in it.
+fn root_params(now: Timestamp) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    let name = "durable-streams-server development root";
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    validity(&mut params, now, ROOT_DAYS);
+    params
 }
 
 fn validity(params: &mut CertificateParams, now: Timestamp, days: u64) {

@@ -32,7 +32,7 @@ pub struct TlsListener {
 
 impl TlsListener {
     /// Reads the certificates and sets TLS up. With [`CertificateSource::Automatic`] the listener has no
-    /// certificate until [`replace`](Self::replace) brings one.
+    /// certificate until the certificate manager brings one.
     ///
     /// # Errors
     /// Everything that is wrong with a file, naming it.

@@ -2,7 +2,7 @@
 //!
 //! Records of the `log` crate, which Pingora writes, take the same way as `tracing` events. At
 //! level info, Pingora's own records are written from warnings up only: its info lines are about its insides.
-//! A thread of its own writes; see [`queue`].
+//! A thread of its own writes; see `queue`.
 
 mod printable;
 mod queue;
