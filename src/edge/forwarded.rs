@@ -1,7 +1,7 @@
 //! Who the client is and what URL it used, as far as proxies in front can be believed.
 //!
 //! `X-Forwarded-*` and `X-Request-Id` count only when the connection comes from a
-//! [`trusted_proxies`](super::EdgeOptions::trusted_proxies) network; anybody else could write
+//! [`trusted_proxies`](super::EdgeOptions::trusted_proxies) network; any other client could write
 //! anything there. The `Forwarded` field (RFC 7239) is not read and not passed on from
 //! untrusted peers: two fields that say the same thing are two chances to disagree.
 

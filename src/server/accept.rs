@@ -128,7 +128,7 @@ impl Service for HttpAcceptor {
         }
         self.stopping.begun().await;
         // The loops end with the same watch; the sockets close, so that clients are refused
-        // instead of waiting in a queue nobody serves.
+        // instead of waiting in a queue that is no longer served.
         while loops.join_next().await.is_some() {}
         // Wakes idle connections, which then close.
         self.proxy.cleanup().await;

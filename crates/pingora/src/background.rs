@@ -24,7 +24,7 @@ pub struct StreamsBackground {
 }
 
 impl StreamsBackground {
-    /// The work of an engine whose routes are told of a stop in another way.
+    /// The work of an engine whose routes watch the stop themselves.
     pub fn new(engine: &Arc<Engine>, driver: Option<WakeDriver>) -> Self {
         let engine = Arc::downgrade(engine);
         StreamsBackground { engine, driver: Mutex::new(driver), stopping: None }
@@ -85,5 +85,41 @@ impl BackgroundService for StreamsBackground {
             }
         };
         tokio::join!(deliveries, housekeeping);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use durable_streams_subscriptions::{WebhookError, WebhookRequest, WebhookResponse};
+
+    use super::*;
+
+    struct NoWebhooks;
+
+    #[async_trait]
+    impl WebhookClient for NoWebhooks {
+        async fn post(&self, _: WebhookRequest) -> Result<WebhookResponse, WebhookError> {
+            Err(WebhookError::NotSent("no webhooks in this test".to_owned()))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_work_ends_with_the_stop_and_so_do_live_reads() {
+        let mounted = DurableStreams::mount_with_subscriptions(
+            Engine::in_memory(),
+            StreamOptions::default(),
+            subscriptions::Options::default(),
+            Arc::new(NoWebhooks),
+        );
+        let (streams, background) = mounted.await.unwrap();
+        let (begin, shutdown) = watch::channel(false);
+        let work = tokio::spawn(async move { background.start(shutdown).await });
+        tokio::task::yield_now().await;
+        assert!(!streams.stopping.has_begun() && !work.is_finished());
+        begin.send_replace(true);
+        tokio::time::timeout(Duration::from_secs(10), work).await.unwrap().unwrap();
+        assert!(streams.stopping.has_begun());
     }
 }
