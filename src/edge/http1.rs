@@ -111,10 +111,10 @@ impl Edge {
 
 impl Http1Exchange {
     /// Delivers the reply. Returns the connection if there may be another request, with what has come of that.
-    async fn finish(self: Box<Self>, edge: &Edge) -> Option<(Box<ClientConnection>, BytesMut)> {
-        let Http1Exchange { mut wire, reply, mut record } = *self;
-        let RequestRecord { span, problem, .. } = &mut record;
-        let result = edge.deliver(reply, &mut wire, span, problem).await;
+    async fn finish(mut self: Box<Self>, edge: &Edge) -> Option<(Box<ClientConnection>, BytesMut)> {
+        let Http1Exchange { wire, reply, record } = &mut *self;
+        let result = edge.deliver(reply, wire, &mut record.span, &mut record.problem).await;
+        let Http1Exchange { wire, record, .. } = *self;
         let error = result.as_ref().err().map(|error| &**error);
         record.end(edge.metrics(), &wire.written(), error);
         result.ok()?;

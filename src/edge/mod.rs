@@ -182,7 +182,7 @@ impl Edge {
     /// Writes a reply when what it waits for is done. Notes in `span` and `problem` what became of it.
     async fn deliver(
         &self,
-        reply: StreamReply,
+        reply: &mut StreamReply,
         out: &mut impl ReplyWriter,
         span: &mut Span,
         problem: &mut Option<&'static str>,
@@ -249,9 +249,9 @@ impl ProxyHttp for Edge {
     ) -> Result<bool> {
         match self.route(session, ctx).await {
             None => Ok(false),
-            Some(reply) => {
+            Some(mut reply) => {
                 let out = session.as_downstream_mut();
-                self.deliver(reply, out, &mut ctx.span, &mut ctx.problem).await.map(|()| true)
+                self.deliver(&mut reply, out, &mut ctx.span, &mut ctx.problem).await.map(|()| true)
             }
         }
     }

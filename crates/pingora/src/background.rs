@@ -110,7 +110,7 @@ mod tests {
         let mounted = DurableStreams::mount_with_subscriptions(
             Engine::in_memory(),
             StreamOptions::default(),
-            subscriptions::Options::default(),
+            SubscriptionOptions::default(),
             Arc::new(NoWebhooks),
         );
         let (streams, background) = mounted.await.unwrap();

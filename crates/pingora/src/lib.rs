@@ -106,8 +106,8 @@ impl DurableStreams {
         session: &mut ServerSession,
     ) -> pingora_core::Result<HandledRequest> {
         let request = StreamRequest::parse(&self.options, session.req_header());
-        let reply = self.reply(session, &self.options, request).await;
-        let DeliveredReply { problem, result, .. } = self.deliver(reply, session).await;
+        let mut reply = self.reply(session, &self.options, request).await;
+        let DeliveredReply { problem, result, .. } = self.deliver(&mut reply, session).await;
         result.map(|()| HandledRequest { problem })
     }
 

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use durable_streams_engine::{LimitPermit, Ticket};
 use durable_streams_protocol::headers::STREAM_NEXT_OFFSET;
-use durable_streams_protocol::{Rejection, Response};
+use durable_streams_protocol::{Body, Rejection, Response};
 use http::{HeaderName, HeaderValue, Method};
 use pingora_http::RequestHeader;
 
@@ -56,7 +56,7 @@ pub struct StreamReply {
 /// What the delivery of a response has to wait for.
 pub(crate) enum PendingReply {
     Nothing,
-    /// WrittenReply once the append is durable.
+    /// Written once the append is durable.
     Durable(AppendTicket),
     /// The head is written at once, then events until the live read ends.
     Events(Box<LiveRead>),
@@ -76,8 +76,8 @@ impl AppendTicket {
     ///
     /// # Errors
     /// The store failed; nothing was appended.
-    pub(crate) async fn durable(self, metrics: &StreamCounters) -> Result<(), Rejection> {
-        if let Some(ticket) = self.ticket {
+    pub(crate) async fn durable(&mut self, metrics: &StreamCounters) -> Result<(), Rejection> {
+        if let Some(ticket) = self.ticket.take() {
             ticket.wait().await?;
         }
         metrics.appended(self.received.elapsed());
@@ -112,6 +112,13 @@ impl StreamReply {
     pub fn with_cors(mut self, cors: &Cors, request: &RequestHeader) -> Self {
         self.cors = cors.fields(&request.method, &request.headers);
         self
+    }
+
+    /// The response, to be written; an empty one takes its place.
+    pub(crate) fn take_response(&mut self) -> Response {
+        let empty =
+            Response { status: self.response.status, headers: Vec::new(), body: Body::Empty };
+        std::mem::replace(&mut self.response, empty)
     }
 
     /// The code of the problem that the response reports, if it reports one.

@@ -14,7 +14,7 @@ pub use session::joined;
 
 use crate::{
     DurableStreams,
-    reply::{LiveRead, PendingReply, StreamReply, time},
+    reply::{PendingReply, StreamReply, time},
 };
 
 /// Writes one response to a client. Each transport has one implementation.
@@ -64,54 +64,54 @@ pub struct DeliveredReply {
 }
 
 impl DurableStreams {
-    /// Delivers a reply.
+    /// Delivers a reply, once.
     ///
     /// Invariant: the response to an append is written only after the append is durable. If this future is dropped
     /// before, the response is lost, and the client learns from a retry whether its append was committed.
-    pub async fn deliver(&self, reply: StreamReply, out: &mut impl ReplyWriter) -> DeliveredReply {
-        let StreamReply { mut response, pending, mut problem, mut commit_wait, .. } = reply;
-        let mut events = None;
-        match pending {
-            PendingReply::Nothing => {}
-            PendingReply::Events(live) => events = Some(live),
-            PendingReply::Durable(ticket) => {
-                let received = ticket.received;
-                if let Err(rejection) = ticket.durable(&self.counters).await {
-                    response = render_rejection(&rejection);
-                    problem = Some(rejection.code());
-                }
-                commit_wait = Some(received.elapsed());
+    ///
+    /// The reply stays where it is: moved in, each future on the way would have room for it, and an SSE reader's
+    /// futures live for an hour.
+    pub async fn deliver(
+        &self,
+        reply: &mut StreamReply,
+        out: &mut impl ReplyWriter,
+    ) -> DeliveredReply {
+        if let PendingReply::Durable(ticket) = &mut reply.pending {
+            let durable = ticket.durable(&self.counters).await;
+            reply.commit_wait = Some(ticket.received.elapsed());
+            // Gives back the body's share of the bytes in flight.
+            reply.pending = PendingReply::Nothing;
+            if let Err(rejection) = durable {
+                reply.response = render_rejection(&rejection);
+                reply.problem = Some(rejection.code());
             }
         }
-        response.headers.extend(reply.cors);
+        reply.response.headers.append(&mut reply.cors);
         if self.stopping.has_begun() {
             out.close_after();
         }
-        let result = match (events, reply.server_timing.zip(reply.mode)) {
-            (Some(live), _) => self.follow(response, live, out).await,
-            (None, timed) => {
-                if let Some((began, mode)) = timed {
-                    response.headers.push(time::server_timing(mode, began.elapsed()));
-                }
-                out.whole(response).await
+        let result = if matches!(reply.pending, PendingReply::Events(_)) {
+            self.follow(reply, out).await
+        } else {
+            if let Some((began, mode)) = reply.server_timing.zip(reply.mode) {
+                reply.response.headers.push(time::server_timing(mode, began.elapsed()));
             }
+            out.whole(reply.take_response()).await
         };
         if let Some(mode) = reply.mode {
             let WrittenReply { status, received, sent } = out.written();
             self.counters.request(mode, &reply.method, status);
             self.counters.bytes(received, sent);
         }
-        DeliveredReply { problem, commit_wait, result }
+        DeliveredReply { problem: reply.problem, commit_wait: reply.commit_wait, result }
     }
 
     /// Writes the head of a live read and its events.
-    async fn follow(
-        &self,
-        head: Response,
-        mut live: Box<LiveRead>,
-        out: &mut impl ReplyWriter,
-    ) -> Result<()> {
-        out.head(head).await?;
-        self.drive(&mut live, out).await
+    async fn follow(&self, reply: &mut StreamReply, out: &mut impl ReplyWriter) -> Result<()> {
+        out.head(reply.take_response()).await?;
+        match &mut reply.pending {
+            PendingReply::Events(live) => self.drive(live, out).await,
+            PendingReply::Nothing | PendingReply::Durable(_) => Ok(()),
+        }
     }
 }
