@@ -34,12 +34,12 @@ enum CountedBy {
 
 impl RequestRecord {
     pub(super) fn of(session: &ServerSession, ctx: &mut RequestContext) -> Self {
-        let counted = match (ctx.route, upstream_of(ctx)) {
-            (EdgeRoute::Stream, _) => CountedBy::Streams,
-            (EdgeRoute::Upstream(_), Ok(upstream)) => CountedBy::Upstream(upstream),
-            (EdgeRoute::Upstream(_) | EdgeRoute::NotFound | EdgeRoute::Ambiguous, _) => {
-                CountedBy::Unrouted
+        let counted = match ctx.route {
+            EdgeRoute::Stream => CountedBy::Streams,
+            EdgeRoute::Upstream(_) => {
+                upstream_of(ctx).map_or(CountedBy::Unrouted, CountedBy::Upstream)
             }
+            EdgeRoute::NotFound | EdgeRoute::Ambiguous => CountedBy::Unrouted,
         };
         span::describe(session, ctx);
         RequestRecord {
