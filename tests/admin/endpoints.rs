@@ -104,7 +104,7 @@ async fn every_metric_there_is_is_scraped_and_no_other() {
     let scrape = Scrape::of(server.admin.unwrap()).await;
     let families = scrape.text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let seen: BTreeSet<(&str, &str)> = families.filter_map(|line| line.split_once(' ')).collect();
-    // What only a store on disk, or only Linux, can tell.
+    // What only a store on disk, only TLS, or only Linux can tell.
     let elsewhere = |name: &str| {
         [
             metrics::BATCH_EVENTS,
@@ -119,6 +119,11 @@ async fn every_metric_there_is_is_scraped_and_no_other() {
             metrics::CHECKPOINT_SECONDS,
             metrics::CHECKPOINT_LAG,
             metrics::CHECKPOINT_PENDING,
+            metrics::INDEX_AVAILABLE,
+            metrics::INDEX_REOPENED,
+            metrics::TLS_HANDSHAKES,
+            metrics::TLS_EXPIRY,
+            metrics::TLS_ORDER_FAILURES,
         ]
         .iter()
         .any(|metric| metric.name == name)
