@@ -124,15 +124,15 @@ async fn too_many_bytes_in_flight_are_429(kind: Kind) {
 
 /// Its length is not known before: what it holds must grow with what has come of it.
 async fn a_chunked_body_holds_all_of_itself_in_flight(kind: Kind) {
-    let world = World::with(kind, |setup| setup.limits.max_inflight_append = 600_000);
+    let world = World::with(kind, |setup| setup.limits.max_inflight_append = 180_000);
     world.stream("/a", "text/plain", "").await;
     let head =
         format!("POST {ROUTE}/a HTTP/1.1\r\nhost: t\r\n{TEXT}transfer-encoding: chunked\r\n\r\n");
-    let chunk = format!("{:x}\r\n{}\r\n", 300_000, "y".repeat(300_000));
+    let chunk = format!("{:x}\r\n{}\r\n", 100_000, "y".repeat(100_000));
     let mut first = world.server.connect().await;
     first.send(format!("{head}{chunk}")).await;
     eventually("the body holds what has come of it", async || {
-        world.engine.stats().inflight_append_bytes >= 300_000
+        world.engine.stats().inflight_append_bytes >= 100_000
     })
     .await;
     let mut second = world.server.connect().await;
@@ -142,7 +142,7 @@ async fn a_chunked_body_holds_all_of_itself_in_flight(kind: Kind) {
     first.send("0\r\n\r\n").await;
     assert_eq!(soon(first.reply()).await.status, 204);
     world.at_rest().await;
-    assert_eq!(world.get("/a").await.body.len(), 300_000, "of one body");
+    assert_eq!(world.get("/a").await.body.len(), 100_000, "of one body");
 }
 
 async fn one_stream_too_many_is_507(kind: Kind) {
