@@ -255,7 +255,8 @@ mod tests {
         let mut third = wait(&lane, &key("b", "hangs.example"), 1);
         assert!(permits(&mut third).is_empty(), "the share of a host counts over all owners");
         let mut other = wait(&lane, &key("b", "other.example"), 1);
-        assert_eq!(permits(&mut other).len(), 1, "another owner and host does not wait");
+        let other_held = permits(&mut other);
+        assert_eq!(other_held.len(), 1, "another owner and host does not wait");
         drop(held);
         let handed_on = [&mut third, &mut hanging, &mut second].map(permits);
         assert_eq!(handed_on.iter().map(Vec::len).sum::<usize>(), 4);
