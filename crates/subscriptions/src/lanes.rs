@@ -259,7 +259,8 @@ mod tests {
         assert_eq!(other_held.len(), 1, "another owner and host does not wait");
         drop(held);
         let handed_on = [&mut third, &mut hanging, &mut second].map(permits);
-        assert_eq!(handed_on.iter().map(Vec::len).sum::<usize>(), 4);
+        let handed_on_in_all = handed_on.iter().map(Vec::len).sum::<usize>();
+        assert_eq!(handed_on_in_all, 5, "the four, and the one that nobody could have before");
         assert_eq!(handed_on[0].len(), 1, "the other owner has its turn");
     }
 
