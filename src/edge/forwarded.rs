@@ -54,7 +54,6 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// An address as proxies write it: bare, with a port, or bracketed.
 #[cfg(test)]
 mod tests {
     use super::*;

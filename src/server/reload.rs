@@ -62,7 +62,8 @@ impl ConfigReloader {
         let read = Config::load(&self.sources)?;
         let changes = running.changes(&read);
         let new = read.keeping_fixed(&running);
-        // First, as it can fail: certificates that are refused leave the whole configuration as it is.
+        // Before everything else: a certificate that is refused leaves the configuration as it is. Certificates that
+        // are accepted stay, even where an upstream is refused next; they depend on no other key.
         if let Some(tls) = &self.tls {
             tls.reload()?;
         }

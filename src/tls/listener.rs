@@ -25,7 +25,7 @@ const SESSIONS: usize = 1024;
 /// configuration with which its handshake began.
 #[derive(Debug)]
 pub struct TlsListener {
-    options: ArcSwap<TlsOptions>,
+    options: TlsOptions,
     config: ArcSwap<ServerConfig>,
     resolver: Arc<CertificateResolver>,
 }
@@ -46,7 +46,7 @@ impl TlsListener {
             resolver.replace(table(certificates, &options.hosts)?);
         }
         let config = ArcSwap::from_pointee(server_config(&options, resolver.clone())?);
-        Ok(TlsListener { options: ArcSwap::from_pointee(options), config, resolver })
+        Ok(TlsListener { options, config, resolver })
     }
 
     /// Reads files again: certificates, keys and client authorities. Handshakes from now on use them.
@@ -54,9 +54,9 @@ impl TlsListener {
     /// # Errors
     /// As [`new`](Self::new); what was in use stays in use then.
     pub fn reload(&self, now: Timestamp) -> Result<(), CertificateError> {
-        let options = self.options.load();
-        let certificates = load(&options, now)?;
-        let config = server_config(&options, self.resolver.clone())?;
+        let options = &self.options;
+        let certificates = load(options, now)?;
+        let config = server_config(options, self.resolver.clone())?;
         if let Some(certificates) = certificates {
             self.resolver.replace(table(certificates, &options.hosts)?);
         }
@@ -75,8 +75,8 @@ impl TlsListener {
     }
 
     /// The options it was made from.
-    pub fn options(&self) -> Arc<TlsOptions> {
-        self.options.load_full()
+    pub fn options(&self) -> &TlsOptions {
+        &self.options
     }
 
     /// What the certificates in use say about themselves.

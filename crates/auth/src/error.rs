@@ -14,7 +14,7 @@ pub enum AccessError {
     /// 401: the request carries no credential that the provider looks for. A chain asks the next provider.
     #[error("this needs credentials; send them in the Authorization header")]
     NoCredentials,
-    /// 401: the request carries a credential, but one that another provider issued or nobody did. A chain
+    /// 401: the request carries a credential, but one that another provider issued, or none. A chain
     /// asks the next provider.
     #[error("the credentials are not known here")]
     UnknownCredentials,

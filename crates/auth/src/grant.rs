@@ -27,7 +27,7 @@ impl PathPattern {
     /// Parses a pattern in the syntax of subscriptions.
     ///
     /// # Errors
-    /// What is wrong with it, for the person who wrote it.
+    /// A text that says what is wrong with the pattern.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text == "**" {
             return Ok(PathPattern::Everything);

@@ -11,7 +11,7 @@ use crate::{Grant, Operation, TenantId};
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Principal {
-    /// Who it is, for logs and quotas: unique among the principals of one provider. Never a secret.
+    /// The identity that logs and rates name: unique among the principals of one provider. Never a secret.
     pub identity: Arc<str>,
     /// The name of the provider that authenticated it; a [`ProviderChain`](crate::ProviderChain) sets it.
     pub provider: Arc<str>,

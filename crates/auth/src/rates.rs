@@ -1,7 +1,7 @@
 //! Rates: how many requests a client address, a principal and a tenant may make, as token buckets.
 //!
 //! The buckets of each kind are in a table that never holds more than its bound. A bucket that is not used
-//! while half the table fills is forgotten, and begins full again: whoever commands that many addresses
+//! while half the table fills is forgotten, and begins full again: a client with that many addresses
 //! has that many buckets anyway.
 
 use std::{

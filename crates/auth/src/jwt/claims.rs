@@ -177,7 +177,7 @@ impl ClaimTemplate {
     /// Parses a pattern with claims in it.
     ///
     /// # Errors
-    /// What is wrong with it, for the person who wrote it.
+    /// A text that says what is wrong with the pattern or claim.
     pub fn parse(text: &str) -> Result<Self, String> {
         let segments: Vec<TemplateSegment> = text
             .split('/')

@@ -1,4 +1,4 @@
-//! Who may read what the file store writes: its own user, and nobody else.
+//! Permissions of the file store's files: only the user that the server runs as may read them.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
