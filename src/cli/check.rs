@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::CliError;
+use super::error::CliError;
 use crate::config::{Config, ConfigFlag, ConfigSources};
 use crate::server::{ServerError, tls};
 use durable_streams_engine::Clock;

@@ -5,7 +5,8 @@ use std::io::Write;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::{CliArguments, CliError, NAME};
+use super::arguments::{CliArguments, NAME};
+use super::error::CliError;
 
 #[derive(Debug, Args)]
 pub(super) struct CompletionsCommand {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use clap::Args;
 
-use super::CliError;
+use super::{error::CliError, logging};
 use crate::config::{Config, DEFAULT_PORT};
 use crate::server::{self, Mode};
 
@@ -42,7 +42,7 @@ impl DevCommand {
         };
         let config = Config::dev(host, self.port);
         config.validate()?;
-        super::start_logging(&config)?;
+        logging::start(&config)?;
         let route = config.route.as_str().to_owned();
         server::run(&config, Mode::Dev, None, |addresses, admin| {
             print!("{}", banner(addresses, &route, admin));

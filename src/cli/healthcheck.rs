@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::CliError;
+use super::error::CliError;
 use crate::config;
 
 /// For connecting, and for each read.

@@ -7,7 +7,7 @@ use durable_streams_engine::Clock;
 use durable_streams_engine::store::file::keys_dir;
 use durable_streams_subscriptions::{KeyFile, REPLAY_WINDOW_MILLIS};
 
-use super::{CliError, check::ConfigArguments};
+use super::{check::ConfigArguments, error::CliError};
 use crate::config::Config;
 
 #[derive(Debug, Args)]

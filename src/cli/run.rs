@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::CliError;
 use super::check::ConfigArguments;
+use super::{error::CliError, logging};
 use crate::config::Config;
 use crate::server::{self, Mode};
 
@@ -17,7 +17,7 @@ impl RunCommand {
     pub(super) fn execute(self) -> Result<(), CliError> {
         let sources = self.settings.sources();
         let config = Config::load(&sources)?;
-        super::start_logging(&config)?;
+        logging::start(&config)?;
         for notice in config.notices() {
             tracing::warn!("{notice}");
         }

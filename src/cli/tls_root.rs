@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::Args;
 use durable_streams_engine::Clock;
 
-use super::{CliError, check::ConfigArguments};
+use super::{check::ConfigArguments, error::CliError};
 use crate::config::Config;
 use crate::server::{ServerError, tls};
 use crate::tls::{TlsError, internal_root};

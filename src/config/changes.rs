@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::keys::limits::LimitsConfig;
+use super::keys::log::LogConfig;
+use super::keys::root::Config;
+use super::keys::telemetry::TelemetryConfig;
 use super::reader::node::{ConfigNode, NodeValue};
 use super::reader::setting::Setting;
-use super::{Config, LimitsConfig, LogConfig, TelemetryConfig};
 
 /// One key whose value differs.
 #[derive(Clone, Debug, PartialEq, Eq)]

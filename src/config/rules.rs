@@ -3,13 +3,22 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use super::keys::listen::ListenerConfig;
+use super::keys::root::Config;
+use super::keys::storage::DurabilityConfig;
 use super::keys::upstream::{BalanceConfig, UpstreamConfig};
 use super::reader::error::ConfigProblems;
 use super::reader::setting::ScalarSetting;
-use super::{Config, DurabilityConfig, ListenerConfig};
+use super::reader::setting::Setting;
+
+/// Reports every value outside its bounds and every contradiction.
+pub(super) fn check_all(config: &Config, problems: &mut ConfigProblems<'_>) {
+    config.check("", problems);
+    check(config, problems);
+}
 
 /// Reports every contradiction.
-pub(super) fn check(config: &Config, problems: &mut ConfigProblems<'_>) {
+fn check(config: &Config, problems: &mut ConfigProblems<'_>) {
     listeners(config, problems);
     super::keys::listen::check(config, problems);
     storage(config, problems);

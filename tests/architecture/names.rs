@@ -7,9 +7,9 @@ use crate::refuse;
 use crate::source::{Source, sources};
 
 /// The most types, in thousandths of all, that share their name with another one, [`SHARED`] left out.
-const MOST_SHARED: usize = 170;
+const MOST_SHARED: usize = 80;
 /// The most types, in thousandths of all, whose name is one word.
-const MOST_ONE_WORD: usize = 450;
+const MOST_ONE_WORD: usize = 400;
 /// Names that several types may have, and why.
 const SHARED: &[(&str, &str)] = &[];
 

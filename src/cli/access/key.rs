@@ -5,7 +5,8 @@ use std::io::Write;
 use clap::{Args, Subcommand};
 use durable_streams_auth::NewApiKey;
 
-use super::{CliError, CredentialsPlace, KeyGrant, after, described, duration, now, shown};
+use super::arguments::{CredentialsPlace, KeyGrant, after, described, duration, now, shown};
+use crate::cli::error::CliError;
 use crate::config::HumanDuration;
 
 #[derive(Debug, Args)]

@@ -5,7 +5,8 @@ use std::io::Write;
 use clap::{Args, Subcommand};
 use durable_streams_auth::{NewProjectToken, ProjectScope};
 
-use super::{CliError, CredentialsPlace, after, duration, now};
+use super::arguments::{CredentialsPlace, after, duration, now};
+use crate::cli::error::CliError;
 use crate::config::HumanDuration;
 
 #[derive(Debug, Args)]

@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 use durable_streams_auth::{NewUrlKey, Operation, UrlGrant};
 use durable_streams_protocol::StreamPath;
 
-use super::{CliError, CredentialsPlace, KeyGrant, after, described, duration, now};
+use super::arguments::{CredentialsPlace, KeyGrant, after, described, duration, now};
+use crate::cli::error::CliError;
 use crate::config::HumanDuration;
 
 #[derive(Debug, Args)]

@@ -12,9 +12,11 @@ use durable_streams_engine::store::{
 };
 
 use super::{
-    CliError, DataDirectoryArguments, OperateError,
+    error::OperateError,
+    place::DataDirectoryArguments,
     progress::{ProgressDisplay, say_copied},
 };
+use crate::cli::error::CliError;
 use crate::server::backup_socket::client::copy_index;
 
 #[derive(Debug, Args)]

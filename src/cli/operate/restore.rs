@@ -6,9 +6,10 @@ use clap::Args;
 use durable_streams_engine::store::file::offline;
 
 use super::{
-    CliError, DataDirectoryArguments,
+    place::DataDirectoryArguments,
     progress::{ProgressDisplay, say_copied},
 };
+use crate::cli::error::CliError;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RestoreCommand {

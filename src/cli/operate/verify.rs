@@ -12,9 +12,11 @@ use clap::Args;
 use durable_streams_engine::store::file::offline::{self, VerifiedTotals};
 
 use super::{
-    CliError, DataDirectoryArguments, OperateError,
+    error::OperateError,
+    place::DataDirectoryArguments,
     progress::{ByteCount, ProgressDisplay, count},
 };
+use crate::cli::error::CliError;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct VerifyCommand {

@@ -10,6 +10,9 @@ use crate::config::reader::setting::{
     InvalidValue, ScalarSetting, Setting, choice, join, settings,
 };
 
+/// Port of the stream listener when none is named.
+pub const DEFAULT_PORT: u16 = 4437;
+
 /// The directory of Let's Encrypt.
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 
@@ -241,7 +244,7 @@ impl Setting for ListenerTls {
 }
 
 /// Rules over several keys.
-pub(in crate::config) fn check(config: &crate::config::Config, problems: &mut ConfigProblems<'_>) {
+pub(in crate::config) fn check(config: &super::root::Config, problems: &mut ConfigProblems<'_>) {
     let mut automatic = false;
     for (index, listener) in config.listen.iter().enumerate() {
         let ListenerConfig::Group(group) = listener else { continue };
@@ -280,7 +283,7 @@ pub(in crate::config) fn check(config: &crate::config::Config, problems: &mut Co
 }
 
 fn group_rules(
-    config: &crate::config::Config,
+    config: &super::root::Config,
     group: &ListenerGroup,
     path: &str,
     problems: &mut ConfigProblems<'_>,

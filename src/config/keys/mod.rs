@@ -1,9 +1,11 @@
 //! The sections of the configuration, one file each: keys with type, default, bounds and meaning.
 
 pub(super) mod auth;
+pub(super) mod cors;
 pub(super) mod limits;
 pub(super) mod listen;
 pub(super) mod log;
+pub(super) mod root;
 pub(super) mod storage;
 pub(super) mod subscriptions;
 pub(super) mod telemetry;

@@ -3,8 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::tracing::TracingConfig;
-use crate::config::ADMIN_PORT;
 use crate::config::reader::setting::settings;
+
+/// Port of the admin listener when it is on and none is named.
+pub const ADMIN_PORT: u16 = 4438;
 
 settings! {
     /// The admin listener: health, readiness and metrics.

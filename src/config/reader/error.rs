@@ -26,6 +26,8 @@ struct ConfigProblem {
 /// Gathers problems while a tree is read and checked.
 pub(crate) struct ConfigProblems<'a> {
     root: &'a ConfigNode,
+    /// All keys that there are, each with its full path.
+    keys: Vec<String>,
     found: Vec<ConfigProblem>,
 }
 
@@ -48,9 +50,16 @@ impl ConfigError {
 }
 
 impl<'a> ConfigProblems<'a> {
-    /// An empty collection about the tree under `root`.
-    pub(crate) fn about(root: &'a ConfigNode) -> Self {
-        Self { root, found: Vec::new() }
+    /// An empty collection about the tree under `root`; `keys` are those that it may have.
+    pub(crate) fn about(root: &'a ConfigNode, keys: Vec<String>) -> Self {
+        Self { root, keys, found: Vec::new() }
+    }
+
+    /// The full path of the first key with this last part: `limits.max_append` for `max_append`.
+    pub(crate) fn path_of_key(&self, name: &str) -> Option<&str> {
+        let name = name.rsplit('.').next()?;
+        let mut keys = self.keys.iter().map(String::as_str);
+        keys.find(|key| key.rsplit(['.', ']']).next() == Some(name))
     }
 
     /// A text that its type does not accept.

@@ -9,8 +9,8 @@ use super::error::{ConfigError, ConfigProblems};
 use super::node::{ConfigNode, NodeValue, ValueSource, quoted};
 use super::setting::{Setting, nearest};
 use super::yaml;
-use crate::config::Config;
-use crate::config::keys::tracing;
+use crate::config::keys::{root::Config, tracing};
+use crate::config::rules;
 
 /// The prefix of every environment variable of this server.
 pub const ENVIRONMENT_PREFIX: &str = "DURABLE_STREAMS_";
@@ -27,6 +27,13 @@ pub struct ConfigSources {
     pub environment: Vec<(OsString, OsString)>,
     /// Command-line flags that were given.
     pub flags: Vec<ConfigFlag>,
+}
+
+impl ConfigSources {
+    /// A file, and the environment of this process.
+    pub fn of_file(file: Option<PathBuf>) -> Self {
+        Self { file, environment: std::env::vars_os().collect(), flags: Vec::new() }
+    }
 }
 
 /// A command-line flag that sets a key.
@@ -67,12 +74,12 @@ pub(in crate::config) fn load(sources: &ConfigSources) -> Result<Config, ConfigE
         root.put(flag.key, ConfigNode { source, value: NodeValue::Text(flag.value.clone()) });
     }
 
-    let mut problems = ConfigProblems::about(&root);
+    let mut problems = ConfigProblems::about(&root, keys());
     for (name, fix) in environment.unknown {
         problems.unknown(&ValueSource::Environment(name), "", "variable of this server", fix);
     }
     let config = Config::read(&root, "", &mut problems).unwrap_or_default();
-    config.check_all(&mut problems);
+    rules::check_all(&config, &mut problems);
     problems.into_result(config, name.as_deref())
 }
 
@@ -168,11 +175,17 @@ fn is_service_link(suffix: &str) -> bool {
             .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
+/// All keys, each with its full path.
+fn keys() -> Vec<String> {
+    let mut keys = Vec::new();
+    Config::keys("", &mut keys);
+    keys
+}
+
 /// Each variable and its key. Lists of groups, and groups as a whole, are left to the file,
 /// save the two that may be one word.
 pub(in crate::config) fn environment_names() -> Vec<(String, String)> {
-    let mut keys = Vec::new();
-    Config::keys("", &mut keys);
+    let keys = keys();
     let is_group = |key: &String| {
         !["durability", "listen"].contains(&key.as_str())
             && keys

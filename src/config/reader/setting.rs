@@ -94,7 +94,7 @@ pub(crate) fn open_group(
     for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
         let fix = match nearest(&entry.key, known.iter().copied()) {
             Some(near) => format!("did you mean {near}?"),
-            None => match crate::config::path_of_key(&entry.key) {
+            None => match problems.path_of_key(&entry.key) {
                 Some(elsewhere) => format!("did you mean {elsewhere}?"),
                 None => format!("the keys here are {}", known.join(", ")),
             },

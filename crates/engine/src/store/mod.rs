@@ -4,146 +4,18 @@
 
 mod any;
 mod commit;
+mod contract;
 mod error;
 pub mod file;
 mod memory;
 mod shrink;
-
-use bytes::Bytes;
+mod stats;
 
 pub use any::AnyStore;
 pub use commit::{Commit, CommitSink, Committed, LogEpoch};
+pub use contract::{LoadFor, LoadedStream, Store};
 pub use error::StoreError;
-pub use file::{FileStore, FileStoreOptions, FileStoreStats};
+pub use file::{FileStore, FileStoreOptions};
 pub use memory::MemoryStore;
 pub(crate) use shrink::ShrinkSparse;
-
-use crate::counters::HistogramSnapshot;
-use durable_streams_protocol::{Offset, StreamId, StreamPath, StreamState, Timestamp};
-
-/// What the engine needs of a store.
-///
-/// # Contract
-/// - Events of one stream become durable in the order in which they were committed, all of an event or none of it.
-/// - [`commit`](Self::commit) queues and returns; [`CommitSink::committed`] is called once the event, and every event
-///   before it, is durable. Neither blocks on I/O, and `commit` takes no lock of the caller.
-/// - [`load`](Self::load), [`read`](Self::read), [`due`](Self::due) and [`list`](Self::list) return durable state only,
-///   and all durable state from the moment its sink was called.
-/// - When queued events are lost to an error (a full disk), the log epoch advances: every queued event fails, and a
-///   commit with an older epoch is refused as [`StoreError::Superseded`]. So no event becomes durable whose predecessor
-///   did not. The caller loads the stream again and decides again.
-/// - After a failed sync nothing is accepted any more ([`StoreError::Poisoned`]); reads go on.
-/// - The bytes of a deleted stream stay readable until reads that began before have ended; its path is free at once.
-pub trait Store: Send + Sync + 'static {
-    /// An id that no stream has had.
-    fn next_id(&self) -> StreamId;
-
-    /// The present log epoch.
-    fn epoch(&self) -> LogEpoch;
-
-    /// The stream at a path, soft-deleted ones included.
-    ///
-    /// # Errors
-    /// [`StoreError::Corrupt`] and [`StoreError::Io`].
-    fn load(
-        &self,
-        path: &StreamPath,
-        purpose: LoadFor,
-    ) -> impl Future<Output = Result<Option<LoadedStream>, StoreError>> + Send;
-
-    /// Queues an event. Commits of one stream become durable in call order.
-    ///
-    /// # Errors
-    /// [`StoreError::Superseded`], [`StoreError::Poisoned`], [`StoreError::Closed`]; the event is not queued.
-    fn commit(&self, commit: Commit) -> Result<Committed, StoreError>;
-
-    /// Waits while more is committed than the store can put away. Callers await it before `commit`, without any lock.
-    /// It returns at once almost always.
-    fn throttle(&self) -> impl Future<Output = ()> + Send;
-
-    /// Own bytes of stream `id` from `from`, at most to `to` and at most `max`: whole pieces of memory, shared, not
-    /// copied. Empty only when there are none.
-    ///
-    /// # Errors
-    /// [`StoreError::Corrupt`] and [`StoreError::Io`].
-    fn read(
-        &self,
-        id: StreamId,
-        from: Offset,
-        to: Offset,
-        max: usize,
-    ) -> impl Future<Output = Result<Vec<Bytes>, StoreError>> + Send;
-
-    /// Paths of streams that [`StreamState::is_due`], at most `max`.
-    ///
-    /// # Errors
-    /// [`StoreError::Corrupt`] and [`StoreError::Io`].
-    fn due(
-        &self,
-        now: Timestamp,
-        max: usize,
-    ) -> impl Future<Output = Result<Vec<StreamPath>, StoreError>> + Send;
-
-    /// Paths after `after` in byte order, soft-deleted streams included; at most `max`.
-    ///
-    /// # Errors
-    /// [`StoreError::Corrupt`] and [`StoreError::Io`].
-    fn list(
-        &self,
-        after: Option<&StreamPath>,
-        max: usize,
-    ) -> impl Future<Output = Result<Vec<StreamPath>, StoreError>> + Send;
-
-    /// Whether the store can be used now.
-    ///
-    /// # Errors
-    /// Why not: [`StoreError::Full`], [`StoreError::Poisoned`], [`StoreError::Closed`], or the index's failure.
-    fn writable(&self) -> Result<(), StoreError>;
-
-    /// Totals of what the store holds.
-    fn stats(&self) -> StoreStats;
-
-    /// Counters of log and index; `None` for a store without them.
-    fn disk_stats(&self) -> Option<DiskStats>;
-
-    /// Writes what is queued and ends background work. Commits are refused from now on.
-    fn close(&self) -> impl Future<Output = ()> + Send;
-}
-
-/// What a stream is loaded for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoadFor {
-    /// Only its state.
-    State,
-    /// Its bytes will be read next.
-    Bytes,
-}
-
-/// A stream as stored.
-#[derive(Clone, Debug)]
-pub struct LoadedStream {
-    /// Its durable state.
-    pub state: StreamState,
-    /// Streams whose `Created` event names this one as source and that are not deleted.
-    pub forks: Vec<StreamId>,
-}
-
-/// Totals of a store, for limits and metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StoreStats {
-    /// Streams, soft-deleted ones included.
-    pub streams: u64,
-    /// Payload bytes of those streams.
-    pub bytes: u64,
-}
-
-/// Counters of a store on disk, for metrics.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DiskStats {
-    /// Counters and sizes of log and index.
-    pub files: FileStoreStats,
-    /// Events per write to the log.
-    pub batches: HistogramSnapshot,
-    /// Nanoseconds per sync of the log.
-    pub syncs: HistogramSnapshot,
-}
+pub use stats::{DiskStats, FileStoreStats, StoreStats};

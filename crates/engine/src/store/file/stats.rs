@@ -10,48 +10,7 @@ use std::{
 
 use super::{checkpointer::Checkpointer, core::StoreCore};
 use crate::counters::{DurationHistogram, SizeHistogram};
-
-/// Counters and sizes at one moment. Counters count from the opening.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FileStoreStats {
-    /// Bytes written to the log.
-    pub wal_written_bytes: u64,
-    /// Disk space that the log has reserved, bytes.
-    pub wal_reserved_bytes: u64,
-    /// Batches written.
-    pub batches: u64,
-    /// Events in them.
-    pub events: u64,
-    /// Syncs of the log.
-    pub syncs: u64,
-    /// Time spent writing and syncing batches.
-    pub write_time: Duration,
-    /// Checkpoints committed.
-    pub checkpoints: u64,
-    /// Checkpoints that failed.
-    pub checkpoint_failures: u64,
-    /// Time spent in committed checkpoints.
-    pub checkpoint_time: Duration,
-    /// Events that are in the log and not in the index.
-    pub checkpoint_lag_events: u64,
-    /// Memory of those events, bytes, roughly.
-    pub pending_bytes: u64,
-    /// Size of the index's file, bytes.
-    pub index_bytes: u64,
-    /// Bytes of it without records.
-    pub index_free_bytes: u64,
-    /// Deleted streams that are retained because forks need their bytes.
-    pub kept_streams: u64,
-    /// Payload bytes of those streams.
-    pub kept_bytes: u64,
-    /// The index can be used; `false` after it failed, until it could be opened again.
-    pub index_available: bool,
-    /// How often the index was opened again after a failure.
-    pub index_reopenings: u64,
-    /// Writes are refused until a restart.
-    pub poisoned: bool,
-}
+use crate::store::FileStoreStats;
 
 impl FileStoreStats {
     pub(super) fn collect(core: &StoreCore, checkpointer: &Checkpointer) -> Self {

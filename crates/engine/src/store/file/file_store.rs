@@ -1,0 +1,290 @@
+//! A data directory in use: opening, recovery, threads, and the implementation of `Store`.
+
+use std::{sync::Arc, thread};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::{
+    checkpointer::Checkpointer,
+    commit_queue::CommitQueue,
+    core::StoreCore,
+    disk::{Disk, RealDisk, mode_open_to_others},
+    error::io_error,
+    index::handle::IndexHandle,
+    layout::Layout,
+    memtable::Memtable,
+    options::FileStoreOptions,
+    read_pool::ReadPool,
+    snapshot::SnapshotReads,
+    stats::StoreCounters,
+    wal::{recovery, writer::WalWriter},
+    writer::Writer,
+};
+use crate::store::{
+    Commit, Committed, DiskStats, FileStoreStats, LoadFor, LoadedStream, LogEpoch, Store,
+    StoreError, StoreStats,
+};
+use durable_streams_protocol::{Offset, StreamEvent, StreamId, StreamPath, Timestamp};
+
+/// A data directory in use; it has the directory's lock.
+pub struct FileStore {
+    pub(super) core: Arc<StoreCore>,
+    writer: Arc<Writer>,
+    checkpointer: Arc<Checkpointer>,
+    /// `None` for a store without threads: its reads run on the caller's thread.
+    read_pool: Option<ReadPool>,
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    pub(super) layout: Mutex<Option<Layout>>,
+    /// Whether the replayed log deletes streams, whose bytes the totals still contain.
+    replayed_deletions: bool,
+}
+
+impl FileStore {
+    /// Opens a data directory, or creates one, and starts the store's threads.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`], [`StoreError::Format`], [`StoreError::Corrupt`], [`StoreError::Full`],
+    /// [`StoreError::Io`]: each says what to do.
+    pub fn open(options: FileStoreOptions) -> Result<Self, StoreError> {
+        let mut store = Self::open_on(Arc::new(RealDisk), options)?;
+        store.read_pool = Some(ReadPool::start());
+        if store.replayed_deletions {
+            // Only a checkpoint takes a deleted stream's bytes off the totals, from which limits are counted on.
+            // The checkpointer would begin one now in any case, and repeats it if it fails.
+            let _ = store.checkpointer.checkpoint();
+        }
+        let (writer, checkpointer) = (store.writer.clone(), store.checkpointer.clone());
+        *store.threads.lock() = vec![
+            store.core.spawn("store-write", move || writer.run())?,
+            store.core.spawn("store-fold", move || checkpointer.run())?,
+        ];
+        Ok(store)
+    }
+
+    /// Opens on the given disk without any thread: events are written by [`step`](Self::step) and folded in by
+    /// [`checkpoint`](Self::checkpoint), so that a test decides what happens when.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn open_on(disk: Arc<dyn Disk>, options: FileStoreOptions) -> Result<Self, StoreError> {
+        let layout = Layout::open(&*disk, &options.dir)?;
+        Self::open_locked(disk, options, layout)
+    }
+
+    pub(super) fn open_locked(
+        disk: Arc<dyn Disk>,
+        options: FileStoreOptions,
+        layout: Layout,
+    ) -> Result<Self, StoreError> {
+        let index = IndexHandle::open(&layout.index, options.map_size)?;
+        disk.sync_dir(&layout.index).map_err(io_error("sync", &layout.index))?;
+        let meta = index.read()?.meta()?;
+        let memtable =
+            Memtable::new(meta.lsn, meta.next_id, meta.streams, meta.bytes, options.cache);
+        let (mut replayed, mut replayed_deletions) = (0_u64, false);
+        let recovered = recovery::recover(&*disk, &layout.wal, meta.lsn, &mut |lsn, id, event| {
+            replayed += 1;
+            let event = event()?;
+            replayed_deletions |= matches!(event, StreamEvent::Deleted { .. });
+            memtable.publish(lsn, std::iter::once((id, event)));
+            Ok(())
+        })?;
+        let log = WalWriter::begin(disk.clone(), &layout.wal, options.wal_segment, recovered)?;
+        if let Some(mode) = mode_open_to_others(&options.dir) {
+            let dir = options.dir.display();
+            tracing::warn!(
+                "every user of this machine may look into {dir} (mode {mode:04o}); run chmod -R go-rwx {dir}"
+            );
+        }
+        tracing::info!(
+            dir = %options.dir.display(),
+            streams = memtable.totals().0,
+            replayed,
+            "opened the file store"
+        );
+        let core = Arc::new(StoreCore {
+            disk,
+            options,
+            index,
+            memtable,
+            queue: CommitQueue::default(),
+            old_segments: log.old_segments(),
+            counters: StoreCounters { sync_times: log.sync_times(), ..StoreCounters::default() },
+        });
+        let checkpointer = Arc::new(Checkpointer::new(core.clone(), meta.lsn));
+        Ok(FileStore {
+            writer: Arc::new(Writer::new(core.clone(), checkpointer.clone(), log)),
+            checkpointer,
+            core,
+            read_pool: None,
+            threads: Mutex::default(),
+            layout: Mutex::new(Some(layout)),
+            replayed_deletions,
+        })
+    }
+
+    /// Runs a read that may wait for the disk, on the pool if there is one; `bytes`: how many it reads at most.
+    async fn pooled<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        read: impl FnOnce(SnapshotReads<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        match &self.read_pool {
+            None => read(self.core.reads()),
+            Some(pool) => {
+                let core = self.core.clone();
+                pool.run(bytes, move || read(core.reads())).await
+            }
+        }
+    }
+
+    /// The store's counters and sizes now.
+    pub fn file_stats(&self) -> FileStoreStats {
+        FileStoreStats::collect(&self.core, &self.checkpointer)
+    }
+
+    /// Writes everything that is queued, for a store without threads. Returns whether there was anything.
+    pub fn step(&self) -> bool {
+        self.writer.write_queued()
+    }
+
+    /// Folds everything that is durable into the index now.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] and [`StoreError::Io`]; nothing is lost, and a later try may work.
+    pub fn checkpoint(&self) -> Result<(), StoreError> {
+        self.checkpointer.checkpoint()
+    }
+
+    /// Removes the data of deleted streams and prepares the log's reserve and spare file. A store with threads does so
+    /// after each checkpoint.
+    pub fn maintain(&self) {
+        self.checkpointer.run_maintenance();
+    }
+
+    /// Frees memory that was not used since the previous call: cached bytes that the index has, too, and what large
+    /// checkpoints left in LMDB. A store with threads does so every twenty seconds.
+    pub fn release_idle_memory(&self) {
+        self.checkpointer.release_idle_memory();
+    }
+}
+
+impl Store for FileStore {
+    fn next_id(&self) -> StreamId {
+        self.core.memtable.next_id()
+    }
+
+    fn epoch(&self) -> LogEpoch {
+        self.core.queue.epoch()
+    }
+
+    async fn load(
+        &self,
+        path: &StreamPath,
+        purpose: LoadFor,
+    ) -> Result<Option<LoadedStream>, StoreError> {
+        if let Some(found) = self.core.reads().load_unindexed(path) {
+            return Ok(Some(found));
+        }
+        let path = path.clone();
+        self.pooled(0, move |reads| reads.load(&path, purpose)).await
+    }
+
+    fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {
+        self.checkpointer.admit(&commit)?;
+        self.core.queue.push(commit).map(|()| Committed::Queued)
+    }
+
+    async fn throttle(&self) {
+        self.checkpointer.throttle().await;
+    }
+
+    async fn read(
+        &self,
+        id: StreamId,
+        from: Offset,
+        to: Offset,
+        max: usize,
+    ) -> Result<Vec<Bytes>, StoreError> {
+        if let Some(found) = self.core.memtable.read(id, from, to, max) {
+            return Ok(found);
+        }
+        let bytes = max.min(to.position().saturating_sub(from.position()) as usize);
+        self.pooled(bytes, move |reads| reads.read(id, from, to, max)).await
+    }
+
+    async fn due(&self, now: Timestamp, max: usize) -> Result<Vec<StreamPath>, StoreError> {
+        self.pooled(0, move |reads| reads.due(now, max)).await
+    }
+
+    async fn list(
+        &self,
+        after: Option<&StreamPath>,
+        max: usize,
+    ) -> Result<Vec<StreamPath>, StoreError> {
+        let after = after.cloned();
+        self.pooled(0, move |reads| reads.list(after.as_ref(), max)).await
+    }
+
+    fn writable(&self) -> Result<(), StoreError> {
+        self.checkpointer.has_room()?;
+        self.core.index.available()?;
+        self.core.queue.accepts()
+    }
+
+    fn stats(&self) -> StoreStats {
+        let (streams, bytes) = self.core.memtable.totals();
+        StoreStats { streams, bytes }
+    }
+
+    fn disk_stats(&self) -> Option<DiskStats> {
+        Some(DiskStats {
+            files: self.file_stats(),
+            batches: self.core.counters.batch_sizes.snapshot(),
+            syncs: self.core.counters.sync_times.snapshot(),
+        })
+    }
+
+    async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        self.core.queue.close();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let (writer, checkpointer) = (self.writer.clone(), self.checkpointer.clone());
+        let closer = thread::Builder::new().name("store-close".into()).spawn(move || {
+            checkpointer.stop();
+            for thread in threads {
+                let _ = thread.join();
+            }
+            writer.finish();
+            // A failure was logged, and the log has everything.
+            let _ = checkpointer.checkpoint();
+            // The caller may open the directory again once this returns, so nothing here may hold the environment.
+            drop((writer, checkpointer));
+            let _ = done.send(());
+        });
+        if closer.is_ok() {
+            let _ = closed.await;
+        }
+        if let Some(pool) = &self.read_pool {
+            pool.close();
+        }
+        // From here on another process may lock the directory.
+        drop(self.layout.lock().take());
+    }
+}
+
+/// Ends the threads. Everything queued is written, but not folded in: the next opening does that.
+impl Drop for FileStore {
+    fn drop(&mut self) {
+        self.core.queue.close();
+        self.checkpointer.stop();
+        for thread in self.threads.lock().drain(..) {
+            let _ = thread.join();
+        }
+        if let Some(pool) = &self.read_pool {
+            pool.close();
+        }
+    }
+}
