@@ -33,6 +33,7 @@ pub use self::keys::auth::{
     IssuerName, KeysUrl, OperationWord, PatternText, RateConfig, RatesConfig, ScopeConfig,
     TemplateText, operations,
 };
+pub use self::keys::browser::{BrowserConfig, SecurityPolicy};
 pub use self::keys::cors::CorsConfig;
 pub use self::keys::limits::LimitsConfig;
 pub use self::keys::listen::{

@@ -197,6 +197,7 @@ pub(super) fn edge_options(config: &Config) -> EdgeOptions {
             sse_keep_alive: config.sse_keep_alive.get(),
             body_timeout: limits.body_timeout.get(),
             cors: cors(&config.cors.origins),
+            browser: config.browser.rules(),
             trusted_proxies: config.trusted_proxies.clone(),
             server_timing: config.telemetry.server_timing,
         },

@@ -12,6 +12,8 @@ for_each_kind![
     errors_can_be_read_by_pages_too,
     only_listed_origins,
     security_headers_are_on_every_answer,
+    documents_are_sandboxed_and_saved,
+    the_rules_for_documents_can_be_changed,
 ];
 
 const ORIGIN: &str = "origin: https://app.example\r\n";
@@ -161,5 +163,56 @@ async fn security_headers_are_on_every_answer(kind: Kind) {
         assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{method} {path}");
         let policy = reply.header("cross-origin-resource-policy");
         assert_eq!(policy, Some("cross-origin"), "{method} {path}");
+        let body = !matches!(reply.status, 204 | 304);
+        let policy = body.then_some("sandbox; default-src 'none'");
+        assert_eq!(reply.header("content-security-policy"), policy, "{method} {path}");
     }
+}
+
+/// A stream typed as a page, an image with script or a script is none on the application's origin.
+async fn documents_are_sandboxed_and_saved(kind: Kind) {
+    let world = World::new(kind);
+    let script = "<script>fetch('/api/me')</script>";
+    for (path, content_type, disposition) in [
+        ("/html", "text/html; charset=utf-8", Some("attachment")),
+        ("/svg", "image/svg+xml", Some("attachment")),
+        ("/xml", "application/xml", Some("attachment")),
+        ("/js", "application/javascript", None),
+        ("/text", "text/plain", None),
+    ] {
+        world.stream(path, content_type, script).await;
+        for (method, query) in [
+            ("GET", ""),
+            ("HEAD", ""),
+            ("GET", "?offset=-1&live=long-poll"),
+            ("GET", "?offset=now"),
+        ] {
+            let reply = world.ask(method, &format!("{path}{query}"), "", b"").await;
+            let policy = reply.header("content-security-policy");
+            assert_eq!(policy, Some("sandbox; default-src 'none'"), "{method} {path}{query}");
+            assert_eq!(reply.header("content-disposition"), disposition, "{method} {path}{query}");
+        }
+    }
+}
+
+async fn the_rules_for_documents_can_be_changed(kind: Kind) {
+    let world = World::with(kind, |setup| {
+        let browser = &mut setup.edge.streams.browser;
+        browser.content_security_policy = Some("default-src 'self'".parse().unwrap());
+        browser.attachments = false;
+    });
+    world.stream("/a", "text/html", "<p>").await;
+    let reply = world.get("/a").await;
+    assert_eq!(reply.all("content-security-policy"), ["default-src 'self'"]);
+    assert_eq!(reply.header("content-disposition"), None);
+    let refused = world.get("/none").await;
+    let policy = refused.header("content-security-policy");
+    assert_eq!(policy, Some("sandbox; default-src 'none'"), "a refusal needs nothing else");
+    let world = World::with(kind, |setup| {
+        setup.edge.streams.browser.content_security_policy = None;
+    });
+    world.stream("/a", "text/html", "<p>").await;
+    let reply = world.get("/a").await;
+    assert_eq!(reply.header("content-security-policy"), None);
+    assert_eq!(reply.header("content-disposition"), Some("attachment"));
 }

@@ -14,9 +14,11 @@
 //! | `counters` | what is counted |
 //! | `forwarded` | the URL that a client used, behind proxies |
 //! | `cors` | which browser pages may read the responses |
+//! | `browser` | what browsers may do with a stream that they open as a page |
 //! | `options`, `path`, `stopping` | settings; prefixes of paths; the start of a stop |
 
 mod background;
+mod browser;
 mod cors;
 mod counters;
 pub mod forwarded;
@@ -35,6 +37,7 @@ use pingora_core::{protocols::http::ServerSession, server::ShutdownWatch};
 use pingora_proxy::Session;
 
 pub use background::StreamsBackground;
+pub use browser::BrowserRules;
 pub use cors::Cors;
 pub use counters::{RequestCount, RequestMode, StreamCounters};
 pub use options::StreamOptions;

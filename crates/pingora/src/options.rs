@@ -5,7 +5,7 @@ use std::time::Duration;
 use durable_streams_protocol::MAX_PATH_BYTES;
 use ipnet::IpNet;
 
-use crate::{cors::Cors, path::is_under};
+use crate::{browser::BrowserRules, cors::Cors, path::is_under};
 
 /// Settings of the stream routes.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct StreamOptions {
     pub body_timeout: Duration,
     /// Which browser pages may read the answers.
     pub cors: Cors,
+    /// What browsers may do with a stream that they open as a page.
+    pub browser: BrowserRules,
     /// Peers whose `X-Forwarded-*` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether answers say how long the server took (`Server-Timing`).
@@ -41,6 +43,7 @@ impl Default for StreamOptions {
             sse_keep_alive: Duration::from_secs(15),
             body_timeout: Duration::from_secs(30),
             cors: Cors::default(),
+            browser: BrowserRules::default(),
             trusted_proxies: Vec::new(),
             server_timing: false,
         }

@@ -29,8 +29,8 @@ pub use wire::{
     rejection::Rejection,
     request::{Append, Create, Fork, HttpRequestHead, LiveMode, Read, Request, UnsendableHeader},
     response::{
-        Body, HeadMeta, Outcome, ProblemDetails, Response, ResponseFacts, SliceMeta, problem_body,
-        render, render_problem, render_rejection,
+        Body, CONTENT_SECURITY_POLICY, HeadMeta, Outcome, ProblemDetails, Response, ResponseFacts,
+        SliceMeta, problem_body, render, render_problem, render_rejection,
     },
     sse::{
         ControlEvent, SseDecoder, SseEncoding, SseError, SseEvent, encode_control, encode_data,

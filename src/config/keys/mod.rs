@@ -1,6 +1,7 @@
 //! The sections of the configuration, one file each: keys with type, default, bounds and meaning.
 
 pub(super) mod auth;
+pub(super) mod browser;
 pub(super) mod cors;
 pub(super) mod limits;
 pub(super) mod listen;

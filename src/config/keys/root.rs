@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use super::auth::AuthConfig;
+use super::browser::BrowserConfig;
 use super::cors::CorsConfig;
 use super::limits::LimitsConfig;
 use super::listen::{AcmeConfig, DEFAULT_PORT, ListenerConfig};
@@ -61,6 +62,8 @@ settings! {
         log: LogConfig = LogConfig::default();
         /// Which browser pages may use the streams.
         cors: CorsConfig = CorsConfig::default();
+        /// What browsers may do with a stream that they open as a page.
+        browser: BrowserConfig = BrowserConfig::default();
         /// Proxies whose `X-Forwarded-*` headers are believed.
         trusted_proxies: Vec<IpNet> = Vec::new();
         /// Every bound on what a client may ask for.

@@ -97,6 +97,9 @@ impl DurableStreams {
             }
         };
         let mut response = response;
+        if problem.is_none() {
+            options.browser.apply(&mut response);
+        }
         if private {
             make_private(&mut response);
         }

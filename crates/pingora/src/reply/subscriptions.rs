@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use durable_streams_protocol::{Body, Outcome, PathError, Rejection, Response, render};
 use durable_streams_subscriptions::Subscriptions;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{Method, StatusCode};
 use pingora_core::protocols::http::ServerSession;
 
 use super::body;
@@ -44,9 +44,28 @@ impl DurableStreams {
 }
 
 fn response(status: StatusCode, headers: http::HeaderMap, bytes: Bytes) -> Response {
-    let mut list: Vec<(HeaderName, HeaderValue)> =
-        headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    list.push((header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")));
-    let body = if bytes.is_empty() { Body::Empty } else { Body::Full(vec![bytes]) };
-    Response { status, headers: list, body }
+    let mut response = Response::new(status);
+    let fields = headers.iter().map(|(name, value)| (name.clone(), value.clone()));
+    response.headers.extend(fields);
+    if !bytes.is_empty() {
+        response.body = Body::Full(vec![bytes]);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderMap, header};
+
+    #[test]
+    fn control_responses_have_the_headers_of_every_response() {
+        let headers = HeaderMap::from_iter([(header::ALLOW, "GET".parse().unwrap())]);
+        let response = response(StatusCode::METHOD_NOT_ALLOWED, headers, Bytes::from_static(b"{}"));
+        let headers = HeaderMap::from_iter(response.headers);
+        assert_eq!(headers["x-content-type-options"], "nosniff");
+        assert_eq!(headers["cross-origin-resource-policy"], "cross-origin");
+        assert_eq!(headers["content-security-policy"], "sandbox; default-src 'none'");
+        assert_eq!(headers["allow"], "GET");
+    }
 }

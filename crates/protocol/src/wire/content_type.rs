@@ -14,6 +14,7 @@ pub struct ContentType {
     text: Arc<str>,
     json: bool,
     compressible: bool,
+    document: bool,
 }
 
 /// Why a header value is not a content type.
@@ -70,7 +71,8 @@ impl ContentType {
     fn checked(text: &str) -> Self {
         let json = media_type(text).eq_ignore_ascii_case("application/json");
         let compressible = json || is_compressible(text);
-        ContentType { text: text.into(), json, compressible }
+        let document = !json && is_document(text);
+        ContentType { text: text.into(), json, compressible, document }
     }
 
     /// The text as the creator gave it.
@@ -99,6 +101,11 @@ impl ContentType {
     pub fn is_compressible(&self) -> bool {
         self.compressible
     }
+
+    /// Shown by browsers as a document that may hold script: HTML, and XML with its kin such as SVG.
+    pub fn is_document(&self) -> bool {
+        self.document
+    }
 }
 
 impl Default for ContentType {
@@ -117,6 +124,11 @@ fn is_compressible(text: &str) -> bool {
     let media = media_type(text).to_ascii_lowercase();
     let tails = ["json", "xml", "javascript", "x-www-form-urlencoded", "wasm"];
     media.starts_with("text/") || tails.iter().any(|tail| media.ends_with(tail))
+}
+
+fn is_document(text: &str) -> bool {
+    let media = media_type(text).to_ascii_lowercase();
+    media == "text/html" || media.ends_with("/xml") || media.ends_with("+xml")
 }
 
 fn media_type(value: &str) -> &str {
@@ -159,6 +171,23 @@ mod tests {
         let refused = ContentType::from_header(&of(257)).unwrap_err();
         assert_eq!(refused, ContentTypeError::TooLong);
         assert_eq!(refused.to_string(), "Content-Type must be at most 256 bytes long");
+    }
+
+    #[test]
+    fn documents_are_html_and_xml() {
+        for yes in [
+            "text/html",
+            "Text/HTML; charset=utf-8",
+            "application/xhtml+xml",
+            "image/svg+xml",
+            "text/xml",
+            "application/xml",
+        ] {
+            assert!(ContentType::parse(yes).unwrap().is_document(), "{yes}");
+        }
+        for no in ["text/plain", "application/json", "text/htmlx", "image/png"] {
+            assert!(!ContentType::parse(no).unwrap().is_document(), "{no}");
+        }
     }
 
     #[test]

@@ -119,16 +119,26 @@ const PUBLIC: HeaderValue =
 const PRIVATE: HeaderValue =
     HeaderValue::from_static("private, max-age=60, stale-while-revalidate=300");
 
+/// What a browser may do with a response that it shows as a page: no script, no request, no origin. Clients choose the
+/// content types of streams, and streams share an origin with the application in front of which they are served.
+pub const CONTENT_SECURITY_POLICY: HeaderValue =
+    HeaderValue::from_static("sandbox; default-src 'none'");
+
 impl Response {
-    fn new(status: StatusCode) -> Self {
-        let mut headers = Vec::with_capacity(12);
+    /// An empty response, with the headers that every response has.
+    pub fn new(status: StatusCode) -> Self {
+        let mut headers = Vec::with_capacity(16);
         // §12.7, on every response.
         headers.push((header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")));
         headers.push((
             HeaderName::from_static("cross-origin-resource-policy"),
             HeaderValue::from_static("cross-origin"),
         ));
-        Response { status, headers, body: Body::Empty }
+        let mut response = Response { status, headers, body: Body::Empty };
+        if response.may_have_body() {
+            response.put(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
+        }
+        response
     }
 
     /// Whether its status lets it have a body, and so a length (RFC 9110 §8.6).
@@ -151,6 +161,14 @@ impl Response {
 
     fn put_type(&mut self, content_type: &ContentType) -> &mut Self {
         self.put(header::CONTENT_TYPE, ascii(content_type.as_str().as_bytes()))
+    }
+
+    /// The type of the bytes that follow. A browser saves a document instead of showing it.
+    fn put_type_of_bytes(&mut self, content_type: &ContentType) -> &mut Self {
+        if content_type.is_document() {
+            self.put(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
+        }
+        self.put_type(content_type)
     }
 }
 
@@ -180,7 +198,7 @@ pub fn render(outcome: Outcome<'_>) -> Response {
         Outcome::Slice(meta, chunks) => {
             let mut response = Response::new(StatusCode::OK);
             put_slice(&mut response, meta);
-            response.put_type(meta.content_type);
+            response.put_type_of_bytes(meta.content_type);
             response.body = Body::Full(chunks);
             response
         }
@@ -229,7 +247,7 @@ fn render_append(appended: &AppendOutcome) -> Response {
 fn render_head(head: &HeadMeta<'_>) -> Response {
     let mut response = Response::new(StatusCode::OK);
     response
-        .put_type(head.content_type)
+        .put_type_of_bytes(head.content_type)
         .put_offset(headers::STREAM_NEXT_OFFSET, head.tail)
         .put(header::CACHE_CONTROL, NO_STORE)
         .put_flag(headers::STREAM_CLOSED, head.closed);

@@ -36,6 +36,37 @@ fn every_response_is_safe_to_embed() {
 }
 
 #[test]
+fn what_a_browser_shows_runs_no_script() {
+    for response in [
+        render(Outcome::Slice(&slice(0, 1), Vec::new())),
+        render(Outcome::Events(&ContentType::default())),
+        render_rejection(&Rejection::NotFound),
+    ] {
+        let policy = header(&response, "content-security-policy");
+        assert_eq!(policy, Some("sandbox; default-src 'none'"));
+    }
+    assert_eq!(header(&render(Outcome::Deleted), "content-security-policy"), None);
+}
+
+#[test]
+fn documents_are_saved_instead_of_shown() {
+    for (content_type, disposition) in
+        [("text/html; charset=utf-8", Some("attachment")), ("text/plain", None)]
+    {
+        let content_type = &ContentType::parse(content_type).unwrap();
+        let meta = SliceMeta { content_type, ..slice(0, 1) };
+        let slice = render(Outcome::Slice(&meta, Vec::new()));
+        assert_eq!(header(&slice, "content-disposition"), disposition);
+        let (tail, expiry) = (Offset::ZERO, Expiry::Never);
+        let head = HeadMeta { content_type, tail, closed: false, expiry };
+        assert_eq!(header(&render(Outcome::Head(&head)), "content-disposition"), disposition);
+        // Events have a type of their own.
+        let events = render(Outcome::Events(content_type));
+        assert_eq!(header(&events, "content-disposition"), None);
+    }
+}
+
+#[test]
 fn only_some_statuses_have_a_body() {
     assert!(!render(Outcome::Deleted).may_have_body());
     assert!(!render(Outcome::NotModified(&slice(0, 1))).may_have_body());
