@@ -61,6 +61,16 @@ impl Store for AnyStore {
         each!(self, store => store.read(id, from, to, max).await)
     }
 
+    async fn append_end(
+        &self,
+        id: StreamId,
+        from: Offset,
+        to: Offset,
+        within: u64,
+    ) -> Result<Option<Offset>, StoreError> {
+        each!(self, store => store.append_end(id, from, to, within).await)
+    }
+
     async fn due(&self, now: Timestamp, max: usize) -> Result<Vec<StreamPath>, StoreError> {
         each!(self, store => store.due(now, max).await)
     }

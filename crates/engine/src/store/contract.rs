@@ -62,6 +62,22 @@ pub trait Store: Send + Sync + 'static {
         max: usize,
     ) -> impl Future<Output = Result<Vec<Bytes>, StoreError>> + Send;
 
+    /// Where a page of whole appends ends that begins at `from` and has about `within` bytes: the end of the last append
+    /// of stream `id` that ends after `from` and at most `within` bytes after it, or else the end of the first append
+    /// that ends later. `to` bounds the result and counts as an append's end: it is the durable tail, or the position
+    /// where a fork leaves the stream, `from` being less. Returns `None` when the store does not know the appends there:
+    /// those of JSON streams, whose messages delimit themselves, and those that format 1 stored.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] and [`StoreError::Io`].
+    fn append_end(
+        &self,
+        id: StreamId,
+        from: Offset,
+        to: Offset,
+        within: u64,
+    ) -> impl Future<Output = Result<Option<Offset>, StoreError>> + Send;
+
     /// Paths of streams that [`StreamState::is_due`], at most `max`.
     ///
     /// # Errors

@@ -164,6 +164,22 @@ impl Store for MemoryStore {
         Ok(found.unwrap_or_default())
     }
 
+    async fn append_end(
+        &self,
+        id: StreamId,
+        from: Offset,
+        to: Offset,
+        within: u64,
+    ) -> Result<Option<Offset>, StoreError> {
+        let limit = from.advance(within);
+        if to <= limit {
+            return Ok(Some(to));
+        }
+        let shard = self.shard(id).read();
+        let stream = shard.get(&id).filter(|stream| !stream.state.core.content_type.is_json());
+        Ok(stream.and_then(|stream| stream.chunks.append_end(from, to, limit)))
+    }
+
     async fn due(&self, now: Timestamp, max: usize) -> Result<Vec<StreamPath>, StoreError> {
         let index = self.index.lock();
         let due = index.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
@@ -213,6 +229,15 @@ impl StreamChunks {
 
     fn len(&self) -> u64 {
         self.0.iter().map(|(_, data)| data.len() as u64).sum()
+    }
+
+    /// The end of the last append after `from` and up to `limit`, else of the next one; at most `to`.
+    fn append_end(&self, from: Offset, to: Offset, limit: Offset) -> Option<Offset> {
+        let end_of = |(start, data): &(Offset, Bytes)| start.advance(data.len() as u64);
+        let next = self.0.partition_point(|piece| end_of(piece) <= limit);
+        let last = next.checked_sub(1).and_then(|last| self.0.get(last)).map(end_of);
+        let end = last.filter(|last| *last > from).or_else(|| self.0.get(next).map(end_of))?;
+        Some(end.min(to))
     }
 
     fn read(&self, from: Offset, to: Offset, max: usize) -> Vec<Bytes> {

@@ -92,6 +92,30 @@ fn reads_give_any_range_in_windows() {
 }
 
 #[test]
+fn a_page_ends_where_an_append_ends() {
+    let store = memory();
+    let id = create(&store, created("s", "0123456789"));
+    for len in [1, 2, 300, 5, 70_000] {
+        append(&store, id, &vec![b'x'; len]);
+    }
+    let ends = [10_u64, 11, 13, 313, 318, 70_318];
+    let end = |from, to, within| {
+        wait(store.append_end(id, Offset::new(from), Offset::new(to), within)).unwrap()
+    };
+    for from in (0..320_u64).chain([69_999, 70_000]) {
+        for within in [0_u64, 1, 2, 3, 10, 100, 305, 70_000, u64::MAX] {
+            let limit = from.saturating_add(within);
+            let last = ends.iter().rev().find(|end| **end > from && **end <= limit);
+            let next = ends.iter().find(|end| **end > limit);
+            let expected = last.or(next).map(|end| Offset::new(*end));
+            assert_eq!(end(from, 70_318, within), expected, "{within} from {from}");
+        }
+    }
+    assert_eq!(end(20, 50, 10), Some(Offset::new(50)), "a fork leaves the stream here");
+    assert_eq!(end(20, 50, 40), Some(Offset::new(50)), "a fork leaves the stream here");
+}
+
+#[test]
 fn a_deleted_stream_frees_its_path_at_once() {
     on_every_store(|store, step| {
         let old = create(&store, created("d", "old"));

@@ -215,6 +215,23 @@ impl Store for FileStore {
         self.pooled(bytes, move |reads| reads.read(id, from, to, max)).await
     }
 
+    async fn append_end(
+        &self,
+        id: StreamId,
+        from: Offset,
+        to: Offset,
+        within: u64,
+    ) -> Result<Option<Offset>, StoreError> {
+        let limit = from.advance(within);
+        if to <= limit {
+            return Ok(Some(to));
+        }
+        if let Some(end) = self.core.memtable.append_end(id, from, to, limit) {
+            return Ok(Some(end));
+        }
+        self.pooled(0, move |reads| reads.append_end(id, from, to, limit)).await
+    }
+
     async fn due(&self, now: Timestamp, max: usize) -> Result<Vec<StreamPath>, StoreError> {
         self.pooled(0, move |reads| reads.due(now, max)).await
     }

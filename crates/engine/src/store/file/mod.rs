@@ -8,12 +8,13 @@
 //! |---|---|
 //! | `layout`, `disk` | the directory; the disk, as tests may replace it |
 //! | `commit_queue`, `writer`, `wal` | group commit; the writer's thread; the log |
-//! | `memtable` | events that the index does not have yet; cached tails |
+//! | `memtable`, `append_ends` | events that the index does not have yet; cached tails; where appends end in them |
 //! | `checkpointer`, `index` | the checkpointer's thread; LMDB |
 //! | `snapshot`, `read_pool` | reads over index and memtable; the threads that run them |
 //! | `file_store`, `core` | the store; what its parts share |
 //! | `offline`, `destination` | verify, back up, restore, compact, repair; unfinished data directories |
 
+mod append_ends;
 mod checkpointer;
 mod commit_queue;
 mod core;

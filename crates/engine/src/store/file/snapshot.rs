@@ -136,6 +136,19 @@ impl SnapshotReads<'_> {
         Ok(Some(bytes).filter(|bytes| !bytes.is_empty()).into_iter().collect())
     }
 
+    /// See [`Store::append_end`](crate::store::Store::append_end); `to` is after `limit`.
+    pub(super) fn append_end(
+        &self,
+        id: StreamId,
+        from: Offset,
+        to: Offset,
+        limit: Offset,
+    ) -> Result<Option<Offset>, StoreError> {
+        // Folding the state tells the tail cache the position of its bytes.
+        self.consistent(|snapshot| snapshot.state(id, false))?;
+        Ok(self.memtable.append_end(id, from, to, limit))
+    }
+
     pub(super) fn due(&self, now: Timestamp, max: usize) -> Result<Vec<StreamPath>, StoreError> {
         self.consistent(|snapshot| {
             let mut due = Vec::new();
@@ -212,7 +225,7 @@ impl StoreSnapshot<'_> {
         // Damage is an error only for a caller that reads these bytes.
         let bytes = self.txn.bytes(id, start, tail, len as usize);
         match bytes.ok().filter(|bytes| bytes.len() as u64 == len) {
-            Some(bytes) => Ok(self.memtable.cache_indexed(self.guard, id, bytes, tail)?),
+            Some(bytes) => Ok(self.memtable.cache_indexed(self.guard, state, bytes)?),
             None => Ok(()),
         }
     }

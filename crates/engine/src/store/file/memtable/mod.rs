@@ -8,6 +8,7 @@
 //! - Nothing in this module does I/O. A lock is held for one stream or a bounded number of streams at a time.
 
 mod names;
+mod reads;
 mod shard;
 mod tail_cache;
 #[cfg(test)]
@@ -16,18 +17,18 @@ mod tests;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use durable_streams_protocol::{Offset, StreamEvent, StreamId, StreamState};
+use durable_streams_protocol::{Offset, StreamEvent, StreamId};
 use parking_lot::Mutex;
 
 use self::{
     names::NameChange,
     shard::{MemtableShard, PendingEvent},
-    tail_cache::TailCache,
 };
 use super::{index::checkpoint::StreamEvents, wal::Lsn};
 use crate::store::ShrinkSparse;
 
 pub(super) use names::UnindexedNames;
+pub(super) use reads::{ReadGuard, StaleRead};
 
 const SHARDS: usize = 64;
 /// Streams examined under one lock when idle memory is released.
@@ -61,14 +62,6 @@ pub(super) struct Memtable {
     streams: AtomicU64,
     bytes: AtomicU64,
 }
-
-/// Events that a reader needs were evicted during its read, because the index has them now; read again.
-#[derive(Debug)]
-pub(super) struct StaleRead;
-
-/// The seqlock's counter when a read began; see [`Memtable::begin_read`].
-#[derive(Clone, Copy)]
-pub(super) struct ReadGuard(u64);
 
 #[derive(Clone, Copy)]
 struct PublishedFront {
@@ -171,7 +164,7 @@ impl Memtable {
         match &event {
             StreamEvent::Created(created) => {
                 let start = created.fork.as_ref().map_or(Offset::ZERO, |fork| fork.position);
-                entry.tail.begin(start);
+                entry.tail.begin(start, created.content_type.is_json());
                 self.streams.fetch_add(1, Ordering::Relaxed);
             }
             StreamEvent::Deleted { .. } => {
@@ -195,88 +188,6 @@ impl Memtable {
             self.names.lock().add(lsn, id, change);
         }
         first
-    }
-
-    /// A stream's bytes from the tail cache; `None` when the index must be read.
-    pub(super) fn read(
-        &self,
-        id: StreamId,
-        from: Offset,
-        to: Offset,
-        max: usize,
-    ) -> Option<Vec<Bytes>> {
-        let mut shard = self.shard(id).lock();
-        let entry = shard.entries.get_mut(&id)?;
-        entry.used = true;
-        entry.idle_round = self.idle_round.load(Ordering::Relaxed);
-        entry.tail.read(from, to, max)
-    }
-
-    /// Begins a read of index and memtable. The caller takes its snapshot of the index after this call, and
-    /// calls [`validate`](Self::validate) at the end: when that succeeds, no event was missing in both.
-    pub(super) fn begin_read(&self) -> ReadGuard {
-        ReadGuard(self.evictions.load(Ordering::Acquire))
-    }
-
-    /// Fails when events were evicted since `guard` whose commit the reader's snapshot of the index may lack.
-    pub(super) fn validate(&self, guard: ReadGuard) -> Result<(), StaleRead> {
-        let now = self.evictions.load(Ordering::Acquire);
-        if now > guard.0 + (guard.0 & 1) { Err(StaleRead) } else { Ok(()) }
-    }
-
-    /// Applies the events after `after` to the state that the index has, or begins a state with the stream's
-    /// `Created` event. Returns `None` when the stream is unknown or deleted.
-    pub(super) fn fold(
-        &self,
-        guard: ReadGuard,
-        id: StreamId,
-        after: Lsn,
-        base: Option<StreamState>,
-    ) -> Result<Option<StreamState>, StaleRead> {
-        let mut shard = self.shard(id).lock();
-        self.validate(guard)?;
-        let Some(entry) = shard.entries.get_mut(&id) else { return Ok(base) };
-        if entry.deleted {
-            return Ok(None);
-        }
-        let mut state = base;
-        for pending in entry.pending.iter().filter(|pending| pending.lsn > after) {
-            state = StreamState::fold(state, id, &pending.event);
-        }
-        if let Some(state) = &state {
-            entry.tail.ends_at(state.tail);
-        }
-        Ok(state)
-    }
-
-    /// Whether events or bytes of a stream are here.
-    pub(super) fn has(&self, id: StreamId) -> bool {
-        self.shard(id).lock().entries.contains_key(&id)
-    }
-
-    /// Caches a stream's bytes that were read from the index, up to `tail`, unless the memtable has something
-    /// of the stream.
-    pub(super) fn cache_indexed(
-        &self,
-        guard: ReadGuard,
-        id: StreamId,
-        bytes: Bytes,
-        tail: Offset,
-    ) -> Result<(), StaleRead> {
-        let mut shard = self.shard(id).lock();
-        self.validate(guard)?;
-        if !shard.entries.contains_key(&id) {
-            let round = self.idle_round.load(Ordering::Relaxed);
-            shard.insert_clean(id, TailCache::clean(bytes, tail), round, self.shard_budget);
-        }
-        Ok(())
-    }
-
-    /// Whether the stream's `Created` event is here, so that the index has nothing of it.
-    pub(super) fn begins_here(&self, id: StreamId) -> bool {
-        let shard = self.shard(id).lock();
-        let first = shard.entries.get(&id).and_then(|entry| entry.pending.front());
-        matches!(first, Some(PendingEvent { event: StreamEvent::Created(_), .. }))
     }
 
     /// Begins a checkpoint, between two batches: returns the events that it is to fold in.
@@ -367,13 +278,6 @@ impl Memtable {
             changes.for_each(|(lsn, change)| names.remove(lsn, id, change));
         }
         all > some.len()
-    }
-}
-
-impl ReadGuard {
-    /// Whether no events were being evicted when the read began.
-    pub(super) fn is_stable(self) -> bool {
-        self.0 & 1 == 0
     }
 }
 

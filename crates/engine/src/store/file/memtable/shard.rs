@@ -19,7 +19,7 @@ pub(super) struct MemtableShard {
     pub(super) dirty: Vec<StreamId>,
     /// Streams with clean bytes, in the order in which the clock examines them when room is needed.
     ring: VecDeque<StreamId>,
-    /// Clean bytes of the streams in `ring`.
+    /// What the clean bytes of the streams in `ring` take, and the ends of appends in them.
     pub(super) clean: usize,
 }
 
@@ -60,7 +60,7 @@ impl MemtableShard {
         idle_round: u32,
         budget: usize,
     ) {
-        self.clean += tail.end() as usize;
+        self.clean += tail.clean_len();
         self.ring.push_back(id);
         let entry = MemtableEntry { tail, idle_round, in_ring: true, ..MemtableEntry::default() };
         self.entries.insert(id, entry);

@@ -12,7 +12,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use durable_streams_protocol::Offset;
 
-use crate::store::ShrinkSparse;
+use crate::store::{
+    ShrinkSparse,
+    file::append_ends::{AppendEnds, EndsAround},
+};
 
 /// Small clean pieces are joined up to this size, so that a busy stream does not keep many of them, bytes.
 const JOIN: usize = 64 << 10;
@@ -34,26 +37,34 @@ pub(super) struct TailCache {
     /// The stream's position of count 0; negative when the first cached bytes had no known position and older
     /// ones were dropped.
     origin: Option<i128>,
+    /// Where appends end in the clean bytes; `None` while each clean piece is one append. A fresh piece always is.
+    clean_ends: Option<Box<AppendEnds>>,
+    /// The messages of the stream delimit themselves: nothing is noted about appends.
+    json: bool,
 }
 
 impl TailCache {
-    /// Bytes that were read from the index, up to `tail`, the stream's tail.
-    pub(super) fn clean(bytes: Bytes, tail: Offset) -> Self {
+    /// Bytes that were read from the index, up to the stream's tail.
+    pub(super) fn clean(bytes: Bytes) -> Self {
         let mut cache = TailCache::default();
         cache.push(bytes);
         cache.mark_indexed(cache.end);
-        cache.ends_at(tail);
+        cache.clean_ends = Some(Box::new(AppendEnds::beginning_at(cache.end)));
         cache
     }
 
     /// The next bytes are the stream's first own ones, at `start`.
-    pub(super) fn begin(&mut self, start: Offset) {
+    pub(super) fn begin(&mut self, start: Offset, json: bool) {
         self.origin = Some(i128::from(start.position()));
+        self.json = json;
     }
 
-    /// The cached bytes end at `tail`, the stream's tail.
-    pub(super) fn ends_at(&mut self, tail: Offset) {
+    /// The cached bytes end at `tail`, the stream's tail. Returns how many bytes less the clean pieces take.
+    pub(super) fn ends_at(&mut self, tail: Offset, json: bool) -> usize {
         self.origin = Some(i128::from(tail.position()) - i128::from(self.end));
+        self.json = json;
+        let unneeded = self.clean_ends.take_if(|_| json);
+        unneeded.map_or(0, |ends| ends.memory())
     }
 
     pub(super) fn push(&mut self, data: Bytes) {
@@ -96,17 +107,37 @@ impl TailCache {
         Some(found)
     }
 
+    /// The end of the last append after `from` and up to `limit`, else of the next one; at most `to`, which is after
+    /// `limit`. Returns `None` when the appends around `limit` are not cached or not known.
+    pub(super) fn append_end(&self, from: Offset, to: Offset, limit: Offset) -> Option<Offset> {
+        let origin = self.origin.filter(|_| !self.json)?;
+        let count = |at: Offset| u64::try_from(i128::from(at.position()) - origin);
+        let limit = count(limit).ok().filter(|limit| (self.start..self.end).contains(limit))?;
+        let around = if limit >= self.indexed {
+            ends_around(self.indexed, &self.fresh, limit)
+        } else if let Some(ends) = &self.clean_ends {
+            ends.around(limit)?
+        } else {
+            ends_around(self.start, &self.clean, limit)
+        };
+        // Where the first append begins may be after `from`, which then is not cached.
+        let end = around.page_end(count(from).unwrap_or(0))?;
+        let end = u64::try_from(i128::from(end) + origin).ok()?;
+        Some(Offset::new(end).min(to))
+    }
+
     /// Every piece up to `end` is in the index now: it becomes clean, and small ones are joined. Returns how many
-    /// bytes became clean.
+    /// bytes more the clean pieces take.
     pub(super) fn mark_indexed(&mut self, end: u64) -> usize {
-        let was = self.indexed;
+        let was = self.clean_len();
         let indexed = self.fresh.partition_point(|(piece, _)| *piece <= end);
         if indexed == 1 && self.fresh.len() == 1 && self.clean.is_empty() {
             // The usual case with many streams: nothing to join, nothing to allocate.
             self.indexed = self.end;
             std::mem::swap(&mut self.clean, &mut self.fresh);
-            return (self.indexed - was) as usize;
+            return self.clean_len() - was;
         }
+        self.note_clean_ends(indexed);
         let last_is_small = self.clean.back().is_some_and(|(_, last)| last.len() < SMALL);
         let last = if last_is_small { self.clean.pop_back() } else { None };
         let mut run = SmallRun::default();
@@ -125,16 +156,37 @@ impl TailCache {
         self.clean.extend(run.take());
         self.clean.shrink_if_sparse();
         self.fresh.shrink_if_sparse();
-        (self.indexed - was) as usize
+        self.clean_len() - was
     }
 
-    /// Drops the clean pieces. Returns how many bytes that were.
+    /// Notes the ends of the first `indexed` fresh pieces, which are about to become clean and may be joined.
+    fn note_clean_ends(&mut self, indexed: usize) {
+        if self.json || indexed == 0 {
+            return;
+        }
+        let TailCache { clean, clean_ends, fresh, start, .. } = self;
+        let ends = clean_ends.get_or_insert_with(|| {
+            let mut ends = Box::new(AppendEnds::beginning_at(*start));
+            clean.iter().for_each(|(_, piece)| ends.push(piece.len() as u64));
+            ends
+        });
+        fresh.iter().take(indexed).for_each(|(_, piece)| ends.push(piece.len() as u64));
+    }
+
+    /// What the clean pieces take, bytes.
+    pub(super) fn clean_len(&self) -> usize {
+        let ends = self.clean_ends.as_ref().map_or(0, |ends| ends.memory());
+        (self.indexed - self.start) as usize + ends
+    }
+
+    /// Drops the clean pieces. Returns how many bytes they took.
     pub(super) fn drop_clean(&mut self) -> usize {
-        let clean = self.indexed - self.start;
+        let clean = self.clean_len();
         self.start = self.indexed;
         self.clean.clear();
         self.clean.shrink_if_sparse();
-        clean as usize
+        self.clean_ends = None;
+        clean
     }
 
     /// Drops everything, for a deleted stream. Returns how many clean bytes that were.
@@ -145,6 +197,13 @@ impl TailCache {
         self.indexed = self.end;
         clean
     }
+}
+
+/// The ends around `limit` of pieces that begin at `start` and are one append each.
+fn ends_around(start: u64, pieces: &VecDeque<(u64, Bytes)>, limit: u64) -> EndsAround {
+    let next = pieces.partition_point(|(end, _)| *end <= limit);
+    let end = |at: usize| pieces.get(at).map(|(end, _)| *end);
+    EndsAround { last: next.checked_sub(1).and_then(end).unwrap_or(start), next: end(next) }
 }
 
 /// Small pieces that follow one another.
@@ -186,7 +245,7 @@ mod tests {
 
     fn filled(lens: &[usize]) -> TailCache {
         let mut cache = TailCache::default();
-        cache.begin(Offset::ZERO);
+        cache.begin(Offset::ZERO, false);
         for len in lens {
             cache.push(bytes(cache.end as usize, *len));
         }
@@ -206,7 +265,8 @@ mod tests {
             let mut clean = 0;
             for indexed in (0..=lens.len()).step_by(step).chain([lens.len()]) {
                 clean += cache.mark_indexed(256 * indexed as u64);
-                assert_eq!(clean, 256 * indexed);
+                assert_eq!(clean, cache.clean_len());
+                assert_eq!(cache.indexed, 256 * indexed as u64);
                 assert_eq!(read(&cache), whole);
             }
             let longest = cache.clean.iter().map(|(_, piece)| piece.len()).max();
@@ -227,9 +287,79 @@ mod tests {
         assert_eq!([1, 3].map(|at: usize| cache.clean[at].1.as_ptr()), *large);
     }
 
+    /// Every answer of [`TailCache::append_end`] against a list of the ends.
+    fn check_ends(cache: &TailCache, ends: &[u64], known_from: u64) {
+        let tail = cache.end;
+        for from in (0..tail).step_by(7).chain(ends.iter().copied()).filter(|from| *from < tail) {
+            for within in [0, 1, 5, 99, 100, 101, 4000] {
+                let (at, limit) = (Offset::new(from), Offset::new(from + within));
+                if limit >= Offset::new(tail) {
+                    continue;
+                }
+                let last = ends.iter().rev().find(|end| **end > from && **end <= from + within);
+                let next = ends.iter().find(|end| **end > from + within);
+                let expected = last.or(next).map(|end| Offset::new(*end));
+                let expected = expected.filter(|_| limit >= Offset::new(known_from));
+                assert_eq!(
+                    cache.append_end(at, Offset::new(tail), limit),
+                    expected,
+                    "{from} {within}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn ends_of_appends_survive_the_joining_of_pieces() {
+        let lens: Vec<usize> = (0..300).map(|n| 1 + n * n % 150).collect();
+        let ends: Vec<u64> = lens
+            .iter()
+            .scan(0, |end, len| {
+                *end += *len as u64;
+                Some(*end)
+            })
+            .collect();
+        for step in [1, 7, 300] {
+            let mut cache = filled(&lens);
+            let mut clean = 0;
+            check_ends(&cache, &ends, 0);
+            for upto in (0..lens.len()).step_by(step).skip(1).chain([lens.len()]) {
+                clean += cache.mark_indexed(ends[upto - 1]);
+                assert_eq!(clean, cache.clean_len());
+                if upto % 50 < step {
+                    check_ends(&cache, &ends, 0);
+                }
+            }
+            check_ends(&cache, &ends, 0);
+            cache.push(bytes(0, 500));
+            let dropped_to = cache.indexed;
+            cache.drop_clean();
+            let ends = [&ends[..], &[cache.end]].concat();
+            check_ends(&cache, &ends, dropped_to);
+        }
+        let mut json = filled(&lens);
+        json.ends_at(Offset::new(json.end), true);
+        json.mark_indexed(ends[150]);
+        assert!(json.clean_ends.is_none());
+        assert_eq!(json.append_end(Offset::ZERO, Offset::new(9), Offset::new(5)), None);
+    }
+
+    #[test]
+    fn bytes_of_unknown_appends_have_an_end_where_known_ones_begin() {
+        let mut cache = TailCache::clean(bytes(0, 1000));
+        cache.ends_at(Offset::new(1000), false);
+        (0..10).for_each(|n| cache.push(bytes(n, 100)));
+        let ends: Vec<u64> = (10..=20).map(|n| n * 100).collect();
+        check_ends(&cache, &ends, 1000);
+        cache.mark_indexed(1500);
+        check_ends(&cache, &ends, 1000);
+    }
+
     #[test]
     fn what_is_dropped_is_not_read_and_what_is_fresh_stays() {
         let mut cache = filled(&[100, 100, 100]);
+        // So that only bytes are counted.
+        cache.json = true;
         assert_eq!(cache.mark_indexed(199), 100);
         assert_eq!(cache.mark_indexed(200), 100);
         assert_eq!(cache.drop_clean(), 200);
