@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::Scene;
+use crate::support::{Scene, binary, finish};
 
 fn is_refused(name: &str, content: impl AsRef<[u8]>) -> String {
     let start = Instant::now();
@@ -86,4 +86,46 @@ fn messages_never_carry_control_characters() {
     let message = is_refused("a key", "\"\\e[31m\\u0007\\n\": 1\n");
     let bad: Vec<char> = message.chars().filter(|c| c.is_control() && *c != '\n').collect();
     assert!(bad.is_empty() && message.lines().count() == 2, "{message:?}");
+}
+
+/// The file of the plugin's own README, saved under our name or passed as it is.
+#[test]
+fn a_caddyfile_is_recognised_and_its_keys_are_named() {
+    let caddyfile = "\
+{
+	admin off
+}
+
+:4437 {
+	route /v1/stream/* {
+		durable_streams {
+			data_dir ./data
+			long_poll_timeout 30s
+			max_file_handles 200
+		}
+	}
+	reverse_proxy localhost:3000
+}
+";
+    let seen = is_refused("a Caddyfile", caddyfile);
+    for line in [
+        "streams.yaml: is a Caddyfile; this server reads YAML; write a streams.yaml with the keys below",
+        "streams.yaml:5: :4437 is a directive of Caddy; write listen: an address",
+        "streams.yaml:8: data_dir is a directive of Caddy; write data_dir",
+        "streams.yaml:10: max_file_handles is a directive of Caddy; leave it out; ",
+        "streams.yaml:13: reverse_proxy is a directive of Caddy; write upstreams: ",
+        "8 problems in the configuration; nothing was started",
+    ] {
+        assert!(seen.contains(line), "{line}\n{seen}");
+    }
+    // One line of it can be YAML; its name says what it is.
+    let scene = Scene::with("");
+    let named = scene.file().with_file_name("Caddyfile");
+    std::fs::write(&named, "respond: hello\n").unwrap();
+    let seen = finish(binary().args(["run", "--config"]).arg(&named));
+    assert_eq!(seen.code, 1, "{}", seen.stderr);
+    assert!(seen.stderr.contains("Caddyfile: is a Caddyfile;"), "{}", seen.stderr);
+    // A group in braces is YAML, and no Caddyfile.
+    let seen = is_refused("flow", "{\n  listn: []\n}\n");
+    assert!(seen.contains("did you mean listen?"), "{seen}");
 }

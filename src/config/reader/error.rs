@@ -43,6 +43,17 @@ impl ConfigError {
         Self { file: Some(file.to_owned()), problems: vec![problem] }
     }
 
+    /// Adds what is wrong with the word at a line of the file.
+    pub(super) fn push(&mut self, line: u64, word: &str, rule: &str, fix: &str) {
+        self.problems.push(ConfigProblem {
+            source: ValueSource::File { line, column: 0 },
+            path: word.to_owned(),
+            value: None,
+            rule: rule.to_owned(),
+            fix: fix.to_owned(),
+        });
+    }
+
     /// How many problems there are; at least one.
     pub fn count(&self) -> usize {
         self.problems.len()

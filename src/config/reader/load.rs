@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::error::{ConfigError, ConfigProblems};
 use super::node::{ConfigNode, NodeValue, ValueSource, quoted};
 use super::setting::{Setting, nearest};
-use super::yaml;
+use super::{caddyfile, yaml};
 use crate::config::keys::{root::Config, tracing};
 use crate::config::rules;
 
@@ -107,7 +107,11 @@ fn read_file(path: &Path, name: &str) -> Result<ConfigNode, ConfigError> {
         let line = 1 + before.iter().filter(|byte| **byte == b'\n').count() as u64;
         ConfigError::at(name, line, 0, "is not UTF-8 text", "save the file as UTF-8")
     })?;
-    yaml::parse(&text).map_err(|error| {
+    let parsed = yaml::parse(&text);
+    if let Some(refusal) = caddyfile::refusal(path, name, &text, parsed.is_ok()) {
+        return Err(refusal);
+    }
+    parsed.map_err(|error| {
         let rule = format!("is not valid YAML: {}", error.message);
         ConfigError::at(name, error.line, error.column, &rule, error.fix)
     })
