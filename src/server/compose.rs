@@ -19,7 +19,7 @@ use super::{
     backup_socket::BackupSocket, descriptors, reload::ConfigReloader, tls,
 };
 use crate::{
-    config::{self, ByteSize, Config, ConfigSources, CorsOrigin},
+    config::{self, ByteSize, Config, ConfigSources, CorsOrigin, HostPattern, ListenerConfig},
     edge::{
         Cors, EdgeOptions, HttpLimits, StreamOptions, StreamsBackground,
         upstream::{self, UpstreamOptions},
@@ -308,7 +308,8 @@ fn subscription_options(
     }
 }
 
-/// The stream route as webhook receivers reach it: as configured, or in development at the listen address.
+/// The stream route as webhook receivers reach it: as configured; at the name of the HTTPS listener on port 443; or, in
+/// development, at the first address that the server listens on.
 fn public_url(config: &Config, mode: Mode, listening: &[SocketAddr]) -> Option<String> {
     let configured = &config.subscriptions;
     let origin = match (&configured.public_url, listening.first()) {
@@ -319,11 +320,19 @@ fn public_url(config: &Config, mode: Mode, listening: &[SocketAddr]) -> Option<S
                 IpAddr::V4(ip) => ip.to_string(),
                 IpAddr::V6(ip) => format!("[{ip}]"),
             };
-            format!("http://{host}:{}", address.port())
+            let is_tls = config.listen.first().is_some_and(|first| first.tls().is_some());
+            format!("{}://{host}:{}", if is_tls { "https" } else { "http" }, address.port())
         }
-        (None, _) => return None,
+        (None, _) => format!("https://{}", https_name(config)?),
     };
     Some(format!("{origin}{}", config.route.as_str()))
+}
+
+/// The first name, no wildcard, of a listener with TLS on port 443.
+fn https_name(config: &Config) -> Option<&str> {
+    let on_443 = config.listen.iter().filter(|one| one.address().port() == 443);
+    let names = on_443.filter(|one| one.tls().is_some()).flat_map(ListenerConfig::hosts);
+    names.map(HostPattern::as_str).find(|name| !name.starts_with('*'))
 }
 
 #[cfg(test)]
@@ -369,5 +378,23 @@ mod tests {
         }
         config.subscriptions.allow_http_localhost = true;
         assert!(public_url(&config, Mode::Production, &at("127.0.0.1:80")).is_some());
+
+        let with = |listen: &str, local: bool| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let text = format!(
+                "data_dir: d\nlisten: [{listen}]\nsubscriptions: {{allow_http_localhost: {local}}}\n"
+            );
+            std::fs::write(file.path(), text).unwrap();
+            let sources = ConfigSources { file: Some(file.path().into()), ..Default::default() };
+            let config = Config::load(&sources).unwrap();
+            public_url(&config, Mode::Production, &[config.listen[0].address()])
+        };
+        let local = with(r#"{address: "127.0.0.1:4443", tls: internal}"#, true);
+        assert_eq!(local, Some(format!("https://127.0.0.1:4443{route}")));
+        let hosts = "hosts: ['*.example.com', streams.example.com]";
+        let named = with(&format!(r#"{{address: "0.0.0.0:443", tls: internal, {hosts}}}"#), false);
+        assert_eq!(named, Some(format!("https://streams.example.com{route}")));
+        let elsewhere = format!(r#"{{address: "0.0.0.0:8443", tls: internal, {hosts}}}"#);
+        assert_eq!(with(&elsewhere, false), None, "nothing says how it is reached");
     }
 }

@@ -1,7 +1,7 @@
 // Starts the server under test on a free port of localhost with a configuration of its own, and ends it.
 //
 // Environment, set by ./run: BINARY (path), STORAGE (memory | file), CONFIG_EXTRA (a YAML file appended to the
-// configuration), or CONFORMANCE_URL (a server that is already running; nothing is started).
+// configuration), TLS_DATA (a data directory with the authority of `tls: internal`, for HTTPS), or CONFORMANCE_URL (a server that is already running; nothing is started).
 import { spawn } from "node:child_process"
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
@@ -41,7 +41,7 @@ export default async function setup({ provide }) {
   process.once("exit", killNow)
 
   try {
-    const baseUrl = `http://127.0.0.1:${port}`
+    const baseUrl = `${process.env.TLS_DATA ? "https" : "http"}://127.0.0.1:${port}`
     await answers(baseUrl, () => ended)
     provide("baseUrl", baseUrl)
   } catch (error) {
@@ -65,8 +65,11 @@ export default async function setup({ provide }) {
 }
 
 function configuration(port, dir) {
-  const lines = [`listen: "127.0.0.1:${port}"`, `long_poll_timeout: 2s`]
-  if (process.env.STORAGE === "file") lines.push(`data_dir: ${JSON.stringify(join(dir, "data"))}`)
+  const tls = process.env.TLS_DATA
+  const address = JSON.stringify(`127.0.0.1:${port}`)
+  const listen = tls ? `listen: [{address: ${address}, tls: internal}]` : `listen: ${address}`
+  const lines = [listen, `long_poll_timeout: 2s`]
+  if (process.env.STORAGE === "file") lines.push(`data_dir: ${JSON.stringify(tls || join(dir, "data"))}`)
   // The suite's webhook receivers listen on loopback.
   if (process.env.CONFORMANCE_SUBSCRIPTIONS === "1") lines.push("subscriptions:", "  allow_http_localhost: true")
   if (process.env.CONFIG_EXTRA) lines.push(readFileSync(process.env.CONFIG_EXTRA, "utf8"))

@@ -49,6 +49,16 @@ fn a_directory_with_something_else_in_it_is_refused() {
     assert_eq!(fs::read_to_string(setup.data.join("thesis.txt")).unwrap(), "precious");
 }
 
+/// `tls-root` and `rotate-keys` make keys before the first start.
+#[test]
+fn a_directory_with_keys_alone_becomes_a_data_directory() {
+    let setup = Setup::new(SMALL);
+    fs::create_dir_all(setup.data.join("keys")).unwrap();
+    fs::write(setup.data.join("keys/root.pem"), "precious").unwrap();
+    drop(setup.start());
+    assert_eq!(fs::read_to_string(setup.data.join("keys/root.pem")).unwrap(), "precious");
+}
+
 #[test]
 fn another_format_is_refused_and_named() {
     let setup = Setup::new(SMALL);

@@ -161,6 +161,14 @@ impl ListenerConfig {
         }
     }
 
+    /// Names that are served here, as written.
+    pub fn hosts(&self) -> &[HostPattern] {
+        match self {
+            ListenerConfig::Address(_) => &[],
+            ListenerConfig::Group(group) => &group.hosts,
+        }
+    }
+
     /// TLS, if there is any.
     pub fn tls(&self) -> Option<&ListenerTls> {
         match self {

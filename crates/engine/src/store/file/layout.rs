@@ -11,6 +11,7 @@ use super::{
 };
 use crate::store::StoreError;
 
+const KEYS: &str = "keys";
 const LOCK: &str = "LOCK";
 const VERSION: &str = "VERSION";
 const VERSION_NEW: &str = "VERSION.new";
@@ -89,7 +90,7 @@ impl Layout {
 
 /// The directory for secrets beside the store; backups include it.
 pub fn keys_dir(dir: &Path) -> PathBuf {
-    dir.join("keys")
+    dir.join(KEYS)
 }
 
 /// Removes what an unfinished directory may hold, [`keys_dir`] included; `VERSION` first, so that it never looks like a
@@ -147,9 +148,10 @@ fn begin(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     write_version(disk, dir)
 }
 
-/// Refuses a directory that holds anything but what an interrupted opening leaves.
+/// Refuses a directory that holds anything but what an interrupted opening leaves, and keys that a command has made
+/// before the first start: `tls-root`, `rotate-keys`.
 fn check_empty(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
-    let Some(other) = something_in(disk, dir)? else { return Ok(()) };
+    let Some(other) = something_in(disk, dir, &[KEYS])? else { return Ok(()) };
     let found = format!(
         "is not empty (there is {other:?}) and is not a data directory; choose an empty directory, or one \
          that this server made"
@@ -159,17 +161,18 @@ fn check_empty(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
 
 /// Refuses a destination that is not empty.
 fn check_destination(dir: &Path) -> Result<(), StoreError> {
-    let Some(other) = something_in(&RealDisk, dir)? else { return Ok(()) };
+    let Some(other) = something_in(&RealDisk, dir, &[])? else { return Ok(()) };
     let found = format!(
         "is not empty (there is {other:?}), and nothing is overwritten; choose an empty or a new directory"
     );
     Err(StoreError::Format { path: dir.to_owned(), found: found.into() })
 }
 
-fn something_in(disk: &dyn Disk, dir: &Path) -> Result<Option<String>, StoreError> {
+fn something_in(disk: &dyn Disk, dir: &Path, but: &[&str]) -> Result<Option<String>, StoreError> {
     let names = disk.list(dir).map_err(io_error("list", dir))?;
     let ours = [LOCK, VERSION_NEW, "lost+found"];
-    Ok(names.into_iter().find(|name| !ours.contains(&name.as_str())))
+    let ignored = |name: &str| ours.contains(&name) || but.contains(&name);
+    Ok(names.into_iter().find(|name| !ignored(name)))
 }
 
 /// Writes `VERSION` durably.
