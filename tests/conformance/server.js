@@ -1,7 +1,8 @@
 // Starts the server under test on a free port of localhost with a configuration of its own, and ends it.
 //
 // Environment, set by ./run: BINARY (path), STORAGE (memory | file), CONFIG_EXTRA (a YAML file appended to the
-// configuration), TLS_DATA (a data directory with the authority of `tls: internal`, for HTTPS), or CONFORMANCE_URL (a server that is already running; nothing is started).
+// configuration), TLS_DATA (a data directory with the authority of `tls: internal`, for HTTPS), CREDENTIALS (a file
+// with the key that key.js sends), or CONFORMANCE_URL (a server that is already running; nothing is started).
 import { spawn } from "node:child_process"
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
@@ -72,6 +73,7 @@ function configuration(port, dir) {
   if (process.env.STORAGE === "file") lines.push(`data_dir: ${JSON.stringify(tls || join(dir, "data"))}`)
   // The suite's webhook receivers listen on loopback.
   if (process.env.CONFORMANCE_SUBSCRIPTIONS === "1") lines.push("subscriptions:", "  allow_http_localhost: true")
+  if (process.env.CREDENTIALS) lines.push("auth:", `  credentials: ${JSON.stringify(process.env.CREDENTIALS)}`)
   if (process.env.CONFIG_EXTRA) lines.push(readFileSync(process.env.CONFIG_EXTRA, "utf8"))
   return lines.join("\n") + "\n"
 }

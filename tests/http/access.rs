@@ -294,6 +294,8 @@ async fn responses_stay_with_the_client_that_they_are_for(kind: Kind) {
         assert!(caching.starts_with("private"), "{caching}");
         assert!(read.all("vary").iter().any(|vary| vary.contains("authorization")), "{read:?}");
     }
+    let live = world.sse("/open/a?offset=-1&live=sse", &auth("root")).await;
+    assert_eq!(live.head.header("cache-control"), Some("private, no-cache"));
     let now = world.ask("GET", "/open/a?offset=now", &auth("root"), b"").await;
     assert_eq!(now.header("cache-control"), Some("no-store"));
     let page = format!("{}origin: https://page.example\r\n", auth("nobody"));

@@ -314,10 +314,9 @@ pub(super) fn make_private(response: &mut Response) {
     let mut cached = false;
     for (name, value) in &mut response.headers {
         if *name == header::CACHE_CONTROL {
-            cached = value.as_bytes().starts_with(b"p");
+            cached = value != "no-store";
             if value == "no-cache" {
-                // Events: what may not be stored may not be shared between two readers of one URL either.
-                *value = HeaderValue::from_static("no-store");
+                *value = HeaderValue::from_static("private, no-cache");
             }
             if let Some(rest) = value.to_str().ok().and_then(|text| text.strip_prefix("public")) {
                 let private = HeaderValue::try_from(format!("private{rest}"));
