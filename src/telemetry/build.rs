@@ -10,7 +10,7 @@ pub const COMMIT: &str = env!("BUILD_COMMIT");
 pub const TARGET: &str = env!("BUILD_TARGET");
 
 /// The format of data directories that this version writes; `store::file::layout` is tested against it.
-pub const STORE_FORMAT: &str = "1";
+pub const STORE_FORMAT: &str = "2";
 
 /// What `--version` prints behind the name.
 pub const LONG: &str = concat!(
@@ -19,7 +19,7 @@ pub const LONG: &str = concat!(
     env!("BUILD_COMMIT"),
     ", ",
     env!("BUILD_TARGET"),
-    ", store format 1)"
+    ", store format 2)"
 );
 
 #[cfg(test)]

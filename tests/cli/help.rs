@@ -12,7 +12,7 @@ fn version_says_what_was_built_from_what() {
     let is_commit = commit.len() >= 7 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
     assert!(is_commit || commit == "unknown", "{commit}");
     assert!(rest.contains(std::env::consts::ARCH), "no target: {rest}");
-    assert!(rest.ends_with("store format 1)\n"), "{rest}");
+    assert!(rest.ends_with("store format 2)\n"), "{rest}");
 }
 
 #[test]

@@ -240,8 +240,8 @@ fn what_is_no_data_directory_is_refused_and_not_touched() {
         fs::read_dir(&foreign).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["letter"]);
 
-    fs::write(foreign.join("VERSION"), "durable-streams-server data, format 2\n").expect("written");
-    let parts = ["holds data of format 2", "this version knows format 1", "use the version"];
+    fs::write(foreign.join("VERSION"), "durable-streams-server data, format 3\n").expect("written");
+    let parts = ["holds data of format 3", "this version knows format 2", "use the version"];
     fails(&foreign, "verify", &[], &parts);
     fails(&to, "restore", &[&foreign], &parts);
     let refused = Setup::on(SMALL, &foreign).refused();

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use durable_streams_engine::store::{AnyStore, Commit, Store, StoreError};
-use durable_streams_protocol::{Expiry, Offset, StreamEvent};
+use durable_streams_protocol::{ContentType, Expiry, Offset, StreamEvent};
 
 use crate::harness::*;
 
@@ -93,26 +93,64 @@ fn reads_give_any_range_in_windows() {
 
 #[test]
 fn a_page_ends_where_an_append_ends() {
-    let store = memory();
-    let id = create(&store, created("s", "0123456789"));
-    for len in [1, 2, 300, 5, 70_000] {
-        append(&store, id, &vec![b'x'; len]);
-    }
-    let ends = [10_u64, 11, 13, 313, 318, 70_318];
-    let end = |from, to, within| {
-        wait(store.append_end(id, Offset::new(from), Offset::new(to), within)).unwrap()
-    };
-    for from in (0..320_u64).chain([69_999, 70_000]) {
-        for within in [0_u64, 1, 2, 3, 10, 100, 305, 70_000, u64::MAX] {
-            let limit = from.saturating_add(within);
-            let last = ends.iter().rev().find(|end| **end > from && **end <= limit);
-            let next = ends.iter().find(|end| **end > limit);
-            let expected = last.or(next).map(|end| Offset::new(*end));
-            assert_eq!(end(from, 70_318, within), expected, "{within} from {from}");
+    on_every_store(|store, step| {
+        let id = create(&store, created("s", "0123456789"));
+        let mut store = step(store);
+        for len in [1, 2, 300, 5, 70_000] {
+            append(&store, id, &vec![b'x'; len]);
+            store = step(store);
         }
-    }
-    assert_eq!(end(20, 50, 10), Some(Offset::new(50)), "a fork leaves the stream here");
-    assert_eq!(end(20, 50, 40), Some(Offset::new(50)), "a fork leaves the stream here");
+        let ends = [10, 11, 13, 313, 318, 70_318];
+        let froms = (0..320).chain([69_999, 70_000]);
+        check_ends(&store, id, &ends, froms, &[0, 1, 2, 3, 10, 100, 305, 70_000, u64::MAX]);
+        let end = |from, to, within| {
+            wait(store.append_end(id, Offset::new(from), Offset::new(to), within)).unwrap()
+        };
+        assert_eq!(end(20, 50, 10), Some(Offset::new(50)), "a fork leaves the stream here");
+        assert_eq!(end(20, 50, 40), Some(Offset::new(50)), "a fork leaves the stream here");
+    });
+}
+
+#[test]
+fn ends_of_many_small_appends_are_known_wherever_they_are() {
+    on_every_store(|mut store, step| {
+        let source = create(&store, created("source", "0123456789"));
+        let fork = Some(fork_of(&load(&store, "source").unwrap(), 4));
+        let forked = durable_streams_protocol::Created { fork, ..created("fork", "") };
+        let fork = create(&store, forked);
+        let mut json = created("json", "");
+        json.content_type = ContentType::parse("application/json").unwrap();
+        let json = create(&store, json);
+        let (mut ends, mut fork_ends) = (vec![10], Vec::new());
+        for round in 0..8 {
+            // Few, so that they stay with the state; and more than a record of their own holds.
+            let many = if round % 2 == 0 { 20 } else { 700 };
+            for n in 0..many {
+                let len = 1 + n % 5;
+                ends.push(ends.last().unwrap() + len);
+                fork_ends.push(fork_ends.last().unwrap_or(&4) + len);
+                let event = || StreamEvent::Appended(appended(&vec![b'y'; len as usize]));
+                for id in [source, fork, json] {
+                    let (epoch, sink) = (store.epoch(), Arc::new(Sink::default()));
+                    store.commit(Commit { id, event: event(), epoch, version: 1, sink }).unwrap();
+                }
+            }
+            append(&store, source, b"z");
+            ends.push(ends.last().unwrap() + 1);
+            store = step(store);
+        }
+        let withins = [0, 1, 7, 500, 4000];
+        check_ends(&store, source, &ends, (0..ends[ends.len() - 1]).step_by(11), &withins);
+        let forks = (4..fork_ends[fork_ends.len() - 1]).step_by(11);
+        check_ends(&store, fork, &fork_ends, forks, &withins);
+        let tail = load(&store, "json").unwrap().state.tail;
+        assert_eq!(wait(store.append_end(json, Offset::new(1), tail, 7)).unwrap(), None);
+        checkpoint(&store);
+        rest(&store);
+        rest(&store);
+        check_ends(&store, source, &ends, (0..100).chain([1700, 3999]), &withins);
+        check_ends(&store, fork, &fork_ends, (4..100).chain([1700, 3999]), &withins);
+    });
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use durable_streams_engine::store::{AnyStore, FileStore, FileStoreOptions, Store};
+use durable_streams_engine::store::{AnyStore, FileStore, FileStoreOptions, Store, file::offline};
 use durable_streams_protocol::{Created, Expiry, Offset, StreamEvent};
 
 use crate::harness::*;
@@ -69,7 +69,7 @@ fn the_log_is_written_as_documented() {
     let expected: Vec<&str> = golden.lines().filter(|line| !line.starts_with('#')).collect();
     assert_eq!(found, expected, "the format of the log changed:\n{}", found.join("\n"));
     let version = std::fs::read_to_string(dir.path().join("VERSION")).unwrap();
-    assert_eq!(version, "durable-streams-server data, format 1\n");
+    assert_eq!(version, "durable-streams-server data, format 2\n");
 }
 
 fn fixture(format: &str) -> PathBuf {
@@ -119,13 +119,46 @@ fn a_directory_of_format_1_opens() {
     assert_eq!(Bytes::from(read_all(&store, &long, 70_000)), expected);
     assert_eq!(load(&store, "new").unwrap().state.tail, Offset::new(15));
     assert!(store.next_id() > load(&store, "new").unwrap().state.core.id);
+
+    let version = std::fs::read_to_string(dir.path().join("VERSION")).unwrap();
+    assert_eq!(version, "durable-streams-server data, format 2\n", "older versions refuse it");
+}
+
+#[test]
+fn ends_of_appends_are_known_from_format_2_on() {
+    let dir = tempdir();
+    copy(&fixture("v1"), dir.path());
+    let path = "long/".repeat(150);
+    for round in 0..3 {
+        let store = file(dir.path());
+        let id = load(&store, &path).unwrap().state.core.id;
+        if round > 0 {
+            append(&store, id, b"more");
+        }
+        let tail = load(&store, &path).unwrap().state.tail;
+        let end =
+            |from, within| wait(store.append_end(id, Offset::new(from), tail, within)).unwrap();
+        // 100,012 bytes were in the index of format 1; an append of 10 bytes was in its log.
+        assert_eq!(end(0, 100), None, "round {round}");
+        assert_eq!(end(90_000, 10_012), Some(Offset::new(100_012)), "round {round}");
+        assert_eq!(end(90_000, 10_020), Some(Offset::new(100_012)), "round {round}");
+        assert_eq!(end(100_012, 3), Some(Offset::new(100_022)), "round {round}");
+        if round > 0 {
+            assert_eq!(end(100_015, 9), Some(Offset::new(100_022)), "round {round}");
+            assert_eq!(end(100_022, 3), Some(Offset::new(100_026)), "round {round}");
+        }
+        wait(store.close());
+        drop(store);
+        let report = offline::verify(&options(dir.path()), &mut |_| {}).unwrap();
+        assert_eq!(report.count, 0, "{:?}", report.problems);
+    }
 }
 
 /// Writes the fixture of the present format. Run it once for a new format, and never again.
 #[test]
 #[ignore = "writes into the source tree"]
 fn write_the_fixture() {
-    let to = fixture("v1");
+    let to = fixture("v2");
     assert!(!to.exists(), "{} is there already", to.display());
     let dir = tempdir();
     let options = FileStoreOptions { wal_segment: 4096, map_size: 1 << 20, ..options(dir.path()) };

@@ -230,10 +230,32 @@ pub fn read_all(store: &AnyStore, state: &StreamState, window: usize) -> Vec<u8>
     all
 }
 
+/// Compares what a store answers about pages of whole appends with the ends of all appends, the last one the tail.
+pub fn check_ends(
+    store: &AnyStore,
+    id: StreamId,
+    ends: &[u64],
+    froms: impl Iterator<Item = u64>,
+    withins: &[u64],
+) {
+    let tail = *ends.last().unwrap();
+    for from in froms.filter(|from| *from < tail) {
+        for within in withins {
+            let limit = from.saturating_add(*within);
+            let last = ends.iter().rev().find(|end| **end > from && **end <= limit);
+            let expected = last.or(ends.iter().find(|end| **end > limit)).copied().map(Offset::new);
+            let found = wait(store.append_end(id, Offset::new(from), Offset::new(tail), *within));
+            assert_eq!(found.unwrap(), expected, "{within} bytes from {from} of {tail}");
+        }
+    }
+}
+
 /// What must be there: the same events, folded by the protocol itself.
 #[derive(Clone, Default)]
 pub struct Model {
     pub streams: BTreeMap<StreamId, (StreamState, Vec<u8>)>,
+    /// Where the appends of each stream end.
+    pub ends: BTreeMap<StreamId, Vec<u64>>,
 }
 
 impl Model {
@@ -242,8 +264,31 @@ impl Model {
         if let Some(state) = StreamState::fold(state, id, event) {
             let bytes = bytes.get_or_insert_default();
             bytes.extend_from_slice(event.data().map_or(&[], |data| data));
+            if event.data().is_some_and(|data| !data.is_empty()) {
+                self.ends.entry(id).or_default().push(state.tail.position());
+            }
             self.streams.insert(id, (state, std::mem::take(bytes)));
+        } else {
+            self.ends.remove(&id);
         }
+    }
+
+    /// Compares what the store knows of the ends of a stream's appends with the appends made.
+    fn check_ends(&self, store: &AnyStore, state: &StreamState) -> Result<(), String> {
+        let Some(ends) = self.ends.get(&state.core.id) else { return Ok(()) };
+        let (start, tail) = (state.core.own_start().position(), state.tail.position());
+        let json = state.core.content_type.is_json();
+        for (part, within) in [(0, 0), (1, 200), (2, 1), (3, 20_000), (4, 50), (5, 200)] {
+            let from = start + (tail - start) * part / 6;
+            let limit = from + within;
+            let last = ends.iter().rev().find(|end| **end > from && **end <= limit);
+            let expected = last.or(ends.iter().find(|end| **end > limit)).copied().map(Offset::new);
+            let expected = expected.filter(|_| !json || tail <= limit);
+            let found =
+                wait(store.append_end(state.core.id, Offset::new(from), state.tail, within));
+            same(&format!("append's end {within} after {from}"), &found.unwrap(), &expected)?;
+        }
+        Ok(())
     }
 
     pub fn forks(&self, source: StreamId) -> Vec<StreamId> {
@@ -272,6 +317,7 @@ impl Model {
             if &read_all(store, state, 5000) != bytes {
                 return Err(format!("the bytes of {path} differ"));
             }
+            self.check_ends(store, state)?;
         }
         for now in [0, 500, 1_000_000_000] {
             let mut due = wait(store.due(at(now), usize::MAX)).unwrap();

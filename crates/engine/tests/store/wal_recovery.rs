@@ -320,9 +320,9 @@ fn directories_of_others_are_refused_and_say_why() {
     assert!(open(dir.path()).contains("is not empty (there is \"holiday.jpg\")"));
 
     let dir = tempdir();
-    std::fs::write(dir.path().join("VERSION"), "durable-streams-server data, format 2\n").unwrap();
+    std::fs::write(dir.path().join("VERSION"), "durable-streams-server data, format 3\n").unwrap();
     let newer = open(dir.path());
-    assert!(newer.contains("format 2, and this version knows format 1"), "{newer}");
+    assert!(newer.contains("format 3, and this version knows format 2"), "{newer}");
 
     let dir = tempdir();
     std::fs::write(dir.path().join("VERSION"), [0xff, 0]).unwrap();

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use durable_streams_engine::store::{AnyStore, Store};
-use durable_streams_protocol::{Expiry, ForkPoint, Offset, StreamEvent, StreamId};
+use durable_streams_protocol::{ContentType, Expiry, ForkPoint, Offset, StreamEvent, StreamId};
 
 use crate::harness::{Model, appended, at, created, producer, stream_seq};
 
@@ -82,6 +82,9 @@ fn create(rng: &mut Rng, model: &Model, ids: &[StreamId]) -> StreamEvent {
     };
     let mut event = created(&path, "");
     event.data = data(rng);
+    if rng.below(4) == 0 {
+        event.content_type = ContentType::parse("application/json").unwrap();
+    }
     event.expiry = match rng.below(3) {
         0 => Expiry::Never,
         1 => Expiry::Ttl(rng.below(2)),

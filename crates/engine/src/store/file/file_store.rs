@@ -78,6 +78,7 @@ impl FileStore {
         options: FileStoreOptions,
         layout: Layout,
     ) -> Result<Self, StoreError> {
+        layout.upgrade(&*disk)?;
         let index = IndexHandle::open(&layout.index, options.map_size)?;
         disk.sync_dir(&layout.index).map_err(io_error("sync", &layout.index))?;
         let meta = index.read()?.meta()?;

@@ -17,10 +17,15 @@ const VERSION: &str = "VERSION";
 const VERSION_NEW: &str = "VERSION.new";
 const VERSION_PREFIX: &str = "durable-streams-server data, format ";
 /// The format that this version reads and writes.
-pub const FORMAT: u64 = 1;
+pub const FORMAT: u64 = 2;
+/// The oldest format that this version reads; it writes nothing of it.
+const OLDEST: u64 = 1;
 
-/// A locked data directory of this format.
+/// A locked data directory.
 pub(super) struct Layout {
+    dir: PathBuf,
+    /// The format that `VERSION` names.
+    format: u64,
     pub(super) wal: PathBuf,
     pub(super) index: PathBuf,
     _lock: Box<dyn Send + Sync>,
@@ -35,12 +40,12 @@ impl Layout {
             check_empty(disk, dir)?;
         }
         let lock = Self::lock(disk, dir)?;
-        match disk.read(&dir.join(VERSION)) {
+        let format = match disk.read(&dir.join(VERSION)) {
             Ok(found) => check_version(dir, &found)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => begin(disk, dir)?,
             Err(error) => return Err(io_error("read", &dir.join(VERSION))(error)),
-        }
-        let layout = Self::of(dir, lock);
+        };
+        let layout = Self::of(dir, format, lock);
         for sub in [&layout.wal, &layout.index] {
             disk.create_dir_all(sub).map_err(io_error("create", sub))?;
         }
@@ -50,18 +55,18 @@ impl Layout {
 
     /// Locks an existing data directory.
     pub(super) fn open_existing(disk: &dyn Disk, dir: &Path) -> Result<Self, StoreError> {
-        check_existing(disk, dir)?;
+        let format = check_existing(disk, dir)?;
         let lock = Self::lock(disk, dir)?;
-        Ok(Self::of(dir, lock))
+        Ok(Self::of(dir, format, lock))
     }
 
     /// Locks an existing data directory for reading; it may be on a read-only file system.
     pub(super) fn open_to_read(dir: &Path) -> Result<Self, StoreError> {
-        check_existing(&RealDisk, dir)?;
+        let format = check_existing(&RealDisk, dir)?;
         let path = dir.join(LOCK);
         let lock = RealDisk::lock_to_read(&path).map_err(io_error("lock", &path))?;
         let lock = lock.ok_or_else(|| locked(&RealDisk, dir))?;
-        Ok(Self::of(dir, Box::new(lock)))
+        Ok(Self::of(dir, format, Box::new(lock)))
     }
 
     /// Locks an empty directory, which [`write_version`] will make a data directory.
@@ -70,15 +75,32 @@ impl Layout {
         check_destination(dir)?;
         let lock = Self::lock(&RealDisk, dir)?;
         check_destination(dir)?;
-        let layout = Self::of(dir, lock);
+        let layout = Self::of(dir, FORMAT, lock);
         for sub in [&layout.wal, &layout.index] {
             RealDisk::create_dir(sub).map_err(io_error("create", sub))?;
         }
         Ok(layout)
     }
 
-    fn of(dir: &Path, lock: Box<dyn Send + Sync>) -> Self {
-        Layout { wal: dir.join("wal"), index: dir.join("store"), _lock: lock }
+    fn of(dir: &Path, format: u64, lock: Box<dyn Send + Sync>) -> Self {
+        let (wal, index) = (dir.join("wal"), dir.join("store"));
+        Layout { dir: dir.to_owned(), format, wal, index, _lock: lock }
+    }
+
+    /// Makes a directory of an older format one of this format, before anything of this format is written to it: from
+    /// then on older versions refuse it. This version reads records of both formats.
+    pub(super) fn upgrade(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+        if self.format == FORMAT {
+            return Ok(());
+        }
+        write_version(disk, &self.dir)?;
+        tracing::info!(
+            dir = %self.dir.display(),
+            from = self.format,
+            to = FORMAT,
+            "the data directory has a new format, which older versions refuse"
+        );
+        Ok(())
     }
 
     fn lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn Send + Sync>, StoreError> {
@@ -111,7 +133,7 @@ fn locked(disk: &dyn Disk, dir: &Path) -> StoreError {
     StoreError::Locked { path: dir.to_owned(), holder }
 }
 
-fn check_existing(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+fn check_existing(disk: &dyn Disk, dir: &Path) -> Result<u64, StoreError> {
     let version = dir.join(VERSION);
     match disk.read(&version) {
         Ok(found) => check_version(dir, &found),
@@ -124,13 +146,14 @@ fn check_existing(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn check_version(dir: &Path, found: &[u8]) -> Result<(), StoreError> {
+/// Returns the format that `VERSION` names, if this version reads it.
+fn check_version(dir: &Path, found: &[u8]) -> Result<u64, StoreError> {
     let format = std::str::from_utf8(found)
         .ok()
         .and_then(|text| text.strip_prefix(VERSION_PREFIX))
         .and_then(|rest| rest.trim_end().parse::<u64>().ok());
     let found = match format {
-        Some(FORMAT) => return Ok(()),
+        Some(format @ OLDEST..=FORMAT) => return Ok(format),
         Some(other) => format!(
             "holds data of format {other}, and this version knows format {FORMAT}; use the version that \
              wrote it, or a newer one"
@@ -143,9 +166,10 @@ fn check_version(dir: &Path, found: &[u8]) -> Result<(), StoreError> {
 
 /// Makes an empty directory a data directory. `VERSION` is written first, so a directory with other files and without
 /// `VERSION` is not a data directory.
-fn begin(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+fn begin(disk: &dyn Disk, dir: &Path) -> Result<u64, StoreError> {
     check_empty(disk, dir)?;
-    write_version(disk, dir)
+    write_version(disk, dir)?;
+    Ok(FORMAT)
 }
 
 /// Refuses a directory that holds anything but what an interrupted opening leaves, and keys that a command has made

@@ -144,9 +144,17 @@ impl SnapshotReads<'_> {
         to: Offset,
         limit: Offset,
     ) -> Result<Option<Offset>, StoreError> {
-        // Folding the state tells the tail cache the position of its bytes.
-        self.consistent(|snapshot| snapshot.state(id, false))?;
-        Ok(self.memtable.append_end(id, from, to, limit))
+        self.consistent(|snapshot| {
+            // Folding the state tells the tail cache the position of its bytes.
+            let Some(state) = snapshot.state(id, false)? else { return Ok(None) };
+            snapshot.cache_small(&state)?;
+            if let Some(end) = self.memtable.append_end(id, from, to, limit) {
+                return Ok(Some(end));
+            }
+            let around = snapshot.txn.ends_around(id, limit)?;
+            let end = around.and_then(|around| around.page_end(from.position()));
+            Ok(end.map(|end| Offset::new(end).min(to)))
+        })
     }
 
     pub(super) fn due(&self, now: Timestamp, max: usize) -> Result<Vec<StreamPath>, StoreError> {
@@ -224,9 +232,13 @@ impl StoreSnapshot<'_> {
         }
         // Damage is an error only for a caller that reads these bytes.
         let bytes = self.txn.bytes(id, start, tail, len as usize);
-        match bytes.ok().filter(|bytes| bytes.len() as u64 == len) {
-            Some(bytes) => Ok(self.memtable.cache_indexed(self.guard, state, bytes)?),
-            None => Ok(()),
+        let json = state.core.content_type.is_json();
+        let lens = if json { Ok(Vec::new()) } else { self.txn.append_lens(state) };
+        match (bytes.ok().filter(|bytes| bytes.len() as u64 == len), lens) {
+            (Some(bytes), Ok(lens)) => {
+                Ok(self.memtable.cache_indexed(self.guard, state, bytes, &lens)?)
+            }
+            _ => Ok(()),
         }
     }
 

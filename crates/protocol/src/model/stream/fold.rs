@@ -37,6 +37,8 @@ impl StreamState {
                 fork: created.fork.clone(),
             }),
             tail: start.advance(created.data.len() as u64),
+            events: 1,
+            delimited_from: start,
             closed: created.closed.then_some(Closure { by: None }),
             stream_seq: None,
             touched: created.at,
@@ -48,6 +50,7 @@ impl StreamState {
     /// The step of [`fold`](Self::fold) for a stream that exists, for a caller that holds its state in place.
     /// `Created` and `Deleted` begin and end a state and change none.
     pub fn apply(&mut self, event: &StreamEvent) {
+        self.events += 1;
         match event {
             StreamEvent::Created(_) | StreamEvent::Deleted { .. } => {}
             StreamEvent::Appended(appended) => {

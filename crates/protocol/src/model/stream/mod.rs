@@ -55,6 +55,10 @@ pub struct StreamState {
     pub core: Arc<StreamCore>,
     /// The position after the last byte.
     pub tail: Offset,
+    /// Events folded in since the creation. Format 1 did not count them: there the count begins with format 2.
+    pub events: u64,
+    /// From this position on the store knows where each append ends. Format 1 did not store it.
+    pub delimited_from: Offset,
     /// Set once, never unset.
     pub closed: Option<Closure>,
     /// The last accepted `Stream-Seq`.

@@ -2,9 +2,13 @@
 //! with many of them stays cheap to save.
 //!
 //! # Encoding
-//! `u8` format (1); text path; text content type; `u8` expiry kind and `u64` value; `u8` flags (1 closed,
+//! `u8` format (2); text path; text content type; `u8` expiry kind and `u64` value; `u8` flags (1 closed,
 //! 2 expiry inherited, 4 soft-deleted); option fork; `u64` tail; `u64` touched; option closing producer;
-//! option text Stream-Seq. Types as in `codec`, parts as in `event`.
+//! option text Stream-Seq; `u64` events; `u64` position from which the ends of appends are known; `u64` earliest
+//! position; `u64` count of segment references. Types as in `codec`, parts as in `event`.
+//!
+//! The last two are room for retention and for bytes outside the index: the earliest position is where the stream's
+//! own bytes begin, and the count is 0. Format 1 ends after `Stream-Seq`.
 //!
 //! A producer's state is `u64` epoch, `u64` last sequence number; its id is the key it is stored under.
 
@@ -20,7 +24,9 @@ use crate::{
     },
 };
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// The format before: nothing is known of the ends of appends, and events were not counted.
+const FORMAT_1: u8 = 1;
 
 impl StreamState {
     /// Appends the stored form, without producers.
@@ -40,6 +46,10 @@ impl StreamState {
         put_u64(out, self.touched.millis());
         put_option(out, self.closed.as_ref().and_then(|c| c.by.as_ref()), put_producer);
         put_option(out, self.stream_seq.as_ref(), |out, seq| put_text(out, seq.as_str()));
+        put_u64(out, self.events);
+        put_u64(out, self.delimited_from.position());
+        put_u64(out, core.own_start().position());
+        put_u64(out, 0);
     }
 
     /// The reverse of [`encode`](Self::encode); the producers are empty.
@@ -48,7 +58,8 @@ impl StreamState {
     /// [`DecodeError`] for anything that `encode` cannot give.
     pub fn decode(id: StreamId, stored: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = ByteReader::new(stored);
-        if reader.u8("snapshot format")? != FORMAT {
+        let format = reader.u8("snapshot format")?;
+        if format != FORMAT && format != FORMAT_1 {
             return Err(DecodeError { what: "snapshot format" });
         }
         let path = read_path(&mut reader)?;
@@ -63,17 +74,30 @@ impl StreamState {
             return Err(DecodeError { what: "closing producer" });
         }
         let stream_seq = reader.option("Stream-Seq", read_stream_seq)?;
+        let (events, delimited_from) = match format {
+            FORMAT_1 => (0, tail),
+            _ => (reader.u64("events")?, read_offset(&mut reader, "ends of appends")?),
+        };
+        let core = Arc::new(StreamCore {
+            id,
+            path,
+            content_type,
+            expiry,
+            expiry_inherited: flags & 2 != 0,
+            fork,
+        });
+        if format != FORMAT_1 {
+            let earliest = read_offset(&mut reader, "earliest position")?;
+            if earliest != core.own_start() || reader.u64("segment references")? != 0 {
+                return Err(DecodeError { what: "earliest position or segment references" });
+            }
+        }
         reader.finish("bytes after a snapshot")?;
         Ok(StreamState {
-            core: Arc::new(StreamCore {
-                id,
-                path,
-                content_type,
-                expiry,
-                expiry_inherited: flags & 2 != 0,
-                fork,
-            }),
+            core,
             tail,
+            events,
+            delimited_from,
             closed: (flags & 1 != 0).then_some(Closure { by }),
             stream_seq,
             touched,

@@ -10,11 +10,16 @@ use durable_streams_protocol::{Offset, StreamEvent, StreamId, StreamState, Times
 use heed::RwTxn;
 
 use super::{
+    appends,
     env::IndexEnvironment,
     handle::{IndexHandle, WriteError},
     keys::{self, IndexMeta},
+    streams::IndexedStream,
 };
-use crate::store::{StoreError, file::wal::Lsn};
+use crate::store::{
+    StoreError,
+    file::{append_ends::put_len, wal::Lsn},
+};
 
 /// How a checkpoint changed the totals.
 #[derive(Clone, Copy, Debug, Default)]
@@ -150,7 +155,10 @@ impl CheckpointFold {
         if events.is_empty() {
             return Ok(());
         }
-        let before = index.state(txn, id)?;
+        let (before, lens) = match index.stream(txn, id)? {
+            Some(stream) => (Some(stream.state), stream.lens.to_vec()),
+            None => (None, Vec::new()),
+        };
         let mut state = before.clone();
         let mut data = Vec::new();
         for (_, event) in events {
@@ -164,7 +172,7 @@ impl CheckpointFold {
         let (was, now) = (before.as_ref(), state.as_ref());
         self.folded.retained.add(RetainedTotals::of(was), RetainedTotals::of(now));
         match (before, state) {
-            (before, Some(state)) => self.put(index, txn, before.as_ref(), &state, &data),
+            (before, Some(state)) => self.put(index, txn, (before.as_ref(), lens), &state, &data),
             (Some(before), None) => self.remove(index, txn, &before),
             (None, None) => Ok(()),
         }
@@ -174,14 +182,24 @@ impl CheckpointFold {
         &mut self,
         index: &IndexEnvironment,
         txn: &mut RwTxn<'_>,
-        before: Option<&StreamState>,
+        (before, mut lens): (Option<&StreamState>, Vec<u8>),
         state: &StreamState,
         data: &[&Bytes],
     ) -> Result<(), WriteError> {
         let core = &state.core;
         let id = keys::id(core.id);
-        let mut contents = Vec::with_capacity(128);
-        state.encode(&mut contents);
+        let tail: Offset = before.map_or(core.own_start(), |before| before.tail);
+        if !core.content_type.is_json() {
+            let start = tail.position().saturating_sub(appends::total(&lens));
+            let added = data.iter().filter(|piece| !piece.is_empty());
+            added.for_each(|piece| put_len(&mut lens, piece.len() as u64));
+            if lens.len() > appends::INLINE {
+                index.put_appends(txn, core.id, start, &lens)?;
+                lens.clear();
+            }
+        }
+        let mut contents = Vec::with_capacity(256);
+        IndexedStream::encode(state, &lens, &mut contents);
         keys::seal(&id, &contents, &mut self.value);
         index.streams.put(txn, &id, &self.value)?;
         if before.is_none() {
@@ -205,7 +223,6 @@ impl CheckpointFold {
             keys::seal(&key, &known.encode(), &mut self.value);
             index.producers.put(txn, &key, &self.value)?;
         }
-        let tail: Offset = before.map_or(core.own_start(), |before| before.tail);
         self.meta.bytes += data.iter().map(|piece| piece.len() as u64).sum::<u64>();
         index.append(txn, core.id, tail, data)
     }

@@ -25,6 +25,7 @@ pub(in crate::store::file) struct IndexEnvironment {
     pub(super) paths: IndexTable,
     pub(super) streams: IndexTable,
     pub(super) chunks: IndexTable,
+    pub(super) appends: IndexTable,
     pub(super) producers: IndexTable,
     pub(super) deadlines: IndexTable,
     pub(super) forks: IndexTable,
@@ -32,8 +33,8 @@ pub(in crate::store::file) struct IndexEnvironment {
 }
 
 /// Names of the databases, in the order of the fields of [`IndexEnvironment`].
-const NAMES: [&str; 8] =
-    ["meta", "paths", "streams", "chunks", "producers", "deadlines", "forks", "purge"];
+const NAMES: [&str; 9] =
+    ["meta", "paths", "streams", "chunks", "appends", "producers", "deadlines", "forks", "purge"];
 
 impl IndexEnvironment {
     pub(super) fn open(dir: &Path, map_size: usize) -> Result<Self, StoreError> {
@@ -67,7 +68,7 @@ impl IndexEnvironment {
             })
             .map_err(index_error("open", &path))?
             .unwrap_commit();
-        let [meta, paths, streams, chunks, producers, deadlines, forks, purge] = tables;
+        let [meta, paths, streams, chunks, appends, producers, deadlines, forks, purge] = tables;
         Ok(IndexEnvironment {
             env,
             path,
@@ -75,6 +76,7 @@ impl IndexEnvironment {
             paths,
             streams,
             chunks,
+            appends,
             producers,
             deadlines,
             forks,
@@ -92,6 +94,7 @@ impl IndexEnvironment {
             self.paths,
             self.streams,
             self.chunks,
+            self.appends,
             self.producers,
             self.deadlines,
             self.forks,

@@ -81,7 +81,9 @@ pub(in crate::store::file) struct IndexMeta {
 
 /// The key of [`IndexMeta`].
 pub(super) const META: &[u8] = b"meta";
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
+/// The format before: the same fields.
+const FORMAT_1: u64 = 1;
 
 impl IndexMeta {
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -95,7 +97,8 @@ impl IndexMeta {
             bytes.copy_from_slice(word);
             u64::from_le_bytes(bytes)
         });
-        if contents.len() != 48 || fields.next()? != FORMAT {
+        let format = fields.next()?;
+        if contents.len() != 48 || (format != FORMAT && format != FORMAT_1) {
             return None;
         }
         Some(IndexMeta {

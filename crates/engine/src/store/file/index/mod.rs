@@ -1,5 +1,6 @@
 //! The index: LMDB, which holds every stream up to the last checkpoint. See docs/storage.md, "The index".
 
+mod appends;
 mod backoff;
 pub(super) mod checkpoint;
 mod env;

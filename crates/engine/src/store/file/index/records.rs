@@ -114,7 +114,7 @@ impl IndexEnvironment {
         let mut room = max;
         while let Some((key, _)) = self.purge.first(txn)? {
             let id = key.to_vec();
-            for table in [self.chunks, self.producers] {
+            for table in [self.chunks, self.appends, self.producers] {
                 let mut found = Vec::new();
                 for record in table.prefix_iter(txn, &id)?.take(room) {
                     found.push(record?.0.to_vec());

@@ -9,20 +9,50 @@ use durable_streams_protocol::{
 use super::{env::IndexEnvironment, handle::ReadTxn, keys};
 use crate::store::{StoreError, file::error::index_error};
 
+/// A record of `streams`.
+pub(super) struct IndexedStream<'v> {
+    /// The state without its producers.
+    pub(super) state: StreamState,
+    /// Lengths of the newest appends; `appends` has those of the older ones.
+    pub(super) lens: &'v [u8],
+}
+
+/// Begins a record that has lengths of appends. A record of format 1 is the state alone, which begins with its own
+/// format, 1.
+const WITH_LENS: u8 = 2;
+
+impl<'v> IndexedStream<'v> {
+    /// Replaces `out` with the contents of a record.
+    pub(super) fn encode(state: &StreamState, lens: &[u8], out: &mut Vec<u8>) {
+        out.clear();
+        out.extend_from_slice(&[WITH_LENS, u8::try_from(lens.len()).unwrap_or(u8::MAX)]);
+        out.extend_from_slice(lens);
+        state.encode(out);
+    }
+
+    pub(super) fn decode(id: StreamId, contents: &'v [u8]) -> Option<Self> {
+        let (lens, state) = match contents {
+            [WITH_LENS, len, rest @ ..] => rest.split_at_checked(usize::from(*len))?,
+            state => (&[][..], state),
+        };
+        Some(IndexedStream { state: StreamState::decode(id, state).ok()?, lens })
+    }
+}
+
 impl IndexEnvironment {
-    /// A stream's state without its producers.
-    pub(super) fn state(
+    /// A stream's record.
+    pub(super) fn stream<'t>(
         &self,
-        txn: &heed::RoTxn<'_>,
+        txn: &'t heed::RoTxn<'_>,
         id: StreamId,
-    ) -> Result<Option<StreamState>, StoreError> {
+    ) -> Result<Option<IndexedStream<'t>>, StoreError> {
         let key = keys::id(id);
         let value = self.streams.get(txn, &key).map_err(index_error("read", self.path()))?;
         let Some(value) = value else { return Ok(None) };
-        let state = keys::open(&key, value).map(|contents| StreamState::decode(id, contents));
-        match state {
-            Some(Ok(state)) => Ok(Some(state)),
-            Some(Err(_)) | None => Err(self.damaged(&format!("the state of stream {}", id.0))),
+        let stream = keys::open(&key, value).and_then(|stored| IndexedStream::decode(id, stored));
+        match stream {
+            Some(stream) => Ok(Some(stream)),
+            None => Err(self.damaged(&format!("the state of stream {}", id.0))),
         }
     }
 }
@@ -40,7 +70,7 @@ impl ReadTxn<'_> {
         &self,
         id: StreamId,
     ) -> Result<Option<StreamState>, StoreError> {
-        self.index().state(&self.txn, id)
+        Ok(self.index().stream(&self.txn, id)?.map(|stream| stream.state))
     }
 
     /// Adds a stream's producers to its state.

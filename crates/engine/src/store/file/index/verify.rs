@@ -9,10 +9,12 @@ use std::ops::Bound;
 use durable_streams_protocol::{ProducerId, ProducerState, StreamId, StreamPath, StreamState};
 
 use super::{
+    appends,
     env::IndexTable,
     handle::ReadTxn,
     keys::{self, IndexMeta},
     records::CHUNK,
+    streams::IndexedStream,
 };
 use crate::store::{
     StoreError,
@@ -74,6 +76,7 @@ impl ReadTxn<'_> {
 /// Records that the states of the streams call for.
 #[derive(Default)]
 struct ExpectedRecords {
+    appends: u64,
     deadlines: u64,
     forks: u64,
 }
@@ -157,20 +160,21 @@ impl IndexCheck<'_, '_> {
                 check.wrong(Some(value), "a key of `streams` is not a stream id");
                 return Ok(());
             };
-            let state =
-                keys::open(key, value).and_then(|state| StreamState::decode(id, state).ok());
-            let Some(state) = state else {
+            let stream =
+                keys::open(key, value).and_then(|stored| IndexedStream::decode(id, stored));
+            let Some(stream) = stream else {
                 let what = format!("the state of stream {} does not match its checksum", id.0);
                 check.wrong(Some(value), &what);
                 return Ok(());
             };
-            check.stream(id, &state)
+            check.stream(id, &stream)
         })
     }
 
     /// Checks what belongs to one stream.
-    fn stream(&mut self, id: StreamId, state: &StreamState) -> Result<(), StoreError> {
+    fn stream(&mut self, id: StreamId, stream: &IndexedStream<'_>) -> Result<(), StoreError> {
         let index = self.reading.index();
+        let state = &stream.state;
         let name = format!("stream {} ({})", id.0, state.core.path.as_str());
         if self.meta.is_some_and(|meta| id.0 >= meta.next_id) {
             self.wrong(None, &format!("{name} has an id that was not given out yet"));
@@ -190,7 +194,42 @@ impl IndexCheck<'_, '_> {
                 self.wrong(None, &format!("{name} is missing among the forks of its source"));
             }
         }
-        self.chunks(id, state, &name)
+        self.chunks(id, state, &name)?;
+        self.appends(id, stream, &name)
+    }
+
+    /// The lengths of a stream's appends are whole and without gaps from where they are known to its tail.
+    fn appends(
+        &mut self,
+        id: StreamId,
+        stream: &IndexedStream<'_>,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        let index = self.reading.index();
+        let state = &stream.state;
+        if state.core.content_type.is_json() {
+            return Ok(());
+        }
+        let mut next = state.delimited_from.position();
+        self.each("appends", index.appends, &keys::id(id), |check, key, value| {
+            check.count();
+            check.expected.appends += 1;
+            match (keys::unpair(key), keys::open(key, value)) {
+                (Some((_, at)), Some(lens)) if at == next => next += appends::total(lens),
+                _ => {
+                    let what = format!(
+                        "the ends of the appends of {name} from position {next} on are missing or damaged"
+                    );
+                    check.wrong(Some(value), &what);
+                }
+            }
+            Ok(())
+        })?;
+        if index.inline_start(stream).ok() != Some(next) {
+            let what = format!("the ends of the appends of {name} do not reach to its tail");
+            self.wrong(None, &what);
+        }
+        Ok(())
     }
 
     /// A stream's chunks are whole and without gaps from its start to its tail.
@@ -292,12 +331,16 @@ impl IndexCheck<'_, '_> {
             );
             self.wrong(None, &what);
         }
-        let mut left = 0;
+        let (mut left, mut left_appends) = (0, 0);
         self.each("purge", index.purge, &[], |check, key, _| {
             if check.has(index.streams, key)? {
                 let id = keys::number(key).unwrap_or_default();
                 check.wrong(None, &format!("stream {id} is there, and deleted as well"));
             }
+            check.each("appends", index.appends, key, |_, _, _| {
+                left_appends += 1;
+                Ok(())
+            })?;
             check.each("chunks", index.chunks, key, |_, _, _| {
                 left += 1;
                 Ok(())
@@ -308,6 +351,7 @@ impl IndexCheck<'_, '_> {
         };
         for (name, there, expected) in [
             ("chunks", len(index.chunks)?, self.found.chunks + left),
+            ("appends", len(index.appends)?, self.expected.appends + left_appends),
             ("deadlines", len(index.deadlines)?, self.expected.deadlines),
             ("forks", len(index.forks)?, self.expected.forks),
         ] {

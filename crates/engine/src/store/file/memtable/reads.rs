@@ -87,21 +87,21 @@ impl Memtable {
         self.shard(id).lock().entries.contains_key(&id)
     }
 
-    /// Caches a stream's bytes that were read from the index, up to its tail, unless the memtable has something
-    /// of the stream.
+    /// Caches a stream's own bytes, all of them, and the lengths of its appends, as far as they are known, unless the
+    /// memtable has something of the stream.
     pub(in crate::store::file) fn cache_indexed(
         &self,
         guard: ReadGuard,
         state: &StreamState,
         bytes: Bytes,
+        lens: &[u8],
     ) -> Result<(), StaleRead> {
         let id = state.core.id;
         let mut shard = self.shard(id).lock();
         self.validate(guard)?;
         if !shard.entries.contains_key(&id) {
             let round = self.idle_round.load(Ordering::Relaxed);
-            let mut cache = TailCache::clean(bytes);
-            cache.ends_at(state.tail, state.core.content_type.is_json());
+            let cache = TailCache::indexed(state, bytes, lens);
             shard.insert_clean(id, cache, round, self.shard_budget);
         }
         Ok(())

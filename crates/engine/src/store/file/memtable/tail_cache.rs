@@ -10,11 +10,11 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use durable_streams_protocol::Offset;
+use durable_streams_protocol::{Offset, StreamState};
 
 use crate::store::{
     ShrinkSparse,
-    file::append_ends::{AppendEnds, EndsAround},
+    file::append_ends::{AppendEnds, AppendLens, EndsAround},
 };
 
 /// Small clean pieces are joined up to this size, so that a busy stream does not keep many of them, bytes.
@@ -44,12 +44,20 @@ pub(super) struct TailCache {
 }
 
 impl TailCache {
-    /// Bytes that were read from the index, up to the stream's tail.
-    pub(super) fn clean(bytes: Bytes) -> Self {
+    /// A stream's own bytes, all of them, and the lengths of its appends as far as they are known.
+    pub(super) fn indexed(state: &StreamState, bytes: Bytes, lens: &[u8]) -> Self {
+        let (start, json) = (state.core.own_start(), state.core.content_type.is_json());
         let mut cache = TailCache::default();
+        cache.begin(start, json);
         cache.push(bytes);
         cache.mark_indexed(cache.end);
-        cache.clean_ends = Some(Box::new(AppendEnds::beginning_at(cache.end)));
+        let one_append = || AppendLens(lens).eq([cache.end]);
+        if !json && !one_append() {
+            let known_from = state.delimited_from.position().saturating_sub(start.position());
+            let mut ends = AppendEnds::beginning_at(known_from);
+            AppendLens(lens).for_each(|len| ends.push(len));
+            cache.clean_ends = Some(Box::new(ends));
+        }
         cache
     }
 
@@ -111,8 +119,10 @@ impl TailCache {
     /// `limit`. Returns `None` when the appends around `limit` are not cached or not known.
     pub(super) fn append_end(&self, from: Offset, to: Offset, limit: Offset) -> Option<Offset> {
         let origin = self.origin.filter(|_| !self.json)?;
-        let count = |at: Offset| u64::try_from(i128::from(at.position()) - origin);
-        let limit = count(limit).ok().filter(|limit| (self.start..self.end).contains(limit))?;
+        let limit = u64::try_from(i128::from(limit.position()) - origin).ok()?;
+        if !(self.start..self.end).contains(&limit) {
+            return None;
+        }
         let around = if limit >= self.indexed {
             ends_around(self.indexed, &self.fresh, limit)
         } else if let Some(ends) = &self.clean_ends {
@@ -120,9 +130,9 @@ impl TailCache {
         } else {
             ends_around(self.start, &self.clean, limit)
         };
-        // Where the first append begins may be after `from`, which then is not cached.
-        let end = around.page_end(count(from).unwrap_or(0))?;
-        let end = u64::try_from(i128::from(end) + origin).ok()?;
+        let position = |end: u64| u64::try_from(i128::from(end) + origin).ok();
+        let (last, next) = (position(around.last)?, around.next.and_then(position));
+        let end = EndsAround { last, next }.page_end(from.position())?;
         Some(Offset::new(end).min(to))
     }
 
@@ -346,7 +356,10 @@ mod tests {
 
     #[test]
     fn bytes_of_unknown_appends_have_an_end_where_known_ones_begin() {
-        let mut cache = TailCache::clean(bytes(0, 1000));
+        let mut cache = TailCache::default();
+        cache.push(bytes(0, 1000));
+        cache.mark_indexed(1000);
+        cache.clean_ends = Some(Box::new(AppendEnds::beginning_at(1000)));
         cache.ends_at(Offset::new(1000), false);
         (0..10).for_each(|n| cache.push(bytes(n, 100)));
         let ends: Vec<u64> = (10..=20).map(|n| n * 100).collect();

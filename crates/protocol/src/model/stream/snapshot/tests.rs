@@ -20,6 +20,8 @@ fn open_stream() -> StreamState {
             fork: None,
         }),
         tail: Offset::ZERO,
+        events: 1,
+        delimited_from: Offset::ZERO,
         closed: None,
         stream_seq: None,
         touched: Timestamp::default(),
@@ -53,8 +55,10 @@ fn a_state() -> impl Strategy<Value = StreamState> {
     let by = option::of((any::<u64>(), any::<u64>()).prop_map(|(epoch, seq)| producer(epoch, seq)));
     let closed = option::of(by.prop_map(|by| Closure { by }));
     let seq = option::of("[a-z]{1,9}".prop_map(|text| StreamSeq::new(&text).unwrap()));
-    (expiry, any::<(bool, bool, u64)>(), option::of(fork), offset(), closed, seq).prop_map(
+    let tail = (offset(), offset(), any::<u64>());
+    (expiry, any::<(bool, bool, u64)>(), option::of(fork), tail, closed, seq).prop_map(
         |(expiry, (expiry_inherited, soft_deleted, touched), fork, tail, closed, stream_seq)| {
+            let (tail, delimited_from, events) = tail;
             StreamState {
                 core: Arc::new(StreamCore {
                     id: StreamId(9),
@@ -65,6 +69,8 @@ fn a_state() -> impl Strategy<Value = StreamState> {
                     fork,
                 }),
                 tail,
+                events,
+                delimited_from,
                 closed,
                 stream_seq,
                 touched: Timestamp::from_millis(touched),
@@ -93,7 +99,7 @@ proptest! {
 fn a_stored_form_of_another_version_is_refused() {
     let mut stored = Vec::new();
     open_stream().encode(&mut stored);
-    stored[0] += 1;
+    stored[0] = 3;
     assert_eq!(StreamState::decode(StreamId(1), &stored).unwrap_err().what, "snapshot format");
 
     // Flags: after format, path, content type and expiry. An open stream has no closing producer.
@@ -107,6 +113,30 @@ fn a_stored_form_of_another_version_is_refused() {
     assert_eq!(StreamState::decode(StreamId(1), &stored).unwrap_err().what, "closing producer");
     stored[flags] = 1 | 8;
     assert_eq!(StreamState::decode(StreamId(1), &stored).unwrap_err().what, "snapshot flags");
+}
+
+#[test]
+fn a_stored_form_of_format_1_knows_no_ends_of_appends() {
+    let mut state = open_stream();
+    (state.tail, state.events, state.delimited_from) = (Offset::new(9), 7, Offset::new(5));
+    let mut stored = Vec::new();
+    state.encode(&mut stored);
+    stored[0] = 1;
+    stored.truncate(stored.len() - 4 * 8);
+    (state.events, state.delimited_from) = (0, state.tail);
+    assert_eq!(StreamState::decode(StreamId(1), &stored), Ok(state));
+}
+
+#[test]
+fn room_that_a_later_version_uses_is_refused() {
+    let mut stored = Vec::new();
+    open_stream().encode(&mut stored);
+    for back in [8, 16] {
+        let mut used = stored.clone();
+        let at = used.len() - back;
+        used[at] = 1;
+        assert!(StreamState::decode(StreamId(1), &used).is_err());
+    }
 }
 
 #[test]
