@@ -5,12 +5,14 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode, header};
+use http::{StatusCode, header};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 
+use super::http1::framing;
 use super::options::HttpLimits;
 use super::problem::EdgeProblem;
+use super::target;
 
 /// How long the rest of an unread body is drained to keep a connection alive.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,17 +42,12 @@ pub(crate) fn configure(
 /// Judges a request head.
 ///
 /// # Errors
-/// 400 for the host, 414 for the URI, 431 for the fields, 501 for the transfer coding.
+/// 400 for the host and the length, 414 for the URI, 431 for the fields, 501 for the transfer coding.
 pub(crate) fn check(request: &RequestHeader, limits: &HttpLimits) -> Result<(), EdgeProblem> {
-    // RFC 9112 §3.2. HTTP/2 has its own field for it, HTTP/1.0 has none.
-    let host = request.headers.get(header::HOST);
-    if request.version == http::Version::HTTP_11 && host.is_none() {
-        let detail = "an HTTP/1.1 request needs a Host field";
-        return Err(EdgeProblem::new(StatusCode::BAD_REQUEST, "host-missing", detail));
-    }
-    if !host.is_none_or(is_host) {
-        let detail = "the Host field is not a host with an optional port";
-        return Err(EdgeProblem::new(StatusCode::BAD_REQUEST, "host-invalid", detail));
+    target::check_host(request)?;
+    if framing::content_length(request).is_err() {
+        let detail = "Content-Length is one number, in one field";
+        return Err(EdgeProblem::new(StatusCode::BAD_REQUEST, "content-length", detail));
     }
     // RFC 9112 §6.1: the body would be stored, or passed on, still in that coding.
     if request.headers.contains_key(header::TRANSFER_ENCODING) && !is_chunked(request) {
@@ -85,12 +82,6 @@ pub(crate) fn check(request: &RequestHeader, limits: &HttpLimits) -> Result<(), 
         ));
     }
     Ok(())
-}
-
-/// `uri-host [":" port]` by its characters (RFC 9110 §7.2); it ends up in `Location`.
-fn is_host(value: &HeaderValue) -> bool {
-    let known = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(byte);
-    value.as_bytes().iter().all(known)
 }
 
 fn is_chunked(request: &RequestHeader) -> bool {

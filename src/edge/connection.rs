@@ -10,6 +10,7 @@
 //! - One timer per connection, moved only when it fires: the usual request, whose head arrives in one
 //!   read, costs a look at the clock, where Pingora's own keep-alive sets up a timer for each.
 //! - HTTP/2 by prior knowledge is recognised as soon as the bytes can be told apart.
+//! - One request at a time is handed on: its head, then its body to the last byte. What follows waits.
 //! - Closing waits up to half a second for the client to have read the answer. Without that, an early
 //!   answer (413, 431) is lost to the reset that unread request bytes cause.
 //! - A proxied tunnel or event stream is cut when a stop begins (HTTP/1.1; on HTTP/2 it is cut by
@@ -28,11 +29,11 @@ pub use stream::ConnectionStream;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use pingora::protocols::ALPN;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
@@ -41,6 +42,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
+use super::http1::chunks::InvalidChunk;
+use super::http1::framing::RequestBody;
 use super::options::HttpLimits;
 
 /// Writes up to this many bytes are held back until a flush or a larger one.
@@ -57,6 +60,13 @@ const HEAD: u8 = 1;
 const OPEN: u8 = 2;
 /// A proxied tunnel or event stream: it has no end to wait for when the server stops.
 const ENDLESS: u8 = 3;
+
+/// Nothing was announced since the last read.
+const NOTHING: u64 = u64::MAX;
+/// A chunked body.
+const CHUNKED: u64 = u64::MAX - 1;
+/// A tunnel. Any other number: the length of the body, bytes.
+const UNBOUNDED: u64 = u64::MAX - 2;
 
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
@@ -87,8 +97,13 @@ impl HttpLimits {
 pub struct ClientConnection {
     io: ConnectionStream,
     phase: AtomicU8,
-    /// Bytes read while looking for the HTTP/2 preface.
-    peeked: Vec<u8>,
+    /// Bytes that were read and not handed on: the HTTP/2 preface, a body behind its head, what a client sent ahead of
+    /// its next request. At most one read and [`HOLD`].
+    peeked: BytesMut,
+    /// What of the present request may be read, once its head has been.
+    body: RequestBody,
+    /// The body of the present request as its parsed head has it, for the next read; see [`announce`].
+    announced: AtomicU64,
     /// Small writes that wait for what follows them, such as a response's head for its body, or for
     /// a flush: one system call for both, without copying a large body.
     held: Vec<u8>,
@@ -125,7 +140,9 @@ impl ClientConnection {
         ClientConnection {
             io: io.into(),
             phase: AtomicU8::new(IDLE),
-            peeked: Vec::new(),
+            peeked: BytesMut::new(),
+            body: RequestBody::Unbounded,
+            announced: AtomicU64::new(NOTHING),
             held: Vec::new(),
             head_bytes: 0,
             // Pingora's buffer doubles as it reads, so a head within bounds, read together with
@@ -212,24 +229,13 @@ impl ClientConnection {
         .await
     }
 
-    /// While a response is under way: ready when the client has left. What it sends meanwhile, of its next
-    /// request, goes to `ahead`; once that is full nothing more is read.
-    pub(crate) fn poll_left(
-        &mut self,
-        cx: &mut Context<'_>,
-        ahead: &mut BytesMut,
-    ) -> Poll<io::Error> {
-        while ahead.len() < HOLD {
-            match ready!(self.poll_some(cx)) {
-                Ok(read) if read.is_empty() => {
-                    return Poll::Ready(io::ErrorKind::UnexpectedEof.into());
-                }
-                Ok(read) if ahead.is_empty() => *ahead = read,
-                Ok(read) => ahead.extend_from_slice(&read),
-                Err(error) => return Poll::Ready(error),
-            }
-        }
-        Poll::Pending
+    /// While a response is under way: ready when the client has left. What it sends meanwhile waits.
+    pub(crate) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        *self.announced.get_mut() = NOTHING;
+        // The rest of a body that was refused is not read.
+        self.body = RequestBody::Length(0);
+        let left = ready!(self.poll_behind(cx));
+        Poll::Ready(left.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into()))
     }
 }
 
@@ -243,30 +249,33 @@ impl Drop for ClientConnection {
     }
 }
 
-/// The head of the current request has been read: its clock stops. Says whether this transport times the
-/// silence between requests; in an application with listeners of its own there is another, which does not.
+/// The head of the current request has been parsed: its clock stops, and its body may be read. Says whether this
+/// transport times the silence between requests; in an application with listeners of its own there is another, which
+/// does not.
 pub(crate) fn head_done(session: &ServerSession) -> bool {
-    set_phase(session, OPEN)
+    let Some(connection) = of(session) else { return false };
+    connection.announce(match RequestBody::of(session.req_header()) {
+        RequestBody::Chunked(_) => CHUNKED,
+        RequestBody::Length(length) => length,
+        RequestBody::Unknown | RequestBody::Unbounded => UNBOUNDED,
+    });
+    connection.phase.store(OPEN, Ordering::Relaxed);
+    true
 }
 
-/// The current request is answered: the next byte begins a new head.
-pub(crate) fn request_done(session: &ServerSession) {
-    if !session.was_upgraded() {
-        set_phase(session, IDLE);
+/// The connection belongs to the two ends from here on.
+pub(crate) fn tunnel(session: &ServerSession) {
+    if let Some(connection) = of(session) {
+        connection.announce(UNBOUNDED);
     }
+    endless(session);
 }
 
 /// The response being passed on has no end of its own: a stop does not wait for it.
 pub(crate) fn endless(session: &ServerSession) {
-    set_phase(session, ENDLESS);
-}
-
-fn set_phase(session: &ServerSession, phase: u8) -> bool {
-    let connection = of(session);
-    if let Some(connection) = connection {
-        connection.phase.store(phase, Ordering::Relaxed);
+    if let Some(connection) = of(session) {
+        connection.phase.store(ENDLESS, Ordering::Relaxed);
     }
-    connection.is_some()
 }
 
 fn of(session: &ServerSession) -> Option<&ClientConnection> {
@@ -282,21 +291,39 @@ impl AsyncRead for ClientConnection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        let in_head = *this.phase.get_mut() <= HEAD;
+        if !in_head {
+            this.heed_announced();
+            if matches!(this.body, RequestBody::Unknown) {
+                let why = "the head has another end for its parser";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)));
+            }
+            if this.body.is_done() {
+                return this.poll_behind(cx);
+            }
+        }
         if !this.peeked.is_empty() {
             let n = this.peeked.len().min(buf.remaining());
+            let n = if in_head { n } else { this.body.take(&this.peeked[..n]).map_err(invalid)? };
             buf.put_slice(&this.peeked[..n]);
-            this.peeked.drain(..n);
+            this.peeked.advance(n);
             if this.peeked.is_empty() {
-                this.peeked = Vec::new();
+                this.peeked = BytesMut::new();
             }
             return Poll::Ready(this.count(n, cx));
         }
         let before = buf.filled().len();
         match Pin::new(&mut this.io).poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {
-                let n = buf.filled().len() - before;
-                if n == 0 {
+                let read = &buf.filled()[before..];
+                if read.is_empty() {
                     return Poll::Ready(Ok(()));
+                }
+                let mut n = read.len();
+                if !in_head {
+                    n = this.body.take(read).map_err(invalid)?;
+                    this.peeked.extend_from_slice(&read[n..]);
+                    buf.set_filled(before + n);
                 }
                 Poll::Ready(this.count(n, cx))
             }
@@ -304,6 +331,11 @@ impl AsyncRead for ClientConnection {
             Poll::Pending => this.poll_deadline(cx).map(Err),
         }
     }
+}
+
+/// Chunks that are not valid, as an error that [`is_invalid`](super::http1::framing::is_invalid) recognizes.
+fn invalid(error: InvalidChunk) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 impl AsyncWrite for ClientConnection {

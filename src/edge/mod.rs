@@ -12,6 +12,7 @@
 //! | `http1` | the requests of one HTTP/1.1 connection; streams without Pingora's proxy around them |
 //! | `text` | the head of a response as HTTP/1.1 text |
 //! | `admission` | limits on a request, timeouts of its session |
+//! | `target` | the target and the host of a request, in one form |
 //! | `route` | stream, upstream or nowhere |
 //! | `settings`, `control` | the settings of this moment, and their change while the server runs |
 //! | `upstream` | the reverse proxy: peer choice, headers, retries, errors |
@@ -39,7 +40,7 @@ pub mod connection;
 pub mod context;
 mod control;
 pub mod forwarded;
-pub(crate) mod http1;
+pub mod http1;
 pub mod options;
 pub(crate) mod problem;
 mod record;
@@ -47,6 +48,7 @@ pub(crate) mod request_id;
 pub mod route;
 pub(crate) mod settings;
 mod span;
+pub mod target;
 mod text;
 pub mod upstream;
 
@@ -141,11 +143,13 @@ impl Edge {
         session: &mut ServerSession,
         ctx: &mut RequestContext,
     ) -> Option<StreamReply> {
-        let request = session.req_header();
         let options = &ctx.settings.options;
-        let refused = match admission::check(request, &options.limits) {
+        let request = session.req_header_mut();
+        let admitted = admission::check(request, &options.limits);
+        let refused = match admitted.and_then(|()| target::normalize(request)) {
             Err(problem) => problem,
             Ok(()) => {
+                let request = session.req_header();
                 ctx.route = route::classify(request.uri.path(), options);
                 match ctx.route {
                     EdgeRoute::Upstream(_) => return None,
@@ -320,7 +324,6 @@ impl ProxyHttp for Edge {
     ) {
         let written = session.as_downstream().written();
         RequestRecord::of(session, ctx).end(self.metrics(), &written, error);
-        connection::request_done(session);
     }
 
     /// `upstream::retry` and the access log say it, in the server's own words.

@@ -51,15 +51,6 @@ fn by_prefix(path: &str, options: &EdgeOptions) -> EdgeRoute {
     }
 }
 
-/// Whether a request head, of which there may be only the beginning, asks for a path that is `prefix` or
-/// lies below it. `false` when that is not known yet.
-pub(crate) fn begins_under(head: &[u8], prefix: &str) -> bool {
-    let target = memchr::memchr(b' ', head).and_then(|space| head.get(space + 1..));
-    let rest =
-        target.and_then(|target| target.strip_prefix(prefix.trim_end_matches('/').as_bytes()));
-    matches!(rest.and_then(<[u8]>::first), Some(b'/' | b'?' | b' '))
-}
-
 fn has_other_spelling(path: &str) -> bool {
     let bytes = path.as_bytes();
     let after = |slash: usize| matches!(bytes.get(slash + 1), Some(b'/' | b'.'));

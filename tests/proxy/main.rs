@@ -6,13 +6,16 @@
 mod access_log;
 mod balancing;
 mod bodies;
+mod chunks;
 mod forwarding;
 mod h2;
 mod hygiene;
+mod recorder;
 mod routes;
 mod signals;
 mod stop;
 #[path = "../support/mod.rs"]
 mod support;
+mod targets;
 mod tls;
 mod websocket;

@@ -18,7 +18,7 @@ pub enum Transport {
     /// HTTP/1.1, on connections that ask for streams only: the server's own loop.
     #[default]
     Http1,
-    /// HTTP/1.1, on connections that first asked an upstream: from then on Pingora's proxy has them.
+    /// HTTP/1.1, on connections that first asked an upstream: Pingora's proxy has had them before.
     Proxied,
     /// HTTP/2 by prior knowledge. The test's HTTP/1.1 text is carried over it by a gateway.
     Http2,

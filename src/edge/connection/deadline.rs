@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
@@ -11,7 +12,9 @@ use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::{ClientConnection, ENDLESS, HEAD, IDLE, OPEN};
+use super::{CHUNKED, ClientConnection, ENDLESS, HEAD, HOLD, IDLE, NOTHING, OPEN, UNBOUNDED};
+use crate::edge::http1::chunks::ChunkScanner;
+use crate::edge::http1::framing::RequestBody;
 use crate::edge::problem::EdgeProblem;
 
 /// What an HTTP/2 client sends first (RFC 9113 §3.4).
@@ -48,17 +51,55 @@ impl ClientConnection {
         Ok(None)
     }
 
-    /// Puts back what was read first. It is counted again when it is read again.
-    pub(crate) fn unread(&mut self, first: BytesMut) {
-        self.head_bytes = 0;
-        self.peeked = first.into();
+    /// Puts back what was read and is not to be handed on yet.
+    pub(crate) fn unread(&mut self, read: BytesMut) {
+        let later = std::mem::replace(&mut self.peeked, read);
+        self.peeked.unsplit(later);
     }
 
-    /// The client has sent the first `n` bytes of the next request already.
-    pub(crate) fn head_ahead(&mut self, n: usize) {
-        *self.phase.get_mut() = HEAD;
-        self.head_bytes = n;
-        self.deadline = None;
+    /// The head of a request has been read, and `behind` it what follows. Until the parsed head is announced,
+    /// nothing more may be read.
+    pub(crate) fn head_read(&mut self, behind: BytesMut) {
+        *self.phase.get_mut() = OPEN;
+        *self.announced.get_mut() = NOTHING;
+        self.body = RequestBody::Unknown;
+        self.unread(behind);
+    }
+
+    /// Says what the body of the present request is, through a shared reference: all that there is to a connection
+    /// inside a session.
+    pub(super) fn announce(&self, body: u64) {
+        self.announced.store(body, Ordering::Relaxed);
+    }
+
+    /// Takes over what was announced. A listener that does not split requests keeps all of its bytes together.
+    pub(super) fn heed_announced(&mut self) {
+        let unknown = matches!(self.body, RequestBody::Unknown);
+        match std::mem::replace(self.announced.get_mut(), NOTHING) {
+            UNBOUNDED => self.body = RequestBody::Unbounded,
+            CHUNKED if unknown => self.body = RequestBody::Chunked(ChunkScanner::default()),
+            length if unknown && length != NOTHING => self.body = RequestBody::Length(length),
+            _ => {}
+        }
+    }
+
+    /// Behind the body of the present request: ready when the client has left and sent nothing more. What it has sent
+    /// waits, up to a bound.
+    pub(super) fn poll_behind(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.peeked.len() < HOLD {
+            let mut space = [MaybeUninit::uninit(); FIRST_READ];
+            let mut buf = ReadBuf::uninit(&mut space);
+            match Pin::new(&mut self.io).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
+                    self.peeked.extend_from_slice(buf.filled());
+                }
+                // The requests that it sent before it left are answered.
+                Poll::Ready(Ok(())) if !self.peeked.is_empty() => break,
+                Poll::Ready(ended) => return Poll::Ready(ended),
+                Poll::Pending => break,
+            }
+        }
+        self.poll_deadline(cx).map(Err)
     }
 
     /// Reads the beginning of the next HTTP/1 request. Empty when the client has left.

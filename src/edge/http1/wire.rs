@@ -6,11 +6,11 @@
 
 use std::future::poll_fn;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use durable_streams_protocol::{Body, Response};
 use http::{Method, StatusCode, Version};
 use pingora::protocols::Shutdown;
-use pingora::protocols::http::{ReusableHttpStream, ServerSession};
+use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType, Result};
 
 use crate::edge::connection::{ClientConnection, HOLD, WritePace};
@@ -29,8 +29,6 @@ pub(super) struct Http1Wire {
     chunked: bool,
     /// The request is a `HEAD`.
     head_only: bool,
-    /// What the client has sent of its next request.
-    ahead: BytesMut,
     status: Option<StatusCode>,
     received: usize,
     sent: usize,
@@ -46,33 +44,26 @@ impl Http1Wire {
         let received = session.body_bytes_read();
         // Bytes of an unread body would be taken for the next request.
         let keep_alive = session.will_keepalive() && session.is_body_done();
-        let (stream, ahead) = if keep_alive {
-            session.reuse().await.ok().flatten().map(ReusableHttpStream::into_parts)?
-        } else {
-            (session.into_inner(), None)
-        };
-        let connection = stream.into_any().downcast().ok()?;
-        let ahead = ahead.unwrap_or_default();
+        let connection = session.into_inner().into_any().downcast().ok()?;
         Some(Http1Wire {
             connection,
             pace,
             keep_alive,
             chunked,
             head_only,
-            ahead,
             status: None,
             received,
             sent: 0,
         })
     }
 
-    /// Ends the exchange. Returns the connection if it may have another request, with what has come of that.
-    pub(super) async fn finish(mut self) -> Option<(Box<ClientConnection>, BytesMut)> {
+    /// Ends the exchange. Returns the connection if it may have another request.
+    pub(super) async fn finish(mut self) -> Option<Box<ClientConnection>> {
         if !self.keep_alive {
             self.connection.shutdown().await;
             return None;
         }
-        Some((self.connection, self.ahead))
+        Some(self.connection)
     }
 
     fn head_text(&mut self, response: &Response, framing: BodyFraming, body: usize) -> Vec<u8> {
@@ -134,8 +125,7 @@ impl ReplyWriter for Http1Wire {
     }
 
     async fn left(&mut self) -> Box<Error> {
-        let Http1Wire { connection, ahead, .. } = self;
-        let why = poll_fn(|cx| connection.poll_left(cx, ahead)).await;
+        let why = poll_fn(|cx| self.connection.poll_left(cx)).await;
         Error::because(ErrorType::ConnectionClosed, "while events were sent", why)
     }
 

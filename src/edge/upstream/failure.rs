@@ -8,6 +8,7 @@ use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::edge::context::RequestContext;
+use crate::edge::http1::framing;
 use crate::edge::problem::EdgeProblem;
 use durable_streams_pingora::transport::ReplyWriter;
 
@@ -73,6 +74,10 @@ pub(super) fn problem(error: &Error) -> Option<EdgeProblem> {
         (ErrorSource::Upstream, _) => {
             bad_gateway("upstream-failed", "the upstream broke off before it answered")
         }
+        (ErrorSource::Downstream, ErrorType::ReadError) if framing::is_invalid(error) => {
+            let detail = "the chunked request body is not valid";
+            EdgeProblem::new(StatusCode::BAD_REQUEST, "body-invalid", detail)
+        }
         (
             ErrorSource::Downstream,
             ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed,
@@ -85,7 +90,7 @@ pub(super) fn problem(error: &Error) -> Option<EdgeProblem> {
         (ErrorSource::Downstream, _) => EdgeProblem::new(
             StatusCode::BAD_REQUEST,
             "bad-request",
-            "the request cannot be forwarded: its framing or its ClientConnection field is invalid",
+            "the request cannot be forwarded: its framing or its Connection field is invalid",
         ),
         (ErrorSource::Internal | ErrorSource::Unset, ErrorType::HTTPStatus(status)) => {
             let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY);

@@ -57,7 +57,7 @@ pub(crate) fn response(
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
         // The socket now belongs to the two ends; only they know when silence is too long.
         session.set_read_timeout(None);
-        connection::endless(session);
+        connection::tunnel(session);
     }
     if response.status.is_informational() {
         return Ok(());
