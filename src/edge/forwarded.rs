@@ -2,12 +2,13 @@
 //!
 //! `X-Forwarded-*` and `X-Request-Id` count only when the connection comes from a
 //! [`trusted_proxies`](super::EdgeOptions::trusted_proxies) network; any other client could write
-//! anything there. The `Forwarded` field (RFC 7239) is not read and not passed on from
-//! untrusted peers: two fields that say the same thing are two chances to disagree.
+//! anything there. Other fields that upstreams may believe are passed on from such a network and taken off otherwise.
+//! The `Forwarded` field (RFC 7239) is not read: two fields that say the same thing are two chances to disagree.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 
 use durable_streams_pingora::forwarded::{
@@ -16,7 +17,44 @@ use durable_streams_pingora::forwarded::{
 
 pub(crate) use durable_streams_pingora::forwarded::{client_ip, is_trusted, peer_addr};
 
-pub(crate) static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+/// Fields besides `X-Forwarded-*` that servers take a client's address or the requested URL from, or, as a CGI program
+/// does with `Proxy`, the proxy for their own requests. In order.
+const TRUSTED_FIELDS: [&str; 16] = [
+    "cf-connecting-ip",
+    "client-ip",
+    "fastly-client-ip",
+    "forwarded",
+    "proxy",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-host",
+    "x-http-host-override",
+    "x-original-host",
+    "x-original-url",
+    "x-proxyuser-ip",
+    "x-real-ip",
+    "x-rewrite-url",
+    "x-url-scheme",
+];
+
+/// Whether servers behind a proxy take the proxy's word from this field. `_` is `-`: CGI and its descendants do not
+/// tell them apart.
+fn carries_trust(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let plain: Cow<'_, str> =
+        if name.contains('_') { name.replace('_', "-").into() } else { name.into() };
+    plain.starts_with("x-forwarded-") || TRUSTED_FIELDS.binary_search(&&*plain).is_ok()
+}
+
+/// Takes off what only a proxy in front may say.
+fn strip(request: &mut RequestHeader) {
+    let names: Vec<HeaderName> =
+        request.headers.keys().filter(|name| carries_trust(name)).cloned().collect();
+    for name in names {
+        request.remove_header(&name);
+    }
+}
 
 /// Writes `X-Forwarded-*` for the next hop: extended from a trusted proxy, replaced otherwise.
 pub(crate) fn write(
@@ -28,8 +66,7 @@ pub(crate) fn write(
 ) -> pingora::Result<()> {
     let (scheme, host) = external_parts(downstream, trusted, tls);
     if !trusted {
-        upstream.remove_header(&header::FORWARDED);
-        upstream.remove_header(&X_REAL_IP);
+        strip(upstream);
     }
     if let Some(peer) = peer {
         let ip = peer.ip().to_canonical();
@@ -41,8 +78,6 @@ pub(crate) fn write(
         }
         value.push_str(&ip.to_string());
         upstream.insert_header(X_FORWARDED_FOR.clone(), value)?;
-    } else if !trusted {
-        upstream.remove_header(&X_FORWARDED_FOR);
     }
     upstream.insert_header(X_FORWARDED_PROTO.clone(), HeaderValue::from_static(scheme))?;
     match host {
@@ -73,6 +108,19 @@ mod tests {
 
     fn addr(text: &str) -> Option<SocketAddr> {
         Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn fields_that_upstreams_believe_are_known() {
+        assert!(TRUSTED_FIELDS.is_sorted());
+        for name in
+            ["x-forwarded-port", "X-Forwarded-Prefix", "x_forwarded_for", "true_client-ip", "proxy"]
+        {
+            assert!(carries_trust(&name.to_lowercase().parse().unwrap()), "{name}");
+        }
+        for name in ["x-forwarded", "x-for", "proxy-x", "cookie", "x-request-id", "forwarded-by"] {
+            assert!(!carries_trust(&name.parse().unwrap()), "{name}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use durable_streams_server::edge::EdgeOptions;
 
+use super::h2;
 use crate::support::upstreams::{Upstream, echo_head, full};
 use crate::support::{TestServer, edge, to};
 
@@ -33,6 +34,66 @@ async fn a_trusted_proxy_is_believed_and_extended() {
     assert!(text.contains("\nx-forwarded-host: evil.example\n"), "{text}");
     assert!(text.contains("\nx-request-id: chosen\n"), "{text}");
     assert_eq!(reply.header("x-request-id"), Some("chosen"));
+}
+
+/// Fields that servers behind a proxy believe.
+const BELIEVED: [&str; 12] = [
+    "X-Forwarded-Port",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Server",
+    "X-Forwarded-Ssl",
+    "X_Forwarded_For",
+    "True-Client-IP",
+    "CF-Connecting-IP",
+    "X-Real-IP",
+    "X-Original-URL",
+    "X-Rewrite-URL",
+    "Proxy",
+    "Forwarded",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_that_upstreams_believe_come_from_trusted_proxies_only() {
+    let upstream = Upstream::http(echo_head).await;
+    let fields: String = BELIEVED.iter().map(|name| format!("{name}: forged\r\n")).collect();
+    let request = format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}x-other: kept\r\n\r\n");
+    let text = TestServer::before(&upstream).ask(&request).await.text();
+    assert!(text.contains("\nx-other: kept\n"), "{text}");
+    assert!(!text.contains("forged"), "{text}");
+    let mut over_http2 = h2::get("/");
+    for name in BELIEVED {
+        let name: http::HeaderName = name.to_lowercase().parse().unwrap();
+        over_http2.headers_mut().insert(name, http::HeaderValue::from_static("forged"));
+    }
+    let server = TestServer::before(&upstream);
+    let (_, body) = h2::ask(&h2::connect(&server).await, over_http2, b"").await.unwrap();
+    let text = String::from_utf8(body).unwrap();
+    assert!(!text.contains("forged"), "{text}");
+
+    let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let server = TestServer::start(EdgeOptions { trusted_proxies, ..edge(vec![to(&[&upstream])]) });
+    let text = server.ask(&request).await.text();
+    for name in BELIEVED {
+        assert!(text.contains(&format!("\n{}: forged\n", name.to_lowercase())), "{name}: {text}");
+    }
+}
+
+/// RFC 9113 §8.2.3: HTTP/2 splits cookies, HTTP/1.1 has one field.
+#[tokio::test(flavor = "multi_thread")]
+async fn cookies_reach_an_upstream_in_one_field() {
+    let upstream = Upstream::http(echo_head).await;
+    let server = TestServer::before(&upstream);
+    let mut request = h2::get("/");
+    for cookie in ["session=1", "csrf=2; a=b", "theme=3"] {
+        request.headers_mut().append("cookie", http::HeaderValue::from_static(cookie));
+    }
+    let (_, body) = h2::ask(&h2::connect(&server).await, request, b"").await.unwrap();
+    let expected = "\ncookie: session=1; csrf=2; a=b; theme=3\n";
+    let text = String::from_utf8(body).unwrap();
+    assert!(text.contains(expected) && text.matches("\ncookie:").count() == 1, "{text}");
+    let split = "GET / HTTP/1.1\r\nhost: a\r\ncookie: a=1\r\nCookie: b=2\r\n\r\n";
+    let text = server.ask(split).await.text();
+    assert!(text.contains("\ncookie: a=1; b=2\n"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

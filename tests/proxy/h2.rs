@@ -9,9 +9,9 @@ use tokio::net::TcpStream;
 use crate::support::upstreams::{Upstream, echo_body, echo_head, ok};
 use crate::support::{PATIENCE, TestServer, edge, to};
 
-type Sender = h2::client::SendRequest<Bytes>;
+pub type Sender = h2::client::SendRequest<Bytes>;
 
-async fn connect(server: &TestServer) -> Sender {
+pub async fn connect(server: &TestServer) -> Sender {
     let socket = TcpStream::connect(server.addr).await.unwrap();
     let (sender, connection) = h2::client::handshake(socket).await.unwrap();
     tokio::spawn(async move {
@@ -20,7 +20,7 @@ async fn connect(server: &TestServer) -> Sender {
     sender
 }
 
-async fn ask(
+pub async fn ask(
     sender: &Sender,
     request: Request<()>,
     body: &[u8],
@@ -45,7 +45,7 @@ async fn ask(
     tokio::time::timeout(PATIENCE, exchange).await.expect("no answer")
 }
 
-fn get(path: &str) -> Request<()> {
+pub fn get(path: &str) -> Request<()> {
     Request::get(format!("http://test.example{path}")).body(()).unwrap()
 }
 
@@ -144,4 +144,44 @@ async fn rapid_reset_ends_the_connection() {
     assert!(ended, "20,000 streams were opened and reset on one connection");
     // The server itself is unimpressed.
     assert_eq!(server.get("/v1/stream/../x").await.status, 400);
+}
+
+/// An upstream that refuses every second stream before it looks at it (RFC 9113 §8.7).
+async fn refusing_every_second() -> Upstream {
+    Upstream::raw(|socket| async move {
+        let Ok(mut connection) = h2::server::handshake(socket).await else { return };
+        let mut requests = 0;
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            requests += 1;
+            if requests % 2 == 1 {
+                respond.send_reset(h2::Reason::REFUSED_STREAM);
+                continue;
+            }
+            tokio::spawn(async move {
+                let mut body = request.into_body();
+                while let Some(Ok(data)) = body.data().await {
+                    let _ = body.flow_control().release_capacity(data.len());
+                }
+                let mut send = respond.send_response(http::Response::new(()), false).unwrap();
+                let _ = send.send_data(Bytes::from_static(b"ok"), true);
+            });
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_stream_is_tried_again_as_retries_says() {
+    for (retries, status) in [(1, 200), (0, 502)] {
+        let upstream = refusing_every_second().await;
+        let options = UpstreamOptions { http2: true, retries, ..to(&[&upstream]) };
+        let server = TestServer::start(edge(vec![options]));
+        assert_eq!(server.get("/").await.status, status, "{retries} retries");
+    }
+    let upstream = refusing_every_second().await;
+    let server = TestServer::start(edge(vec![UpstreamOptions { http2: true, ..to(&[&upstream]) }]));
+    // Nothing was done, so a POST may be repeated as well, as long as its body is still there.
+    let post = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello";
+    let reply = server.ask(post).await;
+    assert_eq!((reply.status, reply.text().as_str()), (200, "ok"), "{reply:?}");
 }

@@ -5,11 +5,11 @@
 //! two fields of a WebSocket upgrade. It leaves responses as they are, so this file takes those fields off.
 
 use http::{HeaderName, HeaderValue, StatusCode, Version, header};
-use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
 
-use super::{choose::upstream_of, options::HostHeader};
+use super::{choose::upstream_of, http10, options::HostHeader};
 use crate::edge::request_id::X_REQUEST_ID;
 use crate::edge::{connection, context::RequestContext, forwarded, span};
 use durable_streams_pingora::transport::is_under;
@@ -33,6 +33,7 @@ pub(crate) fn request(
     forwarded::write(downstream, upstream_request, ctx.client, trusted, tls)?;
     upstream_request.insert_header(X_REQUEST_ID.clone(), ctx.request_id.header().clone())?;
     span::propagate(&ctx.span, upstream_request)?;
+    join_cookies(upstream_request)?;
     upstream_request.append_header(header::VIA, via(downstream.version))?;
     if upstream.options.strip_prefix {
         strip_prefix(upstream_request, &upstream.options.prefix)?;
@@ -55,6 +56,10 @@ pub(crate) fn response(
     ctx: &mut RequestContext,
 ) -> Result<()> {
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
+        if !session.is_upgrade_req() {
+            let why = "101 without a request for an upgrade";
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
+        }
         // The socket now belongs to the two ends; only they know when silence is too long.
         session.set_read_timeout(None);
         connection::tunnel(session);
@@ -69,6 +74,12 @@ pub(crate) fn response(
     {
         response.remove_header(name);
     }
+    if response.status == StatusCode::NO_CONTENT {
+        // RFC 9110 §8.6, RFC 9112 §6.1: a recipient would wait for the body that they announce.
+        response.remove_header(&header::CONTENT_LENGTH);
+        response.remove_header(&header::TRANSFER_ENCODING);
+    }
+    http10::end_by_closing(session, response);
     let event_stream = response.headers.get(header::CONTENT_TYPE);
     if event_stream.is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream")) {
         connection::endless(session);
@@ -79,6 +90,19 @@ pub(crate) fn response(
     response.append_header(header::VIA, via(response.version))?;
     response.insert_header(X_REQUEST_ID.clone(), ctx.request_id.header().clone())?;
     Ok(())
+}
+
+/// Makes one field of a client's cookies. HTTP/2 may split them (RFC 9113 §8.2.3); servers of HTTP/1.1 read one field.
+/// Pingora passes them on as they came (cloudflare/pingora issue 892).
+fn join_cookies(request: &mut RequestHeader) -> Result<()> {
+    let mut cookies = request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else { return Ok(()) };
+    let mut joined = [first, b"; ", second].concat();
+    for cookie in cookies {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(cookie);
+    }
+    request.insert_header(header::COOKIE, joined)
 }
 
 /// The fields `Connection` claims, save those that frame the message.

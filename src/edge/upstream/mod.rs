@@ -13,11 +13,13 @@
 
 pub(crate) mod attempts;
 mod balancer;
+pub(crate) mod body;
 mod ca;
 pub(crate) mod choose;
 pub(crate) mod failure;
 pub(crate) mod headers;
 mod health;
+pub(crate) mod http10;
 pub(crate) mod options;
 pub(crate) mod retry;
 pub(crate) mod set;

@@ -3,6 +3,8 @@
 //! - Nothing was sent (connecting failed): yes, whatever the method.
 //! - Something was sent: only an idempotent request (RFC 9110 §9.2.2) without a body, whose
 //!   response has not begun. Never after a timeout: the server is busy with the first one.
+//! - An HTTP/2 server says that it has not looked at the request (`REFUSED_STREAM`, or `GOAWAY` before it; RFC 9113
+//!   §8.7): yes, whatever the method, while its body can be repeated, and on the same server if there is no other.
 //! - A pooled connection that the server had already closed counts as "something was sent".
 
 use pingora::proxy::Session;
@@ -35,15 +37,21 @@ pub(crate) fn after_send(
     reused: bool,
 ) -> Box<Error> {
     let mut error = error;
-    let untouched = session.response_written().is_none()
-        && session.req_header().method.is_idempotent()
-        && session.is_body_empty();
-    let retry = untouched
+    // Pingora's own judgement, which it makes for these two.
+    error.retry.decide_reuse(reused);
+    let unprocessed = *error.etype() == ErrorType::H2Error
+        && error.retry()
+        && !session.as_ref().retry_buffer_truncated();
+    let repeatable = session.req_header().method.is_idempotent()
+        && session.is_body_empty()
+        && !matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+    let retry = (unprocessed || repeatable)
+        && session.response_written().is_none()
         && error.esource() == &ErrorSource::Upstream
-        && !matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout)
         && has_attempts_left(ctx);
-    if retry && reused {
-        // The server closed a pooled connection between two requests, which is no failure: it may be tried again.
+    if retry && (reused || unprocessed) {
+        // The server closed a pooled connection between two requests, or has no room for one more: it may be tried
+        // again.
         ctx.attempt.forget_last();
     }
     ctx.attempt.failure = failure::problem(&error);
