@@ -171,7 +171,7 @@ fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Vec<u8>> {
     let problem = render_problem(status, code, detail.to_owned(), None);
     let body = match problem.body {
         Body::Full(chunks) => chunks.concat(),
-        Body::Empty | Body::Live => Vec::new(),
+        Body::Empty | Body::Streamed(_) | Body::Live => Vec::new(),
     };
     let length = HeaderValue::from(body.len());
     let mut response = Response::new(body);

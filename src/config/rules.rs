@@ -8,8 +8,8 @@ use super::keys::root::Config;
 use super::keys::storage::DurabilityConfig;
 use super::keys::upstream::{BalanceConfig, UpstreamConfig};
 use super::reader::error::ConfigProblems;
-use super::reader::setting::ScalarSetting;
-use super::reader::setting::Setting;
+use super::reader::setting::{ScalarSetting, Setting, check_range};
+use super::units::ByteSize;
 
 /// Reports every value outside its bounds and every contradiction.
 pub(super) fn check_all(config: &Config, problems: &mut ConfigProblems<'_>) {
@@ -104,6 +104,10 @@ fn sizes(config: &Config, problems: &mut ConfigProblems<'_>) {
     at_most(append, ("limits.max_inflight_append", limits.max_inflight_append), problems);
     if let Some(total) = limits.max_total {
         at_most(append, ("limits.max_total", total), problems);
+    }
+    if let Some(page) = limits.max_read {
+        let bounds = (ByteSize::kib(1), ByteSize::gib(1));
+        check_range(&page, bounds, "limits.max_read", problems);
     }
     if limits.max_streams == Some(0) {
         let fix = "use 1 or more, or remove it for no limit";

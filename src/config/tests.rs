@@ -150,6 +150,7 @@ fn the_reference_has_every_key_with_its_default() {
         "data_dir",
         "durability.interval",
         "threads",
+        "limits.max_read",
         "limits.max_streams",
         "limits.max_total",
         "auth.credentials",

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use http::{HeaderValue, Method, Version};
 use pingora::protocols::http::ServerSession;
-use pingora::{Error, ErrorType};
+use pingora::{Error, ErrorSource, ErrorType};
 use tracing::Level;
 
 use super::context::{RequestContext, RequestTiming};
@@ -87,6 +87,7 @@ impl AccessEntry {
 pub(crate) fn ended(error: &Error) -> &str {
     match error.etype() {
         ErrorType::ConnectionClosed | ErrorType::WriteError => "client_gone",
+        ErrorType::H2Error if *error.esource() == ErrorSource::Downstream => "client_gone",
         ErrorType::WriteTimedout => "client_stalled",
         other => other.as_str(),
     }

@@ -46,6 +46,11 @@ impl EdgeControl {
         &self.metrics
     }
 
+    /// The counters of the stream routes.
+    pub fn streams(&self) -> &Arc<StreamCounters> {
+        &self.streams
+    }
+
     /// Adds everything the edge counts to a scrape.
     pub fn write(&self, out: &mut Exposition) {
         self.metrics.write(&self.streams, out);

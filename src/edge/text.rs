@@ -54,7 +54,7 @@ pub(crate) fn head(
 pub(crate) fn refusal(response: &Response) -> Vec<u8> {
     let body: &[Bytes] = match &response.body {
         Body::Full(chunks) => chunks,
-        Body::Empty | Body::Live => &[],
+        Body::Empty | Body::Streamed(_) | Body::Live => &[],
     };
     let length = body.iter().map(Bytes::len).sum();
     let mut text = head(response, BodyFraming::Length(length), "close", length);

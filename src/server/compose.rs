@@ -158,7 +158,7 @@ pub(super) fn limits(config: &Config) -> EngineLimits {
     let limits = &config.limits;
     EngineLimits {
         max_append: size(limits.max_append),
-        max_read: size(limits.max_read),
+        max_read: limits.max_read.map(size),
         max_live_readers: limits.max_live_readers,
         max_inflight_append: size(limits.max_inflight_append),
         max_streams: limits.max_streams,

@@ -126,7 +126,7 @@ async fn sentinels_and_queries(kind: Kind) {
 }
 
 async fn bounded_reads_rebuild_a_binary_stream(kind: Kind) {
-    let world = World::with(kind, |setup| setup.limits.max_read = 100);
+    let world = World::with(kind, |setup| setup.limits.max_read = Some(100));
     let mut expected = Vec::new();
     world.stream("/a", "application/octet-stream", "").await;
     for part in [1usize, 99, 100, 101, 250, 3] {
@@ -148,7 +148,7 @@ async fn bounded_reads_rebuild_a_binary_stream(kind: Kind) {
 
 async fn bounded_reads_rebuild_a_json_stream(kind: Kind) {
     for max_read in [1, 2, 7, 64] {
-        let world = World::with(kind, |setup| setup.limits.max_read = max_read);
+        let world = World::with(kind, |setup| setup.limits.max_read = Some(max_read));
         world.stream("/a", "application/json", "").await;
         let mut expected = Vec::new();
         for round in 0..12usize {
@@ -168,7 +168,7 @@ async fn bounded_reads_rebuild_a_json_stream(kind: Kind) {
 }
 
 async fn a_message_longer_than_the_bound_comes_whole(kind: Kind) {
-    let world = World::with(kind, |setup| setup.limits.max_read = 100);
+    let world = World::with(kind, |setup| setup.limits.max_read = Some(100));
     let long = "y".repeat(100_000);
     world.stream("/a", "application/json", format!("[\"1\",\"{long}\",\"2\"]")).await;
     let parts = follow(&world, "/a").await;
@@ -179,7 +179,7 @@ async fn a_message_longer_than_the_bound_comes_whole(kind: Kind) {
 }
 
 async fn up_to_date_and_closed_are_said_at_the_end_only(kind: Kind) {
-    let world = World::with(kind, |setup| setup.limits.max_read = 4);
+    let world = World::with(kind, |setup| setup.limits.max_read = Some(4));
     world.stream("/a", "text/plain", "abcdef").await;
     world.close("/a").await;
     let first = world.get("/a").await;

@@ -211,7 +211,7 @@ async fn a_body_follows_the_inherited_bytes(kind: Kind) {
 }
 
 async fn reads_are_stitched_and_bounded(kind: Kind) {
-    let world = World::with(kind, |setup| setup.limits.max_read = 4);
+    let world = World::with(kind, |setup| setup.limits.max_read = Some(4));
     world.stream("/s", "text/plain", "abcdefghij").await;
     world.put("/f", &at("s", 6), "").await;
     world.append("/f", "text/plain", "KLMNOP").await;

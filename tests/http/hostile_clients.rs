@@ -147,7 +147,7 @@ async fn a_stalled_event_reader_is_dropped(kind: Kind) {
 async fn a_stalled_catch_up_reader_is_dropped(kind: Kind) {
     let world = World::with(kind, |setup| {
         setup.edge.limits.write_timeout = SHORT;
-        setup.limits.max_read = 16 << 20;
+        setup.limits.max_read = Some(16 << 20);
     });
     world.stream("/a", "text/plain", "y".repeat(16 << 20)).await;
     let mut client = world.server.connect().await;

@@ -1,5 +1,6 @@
 //! Long-poll (PROTOCOL §5.7, §10.1): answers with news, a timeout or the end, and loses nothing.
 
+use crate::support::eventually;
 use crate::world::{Kind, SHORT, World, offset, request, soon};
 
 for_each_kind![
@@ -12,6 +13,7 @@ for_each_kind![
     cursors_move_forward_only,
     no_append_slips_between_check_and_wait,
     a_client_that_leaves_frees_its_place,
+    a_client_that_leaves_is_counted_as_gone,
     a_connection_goes_on_after_a_long_poll,
     #[only(http1, proxied, http2; "Pingora drops a request sent ahead unless the host lets it in")]
     a_pipelined_request_waits_its_turn,
@@ -182,6 +184,20 @@ async fn a_client_that_leaves_frees_its_place(kind: Kind) {
     assert_eq!(world.engine.stats().live_readers, 2);
     drop(clients);
     world.at_rest().await;
+}
+
+/// It has no body that could be incomplete.
+async fn a_client_that_leaves_is_counted_as_gone(kind: Kind) {
+    let world = World::new(kind);
+    world.stream("/a", "text/plain", "").await;
+    drop(world.poll("/a?offset=now&live=long-poll").await);
+    let counted = || {
+        let counts = world.server.counters.requests().into_iter();
+        let polls = counts.filter(|one| one.mode == "long_poll" && one.count > 0);
+        polls.map(|one| (one.status, one.count)).collect::<Vec<_>>()
+    };
+    eventually("it is counted", async || !counted().is_empty()).await;
+    assert_eq!(counted(), [("0".to_owned(), 1)], "without a response");
 }
 
 async fn a_connection_goes_on_after_a_long_poll(kind: Kind) {

@@ -32,3 +32,4 @@ mod paths;
 mod producers;
 mod shutdown;
 mod sse;
+mod whole_reads;

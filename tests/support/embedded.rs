@@ -52,7 +52,7 @@ pub fn serve(
     if let Some(guard) = access {
         streams.protect(guard, AuditLevel::All);
     }
-    let engine = streams.engine().clone();
+    let (engine, counters) = (streams.engine().clone(), streams.counters().clone());
     let proxy =
         Arc::new(pingora::proxy::http_proxy(&Arc::new(ServerConf::default()), App { streams }));
     let (stop, stopping) = watch::channel(false);
@@ -76,7 +76,7 @@ pub fn serve(
             });
         }
     });
-    (TestServer::embedded(addr, stop), engine)
+    (TestServer::embedded(addr, counters, stop), engine)
 }
 
 /// A listener on a free port.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use durable_streams_engine::Engine;
+use durable_streams_pingora::StreamCounters;
 use durable_streams_server::server::{ListenOptions, Server, ServerOptions, StopHandle, Stopped};
 use tokio::sync::watch;
 
@@ -19,6 +20,8 @@ pub struct TestServer {
     pub admin: Option<SocketAddr>,
     /// What connections are made to use.
     pub transport: Transport,
+    /// Of the stream routes.
+    pub counters: Arc<StreamCounters>,
     running: Running,
 }
 
@@ -46,15 +49,20 @@ impl TestServer {
         change(&mut server);
         let (addr, handle) = (server.addresses()[0], server.stop_handle());
         let admin = server.admin_address();
+        let counters = server.edge().streams().clone();
         let thread = std::thread::spawn(move || server.run_without_signals());
         let running = Running::Server(handle, Some(thread));
-        TestServer { addr, admin, transport: Transport::Http1, running }
+        TestServer { addr, admin, transport: Transport::Http1, counters, running }
     }
 
     /// A server that another application runs at `addr`, until `stop` says `true`.
-    pub fn embedded(addr: SocketAddr, stop: watch::Sender<bool>) -> Self {
+    pub fn embedded(
+        addr: SocketAddr,
+        counters: Arc<StreamCounters>,
+        stop: watch::Sender<bool>,
+    ) -> Self {
         let running = Running::Embedded(stop);
-        TestServer { addr, admin: None, transport: Transport::Embedded, running }
+        TestServer { addr, admin: None, transport: Transport::Embedded, counters, running }
     }
 
     /// Begins a stop; a second call makes it immediate.

@@ -55,7 +55,7 @@ pub mod transport {
     };
 }
 
-use reply::access::StreamAccess;
+use reply::{StreamEncoders, access::StreamAccess};
 use transport::{DeliveredReply, Stopping, StreamRequest};
 
 /// Durable Streams on a Pingora session. Clones share everything.
@@ -67,6 +67,7 @@ pub struct DurableStreams {
     counters: Arc<StreamCounters>,
     subscriptions: Option<Subscriptions>,
     access: Option<Arc<StreamAccess>>,
+    encoders: StreamEncoders,
 }
 
 /// How a request was answered.
@@ -82,7 +83,8 @@ impl DurableStreams {
         let options = Arc::new(options);
         let stopping = Stopping::from(shutdown);
         let (counters, subscriptions, access) = (Arc::default(), None, None);
-        DurableStreams { engine, options, stopping, counters, subscriptions, access }
+        let encoders = StreamEncoders::default();
+        DurableStreams { engine, options, stopping, counters, subscriptions, access, encoders }
     }
 
     /// The engine that holds the streams.

@@ -21,8 +21,8 @@ pub use wire::{
     cursor::Cursor,
     headers::{self, InvalidHeader},
     json::mode::{
-        JsonError, MESSAGE_END, count_messages, frame_array, is_message_boundary, split_messages,
-        store_messages,
+        ArrayFramer, JsonError, MESSAGE_END, count_messages, frame_array, is_message_boundary,
+        split_messages, store_messages,
     },
     offset::{Offset, ReadFrom},
     path::{MAX_PATH_BYTES, PathError, StreamPath},

@@ -16,9 +16,8 @@ settings! {
         /// Largest body of one append or create, in bytes.
         max_append: ByteSize = EngineLimits::DEFAULT.max_append.into()
             => ByteSize::bytes(1), ByteSize::gib(1);
-        /// Most stream bytes in one catch-up response; the client follows `Stream-Next-Offset`.
-        max_read: ByteSize = EngineLimits::DEFAULT.max_read.into()
-            => ByteSize::kib(1), ByteSize::gib(1);
+        /// Most stream bytes in one catch-up response; when not set, a response reaches the tail.
+        max_read: Option<ByteSize> = EngineLimits::DEFAULT.max_read.map(ByteSize::from);
         /// Longest stream path, in bytes after percent-decoding.
         max_path: usize = MAX_PATH_BYTES => 16, MAX_PATH_BYTES;
         /// Most header fields of one request. The HTTP/1 parser holds 256.

@@ -27,6 +27,8 @@ pub(super) struct Http1Wire {
     keep_alive: bool,
     /// The client understands chunks; HTTP/1.0 does not.
     chunked: bool,
+    /// How the client learns where the body ends whose head was written.
+    framing: BodyFraming,
     /// The request is a `HEAD`.
     head_only: bool,
     status: Option<StatusCode>,
@@ -50,6 +52,7 @@ impl Http1Wire {
             pace,
             keep_alive,
             chunked,
+            framing: BodyFraming::Implied,
             head_only,
             status: None,
             received,
@@ -77,8 +80,8 @@ impl ReplyWriter for Http1Wire {
     async fn whole(&mut self, response: Response) -> Result<()> {
         let length = match &response.body {
             Body::Full(chunks) => Some(chunks.iter().map(Bytes::len).sum()),
-            Body::Empty | Body::Live if self.head_only => None,
-            Body::Empty | Body::Live => Some(0),
+            Body::Empty | Body::Streamed(_) | Body::Live if self.head_only => None,
+            Body::Empty | Body::Streamed(_) | Body::Live => Some(0),
         };
         let framing = match length.filter(|_| response.may_have_body()) {
             Some(length) => BodyFraming::Length(length),
@@ -102,23 +105,37 @@ impl ReplyWriter for Http1Wire {
     }
 
     async fn head(&mut self, response: Response) -> Result<()> {
-        if !self.chunked {
+        self.framing = match response.body {
+            Body::Streamed(Some(length)) => BodyFraming::Length(length as usize),
+            _ if self.chunked => BodyFraming::Chunked,
+            _ => BodyFraming::Implied,
+        };
+        if self.framing == BodyFraming::Implied {
             self.keep_alive = false;
         }
-        let framing = if self.chunked { BodyFraming::Chunked } else { BodyFraming::Implied };
-        let text = self.head_text(&response, framing, 0);
+        let text = self.head_text(&response, self.framing, 0);
         self.connection.send_in_time(&text, &[], self.pace).await
     }
 
+    async fn piece(&mut self, piece: Bytes) -> Result<()> {
+        if self.framing == BodyFraming::Chunked {
+            return self.event(EventChunk::of(&piece)).await;
+        }
+        self.connection.send_in_time(&piece, &[], self.pace).await?;
+        self.sent += piece.len();
+        Ok(())
+    }
+
     async fn event(&mut self, event: EventChunk) -> Result<()> {
-        let bytes = if self.chunked { event.bytes().clone() } else { event.event() };
+        let chunked = self.framing == BodyFraming::Chunked;
+        let bytes = if chunked { event.bytes().clone() } else { event.event() };
         self.connection.send_in_time(&bytes, &[], self.pace).await?;
         self.sent += event.len();
         Ok(())
     }
 
     async fn end(&mut self) -> Result<()> {
-        if !self.chunked {
+        if self.framing != BodyFraming::Chunked {
             return Ok(());
         }
         self.connection.send_in_time(LAST_CHUNK, &[], self.pace).await

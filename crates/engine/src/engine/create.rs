@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use durable_streams_protocol::{
-    Create, CreateOutcome, Decision, Fork, ForkSource, JsonError, MESSAGE_END, Offset, Rejection,
-    StreamCore, StreamId, StreamPath, StreamState, count_messages, store_messages,
+    Create, CreateOutcome, Decision, Fork, ForkSource, JsonError, Offset, Rejection, StreamId,
+    StreamPath, StreamState, store_messages,
 };
 
 use super::{
@@ -185,7 +185,9 @@ impl Engine {
             return Err(Rejection::OffsetBeyondTail { tail });
         }
         let position = if core.content_type.is_json() {
-            self.skip_messages(core, anchor, tail, fork.sub_offset).await?
+            let skipped =
+                reader::skip_messages(&self.store, core, anchor, tail, fork.sub_offset).await?;
+            skipped.ok_or(Rejection::SubOffsetBeyondData)?
         } else {
             let position = anchor.advance(fork.sub_offset);
             if position > tail {
@@ -194,40 +196,5 @@ impl Engine {
             position
         };
         Ok(ResolvedSource { cell, id: core.id, position, json: core.content_type.is_json() })
-    }
-
-    /// The position `count` messages after `anchor`, which must be a message boundary.
-    async fn skip_messages(
-        &self,
-        core: &StreamCore,
-        anchor: Offset,
-        tail: Offset,
-        count: u64,
-    ) -> Result<Offset, Rejection> {
-        let mut at = anchor;
-        let mut left = count;
-        let mut checked = false;
-        while left > 0 || !checked {
-            if at >= tail {
-                return if left == 0 { Ok(at) } else { Err(Rejection::SubOffsetBeyondData) };
-            }
-            let window = if left == 0 { 1 } else { self.limits().max_read };
-            let slice = reader::read(&self.store, core, at, tail, window).await?;
-            checked = true;
-            for chunk in &slice.chunks {
-                let messages = count_messages(chunk) as u64;
-                if messages >= left {
-                    let end = memchr::memchr_iter(MESSAGE_END, chunk)
-                        .nth((left as usize).wrapping_sub(1));
-                    return Ok(match (left, end) {
-                        (0, _) | (_, None) => at,
-                        (_, Some(end)) => at.advance(end as u64 + 1),
-                    });
-                }
-                left -= messages;
-                at = at.advance(chunk.len() as u64);
-            }
-        }
-        Ok(at)
     }
 }

@@ -12,8 +12,9 @@ use durable_streams_protocol::Rejection;
 pub struct EngineLimits {
     /// Bytes of one request body (413). One body is in memory at once, and in one log record.
     pub max_append: usize,
-    /// Bytes of one catch-up response, about; the client goes on at `Stream-Next-Offset`.
-    pub max_read: usize,
+    /// Bytes of one catch-up or long-poll response, about; the client goes on at `Stream-Next-Offset`. `None`: the
+    /// response reaches the tail.
+    pub max_read: Option<usize>,
     /// Live readers at once, long-poll and SSE together (429).
     pub max_live_readers: usize,
     /// Bytes of request bodies being received or made durable at once (429).
@@ -28,7 +29,7 @@ impl EngineLimits {
     /// The defaults. The server's configuration takes its own from here.
     pub const DEFAULT: Self = EngineLimits {
         max_append: 16 << 20,
-        max_read: 1 << 20,
+        max_read: None,
         max_live_readers: 50_000,
         max_inflight_append: 256 << 20,
         max_streams: None,

@@ -38,7 +38,7 @@ use arc_swap::ArcSwap;
 
 pub use clock::{Clock, ManualClock};
 pub use limits::{EngineLimits, LimitPermit};
-pub use reader::ReadSlice;
+pub use reader::{READ_PIECE, ReadPlan, ReadSlice};
 pub use tail_watch::{LiveFrame, TailWatch};
 pub use ticket::{Judged, Ticket};
 
@@ -51,7 +51,7 @@ use usage::UsageTotals;
 
 use crate::store::{AnyStore, LoadFor, MemoryStore, Store, StoreError, StoreStats};
 use durable_streams_protocol::{
-    Expiry, Offset, Rejection, StreamCore, StreamPath, StreamState, Tail, Timestamp,
+    Expiry, Rejection, StreamCore, StreamPath, StreamState, Tail, Timestamp,
 };
 
 /// Is notified of every durable change that a reader could see.
@@ -248,21 +248,6 @@ impl Engine {
             .await?;
         touched(ticket).await;
         Ok((view, watch))
-    }
-
-    /// Reads from `from` towards `tail`, about `max` bytes, whole messages in JSON mode.
-    ///
-    /// # Errors
-    /// [`Rejection::OffsetBeyondTail`], [`Rejection::OffsetInsideMessage`]; [`Rejection::NotFound`] when
-    /// the stream is deleted meanwhile; the store's errors.
-    pub async fn read(
-        &self,
-        core: &StreamCore,
-        from: Offset,
-        tail: Offset,
-        max: usize,
-    ) -> Result<ReadSlice, Rejection> {
-        reader::read(&self.store, core, from, tail, max).await
     }
 
     /// Paths after `after` in byte order, at most `max`; soft-deleted streams included.

@@ -1,15 +1,19 @@
-//! Reads a range of a stream's bytes: joined over its fork lineage (§4.2), bounded, and cut at message
-//! boundaries in JSON mode (§9.1).
+//! Reads a range of a stream's bytes: joined over its fork lineage (§4.2), and in JSON mode cut at message
+//! boundaries (§9.1).
+//!
+//! A range is planned first: its end is found and its first piece is read. The rest is read piece by piece as the
+//! transport asks for it, so that a reader holds one piece at most, however long the range is.
 
 use bytes::Bytes;
-use durable_streams_protocol::{MESSAGE_END, Offset, Rejection, StreamCore, is_message_boundary};
+use durable_streams_protocol::{
+    MESSAGE_END, Offset, Rejection, StreamCore, count_messages, is_message_boundary, text_boundary,
+};
 
-use super::errors::rejection;
+use super::{Engine, errors::rejection};
 use crate::store::{AnyStore, Store};
 
-/// Bytes read at a time to find the end of a message, at least: with a small `max` a long message would take
-/// many reads, each followed by another scan of all bytes so far.
-const MESSAGE_WINDOW: usize = 64 << 10;
+/// Bytes of one piece at most: what a reader whose client stalls holds.
+pub const READ_PIECE: usize = 64 << 10;
 
 /// A range of a stream's bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +22,18 @@ pub struct ReadSlice {
     pub chunks: Vec<Bytes>,
     /// The position after them.
     pub end: Offset,
+}
+
+/// A range of a stream that is read piece by piece.
+///
+/// The bytes are those of one stream, whatever is created at its path meanwhile.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadPlan {
+    /// The first piece, until it is taken.
+    first: Vec<Bytes>,
+    /// Where the piece after it begins.
+    next: Offset,
+    end: Offset,
 }
 
 impl ReadSlice {
@@ -57,44 +73,244 @@ impl ReadSlice {
             }
         }
     }
+
+    /// The position after the last message that is whole in these bytes.
+    fn last_message_end(&self) -> Option<Offset> {
+        let mut unfinished = 0;
+        for chunk in self.chunks.iter().rev() {
+            match memchr::memrchr(MESSAGE_END, chunk) {
+                Some(at) => unfinished += chunk.len() - at - 1,
+                None => {
+                    unfinished += chunk.len();
+                    continue;
+                }
+            }
+            return Some(Offset::new(self.end.position() - unfinished as u64));
+        }
+        None
+    }
 }
 
-/// Reads from `from` towards `tail`, about `max` bytes: less only at the tail, more only when one JSON
-/// message is longer than that.
+impl ReadPlan {
+    /// The position after the range.
+    pub fn end(&self) -> Offset {
+        self.end
+    }
+
+    /// Bytes that were not taken yet.
+    pub fn len(&self) -> u64 {
+        let first: usize = self.first.iter().map(Bytes::len).sum();
+        first as u64 + self.end.position().saturating_sub(self.next.position())
+    }
+
+    /// Whether there is nothing left to take.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the first piece is all there is.
+    pub fn is_one_piece(&self) -> bool {
+        self.next >= self.end
+    }
+
+    /// Takes the first piece.
+    pub fn take_first(&mut self) -> ReadSlice {
+        ReadSlice { chunks: std::mem::take(&mut self.first), end: self.next.min(self.end) }
+    }
+}
+
+impl Engine {
+    /// Plans a read from `from` to `tail`, or of a page of about `page` bytes that ends at a message in JSON mode. The
+    /// first piece is read, the rest comes by [`next_piece`](Self::next_piece).
+    ///
+    /// # Errors
+    /// [`Rejection::OffsetBeyondTail`], [`Rejection::OffsetInsideMessage`]; [`Rejection::NotFound`] when
+    /// the stream is deleted meanwhile; the store's errors.
+    pub async fn plan(
+        &self,
+        core: &StreamCore,
+        from: Offset,
+        tail: Offset,
+        page: Option<usize>,
+    ) -> Result<ReadPlan, Rejection> {
+        plan(&self.store, core, from, tail, page).await
+    }
+
+    /// The next piece of a planned read of the stream `core`, [`READ_PIECE`] bytes at most; `None` at its end.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`] when the stream is deleted meanwhile; the store's errors.
+    pub async fn next_piece(
+        &self,
+        core: &StreamCore,
+        plan: &mut ReadPlan,
+    ) -> Result<Option<Vec<Bytes>>, Rejection> {
+        next_piece(&self.store, core, plan).await
+    }
+
+    /// Reads a page of about `max` bytes at once: see [`plan`](Self::plan).
+    ///
+    /// # Errors
+    /// Those of [`plan`](Self::plan).
+    pub async fn read(
+        &self,
+        core: &StreamCore,
+        from: Offset,
+        tail: Offset,
+        max: usize,
+    ) -> Result<ReadSlice, Rejection> {
+        let mut plan = self.plan(core, from, tail, Some(max)).await?;
+        let mut slice = plan.take_first();
+        while let Some(chunks) = self.next_piece(core, &mut plan).await? {
+            slice.chunks.extend(chunks);
+        }
+        slice.end = plan.end();
+        Ok(slice)
+    }
+
+    /// Whether a read of a stream with this tail may begin at `from`.
+    ///
+    /// # Errors
+    /// Those of [`plan`](Self::plan).
+    pub async fn check_offset(
+        &self,
+        core: &StreamCore,
+        from: Offset,
+        tail: Offset,
+    ) -> Result<(), Rejection> {
+        check_offset(&self.store, core, from, tail).await
+    }
+}
+
+/// Plans a read from `from` to `tail`, or to the end of a page of about `page` bytes: less only at the tail, more only
+/// when one JSON message is longer than that.
 ///
 /// # Errors
 /// [`Rejection::OffsetBeyondTail`], [`Rejection::OffsetInsideMessage`]; [`Rejection::NotFound`] when the
 /// stream is deleted meanwhile; the store's errors.
-pub(super) async fn read(
+async fn plan(
+    store: &AnyStore,
+    core: &StreamCore,
+    from: Offset,
+    tail: Offset,
+    page: Option<usize>,
+) -> Result<ReadPlan, Rejection> {
+    if from > tail {
+        return Err(Rejection::OffsetBeyondTail { tail });
+    }
+    if from == tail {
+        return Ok(ReadPlan { first: Vec::new(), next: tail, end: tail });
+    }
+    // A page that reaches the tail needs no search for its end.
+    let page = page.map(|page| page.max(1)).filter(|page| from.advance(*page as u64) < tail);
+    if !core.content_type.is_json() {
+        let end = match page {
+            None => tail,
+            Some(page) => page_of_bytes(store, core, from, page).await?,
+        };
+        let slice = read_lineage(store, core, from, end, READ_PIECE).await?;
+        return Ok(ReadPlan { next: slice.end, first: slice.chunks, end });
+    }
+    let room = page.map_or(READ_PIECE, |page| page.min(READ_PIECE));
+    let mut slice = if from > Offset::ZERO {
+        read_from_boundary(store, core, from, tail, room).await?
+    } else {
+        read_lineage(store, core, from, tail, room).await?
+    };
+    let end = match page {
+        None => tail,
+        Some(page) => page_of_messages(store, core, &slice, from, tail, page).await?,
+    };
+    slice.cut(slice.end.position().saturating_sub(end.position()) as usize);
+    Ok(ReadPlan { next: slice.end, first: slice.chunks, end })
+}
+
+/// The next piece of a planned read, `None` at its end.
+///
+/// # Errors
+/// [`Rejection::NotFound`] when the stream is deleted meanwhile; the store's errors.
+async fn next_piece(
+    store: &AnyStore,
+    core: &StreamCore,
+    plan: &mut ReadPlan,
+) -> Result<Option<Vec<Bytes>>, Rejection> {
+    if !plan.first.is_empty() {
+        return Ok(Some(std::mem::take(&mut plan.first)));
+    }
+    if plan.next >= plan.end {
+        return Ok(None);
+    }
+    let slice = read_lineage(store, core, plan.next, plan.end, READ_PIECE).await?;
+    plan.next = slice.end;
+    Ok(Some(slice.chunks))
+}
+
+/// Whether a read may begin at `from`.
+///
+/// # Errors
+/// Those of [`plan`].
+async fn check_offset(
+    store: &AnyStore,
+    core: &StreamCore,
+    from: Offset,
+    tail: Offset,
+) -> Result<(), Rejection> {
+    if from > tail {
+        return Err(Rejection::OffsetBeyondTail { tail });
+    }
+    if core.content_type.is_json() && from > Offset::ZERO && from < tail {
+        read_from_boundary(store, core, from, tail, 0).await?;
+    }
+    Ok(())
+}
+
+/// The position `count` messages after `from`, or `None` if there are fewer up to `tail`.
+///
+/// # Errors
+/// Those of [`plan`].
+pub(super) async fn skip_messages(
+    store: &AnyStore,
+    core: &StreamCore,
+    from: Offset,
+    tail: Offset,
+    count: u64,
+) -> Result<Option<Offset>, Rejection> {
+    check_offset(store, core, from, tail).await?;
+    let mut at = from;
+    let mut left = count;
+    while left > 0 && at < tail {
+        let slice = read_lineage(store, core, at, tail, READ_PIECE).await?;
+        for chunk in &slice.chunks {
+            let messages = count_messages(chunk) as u64;
+            if messages >= left {
+                let nth = (left as usize).saturating_sub(1);
+                let end = memchr::memchr_iter(MESSAGE_END, chunk).nth(nth).unwrap_or(chunk.len());
+                return Ok(Some(at.advance(end as u64 + 1)));
+            }
+            left -= messages;
+            at = at.advance(chunk.len() as u64);
+        }
+    }
+    Ok((left == 0).then_some(at))
+}
+
+/// Reads like [`read_lineage`] from an offset inside a JSON stream, whose byte in front shows whether a message begins
+/// there.
+async fn read_from_boundary(
     store: &AnyStore,
     core: &StreamCore,
     from: Offset,
     tail: Offset,
     max: usize,
 ) -> Result<ReadSlice, Rejection> {
-    if from > tail {
-        return Err(Rejection::OffsetBeyondTail { tail });
+    let before = Offset::new(from.position().saturating_sub(1));
+    let mut slice = read_lineage(store, core, before, tail, max.saturating_add(1)).await?;
+    let byte = slice.chunks.first().and_then(|chunk| chunk.first()).copied();
+    if !is_message_boundary(byte) {
+        return Err(Rejection::OffsetInsideMessage);
     }
-    if from == tail {
-        return Ok(ReadSlice { chunks: Vec::new(), end: tail });
-    }
-    if !core.content_type.is_json() {
-        return read_lineage(store, core, from, tail, max).await;
-    }
-    if from > Offset::ZERO {
-        // The byte in front shows whether a message begins at `from`.
-        let before = Offset::new(from.position() - 1);
-        let mut slice = read_lineage(store, core, before, tail, max.saturating_add(1)).await?;
-        let first = slice.chunks.first_mut().filter(|chunk| !chunk.is_empty());
-        let byte = first.map(|chunk| chunk.split_to(1)).and_then(|byte| byte.first().copied());
-        if !is_message_boundary(byte) {
-            return Err(Rejection::OffsetInsideMessage);
-        }
-        slice.chunks.retain(|chunk| !chunk.is_empty());
-        return whole_messages(store, core, slice, tail, max).await;
-    }
-    let slice = read_lineage(store, core, from, tail, max).await?;
-    whole_messages(store, core, slice, tail, max).await
+    slice.skip_first();
+    Ok(slice)
 }
 
 /// Reads `max` bytes or up to the tail, whichever is less, from each stream of the lineage in turn.
@@ -121,31 +337,61 @@ async fn read_lineage(
     Ok(slice)
 }
 
-/// Ends a slice at its last message boundary; without one, reads on to the first one behind it.
-async fn whole_messages(
+/// Where a page of about `max` bytes ends that begins at `from`, whose first piece is `first`: at the last message
+/// boundary in it, or else at the first one behind it.
+async fn page_of_messages(
     store: &AnyStore,
     core: &StreamCore,
-    mut slice: ReadSlice,
+    first: &ReadSlice,
+    from: Offset,
     tail: Offset,
     max: usize,
-) -> Result<ReadSlice, Rejection> {
-    loop {
-        let mut unfinished = 0;
-        for chunk in slice.chunks.iter().rev() {
-            match memchr::memrchr(MESSAGE_END, chunk) {
-                Some(at) => {
-                    unfinished += chunk.len() - at - 1;
-                    slice.cut(unfinished);
-                    return Ok(slice);
-                }
-                None => unfinished += chunk.len(),
-            }
+) -> Result<Offset, Rejection> {
+    let limit = from.advance(max as u64).min(tail);
+    let mut before = limit;
+    while before > first.end {
+        let window = Offset::new(before.position().saturating_sub(READ_PIECE as u64));
+        let window = window.max(first.end);
+        let slice = read_lineage(store, core, window, before, READ_PIECE).await?;
+        if let Some(end) = slice.last_message_end() {
+            return Ok(end);
         }
-        if slice.end >= tail {
-            return Ok(slice);
-        }
-        let more = read_lineage(store, core, slice.end, tail, max.max(MESSAGE_WINDOW)).await?;
-        slice.end = more.end;
-        slice.chunks.extend(more.chunks);
+        before = window;
     }
+    let mut within = first.clone();
+    within.cut(within.end.position().saturating_sub(limit.position()) as usize);
+    if let Some(end) = within.last_message_end() {
+        return Ok(end);
+    }
+    let mut at = limit;
+    while at < tail {
+        let slice = read_lineage(store, core, at, tail, READ_PIECE).await?;
+        let mut searched = 0;
+        for chunk in &slice.chunks {
+            if let Some(end) = memchr::memchr(MESSAGE_END, chunk) {
+                return Ok(at.advance((searched + end + 1) as u64));
+            }
+            searched += chunk.len();
+        }
+        at = slice.end;
+    }
+    Ok(tail)
+}
+
+/// Where a page of about `max` bytes ends that begins at `from`: text is not cut inside a character.
+async fn page_of_bytes(
+    store: &AnyStore,
+    core: &StreamCore,
+    from: Offset,
+    max: usize,
+) -> Result<Offset, Rejection> {
+    let end = from.advance(max as u64);
+    if !core.content_type.is_text() {
+        return Ok(end);
+    }
+    let last = Offset::new(end.position().saturating_sub(3)).max(from);
+    let slice = read_lineage(store, core, last, end, 3).await?;
+    let cut = text_boundary(&slice.chunks.concat()) as u64;
+    // A page of a few bytes may be all one character.
+    Ok(Some(Offset::new(end.position() - cut)).filter(|end| *end > from).unwrap_or(end))
 }

@@ -157,9 +157,14 @@ impl Pair {
                     "larger than asked for"
                 );
             } else {
-                assert_eq!(
-                    bytes.len(),
-                    max.min((view.tail.offset.position() - from.position()) as usize)
+                let all = max.min((view.tail.offset.position() - from.position()) as usize);
+                let text = stream.content_type.starts_with("text/");
+                // A window of text may end before a character that is not whole in it.
+                assert!(
+                    bytes.len() == all
+                        || text && (all.saturating_sub(3)..all).contains(&bytes.len()),
+                    "{} of {all} bytes",
+                    bytes.len()
                 );
             }
             read.extend(bytes);

@@ -27,7 +27,7 @@ pub(crate) fn engine(
     max_read: usize,
 ) -> (Arc<Engine>, ManualClock, Box<dyn Any + Send>) {
     let clock = ManualClock::at(Timestamp::from_millis(1_800_000_000_000));
-    let limits = EngineLimits { max_read, ..EngineLimits::default() };
+    let limits = EngineLimits { max_read: Some(max_read), ..EngineLimits::default() };
     let (store, keep) = open(kind).into_parts();
     (Arc::new(Engine::new(store, Clock::Manual(clock.clone()), limits)), clock, keep)
 }

@@ -1,14 +1,26 @@
 //! Content encoding of catch-up responses: zstd, br or gzip, when the client accepts it and the body is large enough.
+//!
+//! A body of one piece is encoded whole. A longer one is encoded as it is read, by an encoder that lives as long as the
+//! response, so [`MAX_STREAM_ENCODERS`] bounds them: a response beyond that is sent as it is.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
 
 use bytes::Bytes;
+use durable_streams_protocol::Rejection;
 use http::{HeaderMap, HeaderValue, header};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bodies smaller than this are sent as they are, bytes: they fit a packet anyway.
-const WORTH_IT: usize = 1024;
+const WORTH_IT: u64 = 1024;
 /// Bodies larger than this are encoded on a thread for blocking work, bytes.
 const INLINE: usize = 32 << 10;
+/// Streamed responses that are encoded at once. An encoder holds about a mebibyte, as long as its client reads.
+const MAX_STREAM_ENCODERS: usize = 64;
+/// log2 of the bytes that an encoder of a streamed response looks back.
+const STREAM_WINDOW: u32 = 17;
 
 /// An encoding we offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +48,7 @@ impl ContentCoding {
     }
 
     /// The encoding that the client likes best, if it takes any (RFC 9110 §12.5.3).
-    pub(super) fn choose(request: &HeaderMap, length: usize) -> Option<Self> {
+    pub(super) fn choose(request: &HeaderMap, length: u64) -> Option<Self> {
         if length < WORTH_IT {
             return None;
         }
@@ -54,17 +66,16 @@ impl ContentCoding {
         (weight(best) > 0).then_some(best)
     }
 
-    /// Encodes a body.
+    /// Encodes a whole body.
     ///
     /// # Errors
     /// The encoder failed; writing to memory does not.
-    pub(super) async fn encode(self, chunks: Vec<Bytes>) -> io::Result<Bytes> {
+    pub(super) async fn encode(self, chunks: Vec<Bytes>) -> Result<Bytes, Rejection> {
         let length: usize = chunks.iter().map(Bytes::len).sum();
         if length <= INLINE {
-            return self.encode_now(&chunks);
+            return self.encode_now(&chunks).map_err(failed);
         }
-        let encode = move || self.encode_now(&chunks);
-        tokio::task::spawn_blocking(encode).await.map_err(io::Error::other)?
+        blocking(move || self.encode_now(&chunks)).await
     }
 
     fn encode_now(self, chunks: &[Bytes]) -> io::Result<Bytes> {
@@ -89,6 +100,130 @@ impl ContentCoding {
         }
         Ok(out.into())
     }
+}
+
+/// The encoders of streamed responses that are in use.
+#[derive(Clone)]
+pub(crate) struct StreamEncoders(Arc<Semaphore>);
+
+impl Default for StreamEncoders {
+    fn default() -> Self {
+        StreamEncoders(Arc::new(Semaphore::new(MAX_STREAM_ENCODERS)))
+    }
+}
+
+impl StreamEncoders {
+    /// An encoder, if one more may be in use.
+    pub(super) fn get(&self, coding: ContentCoding) -> Option<StreamEncoder> {
+        let permit = self.0.clone().try_acquire_owned().ok()?;
+        let state = EncoderState::new(coding).ok()?;
+        Some(StreamEncoder { state: Some(state), coding, _permit: permit })
+    }
+}
+
+/// Encodes a body piece by piece.
+pub(super) struct StreamEncoder {
+    /// `None` while a thread works with it, and after a failure.
+    state: Option<EncoderState>,
+    coding: ContentCoding,
+    _permit: OwnedSemaphorePermit,
+}
+
+enum EncoderState {
+    Zstd(zstd::Encoder<'static, Vec<u8>>),
+    Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
+    Gzip(flate2::write::GzEncoder<Vec<u8>>),
+}
+
+impl StreamEncoder {
+    pub(super) fn coding(&self) -> ContentCoding {
+        self.coding
+    }
+
+    /// Encodes the next piece. What it returns may be empty: an encoder collects its output.
+    ///
+    /// # Errors
+    /// The encoder failed; writing to memory does not.
+    pub(super) async fn put(&mut self, piece: Bytes) -> Result<Bytes, Rejection> {
+        let Some(mut state) = self.state.take() else { return Err(failed(())) };
+        let (state, encoded) = blocking(move || {
+            let encoded = state.put(&piece)?;
+            Ok((state, encoded))
+        })
+        .await?;
+        self.state = Some(state);
+        Ok(encoded)
+    }
+
+    /// What is left to send.
+    ///
+    /// # Errors
+    /// As for [`put`](Self::put).
+    pub(super) async fn finish(self) -> Result<Bytes, Rejection> {
+        let Some(state) = self.state else { return Err(failed(())) };
+        blocking(move || state.finish()).await
+    }
+}
+
+impl EncoderState {
+    fn new(coding: ContentCoding) -> io::Result<Self> {
+        use zstd::zstd_safe::CParameter;
+        Ok(match coding {
+            ContentCoding::Zstd => {
+                let mut encoder = zstd::Encoder::new(Vec::new(), 3)?;
+                encoder.set_parameter(CParameter::WindowLog(STREAM_WINDOW))?;
+                encoder.set_parameter(CParameter::HashLog(STREAM_WINDOW - 2))?;
+                encoder.set_parameter(CParameter::ChainLog(STREAM_WINDOW - 2))?;
+                EncoderState::Zstd(encoder)
+            }
+            ContentCoding::Brotli => {
+                let encoder = brotli::CompressorWriter::new(Vec::new(), 4096, 4, STREAM_WINDOW);
+                EncoderState::Brotli(Box::new(encoder))
+            }
+            ContentCoding::Gzip => {
+                let level = flate2::Compression::new(5);
+                EncoderState::Gzip(flate2::write::GzEncoder::new(Vec::new(), level))
+            }
+        })
+    }
+
+    fn put(&mut self, piece: &[u8]) -> io::Result<Bytes> {
+        let out = match self {
+            EncoderState::Zstd(encoder) => {
+                encoder.write_all(piece)?;
+                encoder.get_mut()
+            }
+            EncoderState::Brotli(encoder) => {
+                encoder.write_all(piece)?;
+                encoder.get_mut()
+            }
+            EncoderState::Gzip(encoder) => {
+                encoder.write_all(piece)?;
+                encoder.get_mut()
+            }
+        };
+        Ok(std::mem::take(out).into())
+    }
+
+    fn finish(self) -> io::Result<Bytes> {
+        Ok(match self {
+            EncoderState::Zstd(encoder) => encoder.finish()?,
+            EncoderState::Brotli(encoder) => encoder.into_inner(),
+            EncoderState::Gzip(encoder) => encoder.finish()?,
+        }
+        .into())
+    }
+}
+
+/// Runs an encoder on a thread for blocking work.
+async fn blocking<T: Send + 'static>(
+    encode: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Rejection> {
+    tokio::task::spawn_blocking(encode).await.map_err(failed)?.map_err(failed)
+}
+
+fn failed<E>(_: E) -> Rejection {
+    Rejection::Unavailable { reason: "encoding failed" }
 }
 
 fn write_all(encoder: &mut impl Write, chunks: &[Bytes]) -> io::Result<()> {
@@ -150,5 +285,42 @@ mod tests {
             };
             assert_eq!(decoded, plain, "{coding:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_encoded_in_pieces_decodes() {
+        let encoders = StreamEncoders::default();
+        let piece = Bytes::from("all work and no play ".repeat(3_000));
+        for coding in ContentCoding::ALL {
+            let mut encoder = encoders.get(coding).unwrap();
+            let mut encoded = Vec::new();
+            for _ in 0..5 {
+                encoded.extend(encoder.put(piece.clone()).await.unwrap());
+            }
+            encoded.extend(encoder.finish().await.unwrap());
+            assert!(encoded.len() < piece.len() / 10, "{} bytes by {coding:?}", encoded.len());
+            let mut decoded = Vec::new();
+            match coding {
+                ContentCoding::Zstd => {
+                    zstd::Decoder::new(&encoded[..]).unwrap().read_to_end(&mut decoded).unwrap()
+                }
+                ContentCoding::Brotli => {
+                    brotli::Decompressor::new(&encoded[..], 4096).read_to_end(&mut decoded).unwrap()
+                }
+                ContentCoding::Gzip => {
+                    flate2::read::GzDecoder::new(&encoded[..]).read_to_end(&mut decoded).unwrap()
+                }
+            };
+            assert!(decoded == piece.repeat(5), "{coding:?}");
+        }
+    }
+
+    #[test]
+    fn encoders_are_counted() {
+        let encoders = StreamEncoders::default();
+        let mut used: Vec<_> = std::iter::from_fn(|| encoders.get(ContentCoding::Gzip)).collect();
+        assert_eq!(used.len(), MAX_STREAM_ENCODERS);
+        used.pop();
+        assert!(encoders.get(ContentCoding::Zstd).is_some());
     }
 }

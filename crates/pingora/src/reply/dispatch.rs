@@ -147,7 +147,7 @@ impl DurableStreams {
                 return self.events(options, path, &read, rights).await;
             }
             Request::Read(read) => {
-                self.read(session, options, path, &read, rights.as_ref()).await?
+                return self.read(session, options, path, &read, rights.as_ref()).await;
             }
             Request::Head => self.head(path).await?,
             Request::Delete => {

@@ -47,7 +47,7 @@ impl DurableStreams {
         let (view, watch) = self.engine.open_live(path).await?;
         let from = start(read.from, view.tail);
         // Once the head is sent no status can follow, so the offset is judged before.
-        self.engine.read(&view.core, from, view.tail.offset, 1).await?;
+        self.engine.check_offset(&view.core, from, view.tail.offset).await?;
         let head = render(Outcome::Events(&view.core.content_type));
         let now = self.engine.steady_now();
         let timing = SseTiming {

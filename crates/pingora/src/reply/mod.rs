@@ -10,6 +10,7 @@
 //! | `append`, `read`, `events` | appends; catch-up and long-poll; SSE |
 //! | `subscriptions` | requests under the reserved segment |
 //! | `body` | receives a request body, bounded |
+//! | `streamed` | a body that is read while it is written |
 //! | `compress` | content encoding of catch-up responses |
 //! | `time` | durations on the engine's clock |
 
@@ -20,6 +21,7 @@ mod compress;
 mod dispatch;
 mod events;
 mod read;
+mod streamed;
 mod subscriptions;
 pub(crate) mod time;
 
@@ -31,7 +33,9 @@ use durable_streams_protocol::{Body, Rejection, Response};
 use http::{HeaderName, HeaderValue, Method};
 use pingora_http::RequestHeader;
 
+pub(crate) use compress::StreamEncoders;
 pub(crate) use events::LiveRead;
+pub(crate) use streamed::StreamedBody;
 
 use crate::{
     cors::Cors,
@@ -60,6 +64,10 @@ pub(crate) enum PendingReply {
     Durable(AppendTicket),
     /// The head is written at once, then events until the live read ends.
     Events(Box<LiveRead>),
+    /// The head is written at once, then the body piece by piece.
+    Body(Box<StreamedBody>),
+    /// Nothing is written: the client left while its long-poll waited.
+    ClientLeft,
 }
 
 /// A decided append that may not be durable yet. Its response must not be written before

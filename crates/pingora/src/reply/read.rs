@@ -1,16 +1,17 @@
 //! Catch-up and long-poll (§5.6, §5.7).
 
-use durable_streams_engine::{ReadSlice, StreamView, TailWatch};
+use durable_streams_engine::{StreamView, TailWatch};
 use durable_streams_protocol::{
-    Body, Cursor, LiveMode, LongPollStep, Offset, Outcome, Read, ReadFrom, Rejection, Response,
-    SliceMeta, StreamPath, Tail, frame_array, long_poll, render,
+    ArrayFramer, Body, Cursor, LiveMode, LongPollStep, Offset, Outcome, Read, ReadFrom, Rejection,
+    Response, SliceMeta, StreamPath, Tail, frame_array, long_poll, render,
 };
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, Version, header};
 use pingora_core::protocols::http::ServerSession;
 
 use super::{
+    PendingReply, StreamedBody,
     access::{AccessRights, rights_over},
-    compress::ContentCoding,
+    compress::{ContentCoding, StreamEncoder},
     time::{later, until},
 };
 use crate::{DurableStreams, StreamOptions, counters::LiveKind};
@@ -23,7 +24,7 @@ impl DurableStreams {
         path: &StreamPath,
         read: &Read,
         rights: Option<&AccessRights>,
-    ) -> Result<Response, Rejection> {
+    ) -> Result<(Response, PendingReply), Rejection> {
         if read.live == LiveMode::CatchUp {
             let view = self.engine.open(path).await?;
             let from = start(read.from, view.tail);
@@ -37,7 +38,14 @@ impl DurableStreams {
         if from > view.tail.offset {
             return Err(Rejection::OffsetBeyondTail { tail: view.tail.offset });
         }
-        view.tail = self.wait(session, options, watch, from, rights).await?;
+        let Some(tail) = self.wait(session, options, watch, from, rights).await? else {
+            // Nothing that follows on this connection is a request.
+            session.set_keepalive(None);
+            let response =
+                Response { status: StatusCode::OK, headers: Vec::new(), body: Body::Empty };
+            return Ok((response, PendingReply::ClientLeft));
+        };
+        view.tail = tail;
         if view.tail.offset > from {
             return self.slice(session, read, &view, from).await;
         }
@@ -45,10 +53,10 @@ impl DurableStreams {
         meta.end = view.tail.offset;
         meta.up_to_date = true;
         meta.closed = view.tail.closed;
-        Ok(render(Outcome::NoNews(&meta)))
+        Ok((render(Outcome::NoNews(&meta)), PendingReply::Nothing))
     }
 
-    /// Waits until there is something after `from`, the stream ends, or the time is up.
+    /// Waits until there is something after `from`, the stream ends, or the time is up. `None`: the client left.
     async fn wait(
         &self,
         session: &mut ServerSession,
@@ -56,7 +64,7 @@ impl DurableStreams {
         mut watch: TailWatch,
         from: Offset,
         rights: Option<&AccessRights>,
-    ) -> Result<Tail, Rejection> {
+    ) -> Result<Option<Tail>, Rejection> {
         let mut over = rights_over(rights, &self.engine);
         let deadline = later(self.engine.steady_now(), options.long_poll_timeout);
         let mut stopping = self.stopping.clone();
@@ -64,19 +72,20 @@ impl DurableStreams {
             let tail = watch.tail();
             let now = self.engine.steady_now();
             match long_poll(from, tail, deadline, now) {
-                LongPollStep::Read | LongPollStep::Empty => return Ok(tail),
+                LongPollStep::Read | LongPollStep::Empty => return Ok(Some(tail)),
                 LongPollStep::Gone => return Err(Rejection::NotFound),
-                LongPollStep::Wait(_) if self.stopping.has_begun() => return Ok(tail),
+                LongPollStep::Wait(_) if self.stopping.has_begun() => {
+                    return Ok(Some(tail));
+                }
                 LongPollStep::Wait(then) => tokio::select! {
                     () = watch.changed() => {}
                     () = tokio::time::sleep(until(now, then)) => {}
                     () = stopping.begun() => {}
                     // The client comes back for more, and then needs a credential that is valid.
-                    () = &mut over => return Ok(tail),
+                    () = &mut over => return Ok(Some(tail)),
                     gone = session.read_body_or_idle(true) => {
-                        // The client left; whatever is answered goes nowhere.
                         if gone.is_err() {
-                            return Err(Rejection::BodyIncomplete);
+                            return Ok(None);
                         }
                     }
                 },
@@ -85,45 +94,59 @@ impl DurableStreams {
     }
 
     /// Answers with the bytes from `from`: 200, or 304 when the client holds them.
+    ///
+    /// A body of one piece is in the response, which costs a small read nothing; a longer one is read while it is
+    /// written.
     async fn slice(
         &self,
         session: &ServerSession,
         read: &Read,
         view: &StreamView,
         from: Offset,
-    ) -> Result<Response, Rejection> {
-        let max = self.engine.limits().max_read;
-        let slice = self.engine.read(&view.core, from, view.tail.offset, max).await?;
+    ) -> Result<(Response, PendingReply), Rejection> {
+        let page = self.engine.limits().max_read;
+        let mut plan = self.engine.plan(&view.core, from, view.tail.offset, page).await?;
         let mut meta = self.meta(session, read, view, from);
-        meta.end = slice.end;
-        meta.up_to_date = slice.end == view.tail.offset;
+        meta.end = plan.end();
+        meta.up_to_date = meta.end == view.tail.offset;
         meta.closed = view.tail.closed && meta.up_to_date;
-        let ReadSlice { mut chunks, .. } = slice;
-        if meta.content_type.is_json() {
-            chunks = vec![frame_array(&chunks)];
-        }
+        let framer = meta.content_type.is_json().then(|| ArrayFramer::new(plan.len()));
+        let length = framer.as_ref().map_or(plan.len(), ArrayFramer::len);
+        let streamed = !plan.is_one_piece();
         let varies = read.live == LiveMode::CatchUp && meta.content_type.is_compressible();
-        let length = chunks.iter().map(bytes::Bytes::len).sum();
-        let request = &session.req_header().headers;
-        let coding = if varies { ContentCoding::choose(request, length) } else { None };
+        let request = session.req_header();
+        // On HTTP/1.0 a body of unknown length that is cut off looks complete.
+        let may_encode = varies && !(streamed && request.version == Version::HTTP_10);
+        let coding = ContentCoding::choose(&request.headers, length).filter(|_| may_encode);
+        let encoder = coding.filter(|_| streamed).and_then(|coding| self.encoders.get(coding));
+        let coding = if streamed { encoder.as_ref().map(StreamEncoder::coding) } else { coding };
         meta.encoded = coding.is_some();
         // 304 carries the fields of the 200 it stands for: a cache finds what to refresh by them.
         let held = read.if_none_match.as_ref().zip(meta.etag());
-        let mut response = if held.is_some_and(|(tags, etag)| tags.matches(&etag)) {
-            render(Outcome::NotModified(&meta))
+        let (mut response, pending) = if held.is_some_and(|(tags, etag)| tags.matches(&etag)) {
+            (render(Outcome::NotModified(&meta)), PendingReply::Nothing)
+        } else if streamed {
+            let body = Body::Streamed(encoder.is_none().then_some(length));
+            let streamed = StreamedBody::new(view.core.clone(), plan, framer, encoder);
+            (render(Outcome::Slice(&meta, body)), PendingReply::Body(Box::new(streamed)))
         } else {
-            render(Outcome::Slice(&meta, chunks))
+            let mut chunks = plan.take_first().chunks;
+            if framer.is_some() {
+                chunks = vec![frame_array(&chunks)];
+            }
+            if let Some(coding) = coding {
+                chunks = vec![coding.encode(chunks).await?];
+            }
+            (render(Outcome::Slice(&meta, Body::Full(chunks))), PendingReply::Nothing)
         };
         if varies {
             let on = HeaderValue::from_static("accept-encoding");
             response.headers.push((header::VARY, on));
         }
-        if let (Some(coding), Body::Full(chunks)) = (coding, &mut response.body) {
-            let encoded = coding.encode(std::mem::take(chunks)).await;
-            chunks.push(encoded.map_err(|_| Rejection::Unavailable { reason: "encoding failed" })?);
+        if let Some(coding) = coding.filter(|_| response.may_have_body()) {
             response.headers.push((header::CONTENT_ENCODING, coding.header()));
         }
-        Ok(response)
+        Ok((response, pending))
     }
 
     fn meta<'v>(

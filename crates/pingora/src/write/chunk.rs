@@ -33,6 +33,11 @@ impl EventChunk {
         EventChunk(Bytes::from(out).slice(from..))
     }
 
+    /// Frames a piece of a body, which must not be empty.
+    pub fn of(piece: &[u8]) -> Self {
+        EventChunk::new(piece.len(), |out| out.extend_from_slice(piece))
+    }
+
     /// What was framed here before.
     pub(crate) fn framed(bytes: Bytes) -> Self {
         EventChunk(bytes)

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use durable_streams_protocol::{Response, render_rejection};
+use bytes::Bytes;
+use durable_streams_protocol::{Rejection, Response, render_rejection};
 use http::StatusCode;
-use pingora_core::{Error, Result};
+use pingora_core::{Error, ErrorType, Result};
 
 mod chunk;
 mod session;
@@ -14,7 +15,7 @@ pub use session::joined;
 
 use crate::{
     DurableStreams,
-    reply::{PendingReply, StreamReply, time},
+    reply::{LiveRead, PendingReply, StreamReply, StreamedBody, time},
 };
 
 /// Writes one response to a client. Each transport has one implementation.
@@ -22,13 +23,17 @@ pub trait ReplyWriter: Send {
     /// Writes a whole response: its head, and its body unless the request was a `HEAD`.
     fn whole(&mut self, response: Response) -> impl Future<Output = Result<()>> + Send;
 
-    /// Writes the head of a response whose body is events.
+    /// Writes the head of a response whose body follows in pieces or events. The body has a known length if it is
+    /// [`Body::Streamed`](durable_streams_protocol::Body::Streamed) with one.
     fn head(&mut self, response: Response) -> impl Future<Output = Result<()>> + Send;
+
+    /// Writes a piece of the body, which is not empty.
+    fn piece(&mut self, piece: Bytes) -> impl Future<Output = Result<()>> + Send;
 
     /// Writes and flushes one event.
     fn event(&mut self, event: EventChunk) -> impl Future<Output = Result<()>> + Send;
 
-    /// Ends a body of events.
+    /// Ends a body of pieces or events.
     fn end(&mut self) -> impl Future<Output = Result<()>> + Send;
 
     /// Returns when the client has left. Cancel safe.
@@ -90,13 +95,18 @@ impl DurableStreams {
         if self.stopping.has_begun() {
             out.close_after();
         }
-        let result = if matches!(reply.pending, PendingReply::Events(_)) {
-            self.follow(reply, out).await
-        } else {
-            if let Some((began, mode)) = reply.server_timing.zip(reply.mode) {
-                reply.response.headers.push(time::server_timing(mode, began.elapsed()));
+        let events = matches!(reply.pending, PendingReply::Events(_));
+        if let Some((began, mode)) = reply.server_timing.zip(reply.mode).filter(|_| !events) {
+            reply.response.headers.push(time::server_timing(mode, began.elapsed()));
+        }
+        let response = reply.take_response();
+        let result = match &mut reply.pending {
+            PendingReply::Nothing | PendingReply::Durable(_) => out.whole(response).await,
+            PendingReply::Events(live) => self.follow(response, live, out).await,
+            PendingReply::Body(body) => self.stream(response, body, out).await,
+            PendingReply::ClientLeft => {
+                Err(Error::explain(ErrorType::ConnectionClosed, "while a long-poll waited"))
             }
-            out.whole(reply.take_response()).await
         };
         if let Some(mode) = reply.mode {
             let WrittenReply { status, received, sent } = out.written();
@@ -107,11 +117,39 @@ impl DurableStreams {
     }
 
     /// Writes the head of a live read and its events.
-    async fn follow(&self, reply: &mut StreamReply, out: &mut impl ReplyWriter) -> Result<()> {
-        out.head(reply.take_response()).await?;
-        match &mut reply.pending {
-            PendingReply::Events(live) => self.drive(live, out).await,
-            PendingReply::Nothing | PendingReply::Durable(_) => Ok(()),
+    async fn follow(
+        &self,
+        response: Response,
+        live: &mut LiveRead,
+        out: &mut impl ReplyWriter,
+    ) -> Result<()> {
+        out.head(response).await?;
+        self.drive(live, out).await
+    }
+
+    /// Writes a body piece by piece: the next one is read when the client has taken the one before.
+    ///
+    /// If the stream's bytes go meanwhile, this fails, and the transport cuts the response off: no client takes the part
+    /// for the whole.
+    async fn stream(
+        &self,
+        response: Response,
+        body: &mut StreamedBody,
+        out: &mut impl ReplyWriter,
+    ) -> Result<()> {
+        out.head(response).await?;
+        loop {
+            match body.next(&self.engine).await {
+                Ok(Some(piece)) => out.piece(piece).await?,
+                Ok(None) => return out.end().await,
+                Err(rejection) => return Err(cut_off(rejection)),
+            }
         }
     }
+}
+
+/// The error of a response that cannot be written to its end. The client's HTTP library reports it.
+pub(crate) fn cut_off(rejection: Rejection) -> Box<Error> {
+    tracing::debug!(%rejection, "a response is cut off");
+    Error::because(ErrorType::Custom("cut_off"), "while its stream was read", rejection)
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use durable_streams_protocol::{Body, Response};
 use http::{HeaderValue, Method, Version, header};
-use pingora_core::{Error, Result, protocols::http::ServerSession};
+use pingora_core::{Error, ErrorType, Result, protocols::http::ServerSession};
 use pingora_http::ResponseHeader;
 
 use super::{ReplyWriter, WrittenReply, chunk::EventChunk};
@@ -14,7 +14,7 @@ impl ReplyWriter for ServerSession {
         let may_have_body = response.may_have_body();
         let (mut head, body) = parts(response);
         let body = match body {
-            Body::Empty | Body::Live => {
+            Body::Empty | Body::Streamed(_) | Body::Live => {
                 if may_have_body && !head_only {
                     head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
                 }
@@ -31,17 +31,24 @@ impl ReplyWriter for ServerSession {
     }
 
     async fn head(&mut self, response: Response) -> Result<()> {
-        let (mut head, _) = parts(response);
-        match self.req_header().version {
-            Version::HTTP_11 => {
+        let (mut head, body) = parts(response);
+        match (body, self.req_header().version) {
+            (Body::Streamed(Some(length)), _) => {
+                head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            }
+            (_, Version::HTTP_11) => {
                 let chunked = HeaderValue::from_static("chunked");
                 head.headers.insert(header::TRANSFER_ENCODING, chunked);
             }
             // HTTP/1.0 has no chunks: there the end of the connection ends the body.
-            Version::HTTP_10 => self.set_keepalive(None),
+            (_, Version::HTTP_10) => self.set_keepalive(None),
             _ => {}
         }
         self.write_response_header(boxed(head)).await
+    }
+
+    async fn piece(&mut self, piece: Bytes) -> Result<()> {
+        self.write_response_body(piece, false).await
     }
 
     async fn event(&mut self, event: EventChunk) -> Result<()> {
@@ -55,7 +62,8 @@ impl ReplyWriter for ServerSession {
     async fn left(&mut self) -> Box<Error> {
         loop {
             if let Err(gone) = self.read_body_or_idle(true).await {
-                return gone;
+                // The same on every version of HTTP.
+                return Error::because(ErrorType::ConnectionClosed, "while events were sent", gone);
             }
         }
     }

@@ -4,7 +4,7 @@
 //! cannot contain. So a boundary is visible in the bytes themselves: no index is stored, and an offset is
 //! a boundary when the byte before it is the terminator.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::scan;
@@ -68,24 +68,56 @@ pub(crate) fn parse_messages(body: &[u8]) -> Result<Vec<&[u8]>, JsonError> {
 
 /// Frames stored chunks, cut at message boundaries, as one JSON array.
 pub fn frame_array(chunks: &[Bytes]) -> Bytes {
-    let stored: usize = chunks.iter().map(Bytes::len).sum();
-    let mut array = BytesMut::with_capacity(stored + 2);
-    array.put_u8(b'[');
-    for chunk in chunks {
-        let start = array.len();
-        array.put_slice(chunk);
-        if let Some(copied) = array.get_mut(start..) {
+    let stored = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+    let mut framer = ArrayFramer::new(stored);
+    let mut array = Vec::with_capacity(framer.len() as usize);
+    framer.put(&mut array, chunks);
+    array.into()
+}
+
+/// Frames a range of stored messages as one JSON array, piece by piece: what it puts, one after the other, is what
+/// [`frame_array`] returns for the whole range.
+#[derive(Clone, Debug)]
+pub struct ArrayFramer {
+    stored: u64,
+    left: u64,
+    begun: bool,
+}
+
+impl ArrayFramer {
+    /// For a range of `stored` bytes.
+    pub fn new(stored: u64) -> Self {
+        ArrayFramer { stored, left: stored, begun: false }
+    }
+
+    /// Bytes of the whole array: each terminator becomes a comma, the last one the end of the array.
+    #[expect(clippy::len_without_is_empty, reason = "an array has its brackets at least")]
+    pub fn len(&self) -> u64 {
+        (self.stored + 1).max(2)
+    }
+
+    /// Appends the next piece of the range. An empty range is put as one empty piece.
+    pub fn put(&mut self, out: &mut Vec<u8>, piece: &[Bytes]) {
+        if !self.begun {
+            self.begun = true;
+            out.push(b'[');
+            if self.stored == 0 {
+                out.push(b']');
+            }
+        }
+        for chunk in piece {
+            let start = out.len();
+            out.extend_from_slice(chunk);
+            let copied = out.get_mut(start..).unwrap_or_default();
             for byte in copied.iter_mut().filter(|byte| **byte == MESSAGE_END) {
                 *byte = b',';
             }
+            self.left = self.left.saturating_sub(chunk.len() as u64);
+            if let (0, Some(last)) = (self.left, copied.last_mut()) {
+                *last = b']';
+            }
         }
     }
-    // The last terminator became a comma; it closes the array instead.
-    match array.last_mut() {
-        Some(last) if stored > 0 => *last = b']',
-        _ => array.put_u8(b']'),
-    }
-    array.freeze()
 }
 
 /// Whether the position after `before` starts a message; `before` is the byte just before it, if any.
@@ -153,6 +185,27 @@ mod tests {
             ("[1]x", "trailing characters at line 1 column 4"),
         ] {
             assert_eq!(store_messages(bad.as_bytes()).unwrap_err().to_string(), said, "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_array_framed_in_pieces_is_the_array_framed_at_once(
+            messages in proptest::collection::vec("[0-9]{1,9}", 0..6),
+            cuts in proptest::collection::vec(0usize..60, 0..6),
+        ) {
+            let stored: String = messages.iter().map(|message| format!("{message}\u{1e}")).collect();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(stored.len())).collect();
+            cuts.push(stored.len());
+            cuts.sort_unstable();
+            let (mut framer, mut array, mut from) = (ArrayFramer::new(stored.len() as u64), Vec::new(), 0);
+            for cut in cuts {
+                framer.put(&mut array, &[Bytes::copy_from_slice(&stored.as_bytes()[from..cut])]);
+                from = cut;
+            }
+            prop_assert_eq!(array.len() as u64, framer.len());
+            prop_assert_eq!(&array, &format!("[{}]", messages.join(",")).into_bytes());
+            prop_assert_eq!(array, frame_array(&[Bytes::from(stored)]));
         }
     }
 

@@ -274,7 +274,7 @@ mod tests {
                 next_offset: Some(end), up_to_date, closed, cursor, etag: tag.clone(),
                 ..ResponseFacts::default()
             };
-            prop_assert_eq!(facts(&render(Outcome::Slice(&meta, Vec::new()))), expected.clone());
+            prop_assert_eq!(facts(&render(Outcome::Slice(&meta, crate::Body::Empty))), expected.clone());
             let held = ResponseFacts { content_type: None, ..expected.clone() };
             prop_assert_eq!(facts(&render(Outcome::NotModified(&meta))), held.clone());
             let silent = ResponseFacts { etag: None, ..held };

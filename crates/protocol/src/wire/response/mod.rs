@@ -36,6 +36,8 @@ pub enum Body {
     Empty,
     /// These pieces, one after the other.
     Full(Vec<Bytes>),
+    /// Pieces that are read while they are written; their length in all, bytes, where it is known.
+    Streamed(Option<u64>),
     /// Events, as they come.
     Live,
 }
@@ -52,7 +54,7 @@ pub enum Outcome<'o> {
     /// `HEAD` succeeded.
     Head(&'o HeadMeta<'o>),
     /// Bytes for a catch-up or long-poll read.
-    Slice(&'o SliceMeta<'o>, Vec<Bytes>),
+    Slice(&'o SliceMeta<'o>, Body),
     /// The client holds them already.
     NotModified(&'o SliceMeta<'o>),
     /// A long-poll without news.
@@ -195,11 +197,11 @@ pub fn render(outcome: Outcome<'_>) -> Response {
         Outcome::Appended(appended) => render_append(appended),
         Outcome::Deleted => Response::new(StatusCode::NO_CONTENT),
         Outcome::Head(head) => render_head(head),
-        Outcome::Slice(meta, chunks) => {
+        Outcome::Slice(meta, body) => {
             let mut response = Response::new(StatusCode::OK);
             put_slice(&mut response, meta);
             response.put_type_of_bytes(meta.content_type);
-            response.body = Body::Full(chunks);
+            response.body = body;
             response
         }
         Outcome::NotModified(meta) => {

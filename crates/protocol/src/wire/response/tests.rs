@@ -38,7 +38,7 @@ fn every_response_is_safe_to_embed() {
 #[test]
 fn what_a_browser_shows_runs_no_script() {
     for response in [
-        render(Outcome::Slice(&slice(0, 1), Vec::new())),
+        render(Outcome::Slice(&slice(0, 1), Body::Empty)),
         render(Outcome::Events(&ContentType::default())),
         render_rejection(&Rejection::NotFound),
     ] {
@@ -55,7 +55,7 @@ fn documents_are_saved_instead_of_shown() {
     {
         let content_type = &ContentType::parse(content_type).unwrap();
         let meta = SliceMeta { content_type, ..slice(0, 1) };
-        let slice = render(Outcome::Slice(&meta, Vec::new()));
+        let slice = render(Outcome::Slice(&meta, Body::Empty));
         assert_eq!(header(&slice, "content-disposition"), disposition);
         let (tail, expiry) = (Offset::ZERO, Expiry::Never);
         let head = HeadMeta { content_type, tail, closed: false, expiry };
@@ -70,7 +70,7 @@ fn documents_are_saved_instead_of_shown() {
 fn only_some_statuses_have_a_body() {
     assert!(!render(Outcome::Deleted).may_have_body());
     assert!(!render(Outcome::NotModified(&slice(0, 1))).may_have_body());
-    assert!(render(Outcome::Slice(&slice(0, 1), Vec::new())).may_have_body());
+    assert!(render(Outcome::Slice(&slice(0, 1), Body::Empty)).may_have_body());
     assert!(render_rejection(&Rejection::NotFound).may_have_body());
 }
 
@@ -89,7 +89,7 @@ fn an_append_is_200_only_when_a_producer_added_bytes() {
 #[test]
 fn bytes_are_cached_and_their_absence_is_not() {
     let cache = |meta: &SliceMeta<'_>| {
-        let response = render(Outcome::Slice(meta, Vec::new()));
+        let response = render(Outcome::Slice(meta, Body::Empty));
         header(&response, "cache-control").unwrap().to_owned()
     };
     assert!(cache(&slice(0, 1)).starts_with("public, "));
@@ -97,7 +97,7 @@ fn bytes_are_cached_and_their_absence_is_not() {
     assert_eq!(cache(&slice(1, 1)), "no-store");
     assert_eq!(cache(&SliceMeta { private: true, ..slice(1, 1) }), "no-store");
     assert_eq!(cache(&SliceMeta { from_now: true, ..slice(0, 1) }), "no-store");
-    let weak = render(Outcome::Slice(&SliceMeta { encoded: true, ..slice(0, 1) }, Vec::new()));
+    let weak = render(Outcome::Slice(&SliceMeta { encoded: true, ..slice(0, 1) }, Body::Empty));
     assert_eq!(header(&weak, "etag"), Some("W/\"1:0:1\""));
 }
 
