@@ -45,6 +45,7 @@ use tokio::time::{Instant, Sleep};
 use super::http1::chunks::InvalidChunk;
 use super::http1::framing::RequestBody;
 use super::options::HttpLimits;
+use durable_streams_pingora::transport::ClientPermit;
 
 /// Writes up to this many bytes are held back until a flush or a larger one.
 pub(crate) const HOLD: usize = 4096;
@@ -121,6 +122,7 @@ pub struct ClientConnection {
     /// Waits for `stop`; there only while the phase is `ENDLESS`.
     cut: Option<BoxFuture>,
     _permit: OwnedSemaphorePermit,
+    client_place: Option<ClientPermit>,
 }
 
 impl std::fmt::Debug for ClientConnection {
@@ -156,7 +158,15 @@ impl ClientConnection {
             stop,
             cut: None,
             _permit: permit,
+            client_place: None,
         }
+    }
+
+    /// Keeps the place of its client as long as the connection is open.
+    #[must_use]
+    pub(crate) fn of_client(mut self, place: Option<ClientPermit>) -> Self {
+        self.client_place = place;
+        self
     }
 
     /// Whether the TLS handshake agreed on HTTP/2.

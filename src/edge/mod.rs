@@ -56,7 +56,7 @@ pub mod upstream;
 pub use context::RequestContext;
 pub use control::EdgeControl;
 pub use durable_streams_pingora::{
-    AuditLevel, Cors, DurableStreams, StreamOptions, StreamsBackground,
+    AuditLevel, BrowserRules, ClientShare, Cors, DurableStreams, StreamOptions, StreamsBackground,
 };
 pub use options::{EdgeOptions, HttpLimits};
 pub use route::EdgeRoute;
@@ -65,7 +65,9 @@ use problem::EdgeProblem;
 use record::RequestRecord;
 use settings::{CurrentSettings, EdgeSettings};
 
-use durable_streams_pingora::transport::{ReplyWriter, Stopping, StreamReply, StreamRequest};
+use durable_streams_pingora::transport::{
+    ClientAddress, ReplyWriter, Stopping, StreamReply, StreamRequest,
+};
 
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::{Span, Tracer};
@@ -209,6 +211,11 @@ impl Edge {
     pub(crate) fn trusts(&self, ip: std::net::IpAddr) -> bool {
         let settings = self.settings();
         forwarded::is_trusted(Some((ip, 0).into()), &settings.options.trusted_proxies)
+    }
+
+    /// The client that an address stands for, if it is one.
+    pub(crate) fn client(&self, ip: std::net::IpAddr) -> Option<ClientAddress> {
+        ClientAddress::new(ip, &self.settings().options.trusted_proxies)
     }
 
     /// The settings as they are now.

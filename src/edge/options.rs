@@ -6,7 +6,7 @@ use http::HeaderValue;
 use ipnet::IpNet;
 
 use super::upstream::options::UpstreamOptions;
-use durable_streams_pingora::StreamOptions;
+use durable_streams_pingora::{ClientShare, StreamOptions};
 
 /// Everything [`Edge`](super::Edge) needs to know at start.
 #[derive(Debug, Clone)]
@@ -46,6 +46,8 @@ impl Default for EdgeOptions {
 pub struct HttpLimits {
     /// Connections open at once over all listeners; one more is answered 503. Default 65,536.
     pub max_connections: usize,
+    /// The part of `max_connections` that one client address may have. Default a quarter.
+    pub client_share: ClientShare,
     /// Bytes of path and query; more is 414. Default 8 KiB.
     pub max_uri: usize,
     /// Header fields in one request; more is 431. Default 100.
@@ -78,6 +80,7 @@ impl HttpLimits {
     /// The defaults. The server's configuration takes its own from here.
     pub const DEFAULT: Self = HttpLimits {
         max_connections: 65_536,
+        client_share: ClientShare::DEFAULT,
         max_uri: 8 * 1024,
         max_headers: 100,
         max_header_bytes: 16 * 1024,

@@ -3,7 +3,7 @@
 //! A Pingora service of our own, because a connection over the limit is to be answered and not
 //! queued, and because a stop has to know when the last connection is gone: each holds a permit.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,20 +24,29 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio_rustls::server::TlsStream;
 
 use super::listen::{BoundListeners, BoundSocket, ListenerProtocol};
 use super::shutdown::{Stop, WorkTracker};
 use crate::edge::connection::{ClientConnection, ConnectionStream};
 use crate::edge::problem::EdgeProblem;
 use crate::edge::{Edge, HttpLimits, http1};
-use crate::tls::{FirstByte, HandshakeFailure, TlsService, proxy_header};
-use durable_streams_pingora::transport::Stopping;
+use crate::tls::{
+    FirstByte, HandshakeFailure, MAX_HANDSHAKES, TlsListener, TlsService, proxy_header,
+};
+use durable_streams_pingora::transport::{ClientGauge, ClientPermit, Stopping};
 
 /// After an `accept` that failed for want of file descriptors or memory.
 const BREATHER: Duration = Duration::from_millis(100);
 
 /// Refusals being written at once; beyond it a connection is just closed.
 const MAX_REFUSALS: usize = 64;
+
+/// How often a connection looks whether its client has a handshake less in progress.
+const HANDSHAKE_RETRY: Duration = Duration::from_millis(100);
+
+/// The code of refused connections.
+const TOO_MANY_CONNECTIONS: &str = "too-many-connections";
 
 /// The service that accepts.
 pub(super) struct HttpAcceptor {
@@ -54,6 +63,11 @@ struct HttpListener {
     proxy: Arc<HttpProxy<Edge>>,
     edge: Arc<Edge>,
     open: WorkTracker,
+    /// Open connections, and handshakes in progress, by client.
+    clients: ClientGauge,
+    client_handshakes: ClientGauge,
+    /// All connections at once.
+    max_connections: usize,
     refusals: Arc<Semaphore>,
     protocol: ListenerProtocol,
     tls: Option<Arc<TlsService>>,
@@ -80,6 +94,9 @@ impl HttpAcceptor {
         let listener = HttpListener {
             proxy: proxy.clone(),
             open: stop.connections(limits.max_connections),
+            clients: ClientGauge::default(),
+            client_handshakes: ClientGauge::default(),
+            max_connections: limits.max_connections,
             edge: shared,
             refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
             protocol: ListenerProtocol::default(),
@@ -162,50 +179,78 @@ async fn accept(listener: TcpListener, http: Arc<HttpListener>) {
 
 impl HttpListener {
     fn admit(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr) {
-        let metrics = self.edge.metrics();
         let Some(permit) = self.open.try_enter() else {
-            metrics.connection_refused();
-            if let Ok(refusal) = self.refusals.clone().try_acquire_owned() {
-                tokio::spawn(async move {
-                    refuse(socket).await;
-                    drop(refusal);
-                });
-            }
-            return;
+            return self.refuse(socket, || {
+                let detail = "the server has as many connections as it may have; try again shortly";
+                EdgeProblem::new(StatusCode::SERVICE_UNAVAILABLE, TOO_MANY_CONNECTIONS, detail)
+            });
+        };
+        let limits = self.edge.limits();
+        let Ok(place) = self.client_place(peer.ip(), &limits) else {
+            return self.refuse(socket, too_many_of_client);
         };
         if !self.protocol.is_cleartext() {
             let http = self.clone();
-            tokio::spawn(async move { http.begin(socket, peer, permit).await });
+            tokio::spawn(async move { http.begin(socket, peer, permit, place).await });
             return;
         }
         let io = transport(socket, peer);
-        let connection =
-            Box::new(ClientConnection::new(io, &self.edge.limits(), self.stop.clone(), permit));
+        let connection = ClientConnection::new(io, &limits, self.stop.clone(), permit);
+        let connection = Box::new(connection.of_client(place));
         let (edge, proxy, stop) = (self.edge.clone(), self.proxy.clone(), self.stop.clone());
         tokio::spawn(async move { serve(&edge, &proxy, connection, stop).await });
     }
 }
 
 impl HttpListener {
+    /// A place among the connections of a client; `Ok(None)` where the address is none.
+    ///
+    /// # Errors
+    /// It has as many as it may have.
+    fn client_place(&self, ip: IpAddr, limits: &HttpLimits) -> Result<Option<ClientPermit>, ()> {
+        let Some(client) = self.edge.client(ip) else { return Ok(None) };
+        let limit = limits.client_share.of(self.max_connections);
+        self.clients.take(client, 1, limit).map(Some).ok_or(())
+    }
+
+    /// Answers a connection that is not let in. Where many are being answered already, it is just closed.
+    fn refuse(&self, socket: TcpStream, problem: impl FnOnce() -> EdgeProblem) {
+        self.edge.metrics().connection_refused();
+        if let Ok(refusal) = self.refusals.clone().try_acquire_owned() {
+            let problem = problem().retry_after(1);
+            tokio::spawn(async move {
+                last_words(socket, &problem).await;
+                drop(refusal);
+            });
+        }
+    }
+
     /// The life of a connection that begins with a PROXY header, a handshake, or both.
     async fn begin(
         self: Arc<Self>,
         socket: TcpStream,
         peer: SocketAddr,
         permit: OwnedSemaphorePermit,
+        place: Option<ClientPermit>,
     ) {
         let mut stopping = Stopping::from(self.stop.clone());
         // Boxed: needed once, and larger than what follows.
         let begun = tokio::select! {
-            begun = Box::pin(self.begun(socket, peer)) => begun,
+            begun = Box::pin(self.begun(socket, peer, place)) => begun,
             () = stopping.begun() => return,
         };
-        let Some(io) = begun else { return };
+        let Some((io, place)) = begun else { return };
         let connection = ClientConnection::new(io, &self.edge.limits(), self.stop.clone(), permit);
-        serve(&self.edge, &self.proxy, Box::new(connection), self.stop.clone()).await;
+        let connection = Box::new(connection.of_client(place));
+        serve(&self.edge, &self.proxy, connection, self.stop.clone()).await;
     }
 
-    async fn begun(&self, mut socket: TcpStream, peer: SocketAddr) -> Option<ConnectionStream> {
+    async fn begun(
+        &self,
+        mut socket: TcpStream,
+        peer: SocketAddr,
+        mut place: Option<ClientPermit>,
+    ) -> Option<(ConnectionStream, Option<ClientPermit>)> {
         let limits = self.edge.limits();
         let mut client = peer;
         if self.protocol.proxy_header {
@@ -222,20 +267,26 @@ impl HttpListener {
                 }
                 Err(_) => return None,
             }
+            match self.client_place(client.ip(), &limits) {
+                Ok(named) => place = named,
+                Err(()) => {
+                    self.refuse(socket, too_many_of_client);
+                    return None;
+                }
+            }
         }
         let (Some(tls), Some(listener)) = (&self.tls, &self.protocol.tls) else {
-            return Some(transport(socket, client).into());
+            return Some((transport(socket, client).into(), place));
         };
         let first = tokio::time::timeout(limits.header_timeout, FirstByte::of(&socket)).await;
         let failure = match first {
             Err(_) => HandshakeFailure::Timeout,
             Ok(Err(_)) => HandshakeFailure::Closed,
             Ok(Ok(FirstByte::Tls)) => {
-                let io = transport(socket, client);
-                match tls.handshakes().complete(listener, io).await {
+                match self.handshake(tls, listener, socket, client, &limits).await {
                     Ok(stream) => {
                         tls.note_handshake(Ok(()), client.ip());
-                        return Some(stream.into());
+                        return Some((stream.into(), place));
                     }
                     Err(failure) => failure,
                 }
@@ -248,6 +299,32 @@ impl HttpListener {
         };
         tls.note_handshake(Err(failure), client.ip());
         None
+    }
+}
+
+impl HttpListener {
+    /// Completes a handshake, once fewer of the same client are in progress than one client may have.
+    async fn handshake(
+        &self,
+        tls: &TlsService,
+        listener: &TlsListener,
+        socket: TcpStream,
+        client: SocketAddr,
+        limits: &HttpLimits,
+    ) -> Result<TlsStream<L4Stream>, HandshakeFailure> {
+        let limit = limits.client_share.of(MAX_HANDSHAKES);
+        let place = async {
+            let known = self.edge.client(client.ip())?;
+            loop {
+                if let Some(place) = self.client_handshakes.take(known, 1, limit) {
+                    return Some(place);
+                }
+                tokio::time::sleep(HANDSHAKE_RETRY).await;
+            }
+        };
+        let place = tokio::time::timeout(limits.header_timeout, place).await;
+        let _place = place.map_err(|_| HandshakeFailure::Timeout)?;
+        tls.handshakes().complete(listener, transport(socket, client)).await
     }
 }
 
@@ -296,12 +373,10 @@ pub(super) fn transport(socket: TcpStream, peer: std::net::SocketAddr) -> L4Stre
     stream
 }
 
-/// Tells a client that the server is full.
-async fn refuse(socket: TcpStream) {
-    let detail = "the server has as many connections as it may have; try again shortly";
-    let status = StatusCode::SERVICE_UNAVAILABLE;
-    let problem = EdgeProblem::new(status, "too-many-connections", detail).retry_after(1);
-    last_words(socket, &problem).await;
+/// The refusal of one more connection of a client.
+fn too_many_of_client() -> EdgeProblem {
+    let detail = "this address has as many connections as one client may have; close some of them";
+    EdgeProblem::new(StatusCode::TOO_MANY_REQUESTS, TOO_MANY_CONNECTIONS, detail)
 }
 
 /// Tells a client that it speaks HTTP where TLS is expected.

@@ -12,18 +12,14 @@ use durable_streams_engine::store::{
 use durable_streams_engine::{Clock, Engine, EngineLimits};
 use durable_streams_protocol::subscription::{HostRule, TargetRules};
 use durable_streams_subscriptions::{KeySource, SubscriptionOptions, Subscriptions};
-use http::StatusCode;
 
 use super::{
     AdminOptions, ListenOptions, Server, ServerError, ServerOptions, Stopped, access::ServerAccess,
-    backup_socket::BackupSocket, descriptors, reload::ConfigReloader, tls,
+    backup_socket::BackupSocket, descriptors, reload::ConfigReloader, tls, upstreams,
 };
 use crate::{
     config::{self, ByteSize, Config, ConfigSources, CorsOrigin, HostPattern, ListenerConfig},
-    edge::{
-        Cors, EdgeOptions, HttpLimits, StreamOptions, StreamsBackground,
-        upstream::{self, UpstreamOptions},
-    },
+    edge::{Cors, EdgeOptions, HttpLimits, StreamOptions, StreamsBackground},
     telemetry::process,
     telemetry::trace::{self, Exporter, Tracer},
     tls::TlsService,
@@ -196,15 +192,18 @@ pub(super) fn edge_options(config: &Config) -> EdgeOptions {
             sse_reconnect_interval: config.sse_reconnect_interval.get(),
             sse_keep_alive: config.sse_keep_alive.get(),
             body_timeout: limits.body_timeout.get(),
+            min_body_rate: size(limits.min_body_rate),
+            client_share: limits.client_share,
             cors: cors(&config.cors.origins),
             browser: config.browser.rules(),
             trusted_proxies: config.trusted_proxies.clone(),
             server_timing: config.telemetry.server_timing,
         },
-        upstreams: config.upstreams.iter().map(upstream_options).collect(),
+        upstreams: config.upstreams.iter().map(upstreams::upstream_options).collect(),
         trusted_proxies: config.trusted_proxies.clone(),
         limits: HttpLimits {
             max_connections: limits.max_connections,
+            client_share: limits.client_share,
             max_headers: limits.max_headers,
             max_header_bytes: size(limits.max_header_size),
             header_timeout: limits.header_timeout.get(),
@@ -227,60 +226,6 @@ fn cors(origins: &[CorsOrigin]) -> Cors {
         }
     }
     Cors::Origins(exact)
-}
-
-fn upstream_options(configured: &config::UpstreamConfig) -> UpstreamOptions {
-    let authority = |server: &config::ServerUrl| match server.host.contains(':') {
-        true => format!("[{}]:{}", server.host, server.port),
-        false => format!("{}:{}", server.host, server.port),
-    };
-    let tls = configured.servers.iter().any(|server| server.tls);
-    UpstreamOptions {
-        name: configured.path.as_str().to_owned(),
-        prefix: configured.path.as_str().to_owned(),
-        strip_prefix: configured.strip_prefix,
-        servers: configured
-            .servers
-            .iter()
-            .map(|server| upstream::UpstreamServer::new(authority(server)))
-            .collect(),
-        balance: match (configured.balance, &configured.hash_header) {
-            (config::BalanceConfig::RoundRobin, _) => upstream::Balance::RoundRobin,
-            (config::BalanceConfig::Hash, None) => upstream::Balance::ClientAddress,
-            (config::BalanceConfig::Hash, Some(name)) => upstream::Balance::Header(name.clone()),
-        },
-        health: configured.health_check.as_ref().map(health_check),
-        tls: tls.then(|| upstream::UpstreamTls {
-            server_name: configured.tls.sni.clone(),
-            verify: configured.tls.verify,
-            ca: configured.tls.ca.clone(),
-        }),
-        http2: configured.http2,
-        host: match configured.host {
-            config::HostHeaderConfig::Upstream => upstream::HostHeader::Server,
-            config::HostHeaderConfig::Preserve => upstream::HostHeader::Preserve,
-        },
-        connect_timeout: configured.connect_timeout.get(),
-        read_timeout: configured.read_timeout.get(),
-        live_timeout: configured.live_timeout.get(),
-        write_timeout: configured.write_timeout.get(),
-        idle_timeout: configured.idle_timeout.get(),
-        retries: configured.retries as usize,
-        ..UpstreamOptions::default()
-    }
-}
-
-fn health_check(configured: &config::HealthCheckConfig) -> upstream::HealthCheck {
-    upstream::HealthCheck {
-        probe: upstream::HealthProbe::Http {
-            path: configured.path.as_str().to_owned(),
-            status: StatusCode::from_u16(configured.expect_status).unwrap_or(StatusCode::OK),
-        },
-        interval: configured.interval.get(),
-        timeout: configured.timeout.get(),
-        failures: configured.unhealthy as usize,
-        successes: configured.healthy as usize,
-    }
 }
 
 fn subscription_options(
@@ -337,7 +282,9 @@ fn https_name(config: &Config) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use super::upstreams::{health_check, upstream_options};
     use super::*;
+    use crate::edge::upstream::{self, UpstreamOptions};
 
     /// What an embedder or the admin listener runs with is what a server without a file runs with.
     #[test]

@@ -34,6 +34,7 @@ mod reload;
 mod services;
 mod shutdown;
 pub mod tls;
+mod upstreams;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

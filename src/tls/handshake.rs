@@ -13,7 +13,7 @@ use super::{listener::TlsListener, resolver::ACME_ALPN};
 
 /// Handshakes in progress over all listeners. Each may hold some 40 KiB and costs a signature; more wait
 /// for a place within their own time limit.
-const MAX_HANDSHAKES: usize = 512;
+pub(crate) const MAX_HANDSHAKES: usize = 512;
 
 /// The first byte of a TLS record that holds a handshake message (RFC 8446 §5.1).
 const HANDSHAKE_RECORD: u8 = 22;

@@ -41,7 +41,7 @@ pub use options::{CertificateFiles, CertificateSource, ClientAuthOptions, TlsOpt
 pub use resolver::AlpnChallenges;
 pub use service::{TlsError, TlsService};
 
-pub(crate) use handshake::{FirstByte, HandshakeFailure};
+pub(crate) use handshake::{FirstByte, HandshakeFailure, MAX_HANDSHAKES};
 
 #[cfg(test)]
 mod tests;

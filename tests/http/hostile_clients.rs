@@ -8,6 +8,7 @@ use crate::world::{Kind, ROUTE, SHORT, World, request, soon};
 for_each_kind![
     #[only(http1, proxied, http2; "a limit of the edge")]
     a_stalled_body_is_408_and_stores_nothing,
+    a_trickled_body_is_408_and_stores_nothing,
     a_body_cut_short_stores_nothing,
     #[only(http1, proxied, embedded; "a matter of HTTP/1.1 framing")]
     broken_chunks_store_nothing,
@@ -69,6 +70,36 @@ async fn a_stalled_body_is_408_and_stores_nothing(kind: Kind) {
     world.at_rest().await;
 }
 
+/// Each byte comes well before the time for a pause is up.
+async fn a_trickled_body_is_408_and_stores_nothing(kind: Kind) {
+    let world = World::with(kind, |setup| {
+        setup.edge.limits.body_timeout = 2 * SHORT;
+        setup.edge.streams.body_timeout = 2 * SHORT;
+    });
+    world.stream("/a", "text/plain", "").await;
+    for (framing, part) in
+        [("content-length: 1000000", "x"), ("transfer-encoding: chunked", "1\r\nx\r\n")]
+    {
+        let mut client = world.server.connect().await;
+        client.send(post(framing)).await;
+        let began = tokio::time::Instant::now();
+        loop {
+            // The server may have ended the connection meanwhile.
+            let _ = client.socket.write_all(part.as_bytes()).await;
+            if client.has_answer_within(SHORT).await {
+                break;
+            }
+            assert!(began.elapsed() < crate::support::PATIENCE, "{framing}: it goes on for ever");
+        }
+        while soon(client.more()).await {}
+        let said = String::from_utf8_lossy(client.unread()).into_owned();
+        // A part that is sent while the answer is on its way may cost the client that answer.
+        assert!(said.is_empty() || said.starts_with("HTTP/1.1 408"), "{framing}: {said}");
+    }
+    assert_eq!(world.get("/a").await.text(), "");
+    world.at_rest().await;
+}
+
 async fn a_body_cut_short_stores_nothing(kind: Kind) {
     let world = text(kind).await;
     for start in [
@@ -115,7 +146,7 @@ async fn a_client_that_left_mid_body_frees_its_share(kind: Kind) {
         clients.push(client);
     }
     eventually("the bodies are under way", async || {
-        world.engine.stats().inflight_append_bytes == 10_000
+        world.engine.stats().inflight_append_bytes == 30
     })
     .await;
     for client in clients {

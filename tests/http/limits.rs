@@ -15,6 +15,9 @@ for_each_kind![
     too_many_or_too_large_headers_are_431,
     one_reader_too_many_is_429,
     too_many_bytes_in_flight_are_429,
+    announced_bytes_take_nothing_from_others,
+    one_client_has_a_part_of_the_readers,
+    one_client_has_a_part_of_the_bytes_in_flight,
     a_chunked_body_holds_all_of_itself_in_flight,
     one_stream_too_many_is_507,
     one_byte_too_many_is_507,
@@ -106,8 +109,8 @@ async fn too_many_bytes_in_flight_are_429(kind: Kind) {
     let world = World::with(kind, |setup| setup.limits.max_inflight_append = 1_000);
     world.stream("/a", "text/plain", "").await;
     let mut slow = world.server.connect().await;
-    slow.send(format!("POST {ROUTE}/a HTTP/1.1\r\nhost: t\r\n{TEXT}content-length: 900\r\n\r\n"))
-        .await;
+    let head = format!("POST {ROUTE}/a HTTP/1.1\r\nhost: t\r\n{TEXT}content-length: 950\r\n\r\n");
+    slow.send(head + &"y".repeat(900)).await;
     eventually("the slow body is under way", async || {
         world.engine.stats().inflight_append_bytes == 900
     })
@@ -116,10 +119,102 @@ async fn too_many_bytes_in_flight_are_429(kind: Kind) {
     assert_eq!((reply.status, reply.code().as_str()), (429, "too-many-appends"));
     assert!(reply.header("retry-after").is_some());
     world.append("/a", "text/plain", "fits").await;
-    slow.send("y".repeat(900)).await;
+    slow.send("y".repeat(50)).await;
     assert_eq!(slow.reply().await.status, 204);
     world.at_rest().await;
-    assert_eq!(world.get("/a").await.body.len(), 904);
+    assert_eq!(world.get("/a").await.body.len(), 954);
+}
+
+/// Clients that announce as much as all may have together, and send a byte of it.
+async fn announced_bytes_take_nothing_from_others(kind: Kind) {
+    let world = World::with(kind, |setup| setup.limits.max_inflight_append = 1_000);
+    world.stream("/a", "text/plain", "").await;
+    let mut silent = Vec::new();
+    for framing in ["content-length: 900", "transfer-encoding: chunked"].repeat(8) {
+        let mut client = world.server.connect().await;
+        let head = format!("POST {ROUTE}/a HTTP/1.1\r\nhost: t\r\n{TEXT}{framing}\r\n\r\n");
+        let chunked = framing.starts_with("transfer");
+        client.send(head + if chunked { "1\r\nx\r\n" } else { "x" }).await;
+        silent.push(client);
+    }
+    eventually("every body has begun", async || world.engine.stats().inflight_append_bytes == 16)
+        .await;
+    for _ in 0..10 {
+        world.append("/a", "text/plain", "y".repeat(900)).await;
+    }
+    drop(silent);
+    world.at_rest().await;
+    assert_eq!(world.get("/a").await.body.len(), 9_000);
+}
+
+fn from(client: &str) -> String {
+    format!("x-forwarded-for: {client}\r\n")
+}
+
+async fn one_client_has_a_part_of_the_readers(kind: Kind) {
+    let world = World::with(kind, |setup| {
+        setup.limits.max_live_readers = 8;
+        for trusted in [&mut setup.edge.trusted_proxies, &mut setup.edge.streams.trusted_proxies] {
+            *trusted = vec!["127.0.0.1".parse::<std::net::IpAddr>().unwrap().into()];
+        }
+    });
+    world.stream("/a", "text/plain", "abc").await;
+    let one = from("2001:db8::1");
+    let sse = world.sse("/a?offset=now&live=sse", &one).await;
+    let same = from("2001:db8::ffff:2");
+    let second = world.sse("/a?offset=now&live=sse", &same).await;
+    for live in ["long-poll", "sse"] {
+        let reply = world.ask("GET", &format!("/a?offset=now&live={live}"), &one, b"").await;
+        assert_eq!((reply.status, reply.code().as_str()), (429, "too-many-readers"), "{live}");
+        assert!(reply.text().contains("one client"), "{}", reply.text());
+    }
+    let other = world.sse("/a?offset=now&live=sse", &from("192.0.2.1")).await;
+    let mut unnamed = Vec::new();
+    for _ in 0..3 {
+        unnamed.push(world.sse("/a?offset=now&live=sse", "").await);
+    }
+    drop((sse, second, other, unnamed));
+    world.at_rest().await;
+    drop(world.sse("/a?offset=now&live=sse", &one).await);
+}
+
+async fn one_client_has_a_part_of_the_bytes_in_flight(kind: Kind) {
+    let world = World::with(kind, |setup| {
+        setup.limits.max_append = 200;
+        setup.limits.max_inflight_append = 1_000;
+        for trusted in [&mut setup.edge.trusted_proxies, &mut setup.edge.streams.trusted_proxies] {
+            *trusted = vec!["127.0.0.1".parse::<std::net::IpAddr>().unwrap().into()];
+        }
+    });
+    world.stream("/a", "text/plain", "").await;
+    let head = |client: &str| {
+        let fields = format!("{TEXT}{}content-length: 200\r\n", from(client));
+        format!("POST {ROUTE}/a HTTP/1.1\r\nhost: t\r\n{fields}\r\n")
+    };
+    let part = "x".repeat(150);
+    let mut first = world.server.connect().await;
+    first.send(head("192.0.2.1") + &part).await;
+    eventually("the first is under way", async || {
+        world.engine.stats().inflight_append_bytes == 150
+    })
+    .await;
+    let mut second = world.server.connect().await;
+    second.send(head("192.0.2.1") + &part).await;
+    let reply = soon(second.reply()).await;
+    assert_eq!((reply.status, reply.code().as_str()), (429, "too-many-appends"));
+    assert!(reply.text().contains("one client"), "{}", reply.text());
+    let mut others = Vec::new();
+    for client in ["192.0.2.2", "192.0.2.3"] {
+        let mut other = world.server.connect().await;
+        other.send(head(client) + &part).await;
+        others.push(other);
+    }
+    for client in [&mut first].into_iter().chain(&mut others) {
+        client.send("x".repeat(50)).await;
+        assert_eq!(soon(client.reply()).await.status, 204);
+    }
+    world.at_rest().await;
+    assert_eq!(world.get("/a").await.body.len(), 600);
 }
 
 /// Its length is not known before: what it holds must grow with what has come of it.

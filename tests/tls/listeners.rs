@@ -1,6 +1,7 @@
 //! What a listener expects before HTTP: TLS, client certificates, a PROXY header; and who is sent away.
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::authority::Authority;
 use crate::process::{Server, binary, eventually, free_port};
@@ -73,7 +74,6 @@ async fn the_client_is_whom_the_proxy_header_names() {
     let trusting = connector(&authority.pem, None, &["http/1.1"]);
     let header = b"PROXY TCP4 192.0.2.7 127.0.0.1 50000 443\r\n";
     let mut stream = connect(&trusting, server.address(), "a.test", header).await.unwrap();
-    use tokio::io::AsyncWriteExt;
     stream.write_all(head("HEAD", "seen", "").as_bytes()).await.unwrap();
     let mut response = Vec::new();
     let _ = stream.read_to_end(&mut response).await;
@@ -81,6 +81,67 @@ async fn the_client_is_whom_the_proxy_header_names() {
     assert_eq!(logged["client"], "192.0.2.7", "{logged}");
     let without = connect(&trusting, server.address(), "a.test", b"").await;
     assert!(without.is_err(), "the header is required");
+}
+
+/// The first bytes of a connection that a load balancer opens for `client`.
+fn proxied(client: &str) -> String {
+    format!("PROXY TCP4 {client} 127.0.0.1 50000 443\r\n")
+}
+
+#[tokio::test]
+async fn one_client_has_a_part_of_the_connections() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = "listen: [{address: 127.0.0.1:0, proxy_protocol: true}]\n\
+                  trusted_proxies: [127.0.0.1]\nlimits: {max_connections: 8}\n";
+    let server = Server::run(directory.path(), config).await;
+    let request = |client: &str| proxied(client) + &head("HEAD", "x", "");
+    let silent = proxied("192.0.2.1");
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut socket = TcpStream::connect(server.address()).await.unwrap();
+        socket.write_all(silent.as_bytes()).await.unwrap();
+        open.push(socket);
+    }
+    eventually("a third is refused", async || {
+        let answer = cleartext(server.address(), request("192.0.2.1").as_bytes()).await;
+        let refused = answer.starts_with("HTTP/1.1 429") && answer.contains("one client");
+        assert!(refused || answer.starts_with("HTTP/1.1 404"), "{answer}");
+        refused.then_some(())
+    })
+    .await;
+    let answer = cleartext(server.address(), request("192.0.2.2").as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 404"), "another client: {answer}");
+    drop(open);
+    eventually("the places are free again", async || {
+        let answer = cleartext(server.address(), request("192.0.2.1").as_bytes()).await;
+        answer.starts_with("HTTP/1.1 404").then_some(())
+    })
+    .await;
+}
+
+/// Handshakes that never go on hold up those of their own client only.
+#[tokio::test]
+async fn one_client_has_a_part_of_the_handshakes() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    authority.write(directory.path(), "a.test");
+    let config = listener(directory.path(), "", "proxy_protocol: true")
+        + "trusted_proxies: [127.0.0.1]\nlimits: {client_share: 1%, header_timeout: 4s}\n";
+    let server = Server::run(directory.path(), &config).await;
+    let mut open = Vec::new();
+    for _ in 0..600 {
+        let mut socket = TcpStream::connect(server.address()).await.unwrap();
+        // The first bytes of a handshake record that promises more.
+        let begun = [proxied("192.0.2.1").as_bytes(), &[22, 3, 1, 2, 0]].concat();
+        socket.write_all(&begun).await.unwrap();
+        open.push(socket);
+    }
+    let trusting = connector(&authority.pem, None, &["http/1.1"]);
+    let began = std::time::Instant::now();
+    let other = proxied("192.0.2.2");
+    let connected = connect(&trusting, server.address(), "a.test", other.as_bytes()).await;
+    assert!(connected.is_ok(), "{connected:?}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@
 //! | `reply/` | from the request to its reply, through the engine |
 //! | `write/` | delivers a reply: waits, writes and counts; the writer for Pingora sessions |
 //! | `background` | the work beside the requests |
+//! | `clients` | what one client address holds of a limit |
 //! | `counters` | what is counted |
 //! | `forwarded` | the URL that a client used, behind proxies |
 //! | `cors` | which browser pages may read the responses |
@@ -19,6 +20,7 @@
 
 mod background;
 mod browser;
+mod clients;
 mod cors;
 mod counters;
 pub mod forwarded;
@@ -38,6 +40,7 @@ use pingora_proxy::Session;
 
 pub use background::StreamsBackground;
 pub use browser::BrowserRules;
+pub use clients::ClientShare;
 pub use cors::Cors;
 pub use counters::{RequestCount, RequestMode, StreamCounters};
 pub use options::StreamOptions;
@@ -45,6 +48,7 @@ pub use reply::access::{AUDIT_TARGET, AuditLevel};
 
 /// For servers that route, write and log by themselves instead of calling [`DurableStreams::handle`].
 pub mod transport {
+    pub use crate::clients::{ClientAddress, ClientGauge, ClientPermit};
     pub use crate::counters::{StatusCounts, by_status};
     pub use crate::path::is_under;
     pub use crate::reply::StreamReply;
@@ -56,7 +60,7 @@ pub mod transport {
 }
 
 use reply::{StreamEncoders, access::StreamAccess};
-use transport::{DeliveredReply, Stopping, StreamRequest};
+use transport::{ClientGauge, DeliveredReply, Stopping, StreamRequest};
 
 /// Durable Streams on a Pingora session. Clones share everything.
 #[derive(Clone)]
@@ -65,6 +69,10 @@ pub struct DurableStreams {
     options: Arc<StreamOptions>,
     stopping: Stopping,
     counters: Arc<StreamCounters>,
+    /// Bytes of bodies that are being received or made durable, of each client.
+    client_appends: ClientGauge,
+    /// Live readers of each client.
+    client_readers: ClientGauge,
     subscriptions: Option<Subscriptions>,
     access: Option<Arc<StreamAccess>>,
     encoders: StreamEncoders,
@@ -82,9 +90,17 @@ impl DurableStreams {
     pub fn new(engine: Arc<Engine>, options: StreamOptions, shutdown: ShutdownWatch) -> Self {
         let options = Arc::new(options);
         let stopping = Stopping::from(shutdown);
-        let (counters, subscriptions, access) = (Arc::default(), None, None);
-        let encoders = StreamEncoders::default();
-        DurableStreams { engine, options, stopping, counters, subscriptions, access, encoders }
+        DurableStreams {
+            engine,
+            options,
+            stopping,
+            counters: Arc::default(),
+            client_appends: ClientGauge::default(),
+            client_readers: ClientGauge::default(),
+            subscriptions: None,
+            access: None,
+            encoders: StreamEncoders::default(),
+        }
     }
 
     /// The engine that holds the streams.

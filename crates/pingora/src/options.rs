@@ -5,7 +5,7 @@ use std::time::Duration;
 use durable_streams_protocol::MAX_PATH_BYTES;
 use ipnet::IpNet;
 
-use crate::{browser::BrowserRules, cors::Cors, path::is_under};
+use crate::{browser::BrowserRules, clients::ClientShare, cors::Cors, path::is_under};
 
 /// Settings of the stream routes.
 #[derive(Clone, Debug)]
@@ -21,8 +21,13 @@ pub struct StreamOptions {
     pub sse_reconnect_interval: Duration,
     /// How long an SSE connection may be silent.
     pub sse_keep_alive: Duration,
-    /// The longest pause inside a request body over HTTP/2. HTTP/1 has its session's read timeout.
+    /// The longest pause inside a request body. HTTP/1 has its session's read timeout, too.
     pub body_timeout: Duration,
+    /// The slowest that a request body may arrive, bytes in a second; 0 is as slow as `body_timeout` lets it. What
+    /// arrives faster makes up for pauses, for `body_timeout` at most.
+    pub min_body_rate: usize,
+    /// The part of the engine's limits on live readers and on bytes of appends that one client address may hold.
+    pub client_share: ClientShare,
     /// Which browser pages may read the answers.
     pub cors: Cors,
     /// What browsers may do with a stream that they open as a page.
@@ -42,6 +47,8 @@ impl Default for StreamOptions {
             sse_reconnect_interval: Duration::from_secs(60),
             sse_keep_alive: Duration::from_secs(15),
             body_timeout: Duration::from_secs(30),
+            min_body_rate: 1024,
+            client_share: ClientShare::default(),
             cors: Cors::default(),
             browser: BrowserRules::default(),
             trusted_proxies: Vec::new(),

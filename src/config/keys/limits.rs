@@ -3,11 +3,12 @@
 //! The defaults are those of the parts that enforce the bounds: the engine and the edge.
 
 use durable_streams_engine::EngineLimits;
+use durable_streams_pingora::ClientShare;
 use durable_streams_protocol::MAX_PATH_BYTES;
 
-use crate::config::reader::setting::settings;
+use crate::config::reader::setting::{InvalidValue, ScalarSetting, settings};
 use crate::config::units::{ByteSize, HumanDuration};
-use crate::edge::HttpLimits;
+use crate::edge::{HttpLimits, StreamOptions};
 
 settings! {
     /// Bounds on requests, connections and storage. What exceeds one is answered with 413, 414,
@@ -32,6 +33,10 @@ settings! {
         /// Most bytes of request bodies held at once, over all appends.
         max_inflight_append: ByteSize = EngineLimits::DEFAULT.max_inflight_append.into()
             => ByteSize::bytes(1), ByteSize::tib(1);
+        /// The part of `max_connections`, `max_live_readers` and `max_inflight_append` that one client
+        /// address may hold.
+        client_share: ClientShare = HttpLimits::DEFAULT.client_share
+            => ClientShare::percent(1), ClientShare::ALL;
         /// Most streams; unlimited when not set.
         max_streams: Option<u64> = EngineLimits::DEFAULT.max_streams;
         /// Most bytes stored over all streams; unlimited when not set.
@@ -42,11 +47,45 @@ settings! {
         /// Longest pause between two parts of a request's body.
         body_timeout: HumanDuration = HttpLimits::DEFAULT.body_timeout.into()
             => HumanDuration::millis(100), HumanDuration::secs(3600);
+        /// Slowest that a request's body may arrive, bytes in a second; 0B for no bound.
+        min_body_rate: ByteSize = StreamOptions::default().min_body_rate.into()
+            => ByteSize::bytes(0), ByteSize::gib(1);
         /// How long an idle keep-alive connection is kept.
         idle_timeout: HumanDuration = HttpLimits::DEFAULT.keepalive_timeout.into()
             => HumanDuration::millis(100), HumanDuration::secs(86_400);
         /// Longest time a reader may take none of what is sent to it.
         write_timeout: HumanDuration = HttpLimits::DEFAULT.write_timeout.into()
             => HumanDuration::millis(100), HumanDuration::secs(3600);
+    }
+}
+
+impl ScalarSetting for ClientShare {
+    const WHAT: &'static str = "a percentage such as 25%";
+
+    fn parse(text: &str) -> Result<Self, InvalidValue> {
+        let fix = "write 25% for a quarter, 100% for no bound on one client";
+        let number = text.strip_suffix('%').map(str::trim_end).and_then(|text| text.parse().ok());
+        match number {
+            Some(percent @ 1..=100) => Ok(ClientShare::percent(percent)),
+            _ => Err(InvalidValue::not_a(Self::WHAT).fix(fix)),
+        }
+    }
+
+    fn text(&self) -> String {
+        format!("{}%", self.get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_a_percentage() {
+        assert_eq!(ClientShare::parse("25%").unwrap(), ClientShare::DEFAULT);
+        assert_eq!(ClientShare::parse("100 %").unwrap(), ClientShare::ALL);
+        for text in ["25", "0%", "101%", "256%", "-1%", "1.5%", "%", ""] {
+            assert!(ClientShare::parse(text).is_err(), "{text:?}");
+        }
     }
 }

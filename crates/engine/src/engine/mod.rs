@@ -188,7 +188,17 @@ impl Engine {
         self.live_readers.take(1, limit, Rejection::TooManyReaders { limit })
     }
 
-    /// A permit for a request body of `bytes`; dropping it returns it.
+    /// Whether a body of `bytes` has room beside those of which bytes have arrived. Takes nothing: a client that
+    /// announces a body and sends none of it holds none of the limit.
+    ///
+    /// # Errors
+    /// [`Rejection::TooManyAppends`].
+    pub fn append_room(&self, bytes: usize) -> Result<(), Rejection> {
+        let fits = self.inflight.taken().saturating_add(bytes) <= self.limits().max_inflight_append;
+        fits.then_some(()).ok_or(Rejection::TooManyAppends)
+    }
+
+    /// A permit for `bytes` of a request body that have arrived; dropping it returns it.
     ///
     /// # Errors
     /// [`Rejection::TooManyAppends`].
@@ -196,13 +206,16 @@ impl Engine {
         self.inflight.take(bytes, self.limits().max_inflight_append, Rejection::TooManyAppends)
     }
 
-    /// Doubles the permit of a body of unknown length.
+    /// Adds `bytes` that have arrived to the permit of their body.
     ///
     /// # Errors
     /// [`Rejection::TooManyAppends`].
-    pub fn grow_append_permit(&self, permit: &mut LimitPermit) -> Result<(), Rejection> {
-        let more = permit.units();
-        let granted = permit.grow(more, self.limits().max_inflight_append);
+    pub fn grow_append_permit(
+        &self,
+        permit: &mut LimitPermit,
+        bytes: usize,
+    ) -> Result<(), Rejection> {
+        let granted = permit.grow(bytes, self.limits().max_inflight_append);
         granted.then_some(()).ok_or(Rejection::TooManyAppends)
     }
 

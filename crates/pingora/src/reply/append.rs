@@ -10,7 +10,7 @@ use durable_streams_engine::Judged;
 use durable_streams_protocol::{Append, Outcome, Rejection, Response, StreamPath, render};
 use pingora_core::protocols::http::ServerSession;
 
-use super::{AppendTicket, PendingReply, body};
+use super::{AppendTicket, PendingReply};
 use crate::{DurableStreams, StreamOptions};
 
 impl DurableStreams {
@@ -22,7 +22,7 @@ impl DurableStreams {
         append: &Append,
         commit_wait: &mut Option<Duration>,
     ) -> Result<(Response, PendingReply), Rejection> {
-        let body = body::receive(session, &self.engine, options.body_timeout).await?;
+        let body = self.receive(session, options).await?;
         let received = Instant::now();
         let Judged { verdict, ticket } = self.engine.judge_append(path, append, body.bytes).await;
         match verdict {

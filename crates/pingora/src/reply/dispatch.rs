@@ -136,7 +136,7 @@ impl DurableStreams {
                 return self.append(session, options, path, &append, commit_wait).await;
             }
             Request::Create(create) => {
-                let body = body::receive(session, &self.engine, options.body_timeout).await?;
+                let body = self.receive(session, options).await?;
                 let received = Instant::now();
                 let created = self.engine.create(path, &create, body.bytes).await;
                 *commit_wait = Some(received.elapsed());
@@ -144,7 +144,8 @@ impl DurableStreams {
                 render(Outcome::Created(&created?, Cow::Owned(location)))
             }
             Request::Read(read) if read.live == LiveMode::Sse => {
-                return self.events(options, path, &read, rights).await;
+                let client = self.client_reader(session, options)?;
+                return self.events(options, path, &read, rights, client).await;
             }
             Request::Read(read) => {
                 return self.read(session, options, path, &read, rights.as_ref()).await;

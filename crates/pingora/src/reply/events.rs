@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     DurableStreams, StreamOptions,
+    clients::ClientPermit,
     counters::{LiveKind, SseEvent},
     write::{EventChunk, ReplyWriter},
 };
@@ -31,6 +32,7 @@ pub(crate) struct LiveRead {
     sse: SseRead,
     rights: Option<AccessRights>,
     _place: LimitPermit,
+    _client: Option<ClientPermit>,
 }
 
 impl DurableStreams {
@@ -41,6 +43,7 @@ impl DurableStreams {
         path: &StreamPath,
         read: &Read,
         rights: Option<AccessRights>,
+        client: Option<ClientPermit>,
     ) -> Result<(Response, PendingReply), Rejection> {
         let place = self.engine.live_permit()?;
         // The watch begins before the tail is read, so no append is missed in between.
@@ -55,7 +58,7 @@ impl DurableStreams {
             keep_alive_millis: millis(options.sse_keep_alive),
         };
         let sse = SseRead::new(from, read.cursor, timing, now, fastrand::u64(..));
-        let live = LiveRead { view, watch, sse, rights, _place: place };
+        let live = LiveRead { view, watch, sse, rights, _place: place, _client: client };
         Ok((head, PendingReply::Events(Box::new(live))))
     }
 
@@ -69,7 +72,7 @@ impl DurableStreams {
         out: &mut impl ReplyWriter,
     ) -> pingora_core::Result<()> {
         let _counted = self.counters.live(LiveKind::Sse);
-        let LiveRead { view, watch, sse, rights, _place } = live;
+        let LiveRead { view, watch, sse, rights, .. } = live;
         let mut over = rights_over(rights.as_ref(), &self.engine);
         let mut stopping = self.stopping.clone();
         let stop = stopping.begun();

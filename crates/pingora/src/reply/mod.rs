@@ -27,12 +27,13 @@ pub(crate) mod time;
 
 use std::time::{Duration, Instant};
 
-use durable_streams_engine::{LimitPermit, Ticket};
+use durable_streams_engine::Ticket;
 use durable_streams_protocol::headers::STREAM_NEXT_OFFSET;
 use durable_streams_protocol::{Body, Rejection, Response};
 use http::{HeaderName, HeaderValue, Method};
 use pingora_http::RequestHeader;
 
+use body::BodyRoom;
 pub(crate) use compress::StreamEncoders;
 pub(crate) use events::LiveRead;
 pub(crate) use streamed::StreamedBody;
@@ -74,8 +75,8 @@ pub(crate) enum PendingReply {
 /// [`durable`](Self::durable) returns.
 pub(crate) struct AppendTicket {
     pub(crate) ticket: Option<Ticket>,
-    /// The body's share of the bytes in flight.
-    pub(crate) _room: Option<LimitPermit>,
+    /// The body's share of the bytes in flight, of all clients and of its own.
+    pub(crate) _room: Option<BodyRoom>,
     pub(crate) received: Instant,
 }
 

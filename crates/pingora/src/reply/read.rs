@@ -30,6 +30,7 @@ impl DurableStreams {
             let from = start(read.from, view.tail);
             return self.slice(session, read, &view, from).await;
         }
+        let _client = self.client_reader(session, options)?;
         let _place = self.engine.live_permit()?;
         let _counted = self.counters.live(LiveKind::LongPoll);
         // The watch begins before the tail is read, so no append is missed in between.

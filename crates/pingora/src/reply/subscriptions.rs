@@ -6,7 +6,6 @@ use durable_streams_subscriptions::Subscriptions;
 use http::{Method, StatusCode};
 use pingora_core::protocols::http::ServerSession;
 
-use super::body;
 use crate::{DurableStreams, StreamOptions, forwarded};
 
 impl DurableStreams {
@@ -24,7 +23,7 @@ impl DurableStreams {
         let Some(subscriptions) = &self.subscriptions else {
             return Err(PathError::Reserved.into());
         };
-        let received = body::receive(session, &self.engine, options.body_timeout).await?;
+        let received = self.receive(session, options).await?;
         let method = session.req_header().method.clone();
         if method == Method::OPTIONS {
             return Ok(render(Outcome::Preflight));

@@ -169,9 +169,25 @@ pub enum Rejection {
         /// The limit.
         limit: usize,
     },
+    /// Too many live readers of one client.
+    #[error(
+        "this address has as many live readers as one client may have, {limit}; end some of them"
+    )]
+    TooManyClientReaders {
+        /// The limit.
+        limit: usize,
+    },
     /// Too many bytes of appends at once.
     #[error("too many bytes are being appended at once; try again shortly")]
     TooManyAppends,
+    /// Too many bytes of appends of one client at once.
+    #[error(
+        "this address appends as many bytes at once as one client may, {limit}; try again shortly"
+    )]
+    TooManyClientAppends {
+        /// The limit, bytes.
+        limit: usize,
+    },
     /// As many streams as allowed.
     #[error("the server holds as many streams as it allows, {limit}")]
     TooManyStreams {
@@ -239,9 +255,10 @@ impl Rejection {
             Rejection::Gone => StatusCode::GONE,
             Rejection::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Rejection::EncodedBody => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Rejection::TooManyReaders { .. } | Rejection::TooManyAppends => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
+            Rejection::TooManyReaders { .. }
+            | Rejection::TooManyClientReaders { .. }
+            | Rejection::TooManyAppends
+            | Rejection::TooManyClientAppends { .. } => StatusCode::TOO_MANY_REQUESTS,
             Rejection::Damaged => StatusCode::INTERNAL_SERVER_ERROR,
             Rejection::Unavailable { .. } | Rejection::ShuttingDown => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -288,8 +305,12 @@ impl Rejection {
             Rejection::BodyTimeout => "body-timeout",
             Rejection::BodyIncomplete => "body-incomplete",
             Rejection::EncodedBody => "encoded-body",
-            Rejection::TooManyReaders { .. } => "too-many-readers",
-            Rejection::TooManyAppends => "too-many-appends",
+            Rejection::TooManyReaders { .. } | Rejection::TooManyClientReaders { .. } => {
+                "too-many-readers"
+            }
+            Rejection::TooManyAppends | Rejection::TooManyClientAppends { .. } => {
+                "too-many-appends"
+            }
             Rejection::TooManyStreams { .. } => "too-many-streams",
             Rejection::StreamFull => "stream-full",
             Rejection::StorageFull => "storage-full",
