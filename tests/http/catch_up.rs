@@ -14,6 +14,8 @@ for_each_kind![
     up_to_date_and_closed_are_said_at_the_end_only,
     now_is_empty_and_never_cached,
     caching_depends_on_credentials_and_content,
+    pages_before_the_tail_are_cached,
+    a_cache_that_asks_sees_the_next_append_and_the_next_stream,
     there_must_be_a_stream,
     a_get_extends_the_life_of_its_stream,
     offsets_sort_as_text,
@@ -209,15 +211,61 @@ async fn now_is_empty_and_never_cached(kind: Kind) {
 async fn caching_depends_on_credentials_and_content(kind: Kind) {
     let world = World::new(kind);
     world.stream("/a", "text/plain", "abc").await;
-    let public = world.get("/a").await;
+    let page = format!("/a?offset={}", offset(1));
+    for path in ["/a", "/a?offset=-1", &format!("/a?offset={}", offset(0)), &page] {
+        let public = world.get(path).await;
+        assert_eq!(public.header("cache-control"), Some("no-cache"), "{path} grows");
+        assert!(public.header("etag").is_some());
+        let private = world.ask("GET", path, "authorization: Bearer x\r\n", b"").await;
+        assert_eq!(private.header("cache-control"), Some("private, no-cache"), "{path}");
+    }
     let expected = "max-age=60, stale-while-revalidate=300";
-    assert_eq!(public.header("cache-control"), Some(format!("public, {expected}").as_str()));
-    let private = world.ask("GET", "/a", "authorization: Bearer x\r\n", b"").await;
-    assert_eq!(private.header("cache-control"), Some(format!("private, {expected}").as_str()));
+    let poll = world.get(&format!("{page}&live=long-poll")).await;
+    assert_eq!(poll.header("cache-control"), Some(&*format!("public, {expected}")));
+    let first = world.get("/a?offset=-1&live=long-poll").await;
+    assert_eq!(first.header("cache-control"), Some("no-cache"), "of whatever stream is there");
     let empty = world.get(&format!("/a?offset={}", offset(3))).await;
+    world.close("/a").await;
+    let last = world.get(&page).await;
+    assert_eq!(last.header("cache-control"), Some(&*format!("public, {expected}")), "for ever");
     assert_eq!(empty.header("cache-control"), Some("no-store"), "it would hide what comes next");
     assert!(empty.header("etag").is_some());
     assert_eq!(world.get("/none").await.header("cache-control"), Some("no-store"));
+}
+
+async fn pages_before_the_tail_are_cached(kind: Kind) {
+    let world = World::with(kind, |setup| setup.limits.max_read = Some(4));
+    world.stream("/a", "text/plain", "").await;
+    for part in ["abcd", "efgh", "ijkl"] {
+        world.append("/a", "text/plain", part).await;
+    }
+    for (from, caching) in [
+        (0, "no-cache"),
+        (4, "public, max-age=60, stale-while-revalidate=300"),
+        (8, "no-cache"),
+        (12, "no-store"),
+    ] {
+        let page = world.get(&format!("/a?offset={}", offset(from))).await;
+        assert_eq!(page.header("cache-control"), Some(caching), "from {from}");
+    }
+}
+
+/// What a browser's cache does with `no-cache`: it sends the tag of what it holds, and takes a 304 for an answer.
+async fn a_cache_that_asks_sees_the_next_append_and_the_next_stream(kind: Kind) {
+    let world = World::new(kind);
+    world.stream("/a", "text/plain", "abc").await;
+    let held = world.get("/a").await;
+    let ask = async || {
+        let tag = format!("if-none-match: {}\r\n", held.header("etag").unwrap());
+        world.ask("GET", "/a", &tag, b"").await
+    };
+    assert_eq!(ask().await.status, 304);
+    world.append("/a", "text/plain", "def").await;
+    assert_eq!((ask().await.status, ask().await.text().as_str()), (200, "abcdef"));
+    world.delete("/a").await;
+    assert_eq!(ask().await.status, 404);
+    world.stream("/a", "text/plain", "xyz").await;
+    assert_eq!((ask().await.status, ask().await.text().as_str()), (200, "xyz"));
 }
 
 async fn there_must_be_a_stream(kind: Kind) {

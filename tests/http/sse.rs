@@ -22,6 +22,7 @@ for_each_kind![
     a_comment_keeps_idle_connections_open,
     connections_are_recycled_with_a_control_event,
     a_browser_resumes_by_its_last_event_id,
+    an_event_source_stops_after_the_end,
     closure_ends_the_events,
     deleting_ends_the_events,
     a_fork_is_not_woken_by_its_source,
@@ -48,8 +49,10 @@ async fn pair(sse: &mut Sse) -> (String, serde_json::Value) {
     let data = soon(sse.event()).await;
     assert_eq!(data.name, "data", "{data:?}");
     let control = soon(sse.event()).await;
-    assert_eq!(control.id.as_deref(), control.control()["streamNextOffset"].as_str());
-    (data.data, control.control())
+    let (id, control) = (control.id.clone().unwrap(), control.control());
+    let closed = if control["streamClosed"] == true { ":closed" } else { "" };
+    assert_eq!(id, format!("{}{closed}", control["streamNextOffset"].as_str().unwrap()));
+    (data.data, control)
 }
 
 async fn the_head_says_what_follows(kind: Kind) {
@@ -302,6 +305,43 @@ async fn a_browser_resumes_by_its_last_event_id(kind: Kind) {
     let beyond = format!("last-event-id: {}\r\n", offset(99));
     let reply = world.ask("GET", "/a?offset=-1&live=sse", &beyond, b"").await;
     assert_eq!(reply.code(), "offset-beyond-tail");
+}
+
+/// It reconnects after every end of a response, and only a status other than 200 stops it.
+async fn an_event_source_stops_after_the_end(kind: Kind) {
+    let world = text(kind, "abc").await;
+    world.close("/a").await;
+    let url = "/a?offset=-1&live=sse";
+    let mut sse = world.sse(url, "").await;
+    assert_eq!(soon(sse.event()).await.data, "abc");
+    let last = soon(sse.event()).await;
+    assert!(last.control()["streamClosed"] == true && soon(sse.next()).await.is_none());
+    let reconnect = |id: &str| format!("last-event-id: {id}\r\n");
+    let id = last.id.unwrap();
+    let stop = world.ask("GET", url, &reconnect(&id), b"").await;
+    assert_eq!((stop.status, stop.header("stream-closed")), (204, Some("true")));
+    assert_eq!(stop.header("cache-control"), Some("no-store"));
+    // Every other reader at the end gets the closure as an event (§5.8).
+    for (url, fields) in [
+        (format!("/a?offset={}&live=sse", offset(3)), String::new()),
+        (url.to_owned(), reconnect(&offset(3))),
+        ("/a?offset=now&live=sse".to_owned(), String::new()),
+    ] {
+        let mut sse = world.sse(&url, &fields).await;
+        let event = soon(sse.event()).await;
+        assert_eq!(
+            (&event.control()["streamClosed"], event.id.as_ref()),
+            (&true.into(), Some(&id))
+        );
+        assert!(soon(sse.next()).await.is_none());
+    }
+    // An open stream at the same path goes on, wherever the id is from.
+    world.stream("/b", "text/plain", "abc").await;
+    let mut other = world.sse("/b?offset=-1&live=sse", &reconnect(&id)).await;
+    let event = soon(other.event()).await.control();
+    assert_eq!((&event["upToDate"], event.get("streamClosed")), (&true.into(), None));
+    drop(other);
+    world.at_rest().await;
 }
 
 async fn closure_ends_the_events(kind: Kind) {

@@ -16,7 +16,7 @@ pub use model::{
     },
 };
 pub use wire::{
-    cache::{ETag, IfNoneMatch},
+    cache::{CachePolicy, ETag, IfNoneMatch},
     content_type::{ContentType, ContentTypeError},
     cursor::Cursor,
     headers::{self, InvalidHeader},
@@ -33,7 +33,7 @@ pub use wire::{
         SliceMeta, problem_body, render, render_problem, render_rejection,
     },
     sse::{
-        ControlEvent, SseDecoder, SseEncoding, SseError, SseEvent, encode_control, encode_data,
-        keep_alive, text_boundary,
+        ControlEvent, LastEventId, SseDecoder, SseEncoding, SseError, SseEvent, encode_control,
+        encode_data, keep_alive, text_boundary,
     },
 };

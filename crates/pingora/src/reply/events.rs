@@ -49,6 +49,9 @@ impl DurableStreams {
         // The watch begins before the tail is read, so no append is missed in between.
         let (view, watch) = self.engine.open_live(path).await?;
         let from = start(read.from, view.tail);
+        if read.ended && view.tail.closed && from == view.tail.offset {
+            return Ok((render(Outcome::AfterTheEnd(from)), PendingReply::Nothing));
+        }
         // Once the head is sent no status can follow, so the offset is judged before.
         self.engine.check_offset(&view.core, from, view.tail.offset).await?;
         let head = render(Outcome::Events(&view.core.content_type));

@@ -1,10 +1,52 @@
-//! Entity tags (§10.1): `"{stream id}:{start}:{end}"`, with `:c` when the response says the stream closed.
+//! What caches may do with the responses to reads (§10.1), and entity tags: `"{stream id}:{start}:{end}"`, with `:c`
+//! when the response says the stream closed.
 
 use std::fmt;
 
 use http::HeaderValue;
 
-use crate::{Offset, StreamId};
+use crate::{LiveMode, Offset, SliceMeta, StreamId};
+
+/// What a cache may do with the response to a catch-up read or a long-poll, decided here for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CachePolicy {
+    /// Keep nothing: the response has no bytes, or its URL means another place each time (`offset=now`).
+    NoStore,
+    /// Keep it and ask before each use: what the URL returns changes with the next append, or with a stream that takes
+    /// this one's path.
+    Revalidate,
+    /// Keep it for a while: the URL returns these bytes for ever.
+    Keep,
+}
+
+impl CachePolicy {
+    /// The policy of a response.
+    ///
+    /// A page keeps its bytes for ever unless it ends at the tail of an open stream, and a long-poll is asked once for
+    /// each offset and cursor. But a URL without an offset, or with that of the beginning, belongs to whatever stream is
+    /// at its path.
+    pub fn of(meta: &SliceMeta<'_>) -> Self {
+        let grows = meta.live == LiveMode::CatchUp && meta.up_to_date && !meta.closed;
+        if meta.end <= meta.start || meta.from_now {
+            CachePolicy::NoStore
+        } else if grows || meta.start == Offset::ZERO {
+            CachePolicy::Revalidate
+        } else {
+            CachePolicy::Keep
+        }
+    }
+
+    /// The value of `Cache-Control`. `private`: the response depends on credentials.
+    pub fn cache_control(self, private: bool) -> HeaderValue {
+        HeaderValue::from_static(match (self, private) {
+            (CachePolicy::NoStore, _) => "no-store",
+            (CachePolicy::Revalidate, false) => "no-cache",
+            (CachePolicy::Revalidate, true) => "private, no-cache",
+            (CachePolicy::Keep, false) => "public, max-age=60, stale-while-revalidate=300",
+            (CachePolicy::Keep, true) => "private, max-age=60, stale-while-revalidate=300",
+        })
+    }
+}
 
 /// The entity tag of one catch-up or long-poll response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -88,4 +88,6 @@ pub struct Read {
     pub cursor: Option<Cursor>,
     /// What the client holds already.
     pub if_none_match: Option<IfNoneMatch>,
+    /// The client has received the event that says that the stream is closed at `from`.
+    pub ended: bool,
 }

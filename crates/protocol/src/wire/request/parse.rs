@@ -4,8 +4,8 @@ use http::{HeaderMap, HeaderName, Method, header};
 
 use super::{Append, Create, Fork, LiveMode, Read, Request};
 use crate::{
-    ContentType, ContentTypeError, Cursor, Expiry, IfNoneMatch, Offset, Producer, ProducerId,
-    ReadFrom, Rejection, StreamPath, StreamSeq, Timestamp,
+    ContentType, ContentTypeError, Cursor, Expiry, IfNoneMatch, LastEventId, Offset, Producer,
+    ProducerId, ReadFrom, Rejection, StreamPath, StreamSeq, Timestamp,
     headers::{self, is_true, text},
     model::producer::MAX_SAFE_INTEGER,
 };
@@ -199,11 +199,12 @@ fn read(query: &str, headers: &HeaderMap) -> Result<Read, Rejection> {
     }
     // A browser's EventSource reconnects to the same URL and says here how far it came.
     let resumed = match live {
-        LiveMode::Sse => text(headers, &headers::LAST_EVENT_ID)?.and_then(Offset::parse),
+        LiveMode::Sse => text(headers, &headers::LAST_EVENT_ID)?.and_then(LastEventId::parse),
         LiveMode::CatchUp | LiveMode::LongPoll => None,
     };
     Ok(Read {
-        from: resumed.map_or(from, ReadFrom::At),
+        from: resumed.map_or(from, |id| ReadFrom::At(id.offset)),
+        ended: resumed.is_some_and(|id| id.closed),
         live,
         cursor: parameter(query, "cursor")?.as_deref().and_then(Cursor::parse),
         if_none_match: IfNoneMatch::parse(headers.get_all(header::IF_NONE_MATCH).iter()),

@@ -207,6 +207,15 @@ fn only_an_event_source_resumes_by_header() {
     assert_eq!(from("offset=-1&live=sse", &id[..]), ReadFrom::At(Offset::new(7)));
     assert_eq!(from("offset=-1&live=long-poll", &id[..]), ReadFrom::Start);
     assert_eq!(from("offset=-1&live=sse", &[("last-event-id", "7")][..]), ReadFrom::Start);
+    let closed = [("last-event-id", "0000000000000000_0000000000000007:closed")];
+    assert_eq!(from("offset=-1&live=sse", &closed[..]), ReadFrom::At(Offset::new(7)));
+    for (query, lines, ended) in [
+        ("offset=-1&live=sse", &closed, true),
+        ("offset=-1&live=sse", &id, false),
+        ("offset=-1&live=long-poll", &closed, false),
+    ] {
+        assert_eq!(read(Some(query), &lines[..]).unwrap().ended, ended, "{query} {lines:?}");
+    }
 }
 
 #[test]
@@ -227,6 +236,7 @@ fn a_request_looks_as_the_protocol_writes_it() {
         live: LiveMode::LongPoll,
         cursor: Cursor::parse("9"),
         if_none_match: Some(IfNoneMatch::Tags(vec!["\"x\"".into(), "\"y\"".into()])),
+        ended: false,
     });
     let head = read.to_http(ROUTE, &path).unwrap();
     assert_eq!(head.method, Method::GET);
@@ -298,8 +308,12 @@ fn a_read() -> impl Strategy<Value = Read> {
         Just(IfNoneMatch::Any),
         proptest::collection::vec(tag, 0..4).prop_map(IfNoneMatch::Tags),
     ];
-    (from, live, option::of(cursor), option::of(tags))
-        .prop_map(|(from, live, cursor, if_none_match)| Read { from, live, cursor, if_none_match })
+    (from, live, option::of(cursor), option::of(tags), any::<bool>()).prop_map(
+        |(from, live, cursor, if_none_match, ended)| {
+            let ended = ended && live == LiveMode::Sse && matches!(from, ReadFrom::At(_));
+            Read { from, live, cursor, if_none_match, ended }
+        },
+    )
 }
 
 fn a_request() -> impl Strategy<Value = Request> {

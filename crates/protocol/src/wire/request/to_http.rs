@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::{Append, Create, Fork, LiveMode, Read, Request};
-use crate::{Expiry, Producer, StreamPath, headers};
+use crate::{Expiry, LastEventId, Producer, ReadFrom, StreamPath, headers};
 
 /// The head of a request, for any HTTP client. Its URL is `target` on the server's origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,10 @@ impl Request {
                 head.target.push_str(&read_query(read));
                 if let Some(tags) = &read.if_none_match {
                     put(&mut head.headers, header::IF_NONE_MATCH, &tags.to_string())?;
+                }
+                if let (ReadFrom::At(offset), true) = (read.from, read.ended) {
+                    let id = LastEventId { offset, closed: true };
+                    put(&mut head.headers, headers::LAST_EVENT_ID, &id.to_string())?;
                 }
             }
             Request::Head | Request::Delete | Request::Preflight => {}

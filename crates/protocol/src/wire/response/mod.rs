@@ -14,8 +14,8 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 pub use problem::{ProblemDetails, problem_body};
 
 use crate::{
-    AppendOutcome, ContentType, CreateOutcome, Cursor, ETag, Expiry, LiveMode, Offset, Rejection,
-    SseEncoding, StreamId, headers,
+    AppendOutcome, CachePolicy, ContentType, CreateOutcome, Cursor, ETag, Expiry, LiveMode, Offset,
+    Rejection, SseEncoding, StreamId, headers,
 };
 
 /// A response without its transport.
@@ -61,6 +61,8 @@ pub enum Outcome<'o> {
     NoNews(&'o SliceMeta<'o>),
     /// An SSE connection begins.
     Events(&'o ContentType),
+    /// An `EventSource` reconnects though it has received the end of the closed stream, at this offset: 204 stops it.
+    AfterTheEnd(Offset),
     /// `OPTIONS`.
     Preflight,
 }
@@ -95,7 +97,7 @@ pub struct SliceMeta<'m> {
     pub up_to_date: bool,
     /// The stream is closed and the slice reaches its end.
     pub closed: bool,
-    /// The client asked for `offset=now`, which is never cached.
+    /// The client asked for `offset=now`.
     pub from_now: bool,
     /// The request carried credentials, so only the client itself may cache.
     pub private: bool,
@@ -116,10 +118,6 @@ impl SliceMeta<'_> {
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
-const PUBLIC: HeaderValue =
-    HeaderValue::from_static("public, max-age=60, stale-while-revalidate=300");
-const PRIVATE: HeaderValue =
-    HeaderValue::from_static("private, max-age=60, stale-while-revalidate=300");
 
 /// What a browser may do with a response that it shows as a page: no script, no request, no origin. Clients choose the
 /// content types of streams, and streams share an origin with the application in front of which they are served.
@@ -227,6 +225,15 @@ pub fn render(outcome: Outcome<'_>) -> Response {
             response.body = Body::Live;
             response
         }
+        Outcome::AfterTheEnd(tail) => {
+            let mut response = Response::new(StatusCode::NO_CONTENT);
+            response
+                .put_offset(headers::STREAM_NEXT_OFFSET, tail)
+                .put_flag(headers::STREAM_UP_TO_DATE, true)
+                .put_flag(headers::STREAM_CLOSED, true)
+                .put(header::CACHE_CONTROL, NO_STORE);
+            response
+        }
         Outcome::Preflight => Response::new(StatusCode::NO_CONTENT),
     }
 }
@@ -273,15 +280,7 @@ fn put_slice(response: &mut Response, meta: &SliceMeta<'_>) {
     if let Some(cursor) = meta.cursor {
         response.put(headers::STREAM_CURSOR, cursor.value().into());
     }
-    // §10.1: bytes at a position never change, so a slice with bytes may be cached, at the tail too. An
-    // empty one may not: it would hide what comes next.
-    let cached = meta.end > meta.start && !meta.from_now;
-    let caching = match (cached, meta.private) {
-        (false, _) => NO_STORE,
-        (true, false) => PUBLIC,
-        (true, true) => PRIVATE,
-    };
-    response.put(header::CACHE_CONTROL, caching);
+    response.put(header::CACHE_CONTROL, CachePolicy::of(meta).cache_control(meta.private));
     if let (Some(etag), true) = (meta.etag(), response.status != StatusCode::NO_CONTENT) {
         response.put(header::ETAG, etag.value(meta.encoded));
     }

@@ -87,16 +87,36 @@ fn an_append_is_200_only_when_a_producer_added_bytes() {
 }
 
 #[test]
-fn bytes_are_cached_and_their_absence_is_not() {
+fn caches_keep_what_cannot_change_and_ask_for_the_rest() {
     let cache = |meta: &SliceMeta<'_>| {
-        let response = render(Outcome::Slice(meta, Body::Empty));
-        header(&response, "cache-control").unwrap().to_owned()
+        let public =
+            header(&render(Outcome::Slice(meta, Body::Empty)), "cache-control").unwrap().to_owned();
+        let meta = SliceMeta { private: true, ..meta.clone() };
+        let held = render(Outcome::NotModified(&meta));
+        (public, header(&held, "cache-control").unwrap().to_owned())
     };
-    assert!(cache(&slice(0, 1)).starts_with("public, "));
-    assert!(cache(&SliceMeta { private: true, ..slice(0, 1) }).starts_with("private, "));
-    assert_eq!(cache(&slice(1, 1)), "no-store");
-    assert_eq!(cache(&SliceMeta { private: true, ..slice(1, 1) }), "no-store");
-    assert_eq!(cache(&SliceMeta { from_now: true, ..slice(0, 1) }), "no-store");
+    let both = |public: &str, private: &str| (public.to_owned(), private.to_owned());
+    let minute = "max-age=60, stale-while-revalidate=300";
+    let keep = both(&format!("public, {minute}"), &format!("private, {minute}"));
+    let ask = both("no-cache", "private, no-cache");
+    let nothing = both("no-store", "no-store");
+    let page = SliceMeta { up_to_date: false, ..slice(3, 7) };
+    let poll = SliceMeta { live: LiveMode::LongPoll, cursor: Cursor::parse("1"), ..slice(3, 7) };
+    for (meta, expected, why) in [
+        (page.clone(), &keep, "a page before the tail never changes"),
+        (slice(3, 7), &ask, "an append changes what the URL returns"),
+        (SliceMeta { closed: true, ..slice(3, 7) }, &keep, "nothing will follow"),
+        (slice(0, 7), &ask, "the URL is that of any stream at the path"),
+        (SliceMeta { start: Offset::ZERO, ..page }, &ask, "the same before the tail"),
+        (SliceMeta { closed: true, ..slice(0, 7) }, &ask, "and after a closure"),
+        (poll.clone(), &keep, "each offset and cursor is asked for once"),
+        (SliceMeta { start: Offset::ZERO, ..poll.clone() }, &ask, "whose offset names no stream"),
+        (SliceMeta { from_now: true, ..poll }, &nothing, "now is another place each time"),
+        (slice(7, 7), &nothing, "it would hide what comes next"),
+        (SliceMeta { closed: true, ..slice(7, 7) }, &nothing, "or that there is another stream"),
+    ] {
+        assert_eq!(&cache(&meta), expected, "{why}");
+    }
     let weak = render(Outcome::Slice(&SliceMeta { encoded: true, ..slice(0, 1) }, Body::Empty));
     assert_eq!(header(&weak, "etag"), Some("W/\"1:0:1\""));
 }

@@ -135,7 +135,7 @@ impl SseDecoder {
         }
     }
 
-    /// The `id` of the last whole event: the offset to resume from. `None` before the first.
+    /// The `id` of the last whole event, a [`LastEventId`](crate::LastEventId). `None` before the first.
     pub fn last_event_id(&self) -> Option<&str> {
         self.last_event_id.as_deref()
     }

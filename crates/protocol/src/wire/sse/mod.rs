@@ -3,9 +3,12 @@
 //! A data event is followed by its control event in the same buffer. CR, LF and CRLF in text each start
 //! a new `data:` line, so no payload can end an event or begin another. A space goes after the colon only
 //! when the line itself begins with one, because clients take one away. Each control event carries its
-//! offset as `id:`, so that a browser's `EventSource` resumes by itself.
+//! offset as `id:`, so that a browser's `EventSource` resumes by itself. The one that says that the stream is closed
+//! has an id of its own: `EventSource` reconnects after it all the same, and stops at the 204 that this id gets.
 
 mod decode;
+
+use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -106,7 +109,37 @@ pub fn encode_control(out: &mut Vec<u8>, control: &ControlEvent) {
     }
     out.extend_from_slice(b"}\nid:");
     out.extend_from_slice(&offset);
+    if control.closed {
+        out.extend_from_slice(CLOSED_ID.as_bytes());
+    }
     out.extend_from_slice(b"\n\n");
+}
+
+/// Follows the offset in the id of the control event that says that the stream is closed.
+const CLOSED_ID: &str = ":closed";
+
+/// What a client says with the `id` of the last event that it received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastEventId {
+    /// Where the data before the event ended.
+    pub offset: Offset,
+    /// The event said that the stream is closed.
+    pub closed: bool,
+}
+
+impl LastEventId {
+    /// `None` for an id of another server.
+    pub fn parse(text: &str) -> Option<Self> {
+        let closed = text.strip_suffix(CLOSED_ID);
+        let offset = Offset::parse(closed.unwrap_or(text))?;
+        Some(LastEventId { offset, closed: closed.is_some() })
+    }
+}
+
+impl fmt::Display for LastEventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.offset, if self.closed { CLOSED_ID } else { "" })
+    }
 }
 
 /// A comment, which clients ignore.
@@ -172,8 +205,20 @@ mod tests {
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "event: control\ndata:{\"streamNextOffset\":\"0000000000000000_0000000000000007\",\
-             \"upToDate\":true,\"streamClosed\":true}\nid:0000000000000000_0000000000000007\n\n"
+             \"upToDate\":true,\"streamClosed\":true}\nid:0000000000000000_0000000000000007:closed\n\n"
         );
+        for closed in [false, true] {
+            let control = ControlEvent { closed, ..control };
+            let mut out = Vec::new();
+            encode_control(&mut out, &control);
+            let text = String::from_utf8(out).unwrap();
+            let id = text.split("\nid:").nth(1).unwrap().trim_end();
+            let parsed = LastEventId { offset: control.next_offset, closed };
+            assert_eq!((LastEventId::parse(id), parsed.to_string().as_str()), (Some(parsed), id));
+        }
+        for other in ["", ":closed", "7:closed", "0000000000000000_0000000000000007:close"] {
+            assert_eq!(LastEventId::parse(other), None, "{other:?}");
+        }
     }
 
     #[test]

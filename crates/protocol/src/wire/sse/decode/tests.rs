@@ -3,7 +3,9 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::{SseEncoding, encode_control, encode_data, frame_array, keep_alive, store_messages};
+use crate::{
+    LastEventId, SseEncoding, encode_control, encode_data, frame_array, keep_alive, store_messages,
+};
 
 const LIMIT: usize = 1 << 20;
 
@@ -221,7 +223,9 @@ proptest! {
         let decoded = decode(&mut decoder, &body, piece).unwrap();
         prop_assert!(decoder.is_between_events());
         let last = expected.last().map(|event| match event {
-            SseEvent::Control(control) => control.next_offset.to_string(),
+            SseEvent::Control(control) => {
+                LastEventId { offset: control.next_offset, closed: control.closed }.to_string()
+            }
             SseEvent::Data(_) => panic!("a control event is last"),
         });
         prop_assert_eq!(decoder.last_event_id(), last.as_deref());
