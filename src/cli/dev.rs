@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use clap::Args;
 
 use super::{error::CliError, logging};
-use crate::config::{Config, DEFAULT_PORT};
+use crate::config::{self, Config, DEFAULT_PORT, HostPattern};
 use crate::server::{self, Mode};
 
 #[derive(Debug, Args)]
@@ -17,6 +17,24 @@ pub(super) struct DevCommand {
     /// Port to listen on; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = DEFAULT_PORT)]
     port: u16,
+    /// Host that requests may name besides localhost, such as a container's name, *.test or the
+    /// host of your page; may be repeated, and '*' allows all, which lets any web page use this server
+    #[arg(long, value_name = "HOST", value_parser = parse_allowed)]
+    allow_host: Vec<AllowedHost>,
+}
+
+/// A value of `--allow-host`.
+#[derive(Clone, Debug)]
+enum AllowedHost {
+    Any,
+    Matching(HostPattern),
+}
+
+fn parse_allowed(text: &str) -> Result<AllowedHost, String> {
+    match text {
+        "*" => Ok(AllowedHost::Any),
+        _ => config::parse_host(text).map(AllowedHost::Matching),
+    }
 }
 
 /// Both loopback addresses, or one address.
@@ -40,7 +58,11 @@ impl DevCommand {
             Some(ListenHost::Ip(ip)) => Some(ip),
             Some(ListenHost::Loopback) | None => None,
         };
-        let config = Config::dev(host, self.port);
+        let allowed = self.allow_host.into_iter().map(|allowed| match allowed {
+            AllowedHost::Any => None,
+            AllowedHost::Matching(host) => Some(host),
+        });
+        let config = Config::dev(host, self.port, allowed.collect());
         config.validate()?;
         logging::start(&config)?;
         let route = config.route.as_str().to_owned();

@@ -26,6 +26,7 @@ use self::reader::error::ConfigProblems;
 use self::reader::node::{ConfigNode, NodeValue};
 use self::reader::setting::{ScalarSetting, Setting};
 use self::reader::{load, yaml};
+use crate::edge::AllowedHosts;
 
 pub use self::changes::ConfigChange;
 pub use self::keys::auth::{
@@ -57,8 +58,9 @@ pub use self::units::{ByteSize, HumanDuration};
 
 impl Config {
     /// What `dev` runs with: the defaults, in memory, on `port` of both loopback addresses or of
-    /// `host`, with the admin listener beside it. Port 0 lets the system choose.
-    pub fn dev(host: Option<IpAddr>, port: u16) -> Self {
+    /// `host`, with the admin listener beside it. Port 0 lets the system choose. Requests may name the
+    /// hosts of this machine, `host` and those in `allowed`; `None` for all.
+    pub fn dev(host: Option<IpAddr>, port: u16, allowed: Option<Vec<HostPattern>>) -> Self {
         let listen = match host {
             Some(ip) => vec![SocketAddr::new(ip, port).into()],
             None => loopback(port),
@@ -67,7 +69,17 @@ impl Config {
         if port == 0 || port == ADMIN_PORT {
             admin.listen.set_port(0);
         }
-        Self { listen, admin: Some(admin), ..Self::default() }
+        let allowed_hosts = allowed.map(|mut allowed| {
+            allowed.extend(host.filter(|ip| !ip.is_unspecified()).map(HostPattern::from));
+            allowed
+        });
+        Self { listen, admin: Some(admin), allowed_hosts, ..Self::default() }
+    }
+
+    /// The hosts that requests may name; `None` for all.
+    pub(crate) fn allowed_hosts(&self) -> Option<AllowedHosts> {
+        let hosts = self.allowed_hosts.as_ref()?;
+        Some(AllowedHosts::new(hosts.iter().map(|host| host.as_str().to_owned())))
     }
 
     /// Reads file, environment and flags, in rising precedence, and validates the result.
@@ -123,6 +135,16 @@ impl Config {
         }
         notices
     }
+}
+
+/// Reads a host or `*.` and a domain as the configuration does, for the command line.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn parse_host(text: &str) -> Result<HostPattern, String> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    <HostPattern as reader::setting::ScalarSetting>::parse(bare)
+        .map_err(|why| format!("{}; {}", why.rule, why.fix))
 }
 
 /// Reads a duration as the configuration does, for the command line.

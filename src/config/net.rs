@@ -27,7 +27,7 @@ pub enum CorsOrigin {
     Exact(String),
 }
 
-/// A host name, or `*.` and a domain for all its subdomains. Lower case.
+/// A host name, an address, or `*.` and a domain for all its subdomains. Lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPattern(String);
 
@@ -39,6 +39,12 @@ impl HostPattern {
     /// The pattern as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<IpAddr> for HostPattern {
+    fn from(ip: IpAddr) -> Self {
+        HostPattern(ip.to_string())
     }
 }
 

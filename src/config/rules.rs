@@ -139,6 +139,11 @@ fn origins(config: &Config, problems: &mut ConfigProblems<'_>) {
             "\"*\" covers them all; keep one or the other",
         );
     }
+    if config.cors.credentials && origins.contains(&super::CorsOrigin::Any) {
+        let rule = "would let every page act with a visitor's cookies, which browsers refuse, too";
+        let values = [("cors.credentials", "true"), ("cors.origins", "")];
+        problems.broken(&values, rule.to_owned(), "list the origins in cors.origins");
+    }
 }
 
 fn upstream(

@@ -163,6 +163,7 @@ fn the_reference_has_every_key_with_its_default() {
         "auth.issuers[].jwks_url",
         "auth.issuers[].jwks_file",
         "auth.issuers[].secret_file",
+        "allowed_hosts",
         "auth.issuers[].tenant_claim",
         "auth.issuers[].scope_claim",
         "auth.issuers[].scopes[].scope",
@@ -237,7 +238,11 @@ fn environment_names_are_distinct() {
 
 #[test]
 fn defaults_are_valid_and_print_as_what_they_are() {
-    for config in [Config::default(), Config::dev(None, 0), Config::dev("::1".parse().ok(), 1)] {
+    for config in [
+        Config::default(),
+        Config::dev(None, 0, None),
+        Config::dev("::1".parse().ok(), 1, Some(Vec::new())),
+    ] {
         config.validate().unwrap();
         assert_eq!(load(&config.to_yaml(), &[], &[]).as_ref(), Ok(&config), "{}", config.to_yaml());
     }
@@ -469,6 +474,10 @@ fn messages_name_place_key_value_rule_and_fix() {
         (
             "cors: {origins: ['*', 'https://a.b']}\n",
             r#"t.yaml:1:17: cors.origins has "*" beside other origins; "*" covers them all; keep one or the other"#,
+        ),
+        (
+            "cors: {credentials: true}\n",
+            r#"t.yaml:1:21: cors.credentials = "true" would let every page act with a visitor's cookies, which browsers refuse, too; list the origins in cors.origins"#,
         ),
         (
             "sse_keep_alive: 90s\n",

@@ -13,6 +13,7 @@
 //! | `text` | the head of a response as HTTP/1.1 text |
 //! | `admission` | limits on a request, timeouts of its session |
 //! | `target` | the target and the host of a request, in one form |
+//! | `allowed_hosts` | which hosts and origins a request may name, where that is restricted |
 //! | `route` | stream, upstream or nowhere |
 //! | `settings`, `control` | the settings of this moment, and their change while the server runs |
 //! | `upstream` | the reverse proxy: peer choice, headers, retries, errors |
@@ -37,6 +38,7 @@ use pingora::{Error, Result};
 
 pub mod access_log;
 pub(crate) mod admission;
+mod allowed_hosts;
 pub mod connection;
 pub mod context;
 mod control;
@@ -53,10 +55,12 @@ pub mod target;
 mod text;
 pub mod upstream;
 
+pub use allowed_hosts::AllowedHosts;
 pub use context::RequestContext;
 pub use control::EdgeControl;
 pub use durable_streams_pingora::{
-    AuditLevel, BrowserRules, ClientShare, Cors, DurableStreams, StreamOptions, StreamsBackground,
+    AllowedOrigins, AuditLevel, BrowserRules, ClientShare, CorsPolicy, DurableStreams,
+    StreamOptions, StreamsBackground,
 };
 pub use options::{EdgeOptions, HttpLimits};
 pub use route::EdgeRoute;
@@ -147,6 +151,13 @@ impl Edge {
         ctx: &mut RequestContext,
     ) -> Option<StreamReply> {
         let options = &ctx.settings.options;
+        // As they were sent, before the target takes the place of the host.
+        if let Some(hosts) = options.allowed_hosts.as_ref()
+            && let Some(problem) = hosts.refuse(session.req_header())
+        {
+            // Without the fields for browsers: a page that is not allowed learns nothing.
+            return Some(StreamReply::refusal(problem.response(), problem.code));
+        }
         let request = session.req_header_mut();
         let admitted = admission::check(request, &options.limits);
         let refused = match admitted.and_then(|()| target::normalize(request)) {

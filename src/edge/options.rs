@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use ipnet::IpNet;
 
+use super::allowed_hosts::AllowedHosts;
 use super::upstream::options::UpstreamOptions;
 use durable_streams_pingora::{ClientShare, StreamOptions};
 
@@ -17,6 +18,8 @@ pub struct EdgeOptions {
     pub upstreams: Vec<UpstreamOptions>,
     /// Peers whose `X-Forwarded-*` and `X-Request-Id` are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Hosts that a request's `Host` and `Origin` may name. Default `None`, all.
+    pub allowed_hosts: Option<AllowedHosts>,
     /// Bounds on what a client may send, and how slowly.
     pub limits: HttpLimits,
     /// Emit one `access` event per request. Default yes.
@@ -31,6 +34,7 @@ impl Default for EdgeOptions {
             streams: StreamOptions::default(),
             upstreams: Vec::new(),
             trusted_proxies: Vec::new(),
+            allowed_hosts: None,
             limits: HttpLimits::DEFAULT,
             access_log: true,
             hsts: None,

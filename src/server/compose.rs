@@ -18,8 +18,8 @@ use super::{
     backup_socket::BackupSocket, descriptors, reload::ConfigReloader, tls, upstreams,
 };
 use crate::{
-    config::{self, ByteSize, Config, ConfigSources, CorsOrigin, HostPattern, ListenerConfig},
-    edge::{Cors, EdgeOptions, HttpLimits, StreamOptions, StreamsBackground},
+    config::{self, ByteSize, Config, ConfigSources, HostPattern, ListenerConfig},
+    edge::{EdgeOptions, HttpLimits, StreamOptions, StreamsBackground},
     telemetry::process,
     telemetry::trace::{self, Exporter, Tracer},
     tls::TlsService,
@@ -194,13 +194,14 @@ pub(super) fn edge_options(config: &Config) -> EdgeOptions {
             body_timeout: limits.body_timeout.get(),
             min_body_rate: size(limits.min_body_rate),
             client_share: limits.client_share,
-            cors: cors(&config.cors.origins),
+            cors: config.cors.policy(),
             browser: config.browser.rules(),
             trusted_proxies: config.trusted_proxies.clone(),
             server_timing: config.telemetry.server_timing,
         },
         upstreams: config.upstreams.iter().map(upstreams::upstream_options).collect(),
         trusted_proxies: config.trusted_proxies.clone(),
+        allowed_hosts: config.allowed_hosts(),
         limits: HttpLimits {
             max_connections: limits.max_connections,
             client_share: limits.client_share,
@@ -215,17 +216,6 @@ pub(super) fn edge_options(config: &Config) -> EdgeOptions {
         access_log: config.log.access,
         hsts: tls::hsts(config),
     }
-}
-
-fn cors(origins: &[CorsOrigin]) -> Cors {
-    let mut exact = Vec::new();
-    for origin in origins {
-        match origin {
-            CorsOrigin::Any => return Cors::Any,
-            CorsOrigin::Exact(origin) => exact.push(origin.clone()),
-        }
-    }
-    Cors::Origins(exact)
 }
 
 fn subscription_options(

@@ -1,9 +1,11 @@
 //! Browsers on other origins (PROTOCOL §12.7): preflights, exposed headers, security headers everywhere.
 
-use durable_streams_server::edge::Cors;
+use http::HeaderName;
+
+use durable_streams_server::edge::{AllowedHosts, AllowedOrigins, CorsPolicy};
 
 use crate::support::Reply;
-use crate::world::{Kind, World, offset};
+use crate::world::{Kind, World, offset, request};
 
 for_each_kind![
     a_preflight_allows_what_clients_send,
@@ -11,6 +13,10 @@ for_each_kind![
     #[only(http1, proxied, http2; "some limits are of the edge")]
     errors_can_be_read_by_pages_too,
     only_listed_origins,
+    listed_origins_may_send_cookies_and_headers_of_their_own,
+    an_answer_to_a_cookie_is_private,
+    #[only(http1, proxied, http2; "hosts are checked by the edge")]
+    a_server_for_this_machine_refuses_other_hosts_before_it_acts,
     security_headers_are_on_every_answer,
     documents_are_sandboxed_and_saved,
     the_rules_for_documents_can_be_changed,
@@ -51,6 +57,11 @@ async fn a_preflight_allows_what_clients_send(kind: Kind) {
         "Stream-Forked-From",
         "Stream-Fork-Offset",
         "Stream-Fork-Sub-Offset",
+        "traceparent",
+        "tracestate",
+        "baggage",
+        "Cache-Control",
+        "X-Api-Key",
     ] {
         assert!(lists(&reply, "access-control-allow-headers", name), "{name}");
     }
@@ -115,9 +126,17 @@ async fn errors_can_be_read_by_pages_too(kind: Kind) {
     }
 }
 
+fn listed(credentials: bool) -> CorsPolicy {
+    let origins = vec!["https://app.example".to_owned()];
+    CorsPolicy::new(
+        AllowedOrigins::Listed { origins, credentials },
+        &[HeaderName::from_static("x-tenant")],
+    )
+}
+
 async fn only_listed_origins(kind: Kind) {
     let world = World::with(kind, |setup| {
-        setup.edge.streams.cors = Cors::Origins(vec!["https://app.example".to_owned()]);
+        setup.edge.streams.cors = listed(false);
     });
     world.stream("/a", "text/plain", "abc").await;
     for (method, status) in [("GET", 200), ("OPTIONS", 204)] {
@@ -140,6 +159,76 @@ async fn only_listed_origins(kind: Kind) {
             assert!(varies.join(",").contains("origin"), "a cache keeps them apart: {varies:?}");
         }
     }
+}
+
+async fn listed_origins_may_send_cookies_and_headers_of_their_own(kind: Kind) {
+    let world = World::with(kind, |setup| setup.edge.streams.cors = listed(true));
+    world.stream("/a", "text/plain", "abc").await;
+    for method in ["GET", "OPTIONS"] {
+        let reply = world.ask(method, "/a", ORIGIN, b"").await;
+        assert_eq!(reply.header("access-control-allow-credentials"), Some("true"), "{method}");
+        assert_eq!(reply.header("access-control-allow-origin"), Some("https://app.example"));
+        let other = world.ask(method, "/a", "origin: https://evil.example\r\n", b"").await;
+        assert_eq!(other.header("access-control-allow-credentials"), None, "{method}");
+    }
+    let preflight = world.ask("OPTIONS", "/a", ORIGIN, b"").await;
+    assert!(lists(&preflight, "access-control-allow-headers", "x-tenant"), "{preflight:?}");
+}
+
+async fn an_answer_to_a_cookie_is_private(kind: Kind) {
+    let world = World::new(kind);
+    world.stream("/a", "text/plain", "abc").await;
+    for path in ["/a?offset=-1&live=long-poll", "/a"] {
+        for (fields, shared) in
+            [("", true), ("cookie: session=1\r\n", false), ("authorization: Bearer x\r\n", false)]
+        {
+            let reply = world.ask("GET", path, fields, b"").await;
+            let cached = reply.header("cache-control").unwrap_or_default();
+            assert!(shared || !cached.contains("public"), "{path} {fields}: {cached}");
+            if path.contains("live") {
+                assert_eq!(cached.starts_with("public"), shared, "{path} {fields}: {cached}");
+            }
+        }
+    }
+}
+
+/// A page on the internet can send what needs no preflight, and can have a name of its own resolve to loopback.
+async fn a_server_for_this_machine_refuses_other_hosts_before_it_acts(kind: Kind) {
+    let world = World::with(kind, |setup| {
+        let allowed = ["streams.test", "test.example"].map(str::to_owned);
+        setup.edge.allowed_hosts = Some(AllowedHosts::new(allowed));
+    });
+    world.stream("/a", "text/plain", "abc").await;
+    let append = request("POST", "/a", "content-type: text/plain\r\n", b"xyz");
+    let rebound = String::from_utf8(append).unwrap().replace("test.example", "evil.example");
+    let mut client = world.server.connect().await;
+    client.send(&rebound).await;
+    let reply = client.reply().await;
+    assert_eq!((reply.status, &*reply.code()), (403, "host-not-allowed"));
+    for (fields, code) in [
+        ("origin: https://evil.example\r\n", "origin-not-allowed"),
+        ("origin: null\r\n", "origin-not-allowed"),
+    ] {
+        for (method, path) in [
+            ("POST", "/a"),
+            ("PUT", "/b"),
+            ("DELETE", "/a"),
+            ("GET", "/a"),
+            ("OPTIONS", "/a"),
+            ("PUT", "/__ds/subscriptions/s"),
+        ] {
+            let fields = format!("{fields}content-type: text/plain\r\n");
+            let reply = world.ask(method, path, &fields, b"xyz").await;
+            assert_eq!((reply.status, &*reply.code()), (403, code), "{method} {path}");
+            assert_eq!(reply.header("access-control-allow-origin"), None, "{method} {path}");
+        }
+    }
+    for origin in ["http://localhost:5173", "http://127.0.0.1", "https://streams.test"] {
+        let fields = format!("origin: {origin}\r\ncontent-type: text/plain\r\n");
+        assert_eq!(world.ask("POST", "/a", &fields, b"def").await.status, 204, "{origin}");
+    }
+    assert_eq!(world.get("/a").await.body, b"abcdefdefdef", "nothing else was done");
+    assert_eq!(world.get("/b").await.status, 404);
 }
 
 async fn security_headers_are_on_every_answer(kind: Kind) {

@@ -7,11 +7,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS");
 
-const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "Content-Type, Authorization, X-Api-Key, If-None-Match, Last-Event-ID, Stream-Seq, Stream-TTL, \
-     Stream-Expires-At, Stream-Closed, Producer-Id, Producer-Epoch, Producer-Seq, \
-     Stream-Forked-From, Stream-Fork-Offset, Stream-Fork-Sub-Offset",
-);
+/// What clients of the protocol send, what `EventSource` in its many forms sends, and what tracing adds.
+const REQUEST_HEADERS: &str = "Content-Type, Authorization, X-Api-Key, Cache-Control, Pragma, If-None-Match, \
+     Last-Event-ID, Stream-Seq, Stream-TTL, Stream-Expires-At, Stream-Closed, Producer-Id, Producer-Epoch, \
+     Producer-Seq, Stream-Forked-From, Stream-Fork-Offset, Stream-Fork-Sub-Offset, traceparent, tracestate, \
+     baggage, X-Request-Id, X-Requested-With";
 
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, Stream-TTL, \
@@ -22,17 +22,48 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
 /// How long a browser may remember a preflight, seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("86400");
 
-/// Whose pages may read the answers.
+/// Whose pages may use the streams.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Cors {
-    /// Everyone's.
+pub enum AllowedOrigins {
+    /// Everyone's, without cookies.
     #[default]
     Any,
     /// Pages of these origins, written like `https://app.example`. None: no page's.
-    Origins(Vec<String>),
+    Listed {
+        /// As browsers send them.
+        origins: Vec<String>,
+        /// Whether their pages may send cookies and client certificates.
+        credentials: bool,
+    },
 }
 
-impl Cors {
+/// Which browser pages may use the streams, and what they may send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CorsPolicy {
+    origins: AllowedOrigins,
+    request_headers: HeaderValue,
+}
+
+impl Default for CorsPolicy {
+    fn default() -> Self {
+        CorsPolicy::new(AllowedOrigins::Any, &[])
+    }
+}
+
+impl CorsPolicy {
+    /// A policy for pages of `origins`, which may send the protocol's header fields and `headers`.
+    pub fn new(origins: AllowedOrigins, headers: &[HeaderName]) -> Self {
+        let mut names = REQUEST_HEADERS.to_owned();
+        for name in headers {
+            names.push_str(", ");
+            names.push_str(name.as_str());
+        }
+        let request_headers = HeaderValue::try_from(names);
+        // The name of a header field is always a valid value.
+        let request_headers = request_headers.unwrap_or(HeaderValue::from_static(REQUEST_HEADERS));
+        CorsPolicy { origins, request_headers }
+    }
+
     /// The fields of the response to a request. None, and no allocation, for a write without an origin.
     pub(crate) fn fields(
         &self,
@@ -44,23 +75,25 @@ impl Cors {
         if origin.is_none() && *method != Method::GET && *method != Method::OPTIONS {
             return fields;
         }
-        let allowed = match self {
-            Cors::Any => HeaderValue::from_static("*"),
-            Cors::Origins(origins) => {
+        let allowed = match &self.origins {
+            AllowedOrigins::Any => HeaderValue::from_static("*"),
+            AllowedOrigins::Listed { origins, credentials } => {
                 fields.push((header::VARY, HeaderValue::from_static("origin")));
                 let listed = |origin: &&HeaderValue| {
                     origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes())
                 };
-                match origin.filter(listed) {
-                    Some(origin) => origin.clone(),
-                    None => return fields,
+                let Some(origin) = origin.filter(listed) else { return fields };
+                if *credentials {
+                    let allow = header::ACCESS_CONTROL_ALLOW_CREDENTIALS;
+                    fields.push((allow, HeaderValue::from_static("true")));
                 }
+                origin.clone()
             }
         };
         fields.push((header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed));
         if *method == Method::OPTIONS {
             fields.push((header::ACCESS_CONTROL_ALLOW_METHODS, METHODS));
-            fields.push((header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS));
+            fields.push((header::ACCESS_CONTROL_ALLOW_HEADERS, self.request_headers.clone()));
             fields.push((header::ACCESS_CONTROL_MAX_AGE, MAX_AGE));
             // A page on the internet may reach a server on a local network only with this consent.
             let private = HeaderName::from_static("access-control-request-private-network");
@@ -79,7 +112,7 @@ impl Cors {
 mod tests {
     use super::*;
 
-    fn applied(cors: &Cors, method: Method, origin: Option<&'static str>) -> HeaderMap {
+    fn applied(cors: &CorsPolicy, method: Method, origin: Option<&'static str>) -> HeaderMap {
         let mut request = HeaderMap::new();
         if let Some(origin) = origin {
             request.insert(header::ORIGIN, HeaderValue::from_static(origin));
@@ -91,15 +124,18 @@ mod tests {
         response.get(header::ACCESS_CONTROL_ALLOW_ORIGIN)?.to_str().ok()
     }
 
+    fn listed(credentials: bool) -> CorsPolicy {
+        let origins = vec!["https://a.example".to_owned()];
+        CorsPolicy::new(AllowedOrigins::Listed { origins, credentials }, &[])
+    }
+
     #[test]
     fn anyone_or_the_listed() {
-        assert_eq!(allowed(&applied(&Cors::Any, Method::GET, None)), Some("*"));
-        assert_eq!(allowed(&applied(&Cors::Any, Method::POST, None)), None);
-        assert_eq!(
-            allowed(&applied(&Cors::Any, Method::POST, Some("https://a.example"))),
-            Some("*")
-        );
-        let listed = Cors::Origins(vec!["https://a.example".to_owned()]);
+        let any = CorsPolicy::default();
+        assert_eq!(allowed(&applied(&any, Method::GET, None)), Some("*"));
+        assert_eq!(allowed(&applied(&any, Method::POST, None)), None);
+        assert_eq!(allowed(&applied(&any, Method::POST, Some("https://a.example"))), Some("*"));
+        let listed = listed(false);
         let response = applied(&listed, Method::GET, Some("https://a.example"));
         assert_eq!(allowed(&response), Some("https://a.example"));
         assert_eq!(response.get(header::VARY).unwrap(), "origin");
@@ -107,9 +143,27 @@ mod tests {
     }
 
     #[test]
-    fn a_preflight_allows_conditional_requests() {
-        let response = applied(&Cors::Any, Method::OPTIONS, Some("https://a.example"));
-        let headers = response.get(header::ACCESS_CONTROL_ALLOW_HEADERS).unwrap();
-        assert!(headers.to_str().unwrap().contains("If-None-Match"));
+    fn cookies_are_for_listed_origins_that_may_have_them() {
+        let credentials = |cors: &CorsPolicy, method, origin| {
+            applied(cors, method, origin).contains_key(header::ACCESS_CONTROL_ALLOW_CREDENTIALS)
+        };
+        for method in [Method::GET, Method::POST, Method::OPTIONS] {
+            let (ours, theirs) = (Some("https://a.example"), Some("https://b.example"));
+            assert!(credentials(&listed(true), method.clone(), ours), "{method}");
+            assert!(!credentials(&listed(true), method.clone(), theirs), "{method}");
+            assert!(!credentials(&listed(false), method.clone(), ours), "{method}");
+            assert!(!credentials(&CorsPolicy::default(), method, ours));
+        }
+    }
+
+    #[test]
+    fn a_preflight_allows_what_is_listed_and_configured() {
+        let mine = HeaderName::from_static("x-mine");
+        let cors = CorsPolicy::new(AllowedOrigins::Any, std::slice::from_ref(&mine));
+        let response = applied(&cors, Method::OPTIONS, Some("https://a.example"));
+        let headers = response.get(header::ACCESS_CONTROL_ALLOW_HEADERS).unwrap().to_str().unwrap();
+        for name in ["If-None-Match", "traceparent", mine.as_str()] {
+            assert!(headers.split(", ").any(|listed| listed == name), "{name}: {headers}");
+        }
     }
 }

@@ -41,7 +41,7 @@ use pingora_proxy::Session;
 pub use background::StreamsBackground;
 pub use browser::BrowserRules;
 pub use clients::ClientShare;
-pub use cors::Cors;
+pub use cors::{AllowedOrigins, CorsPolicy};
 pub use counters::{RequestCount, RequestMode, StreamCounters};
 pub use options::StreamOptions;
 pub use reply::access::{AUDIT_TARGET, AuditLevel};

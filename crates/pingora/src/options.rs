@@ -5,7 +5,7 @@ use std::time::Duration;
 use durable_streams_protocol::MAX_PATH_BYTES;
 use ipnet::IpNet;
 
-use crate::{browser::BrowserRules, clients::ClientShare, cors::Cors, path::is_under};
+use crate::{browser::BrowserRules, clients::ClientShare, cors::CorsPolicy, path::is_under};
 
 /// Settings of the stream routes.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub struct StreamOptions {
     /// The part of the engine's limits on live readers and on bytes of appends that one client address may hold.
     pub client_share: ClientShare,
     /// Which browser pages may read the answers.
-    pub cors: Cors,
+    pub cors: CorsPolicy,
     /// What browsers may do with a stream that they open as a page.
     pub browser: BrowserRules,
     /// Peers whose `X-Forwarded-*` is believed.
@@ -49,7 +49,7 @@ impl Default for StreamOptions {
             body_timeout: Duration::from_secs(30),
             min_body_rate: 1024,
             client_share: ClientShare::default(),
-            cors: Cors::default(),
+            cors: CorsPolicy::default(),
             browser: BrowserRules::default(),
             trusted_proxies: Vec::new(),
             server_timing: false,

@@ -15,6 +15,7 @@ use super::storage::{DurabilityConfig, StorageConfig};
 use super::subscriptions::SubscriptionsConfig;
 use super::telemetry::{AdminConfig, TelemetryConfig};
 use super::upstream::UpstreamConfig;
+use crate::config::net::HostPattern;
 use crate::config::path::StreamRoute;
 use crate::config::reader::setting::settings;
 use crate::config::units::HumanDuration;
@@ -64,6 +65,10 @@ settings! {
         cors: CorsConfig = CorsConfig::default();
         /// What browsers may do with a stream that they open as a page.
         browser: BrowserConfig = BrowserConfig::default();
+        /// Hosts that the `Host` and the `Origin` of a request may name, besides those of this machine:
+        /// against pages that attack a server on a developer's machine. Without it all hosts; `dev`
+        /// has an empty list.
+        allowed_hosts: Option<Vec<HostPattern>> = None;
         /// Proxies whose `X-Forwarded-*` headers are believed.
         trusted_proxies: Vec<IpNet> = Vec::new();
         /// Every bound on what a client may ask for.

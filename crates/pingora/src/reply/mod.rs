@@ -39,7 +39,7 @@ pub(crate) use events::LiveRead;
 pub(crate) use streamed::StreamedBody;
 
 use crate::{
-    cors::Cors,
+    cors::CorsPolicy,
     counters::{RequestMode, StreamCounters},
 };
 
@@ -118,7 +118,7 @@ impl StreamReply {
 
     /// Adds the fields that let the browser page behind `request` read the response.
     #[must_use]
-    pub fn with_cors(mut self, cors: &Cors, request: &RequestHeader) -> Self {
+    pub fn with_cors(mut self, cors: &CorsPolicy, request: &RequestHeader) -> Self {
         self.cors = cors.fields(&request.method, &request.headers);
         self
     }

@@ -168,7 +168,9 @@ impl DurableStreams {
             up_to_date: false,
             closed: false,
             from_now: read.from == ReadFrom::Now,
-            private: session.req_header().headers.contains_key(header::AUTHORIZATION),
+            private: [header::AUTHORIZATION, header::COOKIE]
+                .iter()
+                .any(|credential| session.req_header().headers.contains_key(credential)),
             encoded: false,
             cursor: live.then(cursor),
         }
