@@ -16,7 +16,11 @@ ACTIONLINT_VERSION=1.7.12
 NODE_MAJOR=22 # installed when the system offers none; anything from NODE_LEAST on is accepted
 NODE_LEAST=20
 NPM_MAJOR=10
+PYTHON_CLIENT_VERSION=0.1.0 # tests/clients/requirements.txt has what it needs
 PEBBLE_VERSION=2.10.3 # an ACME server for tests/tls; built with Go
+
+# shellcheck disable=SC2034 # used by the scripts that source this file
+PYTHON_CLIENT=$TOOLS/python-client-$PYTHON_CLIENT_VERSION
 
 PATH="$TOOLS/node/node_modules/.bin:$TOOLS/cargo-deny-$CARGO_DENY_VERSION/bin:$TOOLS/actionlint-$ACTIONLINT_VERSION/bin:$TOOLS/pebble-$PEBBLE_VERSION:$PATH"
 # rustup's default place, for shells opened before it was installed.
