@@ -11,8 +11,9 @@
 //!   read, costs a look at the clock, where Pingora's own keep-alive sets up a timer for each.
 //! - HTTP/2 by prior knowledge is recognised as soon as the bytes can be told apart.
 //! - One request at a time is handed on: its head, then its body to the last byte. What follows waits.
-//! - Closing waits up to half a second for the client to have read the answer. Without that, an early
-//!   answer (413, 431) is lost to the reset that unread request bytes cause.
+//! - Closing lingers: it waits for the client to have read the answer, half a second, or as long as the client goes on
+//!   sending (bounded in time and bytes). Without that, an early answer (413, 431) is lost to the reset that unread
+//!   request bytes cause.
 //! - A proxied tunnel or event stream is cut when a stop begins (HTTP/1.1; on HTTP/2 it is cut by
 //!   `shutdown_timeout`).
 //! - Dropping it returns the connection's permit.

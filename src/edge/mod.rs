@@ -139,6 +139,11 @@ impl Edge {
         ctx: &mut RequestContext,
     ) -> Option<StreamReply> {
         let reply = self.decide(session, ctx).await?;
+        if !session.is_body_done() {
+            // An early answer. What is left of the body would be taken for the next request; the connection closes
+            // with lingering instead.
+            session.set_keepalive(None);
+        }
         Some(match ctx.hsts(session) {
             Some(hsts) => reply.with_field(header::STRICT_TRANSPORT_SECURITY, hsts),
             None => reply,

@@ -15,6 +15,8 @@ for_each_kind![
     a_body_waits_for_100_continue,
     #[only(http1, proxied, embedded; "HTTP/2 has no use for it")]
     expected_bodies_that_are_not_wanted_are_not_asked_for,
+    #[only(http1, proxied, embedded; "HTTP/2 has no use for it")]
+    the_body_of_a_closing_retry_is_asked_for,
     #[only(http1, proxied, http2; "Pingora drops a request sent ahead unless the host lets it in")]
     requests_on_one_connection_are_answered_in_order,
     concurrent_appends_all_arrive_once,
@@ -163,6 +165,37 @@ async fn expected_bodies_that_are_not_wanted_are_not_asked_for(kind: Kind) {
     client.send(format!("POST {ROUTE}/a HTTP/1.1\r\nhost: t\r\n{TEXT}{expect}\r\n")).await;
     let reply = client.reply().await;
     assert_eq!((reply.status, reply.code().as_str()), (413, "body-too-large"));
+    world.stream("/closed", "text/plain", "").await;
+    world.close("/closed").await;
+    let json = "content-type: application/json\r\n";
+    let expect = "expect: 100-continue\r\ncontent-length: 5\r\n";
+    for (path, fields, status, code) in [
+        ("/none", TEXT, 404, "not-found"),
+        ("/closed", TEXT, 409, "stream-closed"),
+        ("/a", json, 409, "content-type-mismatch"),
+        ("/a", "", 400, "missing-content-type"),
+    ] {
+        let mut client = world.server.connect().await;
+        let head = format!("POST {ROUTE}{path} HTTP/1.1\r\nhost: t\r\n{fields}{expect}\r\n");
+        client.send(head).await;
+        let reply = client.reply().await;
+        assert_eq!((reply.status, reply.code().as_str()), (status, code), "{path} {fields}");
+    }
+}
+
+/// The retry of what closed a stream is no conflict, so its body is asked for.
+async fn the_body_of_a_closing_retry_is_asked_for(kind: Kind) {
+    let world = World::new(kind);
+    world.stream("/a", "text/plain", "").await;
+    let producer = "producer-id: p\r\nproducer-epoch: 0\r\nproducer-seq: 0\r\n";
+    let fields = format!("{TEXT}{producer}stream-closed: true\r\n");
+    assert_eq!(world.post("/a", &fields, "hello").await.status, 200);
+    let mut client = world.server.connect().await;
+    let expect = "expect: 100-continue\r\ncontent-length: 5\r\n";
+    client.send(format!("POST {ROUTE}/a HTTP/1.1\r\nhost: t\r\n{fields}{expect}\r\n")).await;
+    assert_eq!(client.reply().await.status, 100);
+    client.send("hello").await;
+    assert_eq!(client.reply().await.status, 204);
 }
 
 async fn requests_on_one_connection_are_answered_in_order(kind: Kind) {

@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
+
 use crate::support::eventually;
 use crate::world::{Kind, ROUTE, World, offset, request, soon};
 
 for_each_kind![
     a_body_over_the_limit_is_413,
     a_chunked_body_over_the_limit_is_413,
+    #[only(http1, proxied; "HTTP/2 resets the one stream")]
+    an_early_answer_waits_for_a_client_that_is_still_sending,
+    #[only(http1; "it takes a while, and a connection of the proxy closes in the same way")]
+    a_client_that_never_stops_sending_is_cut_off,
     #[only(http1, proxied, http2; "a limit of the edge")]
     a_long_uri_is_414,
     a_long_path_is_414,
@@ -53,6 +59,42 @@ async fn a_chunked_body_over_the_limit_is_413(kind: Kind) {
     assert_eq!((reply.status, reply.code().as_str()), (413, "body-too-large"));
     assert_eq!(world.get("/a").await.text(), "");
     world.at_rest().await;
+}
+
+/// Many proxies read a response only once they have sent the whole request.
+async fn an_early_answer_waits_for_a_client_that_is_still_sending(kind: Kind) {
+    let world = World::with(kind, |setup| setup.limits.max_append = 10);
+    world.stream("/a", "text/plain", "").await;
+    let unknown = "producer-id: p\r\n";
+    for (fields, length, status) in [(TEXT, 4_000_000, 413), (unknown, 400_000, 400)] {
+        let mut client = world.server.connect().await;
+        let head = format!("POST {ROUTE}/a HTTP/1.1\r\nhost: t\r\n{fields}");
+        client.send(format!("{head}content-length: {length}\r\n\r\n")).await;
+        // For longer than a connection waits that closes in silence.
+        for _ in 0..10 {
+            client.send(vec![b'x'; length / 10]).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let reply = client.reply().await;
+        assert_eq!(reply.status, status, "{reply:?}");
+        assert_eq!(reply.header("connection"), Some("close"));
+    }
+    world.at_rest().await;
+}
+
+async fn a_client_that_never_stops_sending_is_cut_off(kind: Kind) {
+    let world = World::with(kind, |setup| setup.limits.max_append = 10);
+    let mut client = world.server.connect().await;
+    let head =
+        format!("POST {ROUTE}/a HTTP/1.1\r\nhost: t\r\n{TEXT}content-length: 99999999999\r\n\r\n");
+    client.send(head).await;
+    let piece = vec![b'x'; 1 << 20];
+    let mut sent = 0;
+    while client.socket.write_all(&piece).await.is_ok() {
+        sent += piece.len();
+        assert!(sent < 300 << 20, "still open after {sent} bytes");
+    }
+    assert!(sent > 200 << 20, "closed after {sent} bytes");
 }
 
 async fn a_long_uri_is_414(kind: Kind) {

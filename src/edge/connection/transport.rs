@@ -13,10 +13,22 @@ use pingora::protocols::{
 };
 use tokio::io::AsyncReadExt;
 
-use super::ClientConnection;
+use super::{ClientConnection, ConnectionStream};
 
 /// How long a closing connection waits for the client to close too.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// As [`LINGER`], for each pause of a client that is still sending.
+const LINGER_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long a closing connection discards what the client still sends, all pauses together.
+const LINGER_TOTAL: Duration = Duration::from_secs(30);
+
+/// How much a closing connection discards, bytes.
+const LINGER_BYTES: usize = 256 << 20;
+
+/// What is discarded at once, bytes.
+const DISCARD: usize = 16 << 10;
 
 #[async_trait]
 impl Peek for ClientConnection {
@@ -31,13 +43,34 @@ impl Peek for ClientConnection {
 
 #[async_trait]
 impl Shutdown for ClientConnection {
+    /// Closes with lingering (RFC 9112 §9.6): ends the sending side, and reads on until the client has closed. A
+    /// client that is still sending a request body would otherwise lose the response to the reset that unread bytes
+    /// cause; many proxies read a response only after they have sent the whole request. A stop ends the wait.
     async fn shutdown(&mut self) {
         self.io.end().await;
-        let drain = async {
-            let mut sink = [0; 4096];
-            while self.io.read(&mut sink).await.is_ok_and(|n| n > 0) {}
+        let mut stop = self.stop.clone();
+        let stopped = async {
+            let _ = stop.wait_for(|stopping| *stopping).await;
+            tokio::time::sleep(LINGER).await;
         };
-        let _ = tokio::time::timeout(LINGER, drain).await;
+        tokio::select! {
+            () = discard(&mut self.io) => {}
+            () = stopped => {}
+            () = tokio::time::sleep(LINGER_TOTAL) => {}
+        }
+    }
+}
+
+/// Reads until the client has closed, pauses or has sent enough.
+async fn discard(io: &mut ConnectionStream) {
+    let mut sink = vec![0; DISCARD];
+    let (mut pause, mut left) = (LINGER, LINGER_BYTES);
+    while left > 0 {
+        match tokio::time::timeout(pause, io.read(&mut sink)).await {
+            Ok(Ok(n)) if n > 0 => left = left.saturating_sub(n),
+            _ => return,
+        }
+        pause = LINGER_PAUSE;
     }
 }
 

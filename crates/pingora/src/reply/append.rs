@@ -10,7 +10,7 @@ use durable_streams_engine::Judged;
 use durable_streams_protocol::{Append, Outcome, Rejection, Response, StreamPath, render};
 use pingora_core::protocols::http::ServerSession;
 
-use super::{AppendTicket, PendingReply};
+use super::{AppendTicket, PendingReply, body};
 use crate::{DurableStreams, StreamOptions};
 
 impl DurableStreams {
@@ -22,6 +22,9 @@ impl DurableStreams {
         append: &Append,
         commit_wait: &mut Option<Duration>,
     ) -> Result<(Response, PendingReply), Rejection> {
+        if body::expects_continue(session.req_header()) && !body::is_absent(session) {
+            self.refuse_from_head(path, append).await?;
+        }
         let body = self.receive(session, options).await?;
         let received = Instant::now();
         let Judged { verdict, ticket } = self.engine.judge_append(path, append, body.bytes).await;
@@ -37,5 +40,18 @@ impl DurableStreams {
                 rejected
             }
         }
+    }
+    /// For a client that waits with its body until it is asked for it (RFC 9110 §10.1.1): refuses what no body could
+    /// make acceptable.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`], [`Rejection::Gone`], [`Rejection::StreamClosed`], those of a content type.
+    async fn refuse_from_head(&self, path: &StreamPath, append: &Append) -> Result<(), Rejection> {
+        let view = self.engine.head(path).await?;
+        // With a producer it may be the retry of what closed the stream, which is no conflict (§5.2.1).
+        if view.tail.closed && append.producer.is_none() {
+            return Err(Rejection::StreamClosed { tail: view.tail.offset });
+        }
+        append.check_content_type(&view.core.content_type)
     }
 }

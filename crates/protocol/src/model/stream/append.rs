@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::{Decision, StreamState};
 use crate::{
-    Append, Appended, JsonError, Offset, Producer, ProducerAdmission, ProducerState, Rejection,
-    StreamEvent, Timestamp,
+    Append, Appended, ContentType, JsonError, Offset, Producer, ProducerAdmission, ProducerState,
+    Rejection, StreamEvent, Timestamp,
 };
 
 /// The answer to a `POST`.
@@ -19,6 +19,22 @@ pub struct AppendOutcome {
     pub producer: Option<ProducerState>,
     /// Bytes were added: neither a retry of something accepted before, nor only a closure.
     pub added: bool,
+}
+
+impl Append {
+    /// Judges the content type of a body for a stream of type `stream` (§5.2).
+    ///
+    /// # Errors
+    /// [`Rejection::MissingContentType`], [`Rejection::InvalidContentType`], [`Rejection::ContentTypeMismatch`].
+    pub fn check_content_type(&self, stream: &ContentType) -> Result<(), Rejection> {
+        let given = self.content_type.as_ref().ok_or(Rejection::MissingContentType)?;
+        let given = given.as_ref().map_err(|error| Rejection::InvalidContentType(*error))?;
+        if given.matches(stream) {
+            Ok(())
+        } else {
+            Err(Rejection::ContentTypeMismatch { stream: stream.clone() })
+        }
+    }
 }
 
 impl StreamState {
@@ -46,7 +62,7 @@ impl StreamState {
             return Ok(Decision::Reply(reply));
         }
         if !body_empty {
-            self.check_content_type(append)?;
+            append.check_content_type(&self.core.content_type)?;
         }
         if let Some(duplicate) = self.check_producer(append.producer.as_ref())? {
             return Ok(Decision::Reply(duplicate));
@@ -93,16 +109,6 @@ impl StreamState {
             Ok(Some(self.duplicate(append.producer.as_ref().map(Producer::accepted))))
         } else {
             Err(Rejection::StreamClosed { tail: self.tail })
-        }
-    }
-
-    fn check_content_type(&self, append: &Append) -> Result<(), Rejection> {
-        let given = append.content_type.as_ref().ok_or(Rejection::MissingContentType)?;
-        let given = given.as_ref().map_err(|error| Rejection::InvalidContentType(*error))?;
-        if given.matches(&self.core.content_type) {
-            Ok(())
-        } else {
-            Err(Rejection::ContentTypeMismatch { stream: self.core.content_type.clone() })
         }
     }
 
