@@ -216,6 +216,7 @@ fn batch(store: &AnyStore, numbers: std::ops::Range<usize>) {
                 expiry: Expiry::Never,
                 expiry_inherited: false,
                 fork: None,
+                incarnation: 0,
                 closed: false,
                 data,
             })),

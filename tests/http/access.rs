@@ -264,7 +264,8 @@ async fn a_live_read_ends_when_its_right_ends(kind: Kind) {
     let polled = {
         let (target, fields) =
             (format!("/pub/a?offset={}&live=long-poll", offset(4)), auth(&revoked));
-        let (addr, head) = (world.server.addr, request("GET", &target, &fields, b""));
+        let head = world.aim(request("GET", &target, &fields, b"")).await;
+        let addr = world.server.addr;
         tokio::spawn(async move {
             let mut client = Client::connect(addr).await;
             client.send(head).await;

@@ -128,6 +128,7 @@ async fn a_refusal_leaves_the_connection_usable(kind: Kind) {
         client.send([asked, body.to_vec()].concat()).await;
         assert_eq!(client.reply().await.status, status);
     }
-    client.send(format!("GET {ROUTE}/a?offset={} HTTP/1.1\r\nhost: t\r\n\r\n", offset(1))).await;
+    let read = format!("GET {ROUTE}/a?offset={} HTTP/1.1\r\nhost: t\r\n\r\n", offset(1));
+    client.send(world.aim(read.into_bytes()).await).await;
     assert_eq!(client.reply().await.text(), "bc");
 }

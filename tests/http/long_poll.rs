@@ -154,7 +154,7 @@ async fn no_append_slips_between_check_and_wait(kind: Kind) {
                 client.send(request("GET", &path, "", b"")).await;
                 let reply = client.reply().await;
                 read.push_str(&reply.text());
-                from = reply.header("stream-next-offset").unwrap().to_owned();
+                from = reply.offset.clone().unwrap();
                 if reply.header("stream-closed").is_some() {
                     return read;
                 }

@@ -25,6 +25,7 @@ mod expiry;
 mod fork;
 mod head;
 mod hostile_clients;
+mod incarnations;
 mod json_mode;
 mod limits;
 mod long_poll;

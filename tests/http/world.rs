@@ -6,10 +6,12 @@ use std::time::Duration;
 use durable_streams_auth::AccessGuard;
 use durable_streams_engine::store::{AnyStore, StoreStats};
 use durable_streams_engine::{Clock, Engine, EngineLimits, ManualClock};
-use durable_streams_protocol::Timestamp;
+use durable_streams_protocol::{StreamPath, Timestamp};
 use durable_streams_server::edge::EdgeOptions;
 
-use crate::support::{Client, PATIENCE, Reply, StoreKind, TestServer, Transport, eventually};
+use crate::support::{
+    Client, PATIENCE, Reply, StoreKind, TestServer, Transport, eventually, position_of,
+};
 
 /// What a test runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +90,35 @@ impl World {
     /// One request on a connection of its own; `path` is relative to the stream route.
     pub async fn ask(&self, method: &str, path: &str, fields: &str, body: &[u8]) -> Reply {
         let mut client = self.server.connect().await;
-        client.send(request(method, path, fields, body)).await;
+        client.send(self.aim(request(method, path, fields, body)).await).await;
         if method == "HEAD" { client.head().await } else { client.reply().await }
+    }
+
+    /// A request whose offsets, which tests write as positions, have the incarnations of the streams they are of.
+    pub async fn aim(&self, request: Vec<u8>) -> Vec<u8> {
+        const NONE: &str = "0000000000000000_";
+        let Ok(mut text) = String::from_utf8(request.clone()) else { return request };
+        let end = text.find("\r\n\r\n").unwrap_or(text.len());
+        let asked = text.split(' ').nth(1).and_then(|target| target.split('?').next());
+        let asked = asked.unwrap_or_default().to_owned();
+        let forked = text.split("stream-forked-from: ").nth(1);
+        let forked =
+            forked.and_then(|rest| rest.split("\r\n").next()).unwrap_or_default().to_owned();
+        let places: Vec<usize> = text.match_indices(NONE).map(|(at, _)| at).collect();
+        for at in places.into_iter().filter(|at| *at < end) {
+            let of = if text[..at].ends_with("stream-fork-offset: ") { &forked } else { &asked };
+            let position = text.get(at + 17..at + 33).and_then(|digits| digits.parse().ok());
+            let path = of.strip_prefix(ROUTE).unwrap_or(of).trim_start_matches('/');
+            if let Some(position) = position
+                && position > 0
+                && let Ok(path) = StreamPath::new(path)
+                && let Ok(view) = self.engine.head(&path).await
+            {
+                let offset = view.core.offset_at(position).to_string();
+                text.replace_range(at..at + 33, &offset);
+            }
+        }
+        text.into_bytes()
     }
 
     /// What the store holds. On files a deletion gives its bytes back with the next checkpoint.
@@ -143,7 +172,7 @@ impl World {
     /// Opens a live connection and reads its head.
     pub async fn live(&self, path: &str, fields: &str) -> (Client, Reply) {
         let mut client = self.server.connect().await;
-        client.send(request("GET", path, fields, b"")).await;
+        client.send(self.aim(request("GET", path, fields, b"")).await).await;
         let head = client.head().await;
         (client, head)
     }
@@ -152,7 +181,7 @@ impl World {
     pub async fn poll(&self, path: &str) -> Client {
         let before = self.engine.stats().live_readers;
         let mut client = self.server.connect().await;
-        client.send(request("GET", path, "", b"")).await;
+        client.send(self.aim(request("GET", path, "", b"")).await).await;
         eventually("the long-poll waits", async || self.engine.stats().live_readers > before).await;
         client
     }
@@ -282,11 +311,19 @@ fn parse(block: &str) -> Event {
         match field {
             "event" => event.name = value.to_owned(),
             "data" => lines.push(value),
-            "id" => event.id = Some(value.to_owned()),
+            "id" => event.id = Some(position_of(value)),
             _ => panic!("not a field: {line:?}"),
         }
     }
     event.data = lines.join("\n");
+    // As in answers: positions only.
+    if event.name == "control"
+        && let Ok(mut control) = serde_json::from_str::<serde_json::Value>(&event.data)
+        && let Some(offset) = control["streamNextOffset"].as_str()
+    {
+        control["streamNextOffset"] = position_of(offset).into();
+        event.data = control.to_string();
+    }
     event
 }
 

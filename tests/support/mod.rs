@@ -13,7 +13,7 @@ pub mod stores;
 pub mod transports;
 pub mod upstreams;
 
-pub use client::{Client, PATIENCE, Reply, eventually};
+pub use client::{Client, PATIENCE, Reply, eventually, position_of};
 pub use proxy::{PROMPT, edge, engine, to, to_addrs};
 pub use server::TestServer;
 pub use stores::{Opened, StoreKind};

@@ -76,6 +76,7 @@ fn create(store: &AnyStore, n: u64) -> Result<(StreamId, StreamEvent), Box<dyn E
         expiry: Expiry::Never,
         expiry_inherited: false,
         fork: None,
+        incarnation: 0,
         closed: false,
         data: Bytes::from_static(&[7; 100]),
     };

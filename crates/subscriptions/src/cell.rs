@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use durable_streams_engine::Engine;
+use durable_streams_engine::{Engine, StreamView};
 use durable_streams_protocol::{
     Rejection, StreamPath,
     subscription::{
@@ -150,8 +150,13 @@ impl SubscriptionsInner {
 
     /// The stream at a path and its durable tail.
     pub(super) async fn head(&self, path: &StreamPath) -> Result<Option<StreamHead>, Refusal> {
+        Ok(self.view_of(path).await?.as_ref().map(head_of))
+    }
+
+    /// The stream at a path.
+    pub(super) async fn view_of(&self, path: &StreamPath) -> Result<Option<StreamView>, Refusal> {
         match self.engine.head(path).await {
-            Ok(view) => Ok(Some(StreamHead { stream: view.core.id, tail: view.tail.offset })),
+            Ok(view) => Ok(Some(view)),
             Err(Rejection::NotFound | Rejection::Gone) => Ok(None),
             Err(error) => Err(unavailable(error)),
         }
@@ -161,6 +166,11 @@ impl SubscriptionsInner {
     pub(super) async fn erase(&self, subscription: &mut OpenSubscription) -> Result<(), Refusal> {
         subscription.log.delete(&self.engine).await.map_err(unavailable)
     }
+}
+
+/// A stream and its durable tail.
+pub(super) fn head_of(view: &StreamView) -> StreamHead {
+    StreamHead { stream: view.core.id, tail: view.tail.offset }
 }
 
 /// A failure of the server, as a refusal for the client.

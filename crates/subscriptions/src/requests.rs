@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use durable_streams_protocol::{
-    StreamPath,
+    Offset, StreamPath,
     subscription::{
         AckRequest, ClaimResponse, DeliveryConfig, JwkSet, Refusal, ReleaseRequest, SigningInfo,
         Subscription, SubscriptionConfig, SubscriptionId, SubscriptionView, TokenClaims,
@@ -12,7 +12,10 @@ use durable_streams_protocol::{
     },
 };
 
-use super::{Subscriptions, SubscriptionsInner, cell::SubscriptionCell};
+use super::{
+    Subscriptions, SubscriptionsInner,
+    cell::{SubscriptionCell, head_of},
+};
 
 /// The most links in one response.
 const LINKS_PER_PAGE: usize = 1_000;
@@ -233,18 +236,27 @@ impl SubscriptionsInner {
         let claims = self.verify(id, token)?;
         self.catch_up(&cell, subscription, false).await?;
         let acks = request.acks.as_deref().unwrap_or_default();
+        let mut foreign = None;
         for ack in acks {
             // The worker may have read past the tail that this subscription knows.
             if let Ok(path) = StreamPath::new(ack.stream.trim_start_matches('/'))
                 && subscription.state.link(&path).is_some()
             {
-                let head = self.head(&path).await?;
-                subscription.state.observe(&path, head);
+                let view = self.view_of(&path).await?;
+                subscription.state.observe(&path, view.as_ref().map(head_of));
+                let offset = Offset::parse(&ack.offset);
+                if let Some((offset, view)) = offset.zip(view)
+                    && let Err(why) = view.core.resolve(offset, view.tail.offset)
+                {
+                    let what = format!("ack of {:?} at {:?}: {why}", ack.stream, ack.offset);
+                    foreign = Some(Refusal::InvalidOffset(what));
+                }
             }
         }
         let done = request.done == Some(true);
         let now = self.engine.now();
         let events = subscription.state.ack(request.fence(&claims)?, acks, done, now)?;
+        foreign.map_or(Ok(()), Err)?;
         self.commit(subscription, &events).await?;
         let next_wake = done && subscription.state.has_pending();
         drop(guard);

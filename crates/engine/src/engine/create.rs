@@ -139,12 +139,12 @@ impl Engine {
         };
         let added = UsageDelta::created(stored.as_ref().map_or(0, Bytes::len));
         let usage = Some(self.context.usage.change(added, &self.limits())?);
-        let decision = StreamState::create(&cell.path, create, fork_source, stored, now)?;
+        let id = self.store.next_id();
+        let decision = StreamState::create(id, &cell.path, create, fork_source, stored, now)?;
         let (event, outcome) = match decision {
             Decision::Commit(event, outcome) => (event, outcome),
             Decision::Reply(outcome) => return Ok(state.judged(Ok(outcome))),
         };
-        let id = self.store.next_id();
         let forks = source.map(|source| ForkChange {
             source: source.cell.clone(),
             source_id: source.id,
@@ -180,7 +180,7 @@ impl Engine {
             other => other,
         })?;
         let (core, tail) = (&view.core, view.tail.offset);
-        let anchor = fork.offset.unwrap_or(tail);
+        let anchor = fork.offset.map_or(Ok(tail), |offset| core.resolve(offset, tail))?;
         if anchor > tail {
             return Err(Rejection::OffsetBeyondTail { tail });
         }

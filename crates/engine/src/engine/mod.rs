@@ -51,7 +51,7 @@ use usage::UsageTotals;
 
 use crate::store::{AnyStore, LoadFor, MemoryStore, Store, StoreError, StoreStats};
 use durable_streams_protocol::{
-    Expiry, Rejection, StreamCore, StreamPath, StreamState, Tail, Timestamp,
+    Expiry, Offset, ReadFrom, Rejection, StreamCore, StreamPath, StreamState, Tail, Timestamp,
 };
 
 /// Is notified of every durable change that a reader could see.
@@ -101,6 +101,20 @@ pub struct Engine {
     inflight: UnitGauge,
     evicted: AtomicU64,
     expired: AtomicU64,
+}
+
+impl StreamView {
+    /// Where a read of the stream begins.
+    ///
+    /// # Errors
+    /// Those of [`StreamCore::resolve`].
+    pub fn start(&self, from: ReadFrom) -> Result<Offset, Rejection> {
+        match from {
+            ReadFrom::Start => Ok(Offset::ZERO),
+            ReadFrom::Now => Ok(self.tail.offset),
+            ReadFrom::At(offset) => self.core.resolve(offset, self.tail.offset),
+        }
+    }
 }
 
 impl Engine {

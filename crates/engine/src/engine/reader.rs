@@ -62,7 +62,8 @@ impl ReadSlice {
 
     /// Drops the last `bytes` bytes.
     pub fn cut(&mut self, bytes: usize) {
-        self.end = Offset::new(self.end.position() - bytes as u64);
+        let end = Offset::new(self.end.position() - bytes as u64);
+        self.end = end.in_incarnation(self.end.incarnation());
         let mut left = bytes;
         while let Some(last) = self.chunks.last_mut().filter(|_| left > 0) {
             let dropped = left.min(last.len());
@@ -133,7 +134,9 @@ impl Engine {
         tail: Offset,
         page: Option<usize>,
     ) -> Result<ReadPlan, Rejection> {
-        plan(&self.store, core, from, tail, page).await
+        let mut plan = plan(&self.store, core, from, tail, page).await?;
+        plan.end = core.offset_at(plan.end.position());
+        Ok(plan)
     }
 
     /// The next piece of a planned read of the stream `core`, [`READ_PIECE`] bytes at most; `None` at its end.
@@ -164,7 +167,7 @@ impl Engine {
         while let Some(chunks) = self.next_piece(core, &mut plan).await? {
             slice.chunks.extend(chunks);
         }
-        slice.end = plan.end();
+        slice.end = core.offset_at(plan.end().position());
         Ok(slice)
     }
 

@@ -39,9 +39,9 @@ struct MemoryIndex {
     forks: FxHashMap<StreamId, BTreeSet<StreamId>>,
 }
 
-/// A stream's own bytes as the pieces that were appended, each with its start, without gaps.
+/// A stream's own bytes as the pieces that were appended, each with the position of its start, without gaps.
 #[derive(Default)]
-struct StreamChunks(Vec<(Offset, Bytes)>);
+struct StreamChunks(Vec<(u64, Bytes)>);
 
 impl Default for MemoryStore {
     fn default() -> Self {
@@ -50,7 +50,7 @@ impl Default for MemoryStore {
             index: Mutex::default(),
             // Entity tags carry ids, and clients may keep them for longer than this store lives: after a restart
             // an id that a client may know must not name another stream.
-            last_id: AtomicU64::new(fastrand::u64(..1 << 31) << 32),
+            last_id: AtomicU64::new(fastrand::u64(..1 << 21) << 32),
             bytes: AtomicU64::new(0),
         }
     }
@@ -223,7 +223,7 @@ impl Store for MemoryStore {
 impl StreamChunks {
     fn push(&mut self, start: Offset, data: Bytes) {
         if !data.is_empty() {
-            self.0.push((start, data));
+            self.0.push((start.position(), data));
         }
     }
 
@@ -233,7 +233,7 @@ impl StreamChunks {
 
     /// The end of the last append after `from` and up to `limit`, else of the next one; at most `to`.
     fn append_end(&self, from: Offset, to: Offset, limit: Offset) -> Option<Offset> {
-        let end_of = |(start, data): &(Offset, Bytes)| start.advance(data.len() as u64);
+        let end_of = |(start, data): &(u64, Bytes)| Offset::new(start + data.len() as u64);
         let next = self.0.partition_point(|piece| end_of(piece) <= limit);
         let last = next.checked_sub(1).and_then(|last| self.0.get(last)).map(end_of);
         let end = last.filter(|last| *last > from).or_else(|| self.0.get(next).map(end_of))?;
@@ -241,16 +241,16 @@ impl StreamChunks {
     }
 
     fn read(&self, from: Offset, to: Offset, max: usize) -> Vec<Bytes> {
-        let first =
-            self.0.partition_point(|(start, data)| start.advance(data.len() as u64) <= from);
+        let (from, to) = (from.position(), to.position());
+        let first = self.0.partition_point(|(start, data)| start + data.len() as u64 <= from);
         let mut pieces = Vec::new();
         let mut room = max;
         for (start, data) in self.0.iter().skip(first) {
             if *start >= to || room == 0 {
                 break;
             }
-            let skip = from.position().saturating_sub(start.position()) as usize;
-            let until = (to.position() - start.position()).min(data.len() as u64) as usize;
+            let skip = from.saturating_sub(*start) as usize;
+            let until = (to - start).min(data.len() as u64) as usize;
             let end = until.min(skip.saturating_add(room));
             room -= end - skip;
             pieces.push(data.slice(skip..end));

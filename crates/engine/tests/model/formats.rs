@@ -48,6 +48,7 @@ fn created() -> Created {
         expiry: Expiry::Ttl(60),
         expiry_inherited: true,
         fork: None,
+        incarnation: 0,
         closed: true,
         data: Bytes::from_static(b"hi"),
     }
@@ -85,6 +86,65 @@ fn golden_events() {
     }
 }
 
+/// A fork of a stream of incarnation 6, which is a fork of one of format 1.
+fn incarnated_fork() -> Created {
+    let at = |position, incarnation| Offset::new(position).in_incarnation(incarnation);
+    let fork = ForkPoint {
+        position: at(5, 6),
+        requested: Some(at(4, 6)),
+        ancestors: vec![(StreamId(6), at(2, 0)), (StreamId(7), at(5, 6))],
+        ..fork_point()
+    };
+    let (expiry, data) = (Expiry::Never, Bytes::from_static(b"hi"));
+    Created { fork: Some(fork), incarnation: 0x0304, expiry, data, ..created() }
+}
+
+#[test]
+fn golden_incarnations() {
+    let event = StreamEvent::Created(Box::new(incarnated_fork()));
+    let bytes = record(&event);
+    assert_eq!(hex(&bytes), INCARNATED.replace(' ', ""));
+    let StreamEvent::Created(decoded) = StreamEvent::decode(&bytes).unwrap() else {
+        panic!("created")
+    };
+    assert_eq!(StreamEvent::Created(decoded.clone()), event);
+    let state = state(&decoded);
+    let mut out = Vec::new();
+    state.encode(&mut out);
+    for state in [state, StreamState::decode(StreamId(9), &out).unwrap()] {
+        let known = |position| state.core.offset_at(position).to_string();
+        assert_eq!(known(0), "0000000000000000_0000000000000000");
+        assert_eq!(known(2), "0000000000000000_0000000000000002");
+        assert_eq!(known(3), "0000000000000006_0000000000000003");
+        assert_eq!(known(5), "0000000000000006_0000000000000005", "the source has it so");
+        assert_eq!(known(6), "0000000000000772_0000000000000006");
+        assert_eq!(state.tail.to_string(), "0000000000000772_0000000000000007");
+        let fork = state.core.fork.as_ref().unwrap();
+        assert_eq!(fork.position.incarnation(), 6);
+        assert_eq!(fork.requested.unwrap().incarnation(), 6);
+        let resolved = |incarnation, position| {
+            let offset = Offset::new(position).in_incarnation(incarnation);
+            state.core.resolve(offset, state.tail).map(|offset| offset.incarnation()).ok()
+        };
+        assert_eq!(resolved(0, 2), Some(0));
+        assert_eq!(resolved(0, 3), None, "its source went on without that stream");
+        assert_eq!((resolved(6, 5), resolved(6, 6)), (Some(6), None));
+        assert_eq!((resolved(772, 3), resolved(772, 9)), (Some(6), Some(772)));
+        assert_eq!((resolved(771, 1), resolved(773, 9)), (None, None));
+        assert_eq!(resolved(5, 0), Some(0), "the start of every stream");
+        let refused = |incarnation| {
+            let offset = Offset::new(3).in_incarnation(incarnation);
+            state.core.resolve(offset, state.tail).unwrap_err().code()
+        };
+        assert_eq!((refused(5), refused(773)), ("offset-of-deleted-stream", "offset-beyond-tail"));
+    }
+}
+
+const INCARNATED: &str = "060201000000000000 0400612fc3a9 0a00746578742f706c61696e 000000000000000000 03 \
+    01 0700000000000000 010061 0500000000000000 01 0600000000000000 0400000000000000 0100000000000000 \
+    0200000000000000 0600000000000000 0000000000000000 0200000000000000 \
+    0700000000000000 0600000000000000 0500000000000000 0403000000000000 6869";
+
 const CREATED: &str =
     "010201000000000000 0400612fc3a9 0a00746578742f706c61696e 013c00000000000000 03 00 6869";
 const FORKED: &str = "010201000000000000 0400612fc3a9 0a00746578742f706c61696e 020201000000000000 03 \
@@ -106,14 +166,20 @@ fn golden_snapshot() {
     let mut out = Vec::new();
     state.encode(&mut out);
     let golden = "02 0400612fc3a9 0a00746578742f706c61696e 013c00000000000000 07 \
-        01 0700000000000000 010061 0500000000000000 01 0400000000000000 0100000000000000 0200000000000000 \
-        0600000000000000 0200000000000000 0700000000000000 0500000000000000 \
+        01 0700000000000000 010061 0500000000000000 01 0000000000000000 0400000000000000 0100000000000000 \
+        0200000000000000 0600000000000000 0000000000000000 0200000000000000 \
+        0700000000000000 0000000000000000 0500000000000000 \
         0700000000000000 0201000000000000 01 010070 0300000000000000 0201000000000000 01 02003039 \
-        0100000000000000 0500000000000000 0500000000000000 0000000000000000";
+        0000000000000000 0100000000000000 0500000000000000 0500000000000000 0000000000000000";
     assert_eq!(hex(&out), golden.replace(' ', ""));
     assert_eq!(StreamState::decode(StreamId(9), &out).unwrap(), state);
     let known = ProducerState { epoch: 3, last_seq: 258 };
     assert_eq!(hex(&known.encode()), "03000000000000000201000000000000");
+}
+
+/// A time, and an incarnation.
+fn any_incarnated() -> impl Strategy<Value = (u64, u64)> {
+    (any::<u64>(), prop_oneof![Just(0), 1..=Offset::MAX.position()])
 }
 
 fn position() -> impl Strategy<Value = Offset> {
@@ -163,7 +229,7 @@ fn any_created() -> impl Strategy<Value = Created> {
         .prop_filter_map("not a type", |text| ContentType::parse(&text));
     let data = vec(any::<u8>(), 0..40).prop_map(Bytes::from);
     (
-        any::<u64>(),
+        any_incarnated(),
         any_path(),
         kind,
         any_expiry(),
@@ -171,18 +237,19 @@ fn any_created() -> impl Strategy<Value = Created> {
         option::of(any_fork()),
         data,
     )
-        .prop_map(
-            |(at, path, content_type, expiry, (closed, expiry_inherited), fork, data)| Created {
+        .prop_map(|((at, incarnation), path, content_type, expiry, flags, fork, data)| {
+            Created {
                 at: Timestamp::from_millis(at),
+                incarnation,
                 path,
                 content_type,
                 expiry,
-                expiry_inherited,
+                expiry_inherited: flags.1,
                 fork,
-                closed,
+                closed: flags.0,
                 data,
-            },
-        )
+            }
+        })
 }
 
 fn any_event() -> impl Strategy<Value = StreamEvent> {

@@ -47,6 +47,9 @@ impl Pair {
                 let source = self.model.at(fork.source.as_str());
                 let bytes = source.map_or(&[][..], |id| &self.model.streams[id].bytes);
                 fork.offset = place.map(|place| place.resolve(bytes));
+                if let (Some(at), Ok(view)) = (fork.offset, self.engine.head(&fork.source).await) {
+                    fork.offset = Some(view.core.offset_at(at.position()));
+                }
                 // Half of the forks leave the type to the source.
                 if fork.sub_offset != 2 {
                     create.content_type = None;

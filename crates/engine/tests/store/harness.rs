@@ -165,6 +165,7 @@ pub fn created(text: &str, data: &str) -> Created {
         expiry: Expiry::Never,
         expiry_inherited: false,
         fork: None,
+        incarnation: 0,
         closed: false,
         data: Bytes::copy_from_slice(data.as_bytes()),
     }

@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use super::{
     PendingReply,
     access::{AccessRights, rights_over},
-    read::start,
     time::{later, millis, until},
 };
 use crate::{
@@ -48,7 +47,7 @@ impl DurableStreams {
         let place = self.engine.live_permit()?;
         // The watch begins before the tail is read, so no append is missed in between.
         let (view, watch) = self.engine.open_live(path).await?;
-        let from = start(read.from, view.tail);
+        let from = view.start(read.from)?;
         if read.ended && view.tail.closed && from == view.tail.offset {
             return Ok((render(Outcome::AfterTheEnd(from)), PendingReply::Nothing));
         }

@@ -27,7 +27,7 @@ impl DurableStreams {
     ) -> Result<(Response, PendingReply), Rejection> {
         if read.live == LiveMode::CatchUp {
             let view = self.engine.open(path).await?;
-            let from = start(read.from, view.tail);
+            let from = view.start(read.from)?;
             return self.slice(session, read, &view, from).await;
         }
         let _client = self.client_reader(session, options)?;
@@ -35,7 +35,7 @@ impl DurableStreams {
         let _counted = self.counters.live(LiveKind::LongPoll);
         // The watch begins before the tail is read, so no append is missed in between.
         let (mut view, watch) = self.engine.open_live(path).await?;
-        let from = start(read.from, view.tail);
+        let from = view.start(read.from)?;
         if from > view.tail.offset {
             return Err(Rejection::OffsetBeyondTail { tail: view.tail.offset });
         }
@@ -174,14 +174,5 @@ impl DurableStreams {
             encoded: false,
             cursor: live.then(cursor),
         }
-    }
-}
-
-/// The position where a read begins.
-pub(super) fn start(from: ReadFrom, tail: Tail) -> Offset {
-    match from {
-        ReadFrom::Start => Offset::ZERO,
-        ReadFrom::Now => tail.offset,
-        ReadFrom::At(offset) => offset,
     }
 }

@@ -13,10 +13,14 @@
 //! | 3 | touched | nothing |
 //! | 4 | soft-deleted | nothing |
 //! | 5 | deleted | nothing |
+//! | 6 | created | as 1, with `u64` incarnation in front of the payload, and incarnations in the fork |
+//!
+//! A stream of incarnation 0 is created by kind 1, which format 1 wrote for every stream.
 //!
 //! A fork is: `u64` source id; text source path; `u64` position; option `u64` requested offset; `u64`
-//! sub-offset; `u64` count of ancestors and for each `u64` id, `u64` end position. The payload is what is
-//! left of the record. Kind numbers are permanent.
+//! sub-offset; `u64` count of ancestors and for each `u64` id, `u64` end position. Where a fork has incarnations, `u64`
+//! incarnation precedes the requested offset and each end position. The payload is what is left of the record. Kind
+//! numbers are permanent.
 
 use bytes::Bytes;
 
@@ -65,6 +69,8 @@ pub struct Created {
     pub expiry_inherited: bool,
     /// Its source, when it is a fork.
     pub fork: Option<ForkPoint>,
+    /// The first number of its own offsets; see [`Offset`].
+    pub incarnation: u64,
     /// Created closed.
     pub closed: bool,
     /// First bytes, in stored form.
@@ -118,7 +124,8 @@ impl StreamEvent {
     /// Appends the encoding without the payload; the payload follows it directly in the record.
     pub fn encode_head(&self, out: &mut Vec<u8>) {
         let (kind, at) = match self {
-            StreamEvent::Created(created) => (1, created.at),
+            StreamEvent::Created(created) if created.incarnation == 0 => (1, created.at),
+            StreamEvent::Created(created) => (6, created.at),
             StreamEvent::Appended(appended) => (2, appended.at),
             StreamEvent::Touched { at } => (3, *at),
             StreamEvent::SoftDeleted { at } => (4, *at),
@@ -145,7 +152,10 @@ impl StreamEvent {
         let at = Timestamp::from_millis(reader.u64("event time")?);
         let payload = |reader: &ByteReader<'_>| record.slice(record.len() - reader.remaining()..);
         let event = match kind {
-            1 => StreamEvent::Created(Box::new(Created::decode_fields(&mut reader, at, payload)?)),
+            1 | 6 => {
+                let created = Created::decode_fields(&mut reader, at, kind == 6, payload)?;
+                StreamEvent::Created(Box::new(created))
+            }
             2 => StreamEvent::Appended(Appended::decode_fields(&mut reader, at, payload)?),
             3 => StreamEvent::Touched { at },
             4 => StreamEvent::SoftDeleted { at },
@@ -159,25 +169,50 @@ impl StreamEvent {
     }
 }
 
+impl ForkPoint {
+    /// The offset of an inherited position, as the stream has it that holds the bytes before it.
+    pub(crate) fn inherited(&self, position: u64) -> Option<Offset> {
+        let holder = self.ancestors.iter().find(|(_, end)| position <= end.position());
+        holder.map(|(_, end)| Offset::new(position).in_incarnation(end.incarnation()))
+    }
+}
+
 impl Created {
+    /// Where the stream's own bytes begin, and where its first bytes end.
+    pub(crate) fn range(&self) -> (Offset, Offset) {
+        let start = self.fork.as_ref().map_or(Offset::ZERO, |fork| fork.position);
+        let end = start.advance(self.data.len() as u64);
+        let inherited = self.fork.as_ref().and_then(|fork| fork.inherited(end.position()));
+        (start, inherited.unwrap_or(end.in_incarnation(self.incarnation)))
+    }
+
     fn encode_fields(&self, out: &mut Vec<u8>) {
         put_text(out, self.path.as_str());
         put_text(out, self.content_type.as_str());
         put_expiry(out, self.expiry);
         out.push(u8::from(self.closed) | u8::from(self.expiry_inherited) << 1);
-        put_option(out, self.fork.as_ref(), put_fork);
+        let incarnations = self.incarnation != 0;
+        put_option(out, self.fork.as_ref(), |out, fork| put_fork(out, fork, incarnations));
+        if incarnations {
+            put_u64(out, self.incarnation);
+        }
     }
 
     fn decode_fields(
         reader: &mut ByteReader<'_>,
         at: Timestamp,
+        incarnations: bool,
         payload: impl FnOnce(&ByteReader<'_>) -> Bytes,
     ) -> Result<Self, DecodeError> {
         let path = read_path(reader)?;
         let content_type = read_content_type(reader)?;
         let expiry = read_expiry(reader)?;
         let flags = read_flags(reader, 3, "created flags")?;
-        let fork = reader.option("fork", read_fork)?;
+        let fork = reader.option("fork", |reader| read_fork(reader, incarnations))?;
+        let incarnation = if incarnations { read_incarnation(reader)? } else { 0 };
+        if incarnations && incarnation == 0 {
+            return Err(DecodeError { what: "incarnation" });
+        }
         Ok(Created {
             at,
             path,
@@ -185,6 +220,7 @@ impl Created {
             expiry,
             expiry_inherited: flags & 2 != 0,
             fork,
+            incarnation,
             closed: flags & 1 != 0,
             data: payload(reader),
         })
@@ -274,30 +310,58 @@ pub(crate) fn read_content_type(reader: &mut ByteReader<'_>) -> Result<ContentTy
     content_type.ok_or(DecodeError { what: "content type" })
 }
 
-pub(crate) fn put_fork(out: &mut Vec<u8>, fork: &ForkPoint) {
+fn put_offset(out: &mut Vec<u8>, offset: Offset, incarnation: bool) {
+    if incarnation {
+        put_u64(out, offset.incarnation());
+    }
+    put_u64(out, offset.position());
+}
+
+fn read_any_offset(
+    reader: &mut ByteReader<'_>,
+    incarnation: bool,
+    what: &'static str,
+) -> Result<Offset, DecodeError> {
+    let incarnation = if incarnation { read_incarnation(reader)? } else { 0 };
+    let offset = read_offset(reader, what)?.in_incarnation(incarnation);
+    if offset.incarnation() == incarnation { Ok(offset) } else { Err(DecodeError { what }) }
+}
+
+/// A first number of offsets, of sixteen digits at most.
+pub(crate) fn read_incarnation(reader: &mut ByteReader<'_>) -> Result<u64, DecodeError> {
+    read_offset(reader, "incarnation").map(Offset::position)
+}
+
+pub(crate) fn put_fork(out: &mut Vec<u8>, fork: &ForkPoint, incarnations: bool) {
     put_u64(out, fork.source.0);
     put_text(out, fork.source_path.as_str());
     put_u64(out, fork.position.position());
-    put_option(out, fork.requested, |out, offset| put_u64(out, offset.position()));
+    put_option(out, fork.requested, |out, offset| put_offset(out, offset, incarnations));
     put_u64(out, fork.sub_offset);
     put_u64(out, fork.ancestors.len() as u64);
     for (id, end) in &fork.ancestors {
         put_u64(out, id.0);
-        put_u64(out, end.position());
+        put_offset(out, *end, incarnations);
     }
 }
 
-pub(crate) fn read_fork(reader: &mut ByteReader<'_>) -> Result<ForkPoint, DecodeError> {
+pub(crate) fn read_fork(
+    reader: &mut ByteReader<'_>,
+    incarnations: bool,
+) -> Result<ForkPoint, DecodeError> {
     let source = StreamId(reader.u64("fork source")?);
     let source_path = read_path(reader)?;
     let position = read_offset(reader, "fork position")?;
-    let requested = reader.option("fork offset", |r| read_offset(r, "fork offset"))?;
+    let requested =
+        reader.option("fork offset", |r| read_any_offset(r, incarnations, "fork offset"))?;
     let sub_offset = reader.u64("fork sub-offset")?;
     let count = reader.u64("fork ancestors")?;
     let mut ancestors = Vec::new();
     for _ in 0..count {
         let id = StreamId(reader.u64("fork ancestor")?);
-        ancestors.push((id, read_offset(reader, "fork ancestor")?));
+        ancestors.push((id, read_any_offset(reader, incarnations, "fork ancestor")?));
     }
-    Ok(ForkPoint { source, source_path, position, requested, sub_offset, ancestors })
+    let mut fork = ForkPoint { source, source_path, position, requested, sub_offset, ancestors };
+    fork.position = fork.inherited(position.position()).unwrap_or(position);
+    Ok(fork)
 }

@@ -62,6 +62,9 @@ pub enum Rejection {
         /// The tail.
         tail: Offset,
     },
+    /// An offset that an earlier stream at this path returned (§8).
+    #[error("the offset is of a stream that was deleted; read this one from its start, offset=-1")]
+    OffsetOfDeletedStream,
     /// An offset inside a JSON message (§9.1.1).
     #[error("the offset lies inside a JSON message; use an offset that the server returned")]
     OffsetInsideMessage,
@@ -252,7 +255,7 @@ impl Rejection {
             | Rejection::StreamClosed { .. }
             | Rejection::SequenceRegression { .. }
             | Rejection::SequenceGap { .. } => StatusCode::CONFLICT,
-            Rejection::Gone => StatusCode::GONE,
+            Rejection::Gone | Rejection::OffsetOfDeletedStream => StatusCode::GONE,
             Rejection::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Rejection::EncodedBody => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Rejection::TooManyReaders { .. }
@@ -284,6 +287,7 @@ impl Rejection {
             Rejection::InvalidJson { .. } => "invalid-json",
             Rejection::EmptyJsonArray => "empty-json-array",
             Rejection::OffsetBeyondTail { .. } => "offset-beyond-tail",
+            Rejection::OffsetOfDeletedStream => "offset-of-deleted-stream",
             Rejection::OffsetInsideMessage => "offset-inside-message",
             Rejection::SubOffsetBeyondData => "sub-offset-beyond-data",
             Rejection::ForkTooDeep { .. } => "fork-too-deep",

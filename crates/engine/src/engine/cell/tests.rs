@@ -101,6 +101,7 @@ fn created(cell: &StreamCell, fork: Option<ForkPoint>) -> StreamEvent {
         expiry: Expiry::Never,
         expiry_inherited: false,
         fork,
+        incarnation: 0,
         closed: false,
         data: Bytes::new(),
     }))

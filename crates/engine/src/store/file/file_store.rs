@@ -28,6 +28,9 @@ use crate::store::{
 };
 use durable_streams_protocol::{Offset, StreamEvent, StreamId, StreamPath, Timestamp};
 
+/// Ids whose incarnations must grow: more than a directory ever uses. Format 1 chose its first id without that.
+const ID_ROOM: u64 = 1 << 40;
+
 /// A data directory in use; it has the directory's lock.
 pub struct FileStore {
     pub(super) core: Arc<StoreCore>,
@@ -82,8 +85,8 @@ impl FileStore {
         let index = IndexHandle::open(&layout.index, options.map_size)?;
         disk.sync_dir(&layout.index).map_err(io_error("sync", &layout.index))?;
         let meta = index.read()?.meta()?;
-        let memtable =
-            Memtable::new(meta.lsn, meta.next_id, meta.streams, meta.bytes, options.cache);
+        let next_id = StreamId(meta.next_id).with_room(ID_ROOM).0;
+        let memtable = Memtable::new(meta.lsn, next_id, meta.streams, meta.bytes, options.cache);
         let (mut replayed, mut replayed_deletions) = (0_u64, false);
         let recovered = recovery::recover(&*disk, &layout.wal, meta.lsn, &mut |lsn, id, event| {
             replayed += 1;

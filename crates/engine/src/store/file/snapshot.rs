@@ -262,6 +262,7 @@ mod tests {
             expiry: Expiry::Never,
             expiry_inherited: false,
             fork: None,
+            incarnation: 0,
             closed: false,
             data: Bytes::from_static(b"one"),
         };

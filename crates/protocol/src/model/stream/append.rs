@@ -72,7 +72,7 @@ impl StreamState {
             return Err(Rejection::EmptyJsonArray);
         }
         self.check_stream_seq(append)?;
-        let next_offset = self.tail.advance(data.len() as u64);
+        let next_offset = self.after(data.len());
         if next_offset == Offset::MAX {
             return Err(Rejection::StreamFull);
         }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Decision, StreamCore, StreamState};
+use super::{Decision, StreamCore, StreamId, StreamState};
 use crate::{
     ContentType, Create, Created, Expiry, ForkPoint, JsonError, Offset, Rejection, StreamEvent,
     StreamPath, Timestamp,
@@ -54,13 +54,14 @@ impl StreamState {
         }
     }
 
-    /// Judges a `PUT` to a path where nothing lives. `stored` is its body in stored form: parsing is long
-    /// work, which the caller does before it takes any lock.
+    /// Judges a `PUT` to a path where nothing lives; the stream would be `id`. `stored` is its body in stored form:
+    /// parsing is long work, which the caller does before it takes any lock.
     ///
     /// # Errors
     /// [`Rejection::SourceDeleted`], [`Rejection::SourceTypeMismatch`], [`Rejection::ForkTooDeep`] for
     /// forks; [`Rejection::InvalidJson`] for a body that is not JSON.
     pub fn create(
+        id: StreamId,
         path: &StreamPath,
         create: &Create,
         source: Option<ForkSource<'_>>,
@@ -89,13 +90,6 @@ impl StreamState {
             _ => create.expiry,
         };
         let data = stored.map_err(Rejection::invalid_json)?;
-        let start = fork.as_ref().map_or(Offset::ZERO, |fork| fork.position);
-        let outcome = CreateOutcome {
-            created: true,
-            content_type: content_type.clone(),
-            next_offset: start.advance(data.len() as u64),
-            closed: create.closed,
-        };
         let created = Created {
             at: now,
             path: path.clone(),
@@ -103,8 +97,15 @@ impl StreamState {
             expiry,
             expiry_inherited,
             fork,
+            incarnation: id.incarnation(),
             closed: create.closed,
             data,
+        };
+        let outcome = CreateOutcome {
+            created: true,
+            content_type: created.content_type.clone(),
+            next_offset: created.range().1,
+            closed: create.closed,
         };
         Ok(Decision::Commit(StreamEvent::Created(Box::new(created)), outcome))
     }
@@ -131,9 +132,10 @@ impl StreamState {
             match (&core.fork, &create.fork) {
                 (None, None) => None,
                 (Some(fork), Some(asked)) => {
-                    let same_offset = asked.offset.is_none()
-                        || fork.requested.unwrap_or(fork.position)
-                            == asked.offset.unwrap_or_default();
+                    let point = fork.requested.unwrap_or(fork.position);
+                    let same_offset = asked.offset.is_none_or(|asked| {
+                        (asked, asked.incarnation()) == (point, point.incarnation())
+                    });
                     if fork.source_path != asked.source {
                         Some("Stream-Forked-From")
                     } else if !same_offset {
@@ -170,7 +172,7 @@ fn fork_point(
     Ok(ForkPoint {
         source: core.id,
         source_path: core.path.clone(),
-        position: source.position,
+        position: core.offset_at(source.position.position()),
         requested,
         sub_offset,
         ancestors,

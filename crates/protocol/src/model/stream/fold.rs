@@ -26,7 +26,7 @@ impl StreamState {
 
     /// The state right after the creation of stream `id`.
     pub fn created(id: StreamId, created: &Created) -> Self {
-        let start = created.fork.as_ref().map_or(Offset::ZERO, |fork| fork.position);
+        let (start, end) = created.range();
         StreamState {
             core: Arc::new(StreamCore {
                 id,
@@ -35,8 +35,9 @@ impl StreamState {
                 expiry: created.expiry,
                 expiry_inherited: created.expiry_inherited,
                 fork: created.fork.clone(),
+                incarnation: created.incarnation,
             }),
-            tail: start.advance(created.data.len() as u64),
+            tail: end,
             events: 1,
             delimited_from: start,
             closed: created.closed.then_some(Closure { by: None }),
@@ -54,7 +55,7 @@ impl StreamState {
         match event {
             StreamEvent::Created(_) | StreamEvent::Deleted { .. } => {}
             StreamEvent::Appended(appended) => {
-                self.tail = self.tail.advance(appended.data.len() as u64);
+                self.tail = self.after(appended.data.len());
                 self.touched = self.touched.max(appended.at);
                 if let Some(seq) = &appended.stream_seq {
                     self.stream_seq = Some(seq.clone());
@@ -74,6 +75,11 @@ impl StreamState {
             StreamEvent::Touched { at } => self.touched = self.touched.max(*at),
             StreamEvent::SoftDeleted { .. } => self.soft_deleted = true,
         }
+    }
+
+    /// The tail after `bytes` more.
+    pub(super) fn after(&self, bytes: usize) -> Offset {
+        self.core.offset_at(self.tail.advance(bytes as u64).position())
     }
 
     /// The moment from which the stream is gone.
@@ -122,6 +128,7 @@ mod tests {
             expiry,
             expiry_inherited: false,
             fork: None,
+            incarnation: 0,
             closed: false,
             data: Bytes::from_static(b"ab"),
         }))

@@ -16,13 +16,32 @@ pub use append::AppendOutcome;
 pub use create::{CreateOutcome, ForkSource};
 
 use crate::{
-    ContentType, Expiry, ForkPoint, Offset, Producer, ProducerId, ProducerState, StreamEvent,
-    StreamPath, StreamSeq, Timestamp,
+    ContentType, Expiry, ForkPoint, Offset, Producer, ProducerId, ProducerState, Rejection,
+    StreamEvent, StreamPath, StreamSeq, Timestamp,
 };
 
 /// The internal, never reused name of a stream. A path that is created anew gets a new id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
+
+impl StreamId {
+    /// The incarnation of a stream with this id: not 0, at most sixteen digits, and greater than those of lower ids.
+    ///
+    /// It starts again at 1 with every 10^16 - 1 ids. A store chooses its first id so that it never gets there.
+    pub const fn incarnation(self) -> u64 {
+        1 + self.0 % INCARNATIONS
+    }
+
+    /// The least id, from this one on, after which `room` more have growing incarnations.
+    #[must_use]
+    pub const fn with_room(self, room: u64) -> Self {
+        let used = self.0 % INCARNATIONS;
+        if INCARNATIONS - used > room { self } else { StreamId(self.0 + (INCARNATIONS - used)) }
+    }
+}
+
+/// How many incarnations sixteen digits can number, zero apart.
+const INCARNATIONS: u64 = Offset::MAX.position();
 
 /// What never changes after creation; shared by everyone who reads the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +58,8 @@ pub struct StreamCore {
     pub expiry_inherited: bool,
     /// Its source, when it is a fork.
     pub fork: Option<ForkPoint>,
+    /// The first number of its own offsets; see [`Offset`]. 0 in a stream of format 1.
+    pub incarnation: u64,
 }
 
 /// Who closed a stream: the producer headers of the closing request, if it had any (§5.2.1).
@@ -89,6 +110,34 @@ impl StreamCore {
         self.fork.as_ref().map_or(Offset::ZERO, |fork| fork.position)
     }
 
+    /// The offset that clients know of a position.
+    pub fn offset_at(&self, position: u64) -> Offset {
+        let inherited = self.fork.as_ref().and_then(|fork| fork.inherited(position));
+        inherited.unwrap_or(Offset::new(position).in_incarnation(self.incarnation))
+    }
+
+    /// The position that a client's offset names; `tail` is this stream's.
+    ///
+    /// # Errors
+    /// [`Rejection::OffsetOfDeletedStream`] when neither this stream nor one that it inherits from, up to there, has the
+    /// offset's incarnation; [`Rejection::OffsetBeyondTail`] when it is of a later creation, and so sorts after `tail`.
+    pub fn resolve(&self, offset: Offset, tail: Offset) -> Result<Offset, Rejection> {
+        let incarnation = offset.incarnation();
+        let inherits = |(_, end): &(StreamId, Offset)| {
+            end.incarnation() == incarnation && offset.position() <= end.position()
+        };
+        let known = offset == Offset::ZERO
+            || incarnation == self.incarnation
+            || self.fork.iter().flat_map(|fork| &fork.ancestors).any(inherits);
+        if known {
+            Ok(self.offset_at(offset.position()))
+        } else if incarnation > self.incarnation {
+            Err(Rejection::OffsetBeyondTail { tail })
+        } else {
+            Err(Rejection::OffsetOfDeletedStream)
+        }
+    }
+
     /// The stream that holds the byte at `from`, and the end of its stretch; `tail` is this stream's.
     pub fn holder_of(&self, from: Offset, tail: Offset) -> (StreamId, Offset) {
         self.fork
@@ -105,10 +154,11 @@ impl StreamCore {
             if chain.last().is_some_and(|(_, end): &(StreamId, Offset)| *end >= position) {
                 return chain;
             }
-            chain.push((*id, (*end).min(position)));
+            let until = Offset::new(position.position().min(end.position()));
+            chain.push((*id, until.in_incarnation(end.incarnation())));
         }
         if position > self.own_start() {
-            chain.push((self.id, position));
+            chain.push((self.id, position.in_incarnation(self.incarnation)));
         }
         chain
     }

@@ -4,11 +4,13 @@
 //! # Encoding
 //! `u8` format (2); text path; text content type; `u8` expiry kind and `u64` value; `u8` flags (1 closed,
 //! 2 expiry inherited, 4 soft-deleted); option fork; `u64` tail; `u64` touched; option closing producer;
-//! option text Stream-Seq; `u64` events; `u64` position from which the ends of appends are known; `u64` earliest
-//! position; `u64` count of segment references. Types as in `codec`, parts as in `event`.
+//! option text Stream-Seq; `u64` incarnation; `u64` events; `u64` position from which the ends of appends are known; `u64`
+//! earliest position; `u64` count of segment references. Types as in `codec`, parts as in `event`, the fork with
+//! incarnations.
 //!
 //! The last two are room for retention and for bytes outside the index: the earliest position is where the stream's
-//! own bytes begin, and the count is 0. Format 1 ends after `Stream-Seq`.
+//! own bytes begin, and the count is 0. Format 1 ends after `Stream-Seq`, and its
+//! fork has no incarnations.
 //!
 //! A producer's state is `u64` epoch, `u64` last sequence number; its id is the key it is stored under.
 
@@ -20,7 +22,7 @@ use crate::{
     model::codec::{ByteReader, put_option, put_text, put_u64},
     model::event::{
         put_expiry, put_fork, put_producer, read_content_type, read_expiry, read_flags, read_fork,
-        read_offset, read_path, read_producer, read_stream_seq,
+        read_incarnation, read_offset, read_path, read_producer, read_stream_seq,
     },
 };
 
@@ -41,11 +43,12 @@ impl StreamState {
                 | u8::from(core.expiry_inherited) << 1
                 | u8::from(self.soft_deleted) << 2,
         );
-        put_option(out, core.fork.as_ref(), put_fork);
+        put_option(out, core.fork.as_ref(), |out, fork| put_fork(out, fork, true));
         put_u64(out, self.tail.position());
         put_u64(out, self.touched.millis());
         put_option(out, self.closed.as_ref().and_then(|c| c.by.as_ref()), put_producer);
         put_option(out, self.stream_seq.as_ref(), |out, seq| put_text(out, seq.as_str()));
+        put_u64(out, core.incarnation);
         put_u64(out, self.events);
         put_u64(out, self.delimited_from.position());
         put_u64(out, core.own_start().position());
@@ -66,7 +69,7 @@ impl StreamState {
         let content_type = read_content_type(&mut reader)?;
         let expiry = read_expiry(&mut reader)?;
         let flags = read_flags(&mut reader, 7, "snapshot flags")?;
-        let fork = reader.option("fork", read_fork)?;
+        let fork = reader.option("fork", |reader| read_fork(reader, format != FORMAT_1))?;
         let tail = read_offset(&mut reader, "tail")?;
         let touched = Timestamp::from_millis(reader.u64("touched")?);
         let by = reader.option("closing producer", read_producer)?;
@@ -74,9 +77,13 @@ impl StreamState {
             return Err(DecodeError { what: "closing producer" });
         }
         let stream_seq = reader.option("Stream-Seq", read_stream_seq)?;
-        let (events, delimited_from) = match format {
-            FORMAT_1 => (0, tail),
-            _ => (reader.u64("events")?, read_offset(&mut reader, "ends of appends")?),
+        let (incarnation, events, delimited_from) = match format {
+            FORMAT_1 => (0, 0, tail),
+            _ => (
+                read_incarnation(&mut reader)?,
+                reader.u64("events")?,
+                read_offset(&mut reader, "ends of appends")?,
+            ),
         };
         let core = Arc::new(StreamCore {
             id,
@@ -85,6 +92,7 @@ impl StreamState {
             expiry,
             expiry_inherited: flags & 2 != 0,
             fork,
+            incarnation,
         });
         if format != FORMAT_1 {
             let earliest = read_offset(&mut reader, "earliest position")?;
@@ -93,6 +101,7 @@ impl StreamState {
             }
         }
         reader.finish("bytes after a snapshot")?;
+        let tail = core.offset_at(tail.position());
         Ok(StreamState {
             core,
             tail,

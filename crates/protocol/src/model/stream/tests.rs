@@ -21,9 +21,10 @@ fn producer(epoch: u64, seq: u64) -> Producer {
 
 /// The state after a `PUT`, then these events.
 fn put(id: u64, create: &Create, body: &'static [u8]) -> StreamState {
-    let decided = StreamState::create(&path("a"), create, None, Ok(Bytes::from_static(body)), NOW);
+    let (id, body) = (StreamId(id), Ok(Bytes::from_static(body)));
+    let decided = StreamState::create(id, &path("a"), create, None, body, NOW);
     let Decision::Commit(event, _) = decided.unwrap() else { panic!("a new stream is an event") };
-    StreamState::fold(None, StreamId(id), &event).unwrap()
+    StreamState::fold(None, id, &event).unwrap()
 }
 
 fn text_stream() -> StreamState {
@@ -230,10 +231,10 @@ fn fork(
     position: u64,
 ) -> Result<(StreamState, CreateOutcome), Rejection> {
     let at = ForkSource { state: source, position: Offset::new(position) };
-    let decided =
-        StreamState::create(&path("fork"), create, Some(at), Ok(Bytes::from_static(b"xy")), NOW)?;
+    let (id, body) = (StreamId(id), Ok(Bytes::from_static(b"xy")));
+    let decided = StreamState::create(id, &path("fork"), create, Some(at), body, NOW)?;
     let Decision::Commit(event, outcome) = decided else { panic!("a new stream is an event") };
-    Ok((StreamState::fold(None, StreamId(id), &event).unwrap(), outcome))
+    Ok((StreamState::fold(None, id, &event).unwrap(), outcome))
 }
 
 fn forking(source: &StreamState) -> Create {
@@ -283,7 +284,11 @@ fn a_fork_inherits_bytes_type_and_expiry() {
 fn a_fork_is_confirmed_by_the_same_place_only() {
     let source = put(1, &Create::default(), b"abcdef");
     let place = |offset: Option<u64>, sub_offset| Create {
-        fork: Some(Fork { source: path("a"), offset: offset.map(Offset::new), sub_offset }),
+        fork: Some(Fork {
+            source: path("a"),
+            offset: offset.map(|at| source.core.offset_at(at)),
+            sub_offset,
+        }),
         ..Create::default()
     };
     let (state, _) = fork(2, &source, &place(Some(2), 1), 3).unwrap();
@@ -340,7 +345,8 @@ fn a_create_has_the_default_type_and_refuses_what_is_not_json() {
     assert_eq!(plain.core.content_type.as_str(), ContentType::DEFAULT);
     assert!(plain.confirm(&Create::default()).is_ok());
     let invalid: Result<Bytes, JsonError> = store_messages(b"{");
-    let refused = StreamState::create(&path("a"), &Create::default(), None, invalid, NOW);
+    let refused =
+        StreamState::create(StreamId(1), &path("a"), &Create::default(), None, invalid, NOW);
     assert_eq!(refused.unwrap_err().code(), "invalid-json");
     let closed = put(1, &Create { closed: true, ..Create::default() }, b"");
     assert_eq!(closed.closed, Some(Closure { by: None }));

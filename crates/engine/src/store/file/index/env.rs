@@ -107,7 +107,7 @@ impl IndexEnvironment {
         let Some(value) = value else {
             // Entity tags carry ids, and clients may keep them for longer than a data directory lives: a new
             // directory must not reuse an id that a client may know.
-            let next_id = (fastrand::u64(..1 << 31) << 32) + 1;
+            let next_id = (fastrand::u64(..1 << 21) << 32) + 1;
             return Ok(IndexMeta { next_id, next_node: 1, ..IndexMeta::default() });
         };
         keys::open(keys::META, value)

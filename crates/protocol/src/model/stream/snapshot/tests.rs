@@ -18,6 +18,7 @@ fn open_stream() -> StreamState {
             expiry: Expiry::Never,
             expiry_inherited: false,
             fork: None,
+            incarnation: 7,
         }),
         tail: Offset::ZERO,
         events: 1,
@@ -67,6 +68,7 @@ fn a_state() -> impl Strategy<Value = StreamState> {
                     expiry,
                     expiry_inherited,
                     fork,
+                    incarnation: touched % 3,
                 }),
                 tail,
                 events,
@@ -122,8 +124,9 @@ fn a_stored_form_of_format_1_knows_no_ends_of_appends() {
     let mut stored = Vec::new();
     state.encode(&mut stored);
     stored[0] = 1;
-    stored.truncate(stored.len() - 4 * 8);
+    stored.truncate(stored.len() - 5 * 8);
     (state.events, state.delimited_from) = (0, state.tail);
+    Arc::make_mut(&mut state.core).incarnation = 0;
     assert_eq!(StreamState::decode(StreamId(1), &stored), Ok(state));
 }
 
