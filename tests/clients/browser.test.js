@@ -5,7 +5,7 @@ import { createServer } from "node:http"
 import { after, before, describe, test } from "node:test"
 import { chromium } from "playwright-core"
 import { start } from "./server.js"
-import { pending, until } from "./support.js"
+import { until } from "./support.js"
 
 const executablePath = process.env.CHROMIUM
 const skip = executablePath ? false : "no Chromium here; scripts/bootstrap installs it where apt-get does"
@@ -40,7 +40,7 @@ describe("browser", { skip, timeout: 90_000 }, () => {
     return page
   }
 
-  test("a page that reads again gets what is there now", { skip: pending("revalidation at the tail") }, async () => {
+  test("a page that reads again gets what is there now", async () => {
     const server = await start()
     try {
       const page = await open(`http://localhost:${pages.port}/`)
@@ -95,7 +95,7 @@ describe("browser", { skip, timeout: 90_000 }, () => {
     }
   })
 
-  test("a page that follows from where it read goes on with the new data of a path", { skip: pending("revalidation at the tail") }, async () => {
+  test("a page that follows from where it read goes on with the new data of a path", async () => {
     const server = await start()
     try {
       const page = await open(`http://localhost:${pages.port}/`)
@@ -123,7 +123,7 @@ describe("browser", { skip, timeout: 90_000 }, () => {
     }
   })
 
-  test("EventSource stops at the end of a closed stream", { skip: pending("an end that EventSource understands") }, async () => {
+  test("EventSource stops at the end of a closed stream", async () => {
     const server = await start({ config: ["sse_keep_alive: 1s"] })
     try {
       const page = await open(`http://localhost:${pages.port}/`)
