@@ -1,5 +1,5 @@
-//! Subscriptions (PROTOCOL.md §6, §7): the pure state against a model, and the whole against real webhook
-//! receivers, restarts and a clock moved by hand.
+//! Subscriptions (PROTOCOL.md §6, §7) against real webhook receivers, restarts and a clock moved by hand. The pure state
+//! has its model in crates/protocol/tests/subscriptions.rs.
 
 #![allow(clippy::single_match, reason = "both outcomes of a step are worth naming")]
 #![allow(
@@ -13,7 +13,6 @@ mod callbacks;
 mod client;
 mod deliveries;
 mod kill;
-mod model;
 mod pull_wake;
 mod receiver;
 mod requests;

@@ -1,6 +1,8 @@
 //! Interleavings of appends, deletions, claims, acks, releases, expiries, deliveries and restarts on the
 //! pure state, with what must always hold checked after every step.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use durable_streams_protocol::{
