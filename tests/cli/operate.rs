@@ -55,6 +55,33 @@ fn stopped() -> Setup {
     setup
 }
 
+/// A secret is text of its own: a flipped bit in it makes another secret, which no syntax betrays.
+#[test]
+fn a_damaged_key_file_is_found_and_said() {
+    let setup = stopped();
+    let file = setup.data.join("keys/subscriptions.json");
+    let whole = fs::read(&file).unwrap();
+    let seed = b"\"signing_seed\": \"";
+    let at = whole.windows(seed.len()).position(|window| window == seed).unwrap() + seed.len();
+    let mut damaged = whole.clone();
+    damaged[at] = if damaged[at] == b'A' { b'B' } else { b'A' };
+    let scratch = setup.data.parent().unwrap();
+    let (good, bad, again) = (scratch.join("good"), scratch.join("bad"), scratch.join("again"));
+
+    succeeds(&setup.data, "backup", &[&good]);
+    fs::write(&file, &damaged).unwrap();
+    let parts = ["subscriptions.json is damaged: its checksum is wrong; restore it"];
+    fails(&setup.data, "verify", &[], &["there is damage", "1 problem found", parts[0]]);
+    fails(&setup.data, "backup", &[&bad], &parts);
+    fails(&again, "restore", &[&bad], &parts);
+    assert!(setup.refused().contains(parts[0]));
+
+    fs::copy(good.join("keys/subscriptions.json"), &file).unwrap();
+    succeeds(&setup.data, "verify", &[]);
+    assert_eq!(fs::read(&file).unwrap(), whole);
+    drop(setup.start());
+}
+
 /// A data directory whose log has everything, because its server was killed before a checkpoint.
 fn killed() -> Setup {
     let settings = "storage: {checkpoint_interval: 1h, wal_segment: 1MiB}\n\

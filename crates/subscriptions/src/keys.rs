@@ -60,6 +60,11 @@ pub enum KeyError {
         /// The permission bits of the file.
         mode: u32,
     },
+    /// A key in the file is not the one that was written.
+    #[error(
+        "{path} is damaged: its checksum is wrong; restore it, or move it away to start with new keys"
+    )]
+    Damaged { path: PathBuf },
     /// The file does not parse as a key file.
     #[error("{path} is not a key file of this server; restore it, or move it away to start anew")]
     Malformed {
@@ -68,7 +73,7 @@ pub enum KeyError {
     },
 }
 
-/// The content of the key file.
+/// The content of the key file: JSON. Version 1 had no checksum.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StoredSecrets {
@@ -77,7 +82,14 @@ struct StoredSecrets {
     signing_seed: String,
     #[serde(default)]
     retired: Vec<RetiredKey>,
+    /// See [`checksum`](StoredSecrets::checksum).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checksum: Option<String>,
 }
+
+const VERSION: u32 = 2;
+/// The version without a checksum.
+const VERSION_1: u32 = 1;
 
 #[derive(Clone, Serialize, Deserialize)]
 struct RetiredKey {
@@ -88,11 +100,20 @@ struct RetiredKey {
 impl StoredSecrets {
     fn generate() -> Self {
         StoredSecrets {
-            version: 1,
+            version: VERSION,
             token_secret: BASE64URL.encode(secret::<32>()),
             signing_seed: BASE64URL.encode(secret::<32>()),
             retired: Vec::new(),
+            checksum: None,
         }
+    }
+
+    /// Base64url of the first 96 bits of SHA-256 of the other fields: compact JSON, in the order of declaration. A bit
+    /// that flips in a key would make another key, which looks as good.
+    fn checksum(&self) -> Result<String, serde_json::Error> {
+        let text = serde_json::to_vec(&StoredSecrets { checksum: None, ..self.clone() })?;
+        let digest = ring::digest::digest(&ring::digest::SHA256, &text);
+        Ok(BASE64URL.encode(digest.as_ref().get(..12).unwrap_or_default()))
     }
 }
 
@@ -124,15 +145,29 @@ impl KeyFile {
         Ok((old.kid, new))
     }
 
-    fn open(&self) -> Result<StoredSecrets, KeyError> {
+    /// Checks the file, if there is one.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn check(&self) -> Result<(), KeyError> {
         match self.read() {
-            Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                let secrets = StoredSecrets::generate();
-                self.write(&secrets)?;
-                Ok(secrets)
-            }
-            read => read,
+            Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            read => self.usable(&read?).map(drop),
         }
+    }
+
+    fn open(&self) -> Result<StoredSecrets, KeyError> {
+        let secrets = match self.read() {
+            Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                StoredSecrets::generate()
+            }
+            read => read?,
+        };
+        if secrets.checksum.is_none() {
+            self.usable(&secrets)?;
+            self.write(&secrets)?;
+        }
+        Ok(secrets)
     }
 
     fn read(&self) -> Result<StoredSecrets, KeyError> {
@@ -147,7 +182,14 @@ impl KeyFile {
         let bytes = fs::read(&self.path).map_err(|source| self.io("read", source))?;
         let secrets: StoredSecrets =
             serde_json::from_slice(&bytes).map_err(|_| self.malformed())?;
-        if secrets.version == 1 { Ok(secrets) } else { Err(self.malformed()) }
+        match (secrets.version, &secrets.checksum) {
+            (VERSION_1, None) => Ok(secrets),
+            (VERSION, Some(checksum)) if secrets.checksum().is_ok_and(|sum| sum == *checksum) => {
+                Ok(secrets)
+            }
+            (VERSION, Some(_)) => Err(KeyError::Damaged { path: self.path.clone() }),
+            _ => Err(self.malformed()),
+        }
     }
 
     fn write(&self, secrets: &StoredSecrets) -> Result<(), KeyError> {
@@ -168,7 +210,9 @@ impl KeyFile {
             #[cfg(unix)]
             options.mode(0o600);
             let mut file = options.write(true).create_new(true).open(&aside)?;
-            file.write_all(&serde_json::to_vec_pretty(secrets)?)?;
+            let mut secrets = StoredSecrets { version: VERSION, ..secrets.clone() };
+            secrets.checksum = Some(secrets.checksum()?);
+            file.write_all(&serde_json::to_vec_pretty(&secrets)?)?;
             file.sync_all()?;
             fs::rename(&aside, &self.path)?;
             // Makes the rename durable. Windows cannot sync a directory, and writes names through.

@@ -13,6 +13,7 @@ use durable_streams_engine::store::{
 
 use super::{
     error::OperateError,
+    keys,
     place::DataDirectoryArguments,
     progress::{ProgressDisplay, say_copied},
 };
@@ -41,7 +42,8 @@ impl BackupCommand {
             direct => direct?,
         };
         let took = progress.end();
-        Ok(say_copied("backed up", &found, &options.dir, &self.to, &took)?)
+        say_copied("backed up", &found, &options.dir, &self.to, &took)?;
+        Ok(keys::check(&self.to)?)
     }
 }
 

@@ -6,6 +6,7 @@ use clap::Args;
 use durable_streams_engine::store::file::offline;
 
 use super::{
+    keys,
     place::DataDirectoryArguments,
     progress::{ProgressDisplay, say_copied},
 };
@@ -26,6 +27,7 @@ impl RestoreCommand {
         let mut progress = ProgressDisplay::begin();
         let found = offline::restore(&self.from, &options, &mut |step| progress.step(step))?;
         let took = progress.end();
-        Ok(say_copied("restored", &found, &self.from, &options.dir, &took)?)
+        say_copied("restored", &found, &self.from, &options.dir, &took)?;
+        Ok(keys::check(&options.dir)?)
     }
 }

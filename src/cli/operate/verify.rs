@@ -13,6 +13,7 @@ use durable_streams_engine::store::file::offline::{self, VerifiedTotals};
 
 use super::{
     error::OperateError,
+    keys,
     place::DataDirectoryArguments,
     progress::{ByteCount, ProgressDisplay, count},
 };
@@ -58,6 +59,10 @@ impl VerifyCommand {
         for problem in &report.problems {
             writeln!(out, "{problem}")?;
         }
+        let keys = keys::check(&options.dir);
+        if let Err(problem) = &keys {
+            writeln!(out, "{problem}")?;
+        }
         let unsaid = report.count - report.problems.len() as u64;
         if unsaid > 0 {
             writeln!(out, "and {unsaid} more")?;
@@ -70,9 +75,9 @@ impl VerifyCommand {
             ByteCount(bytes),
             count(chunks, "chunk"),
             count(events, "event"),
-            if report.count == 0 { "all is well" } else { "there is damage" },
+            if report.count == 0 && keys.is_ok() { "all is well" } else { "there is damage" },
         )?;
-        match report.count {
+        match report.count + u64::from(keys.is_err()) {
             0 => Ok(()),
             count => Err(OperateError::Damaged { dir: options.dir, count }.into()),
         }
