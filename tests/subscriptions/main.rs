@@ -1,7 +1,6 @@
 //! Subscriptions (PROTOCOL.md §6, §7) against real webhook receivers, restarts and a clock moved by hand. The pure state
 //! has its model in crates/protocol/tests/subscriptions.rs.
 
-#![allow(clippy::single_match, reason = "both outcomes of a step are worth naming")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

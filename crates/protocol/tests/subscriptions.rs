@@ -222,12 +222,10 @@ impl World {
                     generation: claims.generation,
                 };
                 let current = self.is_current(&claims);
-                match self.state.release(fence, self.now()) {
-                    Ok(events) => {
-                        assert!(current, "a stale release was taken");
-                        self.commit(events);
-                    }
-                    Err(_) => {}
+                // A refusal changes nothing, which the next step checks.
+                if let Ok(events) = self.state.release(fence, self.now()) {
+                    assert!(current, "a stale release was taken");
+                    self.commit(events);
                 }
             }
             Op::Answer(kind) => {
