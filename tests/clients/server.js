@@ -15,7 +15,7 @@ export const STORAGES = ["memory", "file"]
 
 /**
  * Starts a server. `options.storage`: memory | file; `options.dev`: arguments of `dev` instead of a configuration;
- * `options.config`: lines of YAML.
+ * `options.config`: lines of YAML; `options.tls`: the `tls` of its listener, as YAML, for HTTPS.
  */
 export async function start(options = {}) {
   const dir = mkdtempSync(join(tmpdir(), "durable-streams-clients-"))
@@ -26,13 +26,15 @@ export async function start(options = {}) {
 }
 
 class Server {
-  constructor(dir, port, { storage = "memory", dev = null, config = [] }) {
+  constructor(dir, port, { storage = "memory", dev = null, config = [], tls = null }) {
     this.dir = dir
     this.port = port
-    this.origin = `http://127.0.0.1:${port}`
+    this.origin = `${tls ? "https" : "http"}://127.0.0.1:${port}`
     this.route = `${this.origin}/v1/stream`
     const file = join(dir, "config.yaml")
-    const lines = [`listen: "127.0.0.1:${port}"`, "long_poll_timeout: 2s", "log: {access: false}", ...config]
+    const address = `"127.0.0.1:${port}"`
+    const listen = tls ? `[{address: ${address}, tls: ${tls}}]` : address
+    const lines = [`listen: ${listen}`, "long_poll_timeout: 2s", "log: {access: false}", ...config]
     if (storage === "file") lines.push(`data_dir: ${JSON.stringify(join(dir, "data"))}`)
     writeFileSync(file, lines.join("\n") + "\n")
     this.command = dev ? ["dev", "--port", String(port), ...dev] : ["run", "--config", file]
