@@ -37,6 +37,13 @@ node_major() {
   node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0
 }
 
+# browser: the path of a Chromium or Chrome; fails without one.
+browser() {
+  command -v chromium || command -v google-chrome && return 0
+  mac='/Applications/Google Chrome.app/Contents/MacOS/Google Chrome'
+  [ -x "$mac" ] && printf '%s\n' "$mac"
+}
+
 # target_dir: where cargo puts what it builds.
 target_dir() {
   cargo metadata --no-deps --format-version 1 --offline 2>/dev/null |

@@ -138,7 +138,7 @@ describe("browser", { skip, timeout: 90_000 }, () => {
         source.addEventListener("data", (event) => (globalThis.seen += event.data))
       }, server.route)
       const state = () => page.evaluate(() => ({ seen: globalThis.seen, state: globalThis.source.readyState }))
-      await until("it gives up", async () => (await state()).state === 2, 12)
+      await until("it gives up", async () => (await state()).state === 2)
       const before = requests
       await page.waitForTimeout(4000)
       assert.equal(requests, before, "no request after the end")

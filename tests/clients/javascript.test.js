@@ -37,7 +37,7 @@ for (const storage of STORAGES) {
         const seen = []
         const response = await stream({ url, offset: "-1", live, json: true })
         const reader = response.jsonStream().getReader()
-        await within(10, `messages, live: ${live}`, (async () => {
+        await within(30, `messages, live: ${live}`, (async () => {
           while (seen.length < messages.length) seen.push((await reader.read()).value)
         })())
         await reader.cancel()
@@ -56,7 +56,7 @@ for (const storage of STORAGES) {
         const all = bytes(60_000)
         for (let at = 0; at < all.length; at += 7000) await handle.append(all.subarray(at, at + 7000))
         await handle.close()
-        await within(10, `bytes, ${live}`, response.closed)
+        await within(30, `bytes, ${live}`, response.closed)
         // The client says that the stream is closed before its subscriber has the last bytes.
         await until(`all bytes, ${live}`, () => seen.reduce((sum, piece) => sum + piece.length, 0) >= all.length)
         assert.ok(Buffer.concat(seen).equals(Buffer.from(all)), live)
@@ -69,7 +69,7 @@ for (const storage of STORAGES) {
         read.subscribeText(async (chunk) => void (together += chunk.text))
         for (let n = 0; n < 5; n++) await written.append(line)
         await written.close()
-        await within(10, `text, ${live}`, read.closed)
+        await within(30, `text, ${live}`, read.closed)
         await until(`all text, ${live}`, () => together.length >= 5 * line.length)
         assert.ok(together === line.repeat(5), live)
       }
