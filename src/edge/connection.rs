@@ -9,6 +9,7 @@
 //! - Between requests it may be silent for `keepalive_timeout`.
 //! - One timer per connection, moved only when it fires: the usual request, whose head arrives in one
 //!   read, costs a look at the clock, where Pingora's own keep-alive sets up a timer for each.
+//! - Over HTTP/2 the rest of a frame or header block has `header_timeout`, too; see `frames`.
 //! - HTTP/2 by prior knowledge is recognised as soon as the bytes can be told apart.
 //! - One request at a time is handed on: its head, then its body to the last byte. What follows waits.
 //! - Closing lingers: it waits for the client to have read the answer, half a second, or as long as the client goes on
@@ -22,15 +23,19 @@
 //! in `transport`.
 
 mod deadline;
+mod frames;
+mod half_close;
 mod stream;
 mod transport;
 
+pub(crate) use half_close::HalfClose;
 pub use stream::ConnectionStream;
 
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -42,6 +47,8 @@ use pingora::{ErrorType, OrErr};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
+
+use frames::FrameScanner;
 
 use super::http1::chunks::InvalidChunk;
 use super::http1::framing::RequestBody;
@@ -109,6 +116,10 @@ pub struct ClientConnection {
     /// Small writes that wait for what follows them, such as a response's head for its body, or for
     /// a flush: one system call for both, without copying a large body.
     held: Vec<u8>,
+    /// There in a tunnel whose upstream can be told of the client's end.
+    half_close: OnceLock<Arc<HalfClose>>,
+    /// There over HTTP/2.
+    frames: Option<Box<FrameScanner>>,
     head_bytes: usize,
     head_cap: usize,
     header_timeout: Duration,
@@ -147,6 +158,8 @@ impl ClientConnection {
             body: RequestBody::Unbounded,
             announced: AtomicU64::new(NOTHING),
             held: Vec::new(),
+            half_close: OnceLock::new(),
+            frames: None,
             head_bytes: 0,
             // Pingora's buffer doubles as it reads, so a head within bounds, read together with
             // the start of its body, stays below this.
@@ -190,30 +203,40 @@ impl ClientConnection {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes all of `head` and `body` behind what was held back, in the time that the client has for it.
+    /// Writes all of `head` and `body` behind what was held back. The time that the client has begins again with every
+    /// byte that it takes, unless it has a rate to keep.
     ///
     /// # Errors
     /// `WriteTimedout`, `WriteError`.
     pub(crate) async fn send_in_time(
         &mut self,
-        head: &[u8],
-        body: &[u8],
+        mut head: &[u8],
+        mut body: &[u8],
         pace: WritePace,
     ) -> pingora::Result<()> {
-        tokio::time::timeout(pace.time_for(head.len() + body.len()), self.send(head, body))
-            .await
-            .or_err(ErrorType::WriteTimedout, "writing to the client")?
-            .or_err(ErrorType::WriteError, "writing to the client")
-    }
-
-    async fn send(&mut self, mut head: &[u8], mut body: &[u8]) -> io::Result<()> {
+        let whole = pace.time_for(head.len() + body.len());
+        let whole = pace.min_send_rate.map(|_| Instant::now() + whole);
         if !self.held.is_empty() && self.held.len() + head.len() <= HOLD {
             self.held.extend_from_slice(head);
             head = &[];
         }
+        loop {
+            let until = whole.unwrap_or_else(|| Instant::now() + pace.write_timeout);
+            let sent = tokio::time::timeout_at(until, self.send_some(&mut head, &mut body))
+                .await
+                .or_err(ErrorType::WriteTimedout, "writing to the client")?
+                .or_err(ErrorType::WriteError, "writing to the client")?;
+            if sent {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes something. Returns whether that was all.
+    async fn send_some(&mut self, head: &mut &[u8], body: &mut &[u8]) -> io::Result<bool> {
         poll_fn(|cx| {
             ready!(self.poll_release(cx))?;
-            while !head.is_empty() || !body.is_empty() {
+            if !head.is_empty() || !body.is_empty() {
                 let io = Pin::new(&mut self.io);
                 let n = match (head.is_empty(), body.is_empty()) {
                     (true, _) => ready!(io.poll_write(cx, body))?,
@@ -227,15 +250,17 @@ impl ClientConnection {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
                 let of_head = n.min(head.len());
-                head = head.get(of_head..).unwrap_or_default();
-                body = body.get(n - of_head..).unwrap_or_default();
+                *head = head.get(of_head..).unwrap_or_default();
+                *body = body.get(n - of_head..).unwrap_or_default();
+                if !head.is_empty() || !body.is_empty() {
+                    return Poll::Ready(Ok(false));
+                }
             }
             // A TLS record that the socket did not take stays with TLS until it is flushed.
             if self.io.is_tls() {
-                Pin::new(&mut self.io).poll_flush(cx)
-            } else {
-                Poll::Ready(Ok(()))
+                ready!(Pin::new(&mut self.io).poll_flush(cx))?;
             }
+            Poll::Ready(Ok(true))
         })
         .await
     }
@@ -274,9 +299,12 @@ pub(crate) fn head_done(session: &ServerSession) -> bool {
     true
 }
 
-/// The connection belongs to the two ends from here on.
-pub(crate) fn tunnel(session: &ServerSession) {
+/// The connection belongs to the two ends from here on. `half_close`: what it shares with the upstream's socket.
+pub(crate) fn tunnel(session: &ServerSession, half_close: Option<Arc<HalfClose>>) {
     if let Some(connection) = of(session) {
+        if let Some(shared) = half_close {
+            let _ = connection.half_close.set(shared);
+        }
         connection.announce(UNBOUNDED);
     }
     endless(session);
@@ -317,6 +345,7 @@ impl AsyncRead for ClientConnection {
             let n = this.peeked.len().min(buf.remaining());
             let n = if in_head { n } else { this.body.take(&this.peeked[..n]).map_err(invalid)? };
             buf.put_slice(&this.peeked[..n]);
+            this.follow(&buf.filled()[buf.filled().len() - n..]);
             this.peeked.advance(n);
             if this.peeked.is_empty() {
                 this.peeked = BytesMut::new();
@@ -328,7 +357,7 @@ impl AsyncRead for ClientConnection {
             Poll::Ready(Ok(())) => {
                 let read = &buf.filled()[before..];
                 if read.is_empty() {
-                    return Poll::Ready(Ok(()));
+                    return this.poll_end(cx);
                 }
                 let mut n = read.len();
                 if !in_head {
@@ -336,6 +365,7 @@ impl AsyncRead for ClientConnection {
                     this.peeked.extend_from_slice(&read[n..]);
                     buf.set_filled(before + n);
                 }
+                this.follow(&buf.filled()[before..]);
                 Poll::Ready(this.count(n, cx))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),

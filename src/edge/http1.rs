@@ -22,7 +22,7 @@ use pingora::server::ShutdownWatch;
 
 pub mod chunks;
 pub(crate) mod framing;
-mod head;
+pub(crate) mod head;
 mod wire;
 
 use super::connection::ClientConnection;

@@ -58,11 +58,10 @@ pub struct HttpLimits {
     pub max_headers: usize,
     /// Bytes of all field names and values in one request; more is 431. Default 16 KiB.
     pub max_header_bytes: usize,
-    /// From the first byte of a request (or the accept) to the end of its head; then 408.
-    /// Default 10 s.
+    /// From the first byte of a request (or the accept) to the end of its head; then 408. Over HTTP/2 for the rest of
+    /// a frame or header block; then the connection ends. Default 10 s.
     pub header_timeout: Duration,
-    /// How long a kept-alive connection may stay silent between requests. Whole seconds, at
-    /// least 1 s. Default 75 s, longer than the usual 60 s of load balancers in front.
+    /// How long a connection may stay silent between requests. Default 75 s, longer than the usual 60 s of load balancers in front.
     pub keepalive_timeout: Duration,
     /// The longest silence inside a request body. Default 30 s.
     pub body_timeout: Duration,
@@ -76,8 +75,6 @@ pub struct HttpLimits {
     /// HTTP/2 streams a client may open and reset before the server has dealt with them
     /// ("rapid reset", CVE-2023-44487); one more ends the connection. Default 64.
     pub h2_max_pending_resets: usize,
-    /// An HTTP/2 connection without a request for this long is closed. Default 5 min.
-    pub h2_idle_timeout: Duration,
 }
 
 impl HttpLimits {
@@ -95,7 +92,6 @@ impl HttpLimits {
         min_send_rate: None,
         h2_max_streams: 128,
         h2_max_pending_resets: 64,
-        h2_idle_timeout: Duration::from_secs(300),
     };
 }
 

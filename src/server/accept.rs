@@ -87,7 +87,7 @@ impl HttpAcceptor {
         let mut proxy = http_proxy(conf, edge);
         let mut server_options = HttpServerOptions::default();
         server_options.h2c = true;
-        server_options.h2_idle_timeout = Some(limits.h2_idle_timeout);
+        server_options.h2_idle_timeout = Some(limits.keepalive_timeout);
         proxy.server_options = Some(server_options);
         proxy.h2_options = Some(h2_options(limits));
         let proxy = Arc::new(proxy);
@@ -338,6 +338,7 @@ async fn serve(
     let mut stopping = Stopping::from(stop.clone());
     let _counted = edge.metrics().connection();
     if connection.agreed_on_http2() {
+        connection.speak_http2();
         proxy.process_new(connection, &stop).await;
         return;
     }
@@ -351,6 +352,7 @@ async fn serve(
         Ok(Some(head)) => http1::serve(edge, proxy, connection, head, &stop).await,
         // HTTP/2.
         Ok(None) => {
+            connection.speak_http2();
             proxy.process_new(connection, &stop).await;
         }
         Err(_) => {}

@@ -27,6 +27,7 @@ use super::listen::BoundListeners;
 use crate::admin::AdminEndpoints;
 use crate::edge::HttpLimits;
 use crate::edge::connection::ClientConnection;
+use crate::edge::http1::head;
 
 /// Connections at once over one address.
 const MAX_CONNECTIONS: usize = 128;
@@ -144,10 +145,7 @@ async fn serve(
     mut connection: ClientConnection,
     shutdown: ShutdownWatch,
 ) {
-    if let Ok(head) = connection.sniff().await {
-        if let Some(head) = head {
-            connection.unread(head);
-        }
+    if head::arrives(&mut connection).await {
         admin.process_new(Box::new(connection), &shutdown).await;
     }
 }

@@ -21,6 +21,7 @@ use super::accept::transport;
 use super::listen::BoundListeners;
 use crate::edge::HttpLimits;
 use crate::edge::connection::ClientConnection;
+use crate::edge::http1::head;
 use crate::tls::acme::HttpChallenges;
 
 /// Connections at once; more wait in the kernel's queue.
@@ -152,10 +153,14 @@ async fn accept(
         match listener.accept().await {
             Ok((socket, peer)) => {
                 let io = transport(socket, peer);
-                let connection = ClientConnection::new(io, &limits, shutdown.clone(), permit);
+                let mut connection = ClientConnection::new(io, &limits, shutdown.clone(), permit);
                 let (app, shutdown) = (app.clone(), shutdown.clone());
                 tokio::spawn(async move {
-                    let served = app.process_new(Box::new(connection), &shutdown);
+                    let served = async {
+                        if head::arrives(&mut connection).await {
+                            app.process_new(Box::new(connection), &shutdown).await;
+                        }
+                    };
                     let _ = tokio::time::timeout(MAX_DURATION, served).await;
                 });
             }

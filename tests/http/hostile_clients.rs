@@ -17,6 +17,8 @@ for_each_kind![
     a_stalled_event_reader_is_dropped,
     #[only(http1, proxied, http2; "a limit of the edge")]
     a_stalled_catch_up_reader_is_dropped,
+    #[only(http1, proxied, http2; "a limit of the edge")]
+    a_slow_reader_gets_everything,
     #[only(http1, proxied; "sends ahead and closes its half, which HTTP/2 has not")]
     half_closed_clients_get_their_answers,
     #[only(http1, proxied, embedded; "a matter of HTTP/1.1 framing")]
@@ -190,6 +192,34 @@ async fn a_stalled_catch_up_reader_is_dropped(kind: Kind) {
         received = client.unread().len();
     }
     assert!(received < 16 << 20, "all of {received} bytes came after the time was up");
+}
+
+/// `write_timeout` is for readers that take nothing.
+async fn a_slow_reader_gets_everything(kind: Kind) {
+    const LENGTH: usize = 16 << 20;
+    let world = World::with(kind, |setup| {
+        // The kernel wakes a writer when a third of its buffer of 4 MiB is free.
+        setup.edge.limits.write_timeout = 5 * SHORT;
+        setup.limits.max_read = Some(LENGTH);
+    });
+    // What is stored as JSON is answered as one value in memory, the rest in pieces.
+    world.stream("/a", "text/plain", "y".repeat(LENGTH)).await;
+    world.stream("/j", "application/json", format!("[\"{}\"]", "y".repeat(LENGTH - 100))).await;
+    for path in ["/a", "/j"] {
+        let mut client = world.server.connect().await;
+        client.send(request("GET", path, "", b"")).await;
+        assert_eq!(client.head().await.status, 200);
+        let mut received = 0;
+        let began = std::time::Instant::now();
+        while received < LENGTH - 100 {
+            assert!(soon(client.more()).await, "{path}: cut after {received} bytes");
+            let arrived = client.take_unread();
+            received += arrived;
+            // 4 MB in a second, however much one read brings.
+            let due = std::time::Duration::from_secs_f64(received as f64 / 4e6);
+            tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
+        }
+    }
 }
 
 async fn half_closed_clients_get_their_answers(kind: Kind) {

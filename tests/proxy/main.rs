@@ -9,6 +9,7 @@ mod bodies;
 mod chunks;
 mod forwarding;
 mod h2;
+mod h2_timeouts;
 mod http10;
 mod hygiene;
 mod recorder;

@@ -80,3 +80,54 @@ async fn an_upgrade_to_a_dead_upstream_is_502() {
     };
     assert_eq!(response.status(), 502);
 }
+
+/// Tells how much came before the client's end.
+async fn counting() -> Upstream {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    Upstream::raw(|mut socket| async move {
+        let mut bytes = Vec::new();
+        while memchr::memmem::find(&bytes, b"\r\n\r\n").is_none() {
+            if !socket.read_buf(&mut bytes).await.is_ok_and(|n| n > 0) {
+                return;
+            }
+        }
+        let head =
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n";
+        if socket.write_all(head.as_bytes()).await.is_err() {
+            return;
+        }
+        let mut all = Vec::new();
+        if socket.read_to_end(&mut all).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let _ = socket.write_all(format!("{} bytes", all.len()).as_bytes()).await;
+    })
+    .await
+}
+
+/// A client that finishes sending still gets what the upstream sends afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_outlives_the_client_s_half() {
+    use tokio::io::AsyncWriteExt;
+    let upstream = counting().await;
+    let server = TestServer::before(&upstream);
+    for (size, at_once) in [(2, false), (2, true), (0, false), (3_000_000, false)] {
+        let mut client = server.connect().await;
+        let head = "GET / HTTP/1.1\r\nhost: t\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n";
+        let message = vec![b'x'; size];
+        if at_once {
+            client.send([head.as_bytes(), &message].concat()).await;
+        } else {
+            client.send(head).await;
+        }
+        assert_eq!(client.head().await.status, 101);
+        if !at_once {
+            client.send(&message).await;
+        }
+        client.socket.shutdown().await.unwrap();
+        while client.more().await {}
+        let rest = String::from_utf8_lossy(client.unread()).into_owned();
+        assert_eq!(rest, format!("{size} bytes"), "at once: {at_once}");
+    }
+}

@@ -173,6 +173,12 @@ impl Client {
         &self.buffer
     }
 
+    /// Drops what has come, and says how many bytes that was.
+    pub fn take_unread(&mut self) -> usize {
+        // With room for more than the few bytes that an empty buffer would be read into.
+        std::mem::replace(&mut self.buffer, Vec::with_capacity(64 << 10)).len()
+    }
+
     /// Whether the server ends the connection, with nothing more to say.
     pub async fn is_closed(&mut self) -> bool {
         self.buffer.is_empty() && !self.more().await

@@ -60,6 +60,20 @@ async fn streams_are_served_over_both_versions_of_http() {
         body.flow_control().release_capacity(chunk.len()).unwrap();
     }
     assert_eq!(length, 300_000);
+
+    // More than the head of a request may have.
+    let post =
+        http::Request::post("https://a.test/v1/stream/x").header("content-type", "text/plain");
+    let mut client = client.ready().await.unwrap();
+    let (response, mut body) = client.send_request(post.body(()).unwrap(), false).unwrap();
+    for n in 0..20 {
+        body.reserve_capacity(10_000);
+        while body.capacity() < 10_000 {
+            std::future::poll_fn(|cx| body.poll_capacity(cx)).await.unwrap().unwrap();
+        }
+        body.send_data(vec![b'z'; 10_000].into(), n == 19).unwrap();
+    }
+    assert_eq!(response.await.unwrap().status(), http::StatusCode::NO_CONTENT);
 }
 
 /// A live reader sees each append at once, and goes on through a change of the certificate.

@@ -12,13 +12,11 @@ use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::frames::PREFACE;
 use super::{CHUNKED, ClientConnection, ENDLESS, HEAD, HOLD, IDLE, NOTHING, OPEN, UNBOUNDED};
 use crate::edge::http1::chunks::ChunkScanner;
 use crate::edge::http1::framing::RequestBody;
 use crate::edge::problem::EdgeProblem;
-
-/// What an HTTP/2 client sends first (RFC 9113 §3.4).
-const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// As much as Pingora reads at first, so that a small request still takes one read.
 const FIRST_READ: usize = 4096;
@@ -36,23 +34,50 @@ impl ClientConnection {
         if seen.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        while seen.len() < H2_PREFACE.len() && H2_PREFACE.starts_with(&seen) {
+        while seen.len() < PREFACE.len() && PREFACE.starts_with(&seen) {
             if self.read_buf(&mut seen).await? == 0 {
                 break;
             }
         }
         self.first = false;
-        if !seen.starts_with(H2_PREFACE) {
+        if !seen.starts_with(PREFACE) {
             return Ok(Some(seen));
         }
-        *self.phase.get_mut() = OPEN;
         self.timer = None;
         self.unread(seen);
         Ok(None)
     }
 
+    /// The client speaks HTTP/2, from its preface on.
+    pub(crate) fn speak_http2(&mut self) {
+        *self.phase.get_mut() = OPEN;
+        self.first = false;
+        self.frames = Some(Box::default());
+    }
+
+    /// The client sends nothing more. In a tunnel that is for the upstream, which may still answer.
+    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.half_close.get() {
+            Some(shared) => {
+                shared.finish();
+                self.poll_deadline(cx).map(Err)
+            }
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Follows what is handed on: the bytes of a tunnel, the frames of HTTP/2.
+    pub(super) fn follow(&mut self, read: &[u8]) {
+        if let Some(shared) = self.half_close.get() {
+            shared.sent(read.len());
+        }
+        if self.frames.as_mut().is_some_and(|frames| frames.scan(read)) {
+            self.deadline = None;
+        }
+    }
+
     /// Puts back what was read and is not to be handed on yet.
-    pub(crate) fn unread(&mut self, read: BytesMut) {
+    fn unread(&mut self, read: BytesMut) {
         let later = std::mem::replace(&mut self.peeked, read);
         self.peeked.unsplit(later);
     }
@@ -64,6 +89,13 @@ impl ClientConnection {
         *self.announced.get_mut() = NOTHING;
         self.body = RequestBody::Unknown;
         self.unread(behind);
+    }
+
+    /// Puts a whole head back, for a listener whose requests Pingora reads by itself.
+    pub(crate) fn head_back(&mut self, head: BytesMut) {
+        *self.phase.get_mut() = HEAD;
+        self.body = RequestBody::Unbounded;
+        self.unread(head);
     }
 
     /// Says what the body of the present request is, through a shared reference: all that there is to a connection
@@ -134,7 +166,7 @@ impl ClientConnection {
             let why = "the server stops";
             return Poll::Ready(io::Error::new(io::ErrorKind::ConnectionAborted, why));
         }
-        if phase == OPEN {
+        if phase == OPEN && !self.frames.as_ref().is_some_and(|frames| frames.is_inside()) {
             return Poll::Pending;
         }
         let deadline = match self.deadline {

@@ -39,6 +39,23 @@ pub(super) async fn complete(
     }
 }
 
+/// Waits for a whole head and puts it back. Pingora, where it reads heads by itself, logs an error for every client that
+/// leaves inside one. `false`: there will be none.
+pub(crate) async fn arrives(connection: &mut ClientConnection) -> bool {
+    match connection.sniff().await {
+        Ok(Some(read)) => match complete(connection, read).await {
+            Ok(Some(head)) => {
+                connection.head_back(head);
+                true
+            }
+            Ok(None) | Err(_) => false,
+        },
+        // HTTP/2, which these listeners refuse.
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}
+
 /// Bytes of whole empty lines at the beginning.
 fn empty_lines(bytes: &[u8]) -> usize {
     let mut at = 0;

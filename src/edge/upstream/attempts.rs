@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::edge::connection::HalfClose;
 use crate::edge::problem::EdgeProblem;
 
 /// What happened to a request on its way to an upstream.
@@ -13,6 +14,8 @@ pub(crate) struct UpstreamAttempts {
     pub(super) count: usize,
     /// The configured address of the server tried last.
     pub(super) authority: Option<Arc<str>>,
+    /// Of an upgrade: what the tunnel's sockets share.
+    pub(super) half_close: Option<Arc<HalfClose>>,
     /// The problem of the last failed attempt. It is reported in place of "no server is left" when the only server
     /// failed.
     pub(super) failure: Option<EdgeProblem>,

@@ -42,7 +42,7 @@ pub(crate) fn choose(session: &Session, ctx: &mut RequestContext) -> Result<Box<
     }
     ctx.attempt.authority = Some(server.authority);
     if session.is_upgrade_req() {
-        upgrade::prepare(&mut peer, Some(upstream.options.live_timeout));
+        ctx.attempt.half_close = upgrade::prepare(&mut peer, Some(upstream.options.live_timeout));
     } else if wants_event_stream(session) {
         peer.options.read_timeout = Some(upstream.options.live_timeout);
     }

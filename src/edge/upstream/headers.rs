@@ -62,7 +62,7 @@ pub(crate) fn response(
         }
         // The socket now belongs to the two ends; only they know when silence is too long.
         session.set_read_timeout(None);
-        connection::tunnel(session);
+        connection::tunnel(session, ctx.attempt.half_close.take());
     }
     if response.status.is_informational() {
         return Ok(());

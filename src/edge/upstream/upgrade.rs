@@ -8,13 +8,14 @@
 //! So upgrades get connections of their own, whose reader yields a few times after each write.
 //! The queue is looked at in the same poll as the socket: by the time the socket may be read, the
 //! end of the request body is through. Such a connection is never shared or kept.
+//! Over a cleartext connection the client's end is passed on as an end, see [`HalfClose`]; Pingora would end the tunnel.
 //! To be removed when Pingora has fixed it; `tests/proxy/websocket.rs` fails without it until then.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,6 +28,8 @@ use pingora::{Error, ErrorType, Result};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::edge::connection::HalfClose;
+
 /// How often a read yields after a write. One is enough unless the task has used up its turn.
 const YIELDS: u8 = 3;
 
@@ -36,18 +39,23 @@ const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Group keys of upgrades are above those of upstreams, and never the same twice.
 const FIRST_GROUP: u64 = 1 << 63;
 
-/// Prepares `peer` for an upgrade, which is a matter of HTTP/1.1.
-pub(super) fn prepare(peer: &mut HttpPeer, silence: Option<Duration>) {
+/// Prepares `peer` for an upgrade, which is a matter of HTTP/1.1. Returns what the tunnel's sockets are to share.
+pub(super) fn prepare(peer: &mut HttpPeer, silence: Option<Duration>) -> Option<Arc<HalfClose>> {
     static NEXT: AtomicU64 = AtomicU64::new(FIRST_GROUP);
     peer.group_key = NEXT.fetch_add(1, Ordering::Relaxed);
     peer.options.alpn = ALPN::H1;
     peer.options.read_timeout = silence;
     peer.options.idle_timeout = Some(LEFTOVER_TIMEOUT);
-    peer.options.custom_l4 = Some(Arc::new(UpgradeConnector));
+    let half_close = (!peer.is_tls()).then(Arc::<HalfClose>::default);
+    let connector = UpgradeConnector { half_close: half_close.clone() };
+    peer.options.custom_l4 = Some(Arc::new(connector));
+    half_close
 }
 
 #[derive(Debug)]
-struct UpgradeConnector;
+struct UpgradeConnector {
+    half_close: Option<Arc<HalfClose>>,
+}
 
 #[async_trait]
 impl L4Connect for UpgradeConnector {
@@ -66,7 +74,9 @@ impl L4Connect for UpgradeConnector {
             };
             Error::because(etype, "connecting for an upgrade", error)
         })?;
-        Ok(VirtualSocketStream::new(Box::new(YieldingSocket { socket, yields: 0 })).into())
+        let half_close = self.half_close.clone();
+        let socket = YieldingSocket { socket, yields: 0, half_close, answered: false };
+        Ok(VirtualSocketStream::new(Box::new(socket)).into())
     }
 }
 
@@ -75,6 +85,10 @@ impl L4Connect for UpgradeConnector {
 struct YieldingSocket {
     socket: TcpStream,
     yields: u8,
+    /// There until the client's end has been passed on.
+    half_close: Option<Arc<HalfClose>>,
+    /// The upstream has sent something: what is written from here on comes out of the tunnel.
+    answered: bool,
 }
 
 impl VirtualSocket for YieldingSocket {
@@ -97,7 +111,14 @@ impl AsyncRead for YieldingSocket {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        Pin::new(&mut self.socket).poll_read(cx, buf)
+        if self.half_close.as_ref().is_some_and(|shared| shared.is_due(cx.waker())) {
+            ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
+            self.half_close = None;
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
+        self.answered |= buf.filled().len() > before;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -108,7 +129,11 @@ impl AsyncWrite for YieldingSocket {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.yields = YIELDS;
-        Pin::new(&mut self.socket).poll_write(cx, buf)
+        let written = ready!(Pin::new(&mut self.socket).poll_write(cx, buf))?;
+        if let Some(shared) = self.half_close.as_ref().filter(|_| self.answered) {
+            shared.taken(written);
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -27,7 +27,7 @@ impl ReplyWriter for ServerSession {
             }
         };
         self.write_response_header(boxed(head)).await?;
-        self.write_response_body(body, true).await
+        write_parts(self, body, true).await
     }
 
     async fn head(&mut self, response: Response) -> Result<()> {
@@ -48,7 +48,7 @@ impl ReplyWriter for ServerSession {
     }
 
     async fn piece(&mut self, piece: Bytes) -> Result<()> {
-        self.write_response_body(piece, false).await
+        write_parts(self, piece, false).await
     }
 
     async fn event(&mut self, event: EventChunk) -> Result<()> {
@@ -79,6 +79,18 @@ impl ReplyWriter for ServerSession {
             sent: self.body_bytes_sent(),
         }
     }
+}
+
+/// Bytes that an HTTP/2 client must take in one write timeout: one frame.
+const PART: usize = 16 << 10;
+
+/// Writes a piece of a body. Over HTTP/2 Pingora gives each write one timeout however much the client takes meanwhile;
+/// so a large piece is several writes, and a client that reads slowly is not taken for one that does not read.
+async fn write_parts(session: &mut ServerSession, mut piece: Bytes, end: bool) -> Result<()> {
+    while session.is_http2() && piece.len() > PART {
+        session.write_response_body(piece.split_to(PART), false).await?;
+    }
+    session.write_response_body(piece, end).await
 }
 
 fn parts(response: Response) -> (http::response::Parts, Body) {
