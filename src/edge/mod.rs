@@ -304,13 +304,12 @@ impl ProxyHttp for Edge {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
-        _ctx: &mut RequestContext,
+        ctx: &mut RequestContext,
     ) -> Result<()> {
-        upstream::body::end_once(body, end_of_stream);
-        Ok(())
+        upstream::body::arrived(session, body, end_of_stream, ctx)
     }
 
     async fn upstream_response_filter(

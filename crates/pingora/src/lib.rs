@@ -52,6 +52,7 @@ pub mod transport {
     pub use crate::counters::{StatusCounts, by_status};
     pub use crate::path::is_under;
     pub use crate::reply::StreamReply;
+    pub use crate::reply::body::BodyPace;
     pub use crate::request::StreamRequest;
     pub use crate::stopping::Stopping;
     pub use crate::write::{

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use durable_streams_pingora::transport::BodyPace;
+
 use crate::edge::connection::HalfClose;
 use crate::edge::problem::EdgeProblem;
 
@@ -16,6 +18,8 @@ pub(crate) struct UpstreamAttempts {
     pub(super) authority: Option<Arc<str>>,
     /// Of an upgrade: what the tunnel's sockets share.
     pub(super) half_close: Option<Arc<HalfClose>>,
+    /// How slowly the rest of the body may arrive; from its first piece on.
+    pub(super) pace: Option<BodyPace>,
     /// The problem of the last failed attempt. It is reported in place of "no server is left" when the only server
     /// failed.
     pub(super) failure: Option<EdgeProblem>,

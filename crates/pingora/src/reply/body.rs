@@ -39,7 +39,8 @@ pub(crate) struct BodyRoom {
 ///
 /// Each byte moves the deadline on by its share of a second, up to `silence` from the moment of its arrival. So bytes
 /// that came fast make up for a pause, but never for more than one.
-struct BodyPace {
+#[derive(Clone, Copy, Debug)]
+pub struct BodyPace {
     deadline: Instant,
     silence: Duration,
     /// Bytes in a second; 0 is no bound.
@@ -47,12 +48,20 @@ struct BodyPace {
 }
 
 impl BodyPace {
-    fn new(options: &StreamOptions) -> Self {
+    /// For a body that begins now, at the pace of [`StreamOptions::min_body_rate`] and
+    /// [`StreamOptions::body_timeout`].
+    pub fn new(options: &StreamOptions) -> Self {
         let silence = options.body_timeout;
         BodyPace { deadline: Instant::now() + silence, silence, rate: options.min_body_rate }
     }
 
-    fn arrived(&mut self, bytes: usize) {
+    /// Whether the body is too slow already.
+    pub fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
+    /// A piece of the body has arrived.
+    pub fn arrived(&mut self, bytes: usize) {
         let latest = Instant::now() + self.silence;
         self.deadline = match self.rate {
             0 => latest,

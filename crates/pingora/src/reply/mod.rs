@@ -16,7 +16,7 @@
 
 pub(crate) mod access;
 mod append;
-mod body;
+pub(crate) mod body;
 mod compress;
 mod dispatch;
 mod events;
