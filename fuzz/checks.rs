@@ -5,8 +5,12 @@
 // Each fuzz target uses one of them.
 #![allow(dead_code, reason = "shared by targets that need one function each")]
 
+#[path = "http.rs"]
+mod http1;
 #[path = "log.rs"]
 mod log;
+
+pub use http1::{chunks, target};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -26,6 +30,8 @@ pub type Check = fn(&[u8]);
 pub const ALL: &[(&str, Check)] = &[
     ("request", request),
     ("path", path),
+    ("target", target),
+    ("chunks", chunks),
     ("offset_cursor", offset_cursor),
     ("json_mode", json_mode),
     ("stored", stored),
@@ -192,7 +198,14 @@ pub fn stored(input: &[u8]) {
     if let Ok(state) = StreamState::decode(StreamId(1), input) {
         let mut again = Vec::new();
         state.encode(&mut again);
-        assert_eq!(again, input, "one spelling of every snapshot");
+        // A snapshot of an earlier format is written in the present one.
+        if input.first() == again.first() {
+            assert_eq!(again, input, "one spelling of every snapshot");
+        }
+        let read = StreamState::decode(StreamId(1), &again).expect("its own spelling is read");
+        let mut twice = Vec::new();
+        read.encode(&mut twice);
+        assert_eq!(twice, again, "a snapshot is the same after it was read");
     }
     if let Ok(producer) = ProducerState::decode(input) {
         assert_eq!(producer.encode(), input);

@@ -18,11 +18,12 @@ NODE_LEAST=20
 NPM_MAJOR=10
 PYTHON_CLIENT_VERSION=0.1.0 # tests/clients/requirements.txt has what it needs
 PEBBLE_VERSION=2.10.3 # an ACME server for tests/tls; built with Go
+H2SPEC_VERSION=2.2.1 # conformance tests of HTTP/2 for tests/h2spec; built with Go. The newest that Go's proxy has
 
 # shellcheck disable=SC2034 # used by the scripts that source this file
 PYTHON_CLIENT=$TOOLS/python-client-$PYTHON_CLIENT_VERSION
 
-PATH="$TOOLS/node/node_modules/.bin:$TOOLS/cargo-deny-$CARGO_DENY_VERSION/bin:$TOOLS/actionlint-$ACTIONLINT_VERSION/bin:$TOOLS/pebble-$PEBBLE_VERSION:$PATH"
+PATH="$TOOLS/node/node_modules/.bin:$TOOLS/cargo-deny-$CARGO_DENY_VERSION/bin:$TOOLS/actionlint-$ACTIONLINT_VERSION/bin:$TOOLS/pebble-$PEBBLE_VERSION:$TOOLS/h2spec-$H2SPEC_VERSION:$PATH"
 # rustup's default place, for shells opened before it was installed.
 command -v cargo >/dev/null 2>&1 || PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
 export PATH

@@ -20,31 +20,31 @@
 //! - Dropping it returns the connection's permit.
 //!
 //! What it does about heads and stops is in `deadline`, what Pingora asks of a transport besides bytes
-//! in `transport`.
+//! in `transport`, how it writes in `send`.
 
 mod deadline;
 mod frames;
 mod half_close;
+mod send;
 mod stream;
 mod transport;
 
 pub(crate) use half_close::HalfClose;
+pub(crate) use send::WritePace;
 pub use stream::ConnectionStream;
 
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use pingora::protocols::ALPN;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
-use pingora::{ErrorType, OrErr};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
@@ -57,9 +57,6 @@ use durable_streams_pingora::transport::ClientPermit;
 
 /// Writes up to this many bytes are held back until a flush or a larger one.
 pub(crate) const HOLD: usize = 4096;
-
-/// What an idle connection may keep of that memory, bytes.
-const KEEP: usize = 1024;
 
 /// Before the first byte of a head.
 const IDLE: u8 = 0;
@@ -78,29 +75,6 @@ const CHUNKED: u64 = u64::MAX - 1;
 const UNBOUNDED: u64 = u64::MAX - 2;
 
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
-
-/// How slowly a client may take what is written to it; see [`HttpLimits`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct WritePace {
-    write_timeout: Duration,
-    min_send_rate: Option<usize>,
-}
-
-impl WritePace {
-    /// The longest that a write may take. As Pingora has it: a whole write is judged, and it has a second at least.
-    fn time_for(self, bytes: usize) -> Duration {
-        let slowest = self.min_send_rate.filter(|rate| *rate > 0);
-        slowest.map_or(self.write_timeout, |rate| {
-            Duration::from_secs_f64(bytes.max(rate) as f64 / rate as f64)
-        })
-    }
-}
-
-impl HttpLimits {
-    pub(crate) fn pace(&self) -> WritePace {
-        WritePace { write_timeout: self.write_timeout, min_send_rate: self.min_send_rate }
-    }
-}
 
 /// The transport handed to Pingora.
 pub struct ClientConnection {
@@ -183,86 +157,13 @@ impl ClientConnection {
         self
     }
 
-    /// Whether the TLS handshake agreed on HTTP/2.
-    pub(crate) fn agreed_on_http2(&self) -> bool {
-        self.io.alpn() == Some(ALPN::H2)
-    }
-
-    /// Sends what was held back.
-    fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.held.is_empty() {
-            let n = ready!(Pin::new(&mut self.io).poll_write(cx, &self.held))?;
-            if n == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.held.drain(..n);
+    /// Whether the TLS handshake agreed on HTTP/2. The client then speaks it.
+    pub(crate) fn agreed_on_http2(&mut self) -> bool {
+        let agreed = self.io.alpn() == Some(ALPN::H2);
+        if agreed {
+            self.speak_http2();
         }
-        if self.held.capacity() > KEEP {
-            self.held = Vec::new();
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Writes all of `head` and `body` behind what was held back. The time that the client has begins again with every
-    /// byte that it takes, unless it has a rate to keep.
-    ///
-    /// # Errors
-    /// `WriteTimedout`, `WriteError`.
-    pub(crate) async fn send_in_time(
-        &mut self,
-        mut head: &[u8],
-        mut body: &[u8],
-        pace: WritePace,
-    ) -> pingora::Result<()> {
-        let whole = pace.time_for(head.len() + body.len());
-        let whole = pace.min_send_rate.map(|_| Instant::now() + whole);
-        if !self.held.is_empty() && self.held.len() + head.len() <= HOLD {
-            self.held.extend_from_slice(head);
-            head = &[];
-        }
-        loop {
-            let until = whole.unwrap_or_else(|| Instant::now() + pace.write_timeout);
-            let sent = tokio::time::timeout_at(until, self.send_some(&mut head, &mut body))
-                .await
-                .or_err(ErrorType::WriteTimedout, "writing to the client")?
-                .or_err(ErrorType::WriteError, "writing to the client")?;
-            if sent {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Writes something. Returns whether that was all.
-    async fn send_some(&mut self, head: &mut &[u8], body: &mut &[u8]) -> io::Result<bool> {
-        poll_fn(|cx| {
-            ready!(self.poll_release(cx))?;
-            if !head.is_empty() || !body.is_empty() {
-                let io = Pin::new(&mut self.io);
-                let n = match (head.is_empty(), body.is_empty()) {
-                    (true, _) => ready!(io.poll_write(cx, body))?,
-                    (false, true) => ready!(io.poll_write(cx, head))?,
-                    (false, false) => {
-                        let both = [io::IoSlice::new(head), io::IoSlice::new(body)];
-                        ready!(io.poll_write_vectored(cx, &both))?
-                    }
-                };
-                if n == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                let of_head = n.min(head.len());
-                *head = head.get(of_head..).unwrap_or_default();
-                *body = body.get(n - of_head..).unwrap_or_default();
-                if !head.is_empty() || !body.is_empty() {
-                    return Poll::Ready(Ok(false));
-                }
-            }
-            // A TLS record that the socket did not take stays with TLS until it is flushed.
-            if self.io.is_tls() {
-                ready!(Pin::new(&mut self.io).poll_flush(cx))?;
-            }
-            Poll::Ready(Ok(true))
-        })
-        .await
+        agreed
     }
 
     /// While a response is under way: ready when the client has left. What it sends meanwhile waits.
@@ -272,16 +173,6 @@ impl ClientConnection {
         self.body = RequestBody::Length(0);
         let left = ready!(self.poll_behind(cx));
         Poll::Ready(left.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into()))
-    }
-}
-
-/// Bytes that were held back and never flushed (a response just before a failure) are written, as far as
-/// the socket takes it at once.
-impl Drop for ClientConnection {
-    fn drop(&mut self) {
-        if !self.held.is_empty() {
-            let _ = self.poll_release(&mut Context::from_waker(Waker::noop()));
-        }
     }
 }
 
@@ -377,54 +268,4 @@ impl AsyncRead for ClientConnection {
 /// Chunks that are not valid, as an error that [`is_invalid`](super::http1::framing::is_invalid) recognizes.
 fn invalid(error: InvalidChunk) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
-}
-
-impl AsyncWrite for ClientConnection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        if this.held.len() + buf.len() <= HOLD {
-            this.held.extend_from_slice(buf);
-            return Poll::Ready(Ok(buf.len()));
-        }
-        while !this.held.is_empty() {
-            let both = [io::IoSlice::new(&this.held), io::IoSlice::new(buf)];
-            let n = ready!(Pin::new(&mut this.io).poll_write_vectored(cx, &both))?;
-            if n == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            let held = this.held.len().min(n);
-            this.held.drain(..held);
-            if n > held {
-                return Poll::Ready(Ok(n - held));
-            }
-        }
-        Pin::new(&mut this.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_release(cx))?;
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_release(cx))?;
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_release(cx))?;
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
 }

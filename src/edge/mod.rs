@@ -1,8 +1,8 @@
 //! HTTP on Pingora: the stream routes of `durable-streams-pingora`, and a reverse proxy for everything else.
 //!
-//! Requests for streams on HTTP/1.1 usually meet no hook: `http1` serves them on the bare connection. HTTP/2, and
-//! HTTP/1.1 connections that also ask an upstream, go through Pingora's proxy and the [`ProxyHttp`] hooks below. Both
-//! ways lead through `Edge::route` to one reply, and through `Edge::deliver` to its one writer.
+//! Requests for streams on HTTP/1.1 meet no hook: `http1` serves them on the bare connection. HTTP/2, and requests for
+//! an upstream, go through Pingora's proxy and the [`ProxyHttp`] hooks below. Both ways lead through `Edge::route` to one
+//! reply, and through `Edge::deliver` to its one writer.
 //!
 //! This file is the table of contents: each hook is one call into the file that does the work.
 //!

@@ -338,7 +338,6 @@ async fn serve(
     let mut stopping = Stopping::from(stop.clone());
     let _counted = edge.metrics().connection();
     if connection.agreed_on_http2() {
-        connection.speak_http2();
         proxy.process_new(connection, &stop).await;
         return;
     }
@@ -352,7 +351,6 @@ async fn serve(
         Ok(Some(head)) => http1::serve(edge, proxy, connection, head, &stop).await,
         // HTTP/2.
         Ok(None) => {
-            connection.speak_http2();
             proxy.process_new(connection, &stop).await;
         }
         Err(_) => {}

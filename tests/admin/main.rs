@@ -6,6 +6,7 @@
 mod crowds;
 mod deploy;
 mod endpoints;
+mod leavers;
 mod load;
 mod process;
 mod reload;

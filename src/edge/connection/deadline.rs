@@ -45,11 +45,12 @@ impl ClientConnection {
         }
         self.timer = None;
         self.unread(seen);
+        self.speak_http2();
         Ok(None)
     }
 
     /// The client speaks HTTP/2, from its preface on.
-    pub(crate) fn speak_http2(&mut self) {
+    pub(super) fn speak_http2(&mut self) {
         *self.phase.get_mut() = OPEN;
         self.first = false;
         self.frames = Some(Box::default());
