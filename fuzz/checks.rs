@@ -273,7 +273,8 @@ pub fn sse(input: &[u8]) {
         assert_eq!(text, sent);
     }
     decoded(&out, encoding, &bytes, usize::from(*at) + 1);
-    assert_eq!(said.id, offset.to_string());
+    let end = if control.closed { ":closed" } else { "" };
+    assert_eq!(said.id, format!("{offset}{end}"));
     let fields: serde_json::Value = serde_json::from_str(&said.data.join("\n")).unwrap();
     assert_eq!(fields["streamNextOffset"], offset.to_string());
     assert_eq!(fields["streamCursor"].as_str(), cursor.map(|c| c.value().to_string()).as_deref());
