@@ -11,6 +11,7 @@ use crate::harness::*;
 /// Every kind of event, in a log of its own.
 fn write_everything(store: &AnyStore) {
     let mut first = created("a", "hi");
+    first.incarnation = 7;
     first.expiry = Expiry::Ttl(60);
     let first = create(store, first);
     let mut event = appended(b"!");
@@ -21,7 +22,7 @@ fn write_everything(store: &AnyStore) {
     commit(store, first, StreamEvent::Touched { at: at(3) }).unwrap();
     let source = load(store, "a").unwrap();
     let fork = Some(fork_of(&source, 2));
-    let second = create(store, Created { fork, ..created("b", "") });
+    let second = create(store, Created { fork, incarnation: 8, ..created("b", "") });
     commit(store, first, StreamEvent::SoftDeleted { at: at(4) }).unwrap();
     commit(store, second, StreamEvent::Deleted { at: at(5) }).unwrap();
 }
@@ -154,6 +155,29 @@ fn ends_of_appends_are_known_from_format_2_on() {
     }
 }
 
+#[test]
+fn a_directory_of_format_2_opens() {
+    let dir = tempdir();
+    copy(&fixture("v2"), dir.path());
+    let report = offline::verify(&options(dir.path()), &mut |_| {}).unwrap();
+    assert_eq!(report.count, 0, "{:?}", report.problems);
+    let store = file(dir.path());
+    let (first, new) = (load(&store, "a").unwrap().state, load(&store, "new").unwrap().state);
+    assert_eq!((first.core.incarnation, first.events), (7, 4));
+    assert_eq!(first.tail.to_string(), "0000000000000007_0000000000000003");
+    assert_eq!((read_all(&store, &first, 100), new.events), (b"hi!".to_vec(), 1));
+    let long = load(&store, &"long/".repeat(150)).unwrap().state;
+    let expected = [b"in the index".as_slice(), &[7; 100_000], b"in the log"].concat();
+    assert_eq!(Bytes::from(read_all(&store, &long, 70_000)), expected);
+    check_ends(
+        &store,
+        long.core.id,
+        &[12, 100_012, 100_022],
+        [0, 5, 12, 99_999].into_iter(),
+        &[0, 12, 20, 100_020],
+    );
+}
+
 /// Writes the fixture of the present format. Run it once for a new format, and never again.
 #[test]
 #[ignore = "writes into the source tree"]
@@ -168,4 +192,6 @@ fn write_the_fixture() {
     copy(dir.path(), &to);
     std::fs::remove_file(to.join("store/lock.mdb")).unwrap();
     std::fs::remove_file(to.join("LOCK")).unwrap();
+    // Made a moment after the opening, or not.
+    let _ = std::fs::remove_file(to.join("wal/reserve"));
 }

@@ -13,6 +13,7 @@ mod fault_disk;
 mod formats;
 mod full_disk;
 mod harness;
+mod index_damage;
 mod model;
 #[cfg(unix)]
 mod modes;

@@ -84,9 +84,13 @@ impl FileStore {
         layout.upgrade(&*disk)?;
         let index = IndexHandle::open(&layout.index, options.map_size)?;
         disk.sync_dir(&layout.index).map_err(io_error("sync", &layout.index))?;
+        let sealed = index.migrate(&|| disk.before_index_commit())?;
+        if sealed > 0 {
+            tracing::info!(sealed, "the index has the new format");
+        }
         let meta = index.read()?.meta()?;
-        let next_id = StreamId(meta.next_id).with_room(ID_ROOM).0;
-        let memtable = Memtable::new(meta.lsn, next_id, meta.streams, meta.bytes, options.cache);
+        let memtable =
+            Memtable::new(meta.lsn, meta.next_id, meta.streams, meta.bytes, options.cache);
         let (mut replayed, mut replayed_deletions) = (0_u64, false);
         let recovered = recovery::recover(&*disk, &layout.wal, meta.lsn, &mut |lsn, id, event| {
             replayed += 1;
@@ -95,6 +99,7 @@ impl FileStore {
             memtable.publish(lsn, std::iter::once((id, event)));
             Ok(())
         })?;
+        memtable.reserve_incarnations(ID_ROOM);
         let log = WalWriter::begin(disk.clone(), &layout.wal, options.wal_segment, recovered)?;
         if let Some(mode) = mode_open_to_others(&options.dir) {
             let dir = options.dir.display();

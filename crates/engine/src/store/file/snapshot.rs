@@ -108,7 +108,22 @@ impl SnapshotReads<'_> {
                 None => snapshot.txn.path_id(path)?,
             };
             let Some(id) = id else { return Ok(None) };
-            let Some(state) = snapshot.state(id, true)? else { return Ok(None) };
+            let Some(state) = snapshot.state(id, true)? else {
+                let deleted = self.memtable.names.lock().is_deleted(id);
+                self.memtable.validate(snapshot.guard)?;
+                if unindexed.is_some() || deleted {
+                    return Ok(None);
+                }
+                let what = format!("stream {}, which the path {path} names,", id.0);
+                return Err(self.index.missing(&what).into());
+            };
+            if state.core.path != *path {
+                let (named, own) = (id.0, state.core.path.as_str());
+                let what = format!(
+                    "the path {path} names stream {named}, whose path is {own}: one of them"
+                );
+                return Err(self.index.damaged(&what).into());
+            }
             if purpose == LoadFor::Bytes {
                 snapshot.cache_small(&state)?;
             }
@@ -132,7 +147,21 @@ impl SnapshotReads<'_> {
         if let Some(found) = self.memtable.read(id, from, to, max) {
             return Ok(found);
         }
-        let bytes = self.index.read()?.bytes(id, from, to, max)?;
+        let reading = self.index.read()?;
+        let bytes = reading.bytes(id, from, to, max)?;
+        if bytes.is_empty() && max > 0 && from < to {
+            // A deleted stream may have no bytes; one that exists has all up to its tail.
+            let there = reading.state(id)?.filter(|state| from < state.tail);
+            if let Some(state) = there.filter(|state| from >= state.core.own_start()) {
+                let what = format!(
+                    "the bytes of {} (stream {}) from {}",
+                    state.core.path,
+                    id.0,
+                    from.position()
+                );
+                return Err(self.index.missing(&what));
+            }
+        }
         Ok(Some(bytes).filter(|bytes| !bytes.is_empty()).into_iter().collect())
     }
 
@@ -216,10 +245,8 @@ impl SnapshotReads<'_> {
 impl StoreSnapshot<'_> {
     /// A stream's state; its producers are loaded only when `producers` is set.
     fn state(&self, id: StreamId, producers: bool) -> Result<Option<StreamState>, ReadFailure> {
-        let mut base = self.txn.state(id)?;
-        if producers && let Some(base) = &mut base {
-            self.txn.producers(base)?;
-        }
+        let base =
+            if producers { self.txn.state_with_producers(id)? } else { self.txn.state(id)? };
         Ok(self.memtable.fold(self.guard, id, self.lsn, base)?)
     }
 

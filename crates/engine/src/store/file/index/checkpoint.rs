@@ -91,8 +91,7 @@ impl IndexHandle {
                 fold.stream(index, txn, *id, &events)?;
             }
             fold.meta.lsn = fold.meta.lsn.max(upto);
-            keys::seal(keys::META, &fold.meta.encode(), &mut fold.value);
-            index.meta.put(txn, keys::META, &fold.value)?;
+            index.put_meta(txn, &mut fold.meta)?;
             Ok(fold.folded)
         })
     }
@@ -133,7 +132,12 @@ impl IndexHandle {
         if matches!(none, Ok(true)) {
             return Ok(false);
         }
-        self.write(before_commit, |index, txn| index.purge(txn, max))
+        self.write(before_commit, |index, txn| {
+            let more = index.purge(txn, max)?;
+            let mut meta = index.meta(txn)?;
+            index.put_meta(txn, &mut meta)?;
+            Ok(more)
+        })
     }
 }
 
@@ -155,9 +159,9 @@ impl CheckpointFold {
         if events.is_empty() {
             return Ok(());
         }
-        let (before, lens) = match index.stream(txn, id)? {
-            Some(stream) => (Some(stream.state), stream.lens.to_vec()),
-            None => (None, Vec::new()),
+        let (before, lens, producers) = match index.stream(txn, id)? {
+            Some(stream) => (Some(stream.state), stream.lens.to_vec(), stream.producers),
+            None => (None, Vec::new(), Some(0)),
         };
         let mut state = before.clone();
         let mut data = Vec::new();
@@ -172,9 +176,35 @@ impl CheckpointFold {
         let (was, now) = (before.as_ref(), state.as_ref());
         self.folded.retained.add(RetainedTotals::of(was), RetainedTotals::of(now));
         match (before, state) {
-            (before, Some(state)) => self.put(index, txn, (before.as_ref(), lens), &state, &data),
+            (before, Some(state)) => {
+                let producers = self.put_producers(index, txn, &state, producers)?;
+                self.put(index, txn, (before.as_ref(), lens), &state, producers, &data)
+            }
             (Some(before), None) => self.remove(index, txn, &before),
             (None, None) => Ok(()),
+        }
+    }
+
+    /// Writes the producers that changed. Returns how many the stream has, given how many it had.
+    fn put_producers(
+        &mut self,
+        index: &IndexEnvironment,
+        txn: &mut RwTxn<'_>,
+        state: &StreamState,
+        mut count: Option<u64>,
+    ) -> Result<u64, WriteError> {
+        for (producer, known) in &state.producers {
+            let key = keys::producer(state.core.id, producer);
+            if let Some(count) = &mut count {
+                *count += u64::from(index.producers.get(txn, &key)?.is_none());
+            }
+            keys::seal(&key, &known.encode(), &mut self.value);
+            index.producers.put(txn, &key, &self.value)?;
+        }
+        match count {
+            Some(count) => Ok(count),
+            // Format 1 did not count them.
+            None => Ok(index.producers.prefix_iter(txn, &keys::id(state.core.id))?.count() as u64),
         }
     }
 
@@ -184,6 +214,7 @@ impl CheckpointFold {
         txn: &mut RwTxn<'_>,
         (before, mut lens): (Option<&StreamState>, Vec<u8>),
         state: &StreamState,
+        producers: u64,
         data: &[&Bytes],
     ) -> Result<(), WriteError> {
         let core = &state.core;
@@ -199,7 +230,7 @@ impl CheckpointFold {
             }
         }
         let mut contents = Vec::with_capacity(256);
-        IndexedStream::encode(state, &lens, &mut contents);
+        IndexedStream::encode(state, &lens, producers, &mut contents);
         keys::seal(&id, &contents, &mut self.value);
         index.streams.put(txn, &id, &self.value)?;
         if before.is_none() {
@@ -217,11 +248,6 @@ impl CheckpointFold {
             if let Some(now) = now {
                 index.deadlines.put(txn, &keys::deadline(now, core.id), &[])?;
             }
-        }
-        for (producer, known) in &state.producers {
-            let key = keys::producer(core.id, producer);
-            keys::seal(&key, &known.encode(), &mut self.value);
-            index.producers.put(txn, &key, &self.value)?;
         }
         self.meta.bytes += data.iter().map(|piece| piece.len() as u64).sum::<u64>();
         index.append(txn, core.id, tail, data)

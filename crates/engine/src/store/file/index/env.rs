@@ -2,10 +2,13 @@
 //!
 //! Invariant: its sync mode is LMDB's default, so a commit that returned is durable.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use heed::{
-    CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, WithoutTls, types::Bytes,
+    CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls, types::Bytes,
 };
 
 use super::keys::{self, IndexMeta};
@@ -30,10 +33,12 @@ pub(in crate::store::file) struct IndexEnvironment {
     pub(super) deadlines: IndexTable,
     pub(super) forks: IndexTable,
     pub(super) purge: IndexTable,
+    /// Every record of `paths` has a checksum; see `migrate`.
+    pub(super) paths_sealed: AtomicBool,
 }
 
 /// Names of the databases, in the order of the fields of [`IndexEnvironment`].
-const NAMES: [&str; 9] =
+pub(super) const NAMES: [&str; 9] =
     ["meta", "paths", "streams", "chunks", "appends", "producers", "deadlines", "forks", "purge"];
 
 impl IndexEnvironment {
@@ -69,7 +74,7 @@ impl IndexEnvironment {
             .map_err(index_error("open", &path))?
             .unwrap_commit();
         let [meta, paths, streams, chunks, appends, producers, deadlines, forks, purge] = tables;
-        Ok(IndexEnvironment {
+        let index = IndexEnvironment {
             env,
             path,
             meta,
@@ -81,7 +86,29 @@ impl IndexEnvironment {
             deadlines,
             forks,
             purge,
-        })
+            paths_sealed: AtomicBool::new(true),
+        };
+        index.begin()?;
+        Ok(index)
+    }
+
+    /// Writes the first meta record into an index without records; learns the format of any other.
+    fn begin(&self) -> Result<(), StoreError> {
+        let failed = index_error("open", &self.path);
+        let mut txn = self.env.write_txn().map_err(&failed)?;
+        if self.meta.is_empty(&txn).map_err(&failed)? {
+            for table in self.tables() {
+                if !table.is_empty(&txn).map_err(&failed)? {
+                    return Err(self.missing("the meta record"));
+                }
+            }
+            self.put_meta(&mut txn, &mut IndexMeta::fresh()).map_err(&failed)?;
+            return txn.commit().map_err(&failed);
+        }
+        // Damage is an error for each caller that needs the record.
+        let format = self.meta(&txn).map_or(keys::FORMAT, |meta| meta.format);
+        self.paths_sealed.store(format == keys::FORMAT, Ordering::Release);
+        Ok(())
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -104,15 +131,36 @@ impl IndexEnvironment {
 
     pub(super) fn meta(&self, txn: &RoTxn<'_>) -> Result<IndexMeta, StoreError> {
         let value = self.meta.get(txn, keys::META).map_err(index_error("read", &self.path))?;
-        let Some(value) = value else {
-            // Entity tags carry ids, and clients may keep them for longer than a data directory lives: a new
-            // directory must not reuse an id that a client may know.
-            let next_id = (fastrand::u64(..1 << 21) << 32) + 1;
-            return Ok(IndexMeta { next_id, next_node: 1, ..IndexMeta::default() });
-        };
+        let value = value.ok_or_else(|| self.missing("the meta record"))?;
         keys::open(keys::META, value)
             .and_then(IndexMeta::decode)
             .ok_or_else(|| self.damaged("the meta record"))
+    }
+
+    /// Writes the meta record, with the present number of records in each database.
+    pub(super) fn put_meta(
+        &self,
+        txn: &mut RwTxn<'_>,
+        meta: &mut IndexMeta,
+    ) -> Result<(), heed::Error> {
+        meta.records = Some(self.records(txn)?);
+        let mut value = Vec::with_capacity(128);
+        keys::seal(keys::META, &meta.encode(), &mut value);
+        self.meta.put(txn, keys::META, &value)
+    }
+
+    /// The number of records in each database but `meta`, as LMDB counts them.
+    pub(super) fn records(&self, txn: &RoTxn<'_>) -> Result<[u64; keys::COUNTED], heed::Error> {
+        let [_, counted @ ..] = self.tables();
+        let mut records = [0; keys::COUNTED];
+        for (records, table) in records.iter_mut().zip(counted) {
+            *records = table.len(txn)?;
+        }
+        Ok(records)
+    }
+
+    pub(super) fn missing(&self, what: &str) -> StoreError {
+        corrupt(&self.path, 0, &format!("{what} is missing; restore a backup"))
     }
 
     pub(super) fn damaged(&self, what: &str) -> StoreError {

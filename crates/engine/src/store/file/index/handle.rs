@@ -32,7 +32,7 @@ use crate::store::{
     StoreError,
     file::{
         disk::File,
-        error::{index_error, io_error},
+        error::{corrupt, index_error, io_error},
     },
 };
 
@@ -247,6 +247,16 @@ impl IndexHandle {
                 Err(failed(std::io::Error::other("the copying thread panicked")))
             })
         })
+    }
+
+    /// Damage: a record is not there that another one calls for.
+    pub(in crate::store::file) fn missing(&self, what: &str) -> StoreError {
+        corrupt(&self.path, 0, &format!("{what} is missing; restore a backup"))
+    }
+
+    /// Damage: `what` is not as it was written.
+    pub(in crate::store::file) fn damaged(&self, what: &str) -> StoreError {
+        corrupt(&self.path, 0, &format!("{what} is damaged"))
     }
 
     pub(in crate::store::file) fn read(&self) -> Result<ReadTxn<'_>, StoreError> {

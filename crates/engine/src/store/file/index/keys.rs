@@ -77,36 +77,58 @@ pub(in crate::store::file) struct IndexMeta {
     pub(in crate::store::file) streams: u64,
     /// Their payload bytes.
     pub(in crate::store::file) bytes: u64,
+    /// The format of the index: 1 before its migration.
+    pub(in crate::store::file) format: u64,
+    /// Records of each database but `meta`; format 1 did not count them.
+    pub(in crate::store::file) records: Option<[u64; COUNTED]>,
 }
+
+/// The databases whose records the meta record counts.
+pub(super) const COUNTED: usize = 8;
 
 /// The key of [`IndexMeta`].
 pub(super) const META: &[u8] = b"meta";
-const FORMAT: u64 = 2;
-/// The format before: the same fields.
+pub(super) const FORMAT: u64 = 2;
+/// The format before, without counts.
 const FORMAT_1: u64 = 1;
 
 impl IndexMeta {
+    /// Of an index without records.
+    pub(super) fn fresh() -> Self {
+        // Entity tags carry ids, and clients may keep them for longer than a data directory lives: a new directory
+        // must not reuse an id that a client may know.
+        let next_id = (fastrand::u64(..1 << 21) << 32) + 1;
+        IndexMeta { next_id, next_node: 1, format: FORMAT, ..IndexMeta::default() }
+    }
+
+    /// The contents of the record, of this format.
     pub(super) fn encode(&self) -> Vec<u8> {
         let fields = [FORMAT, self.lsn, self.next_id, self.next_node, self.streams, self.bytes];
-        fields.iter().flat_map(|field| field.to_le_bytes()).collect()
+        let records = self.records.unwrap_or_default();
+        fields.iter().chain(&records).flat_map(|field| field.to_le_bytes()).collect()
     }
 
     pub(super) fn decode(contents: &[u8]) -> Option<Self> {
-        let mut fields = contents.chunks_exact(8).map(|word| {
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(word);
-            u64::from_le_bytes(bytes)
-        });
-        let format = fields.next()?;
-        if contents.len() != 48 || (format != FORMAT && format != FORMAT_1) {
-            return None;
+        let mut fields =
+            contents.chunks(8).map(|word| Some(u64::from_le_bytes(word.try_into().ok()?)));
+        let mut field = || fields.next().flatten();
+        let mut meta = IndexMeta {
+            format: field()?,
+            lsn: field()?,
+            next_id: field()?,
+            next_node: field()?,
+            streams: field()?,
+            bytes: field()?,
+            records: None,
+        };
+        if meta.format == FORMAT {
+            let mut records = [0; COUNTED];
+            for count in &mut records {
+                *count = field()?;
+            }
+            meta.records = Some(records);
         }
-        Some(IndexMeta {
-            lsn: fields.next()?,
-            next_id: fields.next()?,
-            next_node: fields.next()?,
-            streams: fields.next()?,
-            bytes: fields.next()?,
-        })
+        let known = meta.format == FORMAT || meta.format == FORMAT_1;
+        (known && fields.next().is_none()).then_some(meta)
     }
 }

@@ -6,6 +6,7 @@ pub(super) mod checkpoint;
 mod env;
 pub(super) mod handle;
 pub(super) mod keys;
+mod migrate;
 pub(super) mod paths;
 pub(super) mod records;
 pub(super) mod streams;

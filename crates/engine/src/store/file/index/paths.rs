@@ -3,6 +3,8 @@
 //! LMDB keys are at most 511 bytes and paths at most 1024, so a long path is split into pieces: see docs/storage.md,
 //! "paths". A short path, the usual case, is one record in node 0.
 
+use std::sync::atomic::Ordering;
+
 use durable_streams_protocol::{StreamId, StreamPath};
 use heed::{RoTxn, RwTxn};
 
@@ -14,6 +16,8 @@ const PIECE: usize = 500;
 /// The byte that ends the key of a link to the node of longer paths.
 const LINK: u8 = 1;
 const ROOT: u64 = 0;
+/// The length of a record's value in format 1, which has no checksum.
+pub(super) const UNSEALED: usize = 8;
 
 fn key(node: u64, piece: &[u8], link: bool) -> Vec<u8> {
     let mut key = Vec::with_capacity(9 + piece.len());
@@ -41,18 +45,50 @@ impl IndexEnvironment {
         let mut rest = path.as_str().as_bytes();
         while rest.len() > PIECE {
             let (piece, following) = rest.split_at(PIECE);
-            match self.paths.get(txn, &key(node, piece, true)).map_err(&failed)? {
-                Some(link) => node = self.node(link)?,
-                None => return Ok(None),
+            let link = key(node, piece, true);
+            match self.paths.get(txn, &link).map_err(&failed)? {
+                Some(value) => node = self.target(&link, value)?,
+                None => return self.check_miss(txn, &link),
             }
             rest = following;
         }
-        let found = self.paths.get(txn, &key(node, rest, false)).map_err(&failed)?;
-        found.map(|value| self.node(value).map(StreamId)).transpose()
+        let name = key(node, rest, false);
+        match self.paths.get(txn, &name).map_err(&failed)? {
+            Some(value) => Ok(Some(StreamId(self.target(&name, value)?))),
+            None => self.check_miss(txn, &name),
+        }
     }
 
-    fn node(&self, value: &[u8]) -> Result<u64, StoreError> {
-        keys::number(value).ok_or_else(|| self.damaged("a record of `paths`"))
+    /// The node or stream that a record leads to.
+    fn target(&self, key: &[u8], value: &[u8]) -> Result<u64, StoreError> {
+        let target = if value.len() == UNSEALED && !self.paths_sealed.load(Ordering::Acquire) {
+            keys::number(value)
+        } else {
+            keys::open(key, value).and_then(keys::number)
+        };
+        target.ok_or_else(|| self.damaged("a record of `paths`"))
+    }
+
+    /// Checks that a key that was not found is not there: its neighbours are undamaged and on either side of it. A key
+    /// in which a bit has changed misleads a search next to its record. One on a branch page misleads it into another
+    /// leaf page; walking on from there finds the key, or keys out of order.
+    fn check_miss(&self, txn: &RoTxn<'_>, key: &[u8]) -> Result<Option<StreamId>, StoreError> {
+        let failed = index_error("read", self.path());
+        let after = self.paths.get_greater_than_or_equal_to(txn, key).map_err(&failed)?;
+        let before = self.paths.get_lower_than(txn, key).map_err(&failed)?;
+        if after.is_some_and(|(after, _)| after <= key) || before.is_some_and(|(b, _)| b >= key) {
+            return Err(self.damaged("the order of `paths`"));
+        }
+        for (neighbour, value) in after.into_iter().chain(before) {
+            self.target(neighbour, value)?;
+        }
+        Ok(None)
+    }
+
+    fn put_target(&self, txn: &mut RwTxn<'_>, key: &[u8], target: u64) -> Result<(), WriteError> {
+        let mut value = Vec::with_capacity(12);
+        keys::seal(key, &target.to_be_bytes(), &mut value);
+        Ok(self.paths.put(txn, key, &value)?)
     }
 
     pub(super) fn put_path(
@@ -67,19 +103,20 @@ impl IndexEnvironment {
         while rest.len() > PIECE {
             let (piece, following) = rest.split_at(PIECE);
             let link = key(node, piece, true);
-            let known = self.paths.get(txn, &link)?.map(|value| self.node(value)).transpose()?;
+            let known = self.paths.get(txn, &link)?;
+            let known = known.map(|value| self.target(&link, value)).transpose()?;
             node = match known {
                 Some(known) => known,
                 None => {
                     let new = *next_node;
                     *next_node += 1;
-                    self.paths.put(txn, &link, &new.to_be_bytes())?;
+                    self.put_target(txn, &link, new)?;
                     new
                 }
             };
             rest = following;
         }
-        Ok(self.paths.put(txn, &key(node, rest, false), &id.0.to_be_bytes())?)
+        self.put_target(txn, &key(node, rest, false), id.0)
     }
 
     /// Removes a path if it names `id`, and the nodes that are empty then.
@@ -99,7 +136,7 @@ impl IndexEnvironment {
             let (piece, following) = rest.split_at(PIECE);
             let link = key(node, piece, true);
             let Some(value) = self.paths.get(txn, &link)? else { return Ok(()) };
-            node = self.node(value)?;
+            node = self.target(&link, value)?;
             links.push((link, node));
             rest = following;
         }
@@ -136,10 +173,11 @@ impl IndexEnvironment {
         let failed = index_error("read", self.path());
         let (piece, rest) = after.split_at(after.len().min(PIECE));
         if !rest.is_empty()
-            && let Some(link) = self.paths.get(txn, &key(node, piece, true)).map_err(&failed)?
+            && let link = key(node, piece, true)
+            && let Some(value) = self.paths.get(txn, &link).map_err(&failed)?
         {
             let before = [&before, piece].concat();
-            if !self.each_in_node(txn, self.node(link)?, before, rest, each)? {
+            if !self.each_in_node(txn, self.target(&link, value)?, before, rest, each)? {
                 return Ok(false);
             }
         }
@@ -157,12 +195,12 @@ impl IndexEnvironment {
             let mut path = before.clone();
             let go_on = if is_link(key) {
                 path.extend_from_slice(key.get(8..8 + PIECE).unwrap_or(&[]));
-                self.each_in_node(txn, self.node(value)?, path, &[], each)?
+                self.each_in_node(txn, self.target(key, value)?, path, &[], each)?
             } else {
                 path.extend_from_slice(key.get(8..).unwrap_or(&[]));
                 let path = String::from_utf8(path)
                     .map_err(|_| self.damaged("a path that is not UTF-8"))?;
-                each(path, StreamId(self.node(value)?))?
+                each(path, StreamId(self.target(key, value)?))?
             };
             if !go_on {
                 return Ok(false);

@@ -79,10 +79,19 @@ impl IndexEnvironment {
             && holder == id.0
             && value.len() < APPEND_BELOW
         {
-            let contents = keys::open(key, value)
-                .ok_or_else(|| self.damaged(&format!("a chunk of stream {}", id.0)))?;
-            chunk.extend_from_slice(contents);
-            start = at;
+            let contents = keys::open(key, value);
+            match contents.filter(|contents| at + contents.len() as u64 == start) {
+                Some(contents) => {
+                    chunk.extend_from_slice(contents);
+                    start = at;
+                }
+                // The damaged range is refused to its readers; the stream, and every other one, goes on.
+                None => tracing::error!(
+                    stream = id.0,
+                    position = at,
+                    "a chunk of the index is damaged; new bytes of the stream go into another one"
+                ),
+            }
         }
         let mut value = Vec::with_capacity(CHUNK + 4);
         let mut put = |txn: &mut RwTxn<'_>, start: u64, chunk: &[u8]| {

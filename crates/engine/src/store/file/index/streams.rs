@@ -15,27 +15,33 @@ pub(super) struct IndexedStream<'v> {
     pub(super) state: StreamState,
     /// Lengths of the newest appends; `appends` has those of the older ones.
     pub(super) lens: &'v [u8],
+    /// The number of its records in `producers`; format 1 did not count them.
+    pub(super) producers: Option<u64>,
 }
 
-/// Begins a record that has lengths of appends. A record of format 1 is the state alone, which begins with its own
+/// Begins a record that has more than the state. A record of format 1 is the state alone, which begins with its own
 /// format, 1.
-const WITH_LENS: u8 = 2;
+const FORMAT: u8 = 2;
 
 impl<'v> IndexedStream<'v> {
     /// Replaces `out` with the contents of a record.
-    pub(super) fn encode(state: &StreamState, lens: &[u8], out: &mut Vec<u8>) {
+    pub(super) fn encode(state: &StreamState, lens: &[u8], producers: u64, out: &mut Vec<u8>) {
         out.clear();
-        out.extend_from_slice(&[WITH_LENS, u8::try_from(lens.len()).unwrap_or(u8::MAX)]);
+        out.extend_from_slice(&[FORMAT, u8::try_from(lens.len()).unwrap_or(u8::MAX)]);
         out.extend_from_slice(lens);
+        out.extend_from_slice(&producers.to_le_bytes());
         state.encode(out);
     }
 
     pub(super) fn decode(id: StreamId, contents: &'v [u8]) -> Option<Self> {
-        let (lens, state) = match contents {
-            [WITH_LENS, len, rest @ ..] => rest.split_at_checked(usize::from(*len))?,
-            state => (&[][..], state),
+        let [FORMAT, len, rest @ ..] = contents else {
+            let state = StreamState::decode(id, contents).ok()?;
+            return Some(IndexedStream { state, lens: &[], producers: None });
         };
-        Some(IndexedStream { state: StreamState::decode(id, state).ok()?, lens })
+        let (lens, rest) = rest.split_at_checked(usize::from(*len))?;
+        let (producers, state) = rest.split_first_chunk()?;
+        let producers = Some(u64::from_le_bytes(*producers));
+        Some(IndexedStream { state: StreamState::decode(id, state).ok()?, lens, producers })
     }
 }
 
@@ -73,11 +79,23 @@ impl ReadTxn<'_> {
         Ok(self.index().stream(&self.txn, id)?.map(|stream| stream.state))
     }
 
-    /// Adds a stream's producers to its state.
-    pub(in crate::store::file) fn producers(
+    /// A stream's state.
+    pub(in crate::store::file) fn state_with_producers(
         &self,
-        state: &mut StreamState,
-    ) -> Result<(), StoreError> {
+        id: StreamId,
+    ) -> Result<Option<StreamState>, StoreError> {
+        let index = self.index();
+        let Some(stream) = index.stream(&self.txn, id)? else { return Ok(None) };
+        let mut state = stream.state;
+        self.load_producers(&mut state)?;
+        if stream.producers.is_some_and(|count| count != state.producers.len() as u64) {
+            return Err(index.missing(&format!("a producer of stream {}", id.0)));
+        }
+        Ok(Some(state))
+    }
+
+    /// Adds a stream's producers to its state.
+    fn load_producers(&self, state: &mut StreamState) -> Result<(), StoreError> {
         let index = self.index();
         let failed = index_error("read", index.path());
         let id = keys::id(state.core.id);

@@ -10,7 +10,7 @@ use durable_streams_protocol::{ProducerId, ProducerState, StreamId, StreamPath, 
 
 use super::{
     appends,
-    env::IndexTable,
+    env::{IndexTable, NAMES},
     handle::ReadTxn,
     keys::{self, IndexMeta},
     records::CHUNK,
@@ -194,6 +194,17 @@ impl IndexCheck<'_, '_> {
                 self.wrong(None, &format!("{name} is missing among the forks of its source"));
             }
         }
+        if let Some(expected) = stream.producers {
+            let mut found = 0;
+            self.each("producers", index.producers, &keys::id(id), |_, _, _| {
+                found += 1;
+                Ok(())
+            })?;
+            if found != expected {
+                let what = format!("{name} has {found} producers and should have {expected}");
+                self.wrong(None, &what);
+            }
+        }
         self.chunks(id, state, &name)?;
         self.appends(id, stream, &name)
     }
@@ -349,6 +360,18 @@ impl IndexCheck<'_, '_> {
         let len = |table: IndexTable| {
             table.len(&self.reading.txn).map_err(index_error("read", index.path()))
         };
+        let counted = self.meta.and_then(|meta| meta.records);
+        if let Some(counted) = counted {
+            let there =
+                index.records(&self.reading.txn).map_err(index_error("read", index.path()))?;
+            let [_, names @ ..] = NAMES;
+            for (name, (there, expected)) in names.iter().zip(there.into_iter().zip(counted)) {
+                if there != expected {
+                    let what = format!("`{name}` has {there} records and should have {expected}");
+                    self.wrong(None, &what);
+                }
+            }
+        }
         for (name, there, expected) in [
             ("chunks", len(index.chunks)?, self.found.chunks + left),
             ("appends", len(index.appends)?, self.expected.appends + left_appends),

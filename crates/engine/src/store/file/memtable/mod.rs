@@ -104,6 +104,12 @@ impl Memtable {
         StreamId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
+    /// Makes the next `room` ids have growing incarnations.
+    pub(super) fn reserve_incarnations(&self, room: u64) {
+        let next = StreamId(self.last_id.load(Ordering::Relaxed) + 1).with_room(room);
+        self.last_id.store(next.0 - 1, Ordering::Relaxed);
+    }
+
     /// The last event that readers see.
     pub(super) fn lsn(&self) -> Lsn {
         self.front.lock().lsn
