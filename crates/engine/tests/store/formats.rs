@@ -1,12 +1,22 @@
 //! What is on disk, byte for byte: a change here is a change of the format. See docs/storage.md.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
-use durable_streams_engine::store::{AnyStore, FileStore, FileStoreOptions, Store, file::offline};
+use durable_streams_engine::store::{
+    AnyStore, FileStore, FileStoreOptions, Store,
+    file::{disk::Disk, offline},
+};
 use durable_streams_protocol::{Created, Expiry, Offset, StreamEvent};
 
-use crate::harness::*;
+use crate::{
+    fault_disk::{FaultDisk, Faults},
+    harness::*,
+    workload::Rng,
+};
 
 /// Every kind of event, in a log of its own.
 fn write_everything(store: &AnyStore) {
@@ -105,24 +115,71 @@ fn a_directory_of_format_1_opens() {
     let dir = tempdir();
     copy(&fixture("v1"), dir.path());
     let store = file(dir.path());
+    check_format_1(&store);
+    let version = std::fs::read_to_string(dir.path().join("VERSION")).unwrap();
+    assert_eq!(version, "durable-streams-server data, format 2\n", "older versions refuse it");
+}
+
+/// The fixture's directory, its log and `VERSION` on a disk that crashes.
+fn faulty_format_1(dir: &Path) -> FaultDisk {
+    copy(&fixture("v1").join("store"), &dir.join("store"));
+    let disk = FaultDisk::default();
+    let log = std::fs::read_dir(fixture("v1").join("wal")).unwrap();
+    let log = log.map(|entry| Path::new("wal").join(entry.unwrap().file_name()));
+    for name in log.chain([PathBuf::from("VERSION")]) {
+        let bytes = std::fs::read(fixture("v1").join(&name)).unwrap();
+        disk.open(&dir.join(name), true).unwrap().write_at(0, &bytes).unwrap();
+    }
+    disk.copy()
+}
+
+#[test]
+fn a_migration_survives_a_crash_at_any_moment() {
+    let mut rng = Rng(1);
+    for stop in 1.. {
+        let mut opened = true;
+        for (kill, sync) in [(false, 0), (true, 0), (false, stop)] {
+            let dir = tempdir();
+            let disk = faulty_format_1(dir.path());
+            let stop_at = if sync == 0 { stop } else { 0 };
+            disk.set_faults(Faults { stop_at, sync, ..Faults::default() });
+            let open =
+                |disk: &FaultDisk| FileStore::open_on(Arc::new(disk.clone()), options(dir.path()));
+            let first = open(&disk);
+            opened &= first.is_ok();
+            drop(first);
+            let disk =
+                if kill { disk.after_kill(&mut rng) } else { disk.after_power_cut(&mut rng) };
+            let store =
+                AnyStore::File(open(&disk).unwrap_or_else(|e| panic!("{stop} {sync}: {e}")));
+            check_format_1(&store);
+            let version = disk.read(&dir.path().join("VERSION")).unwrap();
+            assert_eq!(version, b"durable-streams-server data, format 2\n");
+        }
+        if opened {
+            assert!(stop > 5, "the crashes were during the migration");
+            return;
+        }
+    }
+}
+
+/// What the fixtures hold.
+fn check_format_1(store: &AnyStore) {
     let paths = wait(store.list(None, 10)).unwrap();
     let long = "long/".repeat(150);
     assert_eq!(paths.iter().map(|p| p.as_str()).collect::<Vec<_>>(), ["a", &long, "new"]);
 
-    let first = load(&store, "a").unwrap().state;
+    let first = load(store, "a").unwrap().state;
     assert!(first.soft_deleted && first.producers.len() == 1);
     assert_eq!(first.closed.clone().unwrap().by, Some(producer("p", 1, 0)));
     assert_eq!((first.stream_seq.clone(), first.touched), (Some(stream_seq("q")), at(3)));
-    assert_eq!(read_all(&store, &first, 100), b"hi!");
+    assert_eq!(read_all(store, &first, 100), b"hi!");
 
-    let long = load(&store, &long).unwrap().state;
+    let long = load(store, &long).unwrap().state;
     let expected = [b"in the index".as_slice(), &[7; 100_000], b"in the log"].concat();
-    assert_eq!(Bytes::from(read_all(&store, &long, 70_000)), expected);
-    assert_eq!(load(&store, "new").unwrap().state.tail, Offset::new(15));
-    assert!(store.next_id() > load(&store, "new").unwrap().state.core.id);
-
-    let version = std::fs::read_to_string(dir.path().join("VERSION")).unwrap();
-    assert_eq!(version, "durable-streams-server data, format 2\n", "older versions refuse it");
+    assert_eq!(Bytes::from(read_all(store, &long, 70_000)), expected);
+    assert_eq!(load(store, "new").unwrap().state.tail, Offset::new(15));
+    assert!(store.next_id() > load(store, "new").unwrap().state.core.id);
 }
 
 #[test]
