@@ -99,7 +99,7 @@ impl IndexEnvironment {
             return Ok(None);
         }
         let id = state.core.id;
-        let inline = self.inline_start(stream)?;
+        let inline = self.inline_start(state, stream.lens)?;
         if limit >= inline {
             return Ok(Some(EndsAround::find(inline, stream.lens, limit)));
         }
@@ -116,9 +116,8 @@ impl IndexEnvironment {
     }
 
     /// Where the first append begins whose length is in the record of `streams`.
-    pub(super) fn inline_start(&self, stream: &IndexedStream<'_>) -> Result<u64, StoreError> {
-        let (state, len) = (&stream.state, total(stream.lens));
-        let start = state.tail.position().checked_sub(len);
+    pub(super) fn inline_start(&self, state: &StreamState, lens: &[u8]) -> Result<u64, StoreError> {
+        let start = state.tail.position().checked_sub(total(lens));
         let start = start.filter(|start| *start >= state.delimited_from.position());
         start.ok_or_else(|| self.damaged_appends(state.core.id))
     }
@@ -150,8 +149,9 @@ impl ReadTxn<'_> {
         let (index, id) = (self.index(), state.core.id);
         let failed = index_error("read", index.path());
         let damaged = || index.damaged_appends(id);
-        let stream = index.stream(&self.txn, id)?.ok_or_else(damaged)?;
-        let (mut next, inline) = (state.delimited_from.position(), index.inline_start(&stream)?);
+        let newest = index.inline_lens(&self.txn, id)?.ok_or_else(damaged)?;
+        let (mut next, inline) =
+            (state.delimited_from.position(), index.inline_start(state, newest)?);
         let mut lens = Vec::new();
         if next < inline {
             let first = keys::chunk(id, state.delimited_from);
@@ -170,7 +170,7 @@ impl ReadTxn<'_> {
         if next != inline {
             return Err(damaged());
         }
-        lens.extend_from_slice(stream.lens);
+        lens.extend_from_slice(newest);
         Ok(lens)
     }
 }

@@ -33,12 +33,17 @@ impl<'v> IndexedStream<'v> {
         state.encode(out);
     }
 
+    /// The lengths in a record, and what follows them; `None` for one of format 1.
+    fn split(contents: &'v [u8]) -> Option<(&'v [u8], &'v [u8])> {
+        let [FORMAT, len, rest @ ..] = contents else { return None };
+        rest.split_at_checked(usize::from(*len))
+    }
+
     pub(super) fn decode(id: StreamId, contents: &'v [u8]) -> Option<Self> {
-        let [FORMAT, len, rest @ ..] = contents else {
+        let Some((lens, rest)) = Self::split(contents) else {
             let state = StreamState::decode(id, contents).ok()?;
             return Some(IndexedStream { state, lens: &[], producers: None });
         };
-        let (lens, rest) = rest.split_at_checked(usize::from(*len))?;
         let (producers, state) = rest.split_first_chunk()?;
         let producers = Some(u64::from_le_bytes(*producers));
         Some(IndexedStream { state: StreamState::decode(id, state).ok()?, lens, producers })
@@ -46,6 +51,18 @@ impl<'v> IndexedStream<'v> {
 }
 
 impl IndexEnvironment {
+    /// The lengths in a stream's record, without decoding the state.
+    pub(super) fn inline_lens<'t>(
+        &self,
+        txn: &'t heed::RoTxn<'_>,
+        id: StreamId,
+    ) -> Result<Option<&'t [u8]>, StoreError> {
+        let key = keys::id(id);
+        let value = self.streams.get(txn, &key).map_err(index_error("read", self.path()))?;
+        let contents = value.and_then(|value| keys::open(&key, value));
+        Ok(contents.map(|stored| IndexedStream::split(stored).map_or(&[][..], |(lens, _)| lens)))
+    }
+
     /// A stream's record.
     pub(super) fn stream<'t>(
         &self,

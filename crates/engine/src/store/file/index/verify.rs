@@ -236,7 +236,7 @@ impl IndexCheck<'_, '_> {
             }
             Ok(())
         })?;
-        if index.inline_start(stream).ok() != Some(next) {
+        if index.inline_start(state, stream.lens).ok() != Some(next) {
             let what = format!("the ends of the appends of {name} do not reach to its tail");
             self.wrong(None, &what);
         }
