@@ -216,7 +216,7 @@ impl Checkpointer {
             let events_of = |id| memtable.events(id, sealed.lsn);
             match index.checkpoint(&before_commit, sealed.lsn, &sealed.dirty, &events_of) {
                 Ok(folded) => {
-                    memtable.evict_folded(&sealed.dirty, sealed.lsn, folded.freed);
+                    memtable.evict_folded(&sealed.dirty, &folded.json, sealed.lsn, folded.freed);
                     if let Some(retained) = &mut *self.retained.lock() {
                         retained.add(folded.retained);
                     }

@@ -21,9 +21,12 @@ use crate::store::{
     file::{append_ends::put_len, wal::Lsn},
 };
 
-/// How a checkpoint changed the totals.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a checkpoint has found out.
+#[derive(Clone, Debug, Default)]
 pub(in crate::store::file) struct FoldedTotals {
+    /// The JSON streams among those that it changed, in order: their messages delimit themselves, so the ends of their
+    /// appends need not be kept.
+    pub(in crate::store::file) json: Vec<StreamId>,
     /// Payload bytes of the streams that it deleted.
     pub(in crate::store::file) freed: u64,
     /// The change of what is retained for forks only.
@@ -175,6 +178,9 @@ impl CheckpointFold {
         self.meta.next_id = self.meta.next_id.max(id.0 + 1);
         let (was, now) = (before.as_ref(), state.as_ref());
         self.folded.retained.add(RetainedTotals::of(was), RetainedTotals::of(now));
+        if state.as_ref().is_some_and(|state| state.core.content_type.is_json()) {
+            self.folded.json.push(id);
+        }
         match (before, state) {
             (before, Some(state)) => {
                 let producers = self.put_producers(index, txn, &state, producers)?;

@@ -227,11 +227,13 @@ impl Memtable {
     }
 
     /// Ends a committed checkpoint: evicts the events of `ids` up to `upto`, which the index has now, and keeps
-    /// their bytes in the tail cache while there is room. `freed` payload bytes were deleted with their streams.
-    pub(super) fn evict_folded(&self, ids: &[StreamId], upto: Lsn, freed: u64) {
+    /// their bytes in the tail cache while there is room. `json`, in order, are JSON streams. `freed` payload bytes were
+    /// deleted with their streams.
+    pub(super) fn evict_folded(&self, ids: &[StreamId], json: &[StreamId], upto: Lsn, freed: u64) {
         self.evictions.fetch_add(1, Ordering::AcqRel);
         for id in ids {
-            while self.evict_some(*id, upto) {}
+            let json = json.binary_search(id).is_ok();
+            while self.evict_some(*id, json, upto) {}
         }
         self.evictions.fetch_add(1, Ordering::AcqRel);
         self.bytes.fetch_sub(freed, Ordering::Relaxed);
@@ -260,7 +262,7 @@ impl Memtable {
 
     /// Evicts some of a stream's events, oldest first, so that its lock is never held for all of them. Returns
     /// whether there may be more.
-    fn evict_some(&self, id: StreamId, upto: Lsn) -> bool {
+    fn evict_some(&self, id: StreamId, json: bool, upto: Lsn) -> bool {
         let mut guard = self.shard(id).lock();
         let shard = &mut *guard;
         let Some(entry) = shard.entries.get_mut(&id) else { return false };
@@ -268,6 +270,9 @@ impl Memtable {
         let some: Vec<_> = entry.pending.drain(..all.min(EVENTS_PER_LOCK)).collect();
         entry.pending.shrink_if_sparse();
         if let Some(last) = some.last() {
+            if json {
+                shard.clean -= entry.tail.note_json();
+            }
             shard.clean += entry.tail.mark_indexed(last.end);
             entry.idle_round = self.idle_round.load(Ordering::Relaxed);
         }

@@ -70,9 +70,13 @@ impl TailCache {
     /// The cached bytes end at `tail`, the stream's tail. Returns how many bytes less the clean pieces take.
     pub(super) fn ends_at(&mut self, tail: Offset, json: bool) -> usize {
         self.origin = Some(i128::from(tail.position()) - i128::from(self.end));
-        self.json = json;
-        let unneeded = self.clean_ends.take_if(|_| json);
-        unneeded.map_or(0, |ends| ends.memory())
+        if json { self.note_json() } else { 0 }
+    }
+
+    /// The stream is a JSON stream. Returns how many bytes less the clean pieces take.
+    pub(super) fn note_json(&mut self) -> usize {
+        self.json = true;
+        self.clean_ends.take().map_or(0, |ends| ends.memory())
     }
 
     pub(super) fn push(&mut self, data: Bytes) {

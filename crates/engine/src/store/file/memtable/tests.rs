@@ -25,7 +25,7 @@ fn a_checkpoint_waits_for_a_quarter_and_for_more_when_many_streams_changed() {
     append(&few, 2, BYTES_PER_STATE);
     assert!(few.is_due(MOST));
     let sealed = few.seal();
-    few.evict_folded(&sealed.dirty, sealed.lsn, 0);
+    few.evict_folded(&sealed.dirty, &[], sealed.lsn, 0);
     assert!(!few.is_due(MOST));
 
     let many = Memtable::new(0, 1, 0, 0, 0);
@@ -37,4 +37,18 @@ fn a_checkpoint_waits_for_a_quarter_and_for_more_when_many_streams_changed() {
     let sealed = many.seal();
     many.reopen(sealed.dirty);
     assert_eq!(many.dirty.load(Ordering::Relaxed), 128);
+}
+
+#[test]
+fn a_json_stream_keeps_no_ends_of_appends() {
+    let memtable = Memtable::new(0, 1, 0, 0, 1 << 30);
+    let clean = |memtable: &Memtable, id| memtable.shard(StreamId(id)).lock().clean;
+    for _ in 0..3 {
+        (0..10).for_each(|_| append(&memtable, 2, 5));
+        let sealed = memtable.seal();
+        // Nothing but the checkpoint has seen the state of either stream.
+        memtable.evict_folded(&sealed.dirty, &[StreamId(2)], sealed.lsn, 0);
+    }
+    assert_eq!(clean(&memtable, 2), 3 * 10 * 5);
+    assert!(clean(&memtable, 1) > 3 * 10 * 5);
 }
