@@ -64,7 +64,11 @@ impl Config {
             subscriptions: fixed.subscriptions,
             log: LogConfig { format: fixed.log.format, ..self.log },
             telemetry: TelemetryConfig { tracing: fixed.telemetry.tracing, ..self.telemetry },
-            limits: LimitsConfig { max_connections: fixed.limits.max_connections, ..self.limits },
+            limits: LimitsConfig {
+                max_connections: fixed.limits.max_connections,
+                send_buffer: fixed.limits.send_buffer,
+                ..self.limits
+            },
             ..self
         }
     }

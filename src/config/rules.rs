@@ -109,6 +109,10 @@ fn sizes(config: &Config, problems: &mut ConfigProblems<'_>) {
         let bounds = (ByteSize::kib(1), ByteSize::gib(1));
         check_range(&page, bounds, "limits.max_read", problems);
     }
+    if let Some(buffer) = limits.send_buffer {
+        let bounds = (ByteSize::kib(64), ByteSize::mib(64));
+        check_range(&buffer, bounds, "limits.send_buffer", problems);
+    }
     if limits.max_streams == Some(0) {
         let fix = "use 1 or more, or remove it for no limit";
         problems.broken(&[("limits.max_streams", "0")], "allows no stream".to_owned(), fix);

@@ -52,6 +52,9 @@ pub struct HttpLimits {
     pub max_connections: usize,
     /// The part of `max_connections` that one client address may have. Default a quarter.
     pub client_share: ClientShare,
+    /// The most that the kernel keeps of what is sent on a connection and not acknowledged yet, bytes; read when the
+    /// server binds. Default 512 KiB; `None` leaves it to the system, which goes up to 4 MiB.
+    pub send_buffer: Option<usize>,
     /// Bytes of path and query; more is 414. Default 8 KiB.
     pub max_uri: usize,
     /// Header fields in one request; more is 431. Default 100.
@@ -82,6 +85,7 @@ impl HttpLimits {
     pub const DEFAULT: Self = HttpLimits {
         max_connections: 65_536,
         client_share: ClientShare::DEFAULT,
+        send_buffer: Some(512 * 1024),
         max_uri: 8 * 1024,
         max_headers: 100,
         max_header_bytes: 16 * 1024,

@@ -205,6 +205,7 @@ pub(super) fn edge_options(config: &Config) -> EdgeOptions {
         limits: HttpLimits {
             max_connections: limits.max_connections,
             client_share: limits.client_share,
+            send_buffer: limits.send_buffer.map(size),
             max_headers: limits.max_headers,
             max_header_bytes: size(limits.max_header_size),
             header_timeout: limits.header_timeout.get(),

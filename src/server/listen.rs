@@ -4,10 +4,15 @@ use std::io::{Error, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::ServerError;
 use crate::tls::TlsListener;
+
+/// Bytes of a connection that may wait in the kernel without being sent (`TCP_NOTSENT_LOWAT`): those of a reader that
+/// takes nothing. What is on its way to a reader far away is bounded by the send buffer alone.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: u32 = 64 << 10;
 
 /// Connections the kernel completes while all threads are busy. It is cut to
 /// `net.core.somaxconn`, 4,096 on today's systems.
@@ -72,15 +77,21 @@ pub(super) struct BoundSocket {
     pub(super) protocol: ListenerProtocol,
 }
 
-/// Binds every address.
+/// Binds every address. `send_buffer`: see [`HttpLimits`](crate::edge::HttpLimits).
 ///
 /// # Errors
 /// The first address that cannot be bound, by name.
-pub(super) fn bind(options: &ListenOptions) -> Result<BoundListeners, ServerError> {
+pub(super) fn bind(
+    options: &ListenOptions,
+    send_buffer: Option<usize>,
+) -> Result<BoundListeners, ServerError> {
     let mut bound = BoundListeners { listeners: Vec::new(), addresses: Vec::new() };
     for ListenAddress { address, protocol } in &options.addresses {
         let fail = |reason| ServerError::Bind { address: address.clone(), reason };
         for socket in bind_one(address).map_err(fail)? {
+            if let Some(bytes) = send_buffer {
+                bound_send_buffer(&socket, bytes);
+            }
             bound.addresses.push(socket.local_addr().map_err(|e| fail(e.to_string()))?);
             bound.listeners.push(BoundSocket { socket, protocol: protocol.clone() });
         }
@@ -90,6 +101,18 @@ pub(super) fn bind(options: &ListenOptions) -> Result<BoundListeners, ServerErro
         return Err(ServerError::Bind { address, reason });
     }
     Ok(bound)
+}
+
+/// Bounds what the kernel holds for a client that takes nothing. Accepted sockets inherit both bounds.
+fn bound_send_buffer(socket: &TcpListener, bytes: usize) {
+    let socket = SockRef::from(socket);
+    if let Err(error) = socket.set_send_buffer_size(bytes) {
+        tracing::warn!(%error, "the send buffer of connections is not bounded");
+    }
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Err(error) = socket.set_tcp_notsent_lowat(UNSENT) {
+        tracing::warn!(%error, "the unsent bytes of connections are not bounded");
+    }
 }
 
 fn bind_one(address: &str) -> Result<Vec<TcpListener>, String> {
@@ -157,7 +180,7 @@ mod tests {
     use super::*;
 
     fn listen(address: &str) -> Result<BoundListeners, ServerError> {
-        bind(&ListenOptions { addresses: vec![address.into()] })
+        bind(&ListenOptions { addresses: vec![address.into()] }, None)
     }
 
     #[test]

@@ -46,7 +46,7 @@ use pingora::services::background::BackgroundService;
 
 use crate::admin::AdminEndpoints;
 use crate::edge::upstream::UpstreamError;
-use crate::edge::{AuditLevel, Edge, EdgeControl, EdgeOptions};
+use crate::edge::{AuditLevel, Edge, EdgeControl, EdgeOptions, HttpLimits};
 use crate::telemetry::trace::Tracer;
 use crate::tls::{TlsError, TlsService};
 use accept::HttpAcceptor;
@@ -177,7 +177,7 @@ impl Server {
     /// # Errors
     /// See [`ServerError`].
     pub fn bind(options: ServerOptions, engine: Arc<Engine>) -> Result<Self, ServerError> {
-        let bound = listen::bind(&options.listen)?;
+        let bound = listen::bind(&options.listen, options.edge.limits.send_buffer)?;
         let stop = Stop::new();
         let edge = Edge::new(options.edge.clone(), engine.clone(), stop.watch())?;
         let tls = options.tls.clone();
@@ -301,7 +301,7 @@ fn bind_redirects(
     let mut redirects = Vec::new();
     for one in &options.redirects {
         let listen = ListenOptions { addresses: vec![one.address.to_string().into()] };
-        match listen::bind(&listen) {
+        match listen::bind(&listen, options.edge.limits.send_buffer) {
             Ok(bound) => {
                 redirects.push((HttpsRedirect::new(challenges.clone(), one.https_port), bound));
             }
@@ -317,7 +317,7 @@ fn bind_redirects(
 fn bind_admin(options: Option<&AdminOptions>) -> Result<Option<BoundListeners>, ServerError> {
     let Some(options) = options else { return Ok(None) };
     let listen = ListenOptions { addresses: vec![options.address.to_string().into()] };
-    match listen::bind(&listen) {
+    match listen::bind(&listen, HttpLimits::DEFAULT.send_buffer) {
         Ok(bound) => Ok(Some(bound)),
         Err(error) if options.optional => {
             tracing::warn!("no admin listener: {error}");

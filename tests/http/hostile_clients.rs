@@ -19,6 +19,8 @@ for_each_kind![
     a_stalled_catch_up_reader_is_dropped,
     #[only(http1, proxied, http2; "a limit of the edge")]
     a_slow_reader_gets_everything,
+    #[only(http1; "it counts the bytes in its own socket")]
+    a_stalled_reader_holds_little_of_the_kernels_memory,
     #[only(http1, proxied; "sends ahead and closes its half, which HTTP/2 has not")]
     half_closed_clients_get_their_answers,
     #[only(http1, proxied, embedded; "a matter of HTTP/1.1 framing")]
@@ -219,6 +221,49 @@ async fn a_slow_reader_gets_everything(kind: Kind) {
             let due = std::time::Duration::from_secs_f64(received as f64 / 4e6);
             tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
         }
+    }
+}
+
+/// Bytes that the kernel holds for the connections of the server on a port, as `/proc/net/tcp` has them.
+#[cfg(target_os = "linux")]
+fn unacknowledged(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let queued = table.lines().skip(1).filter_map(|line| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let local = fields.next()?.rsplit(':').next()?;
+        let queues = fields.nth(2)?.split(':').next()?;
+        let ours = u16::from_str_radix(local, 16) == Ok(port);
+        ours.then(|| usize::from_str_radix(queues, 16).unwrap())
+    });
+    queued.sum()
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn a_stalled_reader_holds_little_of_the_kernels_memory(_: Kind) {}
+
+/// A reader whose own buffer is small, so that what it does not take stays with the server.
+#[cfg(target_os = "linux")]
+async fn a_stalled_reader_holds_little_of_the_kernels_memory(kind: Kind) {
+    let world = World::new(kind);
+    world.stream("/a", "text/plain", "x".repeat(16 << 20)).await;
+    for query in ["?offset=-1&live=sse", "?offset=-1"] {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut socket = socket.connect(world.server.addr).await.unwrap();
+        let path = format!("/a{query}");
+        socket.write_all(&request("GET", &path, "", b"")).await.unwrap();
+        let mut before = 0;
+        loop {
+            tokio::time::sleep(2 * SHORT).await;
+            let queued = unacknowledged(world.server.addr.port());
+            if queued > 0 && queued == before {
+                break;
+            }
+            before = queued;
+        }
+        assert!(before <= 128 << 10, "{query}: {before} bytes");
+        drop(socket);
+        eventually("it is gone", async || unacknowledged(world.server.addr.port()) == 0).await;
     }
 }
 

@@ -37,6 +37,8 @@ settings! {
         /// address may hold.
         client_share: ClientShare = HttpLimits::DEFAULT.client_share
             => ClientShare::percent(1), ClientShare::ALL;
+        /// Most bytes that the kernel keeps for one connection of what is sent and not acknowledged.
+        send_buffer: Option<ByteSize> = HttpLimits::DEFAULT.send_buffer.map(ByteSize::from);
         /// Most streams; unlimited when not set.
         max_streams: Option<u64> = EngineLimits::DEFAULT.max_streams;
         /// Most bytes stored over all streams; unlimited when not set.
