@@ -39,6 +39,14 @@ impl Authority {
     }
 }
 
+/// A certificate for `name` that signs itself and may sign others, and its key.
+pub(crate) fn self_signed(name: &str) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
 /// A file that only its owner may read.
 pub(crate) fn write_key(path: &Path, text: &str) {
     use std::io::Write;

@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::authority::Authority;
+use crate::authority::{self, Authority};
 use crate::process::{Server, binary, eventually, free_port};
 use crate::secure::{cleartext, connect, connector, head, request};
 
@@ -163,6 +163,27 @@ async fn http_is_redirected_and_browsers_are_told_to_stay() {
         let answer = answer.unwrap().to_lowercase();
         assert!(answer.contains("strict-transport-security: max-age=31536000"), "{answer}");
     }
+}
+
+/// A certificate that `openssl req -x509` makes is an authority's, and no server's.
+#[tokio::test]
+async fn why_an_upstream_with_an_authoritys_certificate_is_refused_is_said() {
+    let (upstream, proxy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (certificate, key) = authority::self_signed("localhost");
+    std::fs::write(upstream.path().join("cert.pem"), &certificate).unwrap();
+    authority::write_key(&upstream.path().join("key.pem"), &key);
+    let secure = Server::run(upstream.path(), &listener(upstream.path(), "", "")).await;
+    let config = format!(
+        "listen: 127.0.0.1:0\nupstreams:\n  - servers: ['https://localhost:{}']\n    tls: {{ca: {}/cert.pem}}\n",
+        secure.address().port(),
+        upstream.path().display(),
+    );
+    let server = Server::run(proxy.path(), &config).await;
+    let request = b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let answer = cleartext(server.address(), request).await;
+    assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("upstream-tls"), "{answer}");
+    let logged = eventually("it is logged", async || server.logged("cannot connect")).await;
+    assert!(logged["advice"].as_str().unwrap().contains("CA:TRUE"), "{logged}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use pingora::Error;
 use pingora::protocols::tls::CaType;
 use pingora::tls::{RootCertStore, load_native_certs};
 use pingora::utils::tls::{WrappedX509, parse_x509};
@@ -24,6 +25,25 @@ pub(super) fn load(path: &Path) -> Result<Arc<CaType>, String> {
         return Err(format!("tls.ca {shown} holds no certificate"));
     }
     Ok(authorities.into())
+}
+
+/// What verifying a server's certificate failed for, and what to do about it.
+const ADVICE: [(&str, &str); 2] = [
+    (
+        "CaUsedAsEndEntity",
+        "the server's own certificate is marked as an authority (CA:TRUE), as `openssl req -x509` makes it; make it with \
+         -addext basicConstraints=critical,CA:FALSE, or let it sign a certificate for the server",
+    ),
+    (
+        "UnknownIssuer",
+        "no authority in tls.ca, or of the system where there is none, has signed the server's certificate",
+    ),
+];
+
+/// What to change where the reason of a failed handshake does not say it by itself.
+pub(super) fn advice(error: &Error) -> Option<&'static str> {
+    let text = error.to_string();
+    ADVICE.iter().find(|(reason, _)| text.contains(reason)).map(|(_, advice)| *advice)
 }
 
 /// What the authorities of the system are taken from instead, where it is set.

@@ -11,7 +11,7 @@ use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
-use super::{choose::upstream_of, failure};
+use super::{ca, choose::upstream_of, failure};
 use crate::edge::context::RequestContext;
 
 /// Connecting failed.
@@ -22,7 +22,8 @@ pub(crate) fn after_connect(
 ) -> Box<Error> {
     let mut error = error;
     let retry = has_attempts_left(ctx);
-    tracing::warn!(target: "upstream", server = %peer._address, %error, retry, "cannot connect");
+    let advice = ca::advice(&error);
+    tracing::warn!(target: "upstream", server = %peer._address, %error, advice, retry, "cannot connect");
     ctx.attempt.failure = failure::problem(&error);
     error.set_retry(retry);
     error
