@@ -66,6 +66,7 @@ impl Config {
             telemetry: TelemetryConfig { tracing: fixed.telemetry.tracing, ..self.telemetry },
             limits: LimitsConfig {
                 max_connections: fixed.limits.max_connections,
+                max_inflight_read: fixed.limits.max_inflight_read,
                 send_buffer: fixed.limits.send_buffer,
                 ..self.limits
             },

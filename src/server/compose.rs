@@ -193,6 +193,7 @@ pub(super) fn edge_options(config: &Config) -> EdgeOptions {
             sse_keep_alive: config.sse_keep_alive.get(),
             body_timeout: limits.body_timeout.get(),
             min_body_rate: size(limits.min_body_rate),
+            max_inflight_read: size(limits.max_inflight_read),
             client_share: limits.client_share,
             cors: config.cors.policy(),
             browser: config.browser.rules(),

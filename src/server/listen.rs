@@ -104,6 +104,8 @@ pub(super) fn bind(
 }
 
 /// Bounds what the kernel holds for a client that takes nothing. Accepted sockets inherit both bounds.
+///
+/// Measured: 1,704 -> 189 MiB of socket buffers for 2,000 stalled SSE readers (docs/security.md).
 fn bound_send_buffer(socket: &TcpListener, bytes: usize) {
     let socket = SockRef::from(socket);
     if let Err(error) = socket.set_send_buffer_size(bytes) {

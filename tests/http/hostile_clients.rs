@@ -19,6 +19,8 @@ for_each_kind![
     a_stalled_catch_up_reader_is_dropped,
     #[only(http1, proxied, http2; "a limit of the edge")]
     a_slow_reader_gets_everything,
+    #[only(http1, proxied, http2; "a limit of the edge drops the reader that stalls")]
+    readers_wait_for_room_and_get_it,
     #[only(http1; "it counts the bytes in its own socket")]
     a_stalled_reader_holds_little_of_the_kernels_memory,
     #[only(http1, proxied; "sends ahead and closes its half, which HTTP/2 has not")]
@@ -265,6 +267,33 @@ async fn a_stalled_reader_holds_little_of_the_kernels_memory(kind: Kind) {
         drop(socket);
         eventually("it is gone", async || unacknowledged(world.server.addr.port()) == 0).await;
     }
+}
+
+/// The budget has room for two pieces. Two readers that take nothing hold it until they are dropped; small reads need
+/// none of it, and a large one waits and is answered whole.
+async fn readers_wait_for_room_and_get_it(kind: Kind) {
+    let world = World::with(kind, |setup| {
+        setup.edge.limits.write_timeout = 10 * SHORT;
+        setup.edge.streams.max_inflight_read = 128 << 10;
+    });
+    world.stream("/large", "text/plain", "y".repeat(16 << 20)).await;
+    world.stream("/small", "text/plain", "z").await;
+    let mut stalled = Vec::new();
+    for query in ["?offset=-1&live=sse", "?offset=-1"] {
+        let mut client = world.server.connect().await;
+        client.send(request("GET", &format!("/large{query}"), "", b"")).await;
+        assert_eq!(soon(client.head()).await.status, 200, "{query}");
+        stalled.push(client);
+    }
+    tokio::time::sleep(SHORT).await;
+    let mut waiting = world.server.connect().await;
+    waiting.send(request("GET", "/large", "", b"")).await;
+    assert!(!waiting.has_answer_within(2 * SHORT).await, "there is no room");
+    assert_eq!(world.get("/small").await.text(), "z");
+    let reply = soon(waiting.reply()).await;
+    assert_eq!((reply.status, reply.body.len()), (200, 16 << 20));
+    drop(stalled);
+    world.at_rest().await;
 }
 
 async fn half_closed_clients_get_their_answers(kind: Kind) {

@@ -11,6 +11,7 @@
 //! | `reply/` | from the request to its reply, through the engine |
 //! | `write/` | delivers a reply: waits, writes and counts; the writer for Pingora sessions |
 //! | `background` | the work beside the requests |
+//! | `answers` | the budget of memory for response bodies |
 //! | `clients` | what one client address holds of a limit |
 //! | `counters` | what is counted |
 //! | `forwarded` | the URL that a client used, behind proxies |
@@ -18,6 +19,7 @@
 //! | `browser` | what browsers may do with a stream that they open as a page |
 //! | `options`, `path`, `stopping` | settings; prefixes of paths; the start of a stop |
 
+mod answers;
 mod background;
 mod browser;
 mod clients;
@@ -60,6 +62,7 @@ pub mod transport {
     };
 }
 
+use answers::AnswerBudget;
 use reply::{StreamEncoders, access::StreamAccess};
 use transport::{ClientGauge, DeliveredReply, Stopping, StreamRequest};
 
@@ -77,6 +80,7 @@ pub struct DurableStreams {
     subscriptions: Option<Subscriptions>,
     access: Option<Arc<StreamAccess>>,
     encoders: StreamEncoders,
+    answers: AnswerBudget,
 }
 
 /// How a request was answered.
@@ -89,6 +93,7 @@ pub struct HandledRequest {
 impl DurableStreams {
     /// Routes for the streams of `engine`. Live readers end when `shutdown` turns `true`.
     pub fn new(engine: Arc<Engine>, options: StreamOptions, shutdown: ShutdownWatch) -> Self {
+        let answers = AnswerBudget::new(options.max_inflight_read);
         let options = Arc::new(options);
         let stopping = Stopping::from(shutdown);
         DurableStreams {
@@ -101,6 +106,7 @@ impl DurableStreams {
             subscriptions: None,
             access: None,
             encoders: StreamEncoders::default(),
+            answers,
         }
     }
 

@@ -26,7 +26,11 @@ pub struct StreamOptions {
     /// The slowest that a request body may arrive, bytes in a second; 0 is as slow as `body_timeout` lets it. What
     /// arrives faster makes up for pauses, for `body_timeout` at most.
     pub min_body_rate: usize,
-    /// The part of the engine's limits on live readers and on bytes of appends that one client address may hold.
+    /// Bytes of response bodies in memory that clients have not taken yet, over all of them; more wait. Read once, by
+    /// [`DurableStreams::new`](crate::DurableStreams::new).
+    pub max_inflight_read: usize,
+    /// The part of `max_inflight_read`, and of the engine's limits on live readers and on bytes of appends, that one
+    /// client address may hold.
     pub client_share: ClientShare,
     /// Which browser pages may read the answers.
     pub cors: CorsPolicy,
@@ -48,6 +52,7 @@ impl Default for StreamOptions {
             sse_keep_alive: Duration::from_secs(15),
             body_timeout: Duration::from_secs(30),
             min_body_rate: 1024,
+            max_inflight_read: 256 << 20,
             client_share: ClientShare::default(),
             cors: CorsPolicy::default(),
             browser: BrowserRules::default(),

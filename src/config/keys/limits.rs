@@ -33,8 +33,11 @@ settings! {
         /// Most bytes of request bodies held at once, over all appends.
         max_inflight_append: ByteSize = EngineLimits::DEFAULT.max_inflight_append.into()
             => ByteSize::bytes(1), ByteSize::tib(1);
-        /// The part of `max_connections`, `max_live_readers` and `max_inflight_append` that one client
-        /// address may hold.
+        /// Most bytes of response bodies in memory that clients have not taken yet.
+        max_inflight_read: ByteSize = StreamOptions::default().max_inflight_read.into()
+            => ByteSize::kib(64), ByteSize::tib(1);
+        /// The part of `max_connections`, `max_live_readers`, `max_inflight_append` and
+        /// `max_inflight_read` that one client address may hold.
         client_share: ClientShare = HttpLimits::DEFAULT.client_share
             => ClientShare::percent(1), ClientShare::ALL;
         /// Most bytes that the kernel keeps for one connection of what is sent and not acknowledged.

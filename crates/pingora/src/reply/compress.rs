@@ -2,6 +2,10 @@
 //!
 //! A body of one piece is encoded whole. A longer one is encoded as it is read, by an encoder that lives as long as the
 //! response, so [`MAX_STREAM_ENCODERS`] bounds them: a response beyond that is sent as it is.
+//!
+//! Encoding takes half of the cores at most ([`EncoderThreads`]), at levels that cost little. While all of those are in
+//! use, responses that begin are sent as they are. Measured on 64 KiB of JSON, per piece: brotli 4 -> 2 1.13 -> 0.60 ms at
+//! a ratio of 7.4 -> 7.3, gzip 5 -> 1 1.28 -> 0.19 ms at 7.2 -> 6.5, zstd 3 -> 1 the same at 7.5 -> 8.1.
 
 use std::{
     io::{self, Write},
@@ -15,8 +19,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bodies smaller than this are sent as they are, bytes: they fit a packet anyway.
 const WORTH_IT: u64 = 1024;
-/// Bodies larger than this are encoded on a thread for blocking work, bytes.
-const INLINE: usize = 32 << 10;
+/// Bodies larger than this are encoded on a thread for blocking work, bytes. About 50 us, for which other requests of the
+/// same thread wait.
+const INLINE: usize = 4 << 10;
+const ZSTD_LEVEL: i32 = 1;
+const BROTLI_LEVEL: u32 = 2;
+const GZIP_LEVEL: u32 = 1;
 /// Streamed responses that are encoded at once. An encoder holds about a mebibyte, as long as its client reads.
 const MAX_STREAM_ENCODERS: usize = 64;
 /// log2 of the bytes that an encoder of a streamed response looks back.
@@ -70,29 +78,33 @@ impl ContentCoding {
     ///
     /// # Errors
     /// The encoder failed; writing to memory does not.
-    pub(super) async fn encode(self, chunks: Vec<Bytes>) -> Result<Bytes, Rejection> {
+    pub(super) async fn encode(
+        self,
+        chunks: Vec<Bytes>,
+        threads: &EncoderThreads,
+    ) -> Result<Bytes, Rejection> {
         let length: usize = chunks.iter().map(Bytes::len).sum();
         if length <= INLINE {
             return self.encode_now(&chunks).map_err(failed);
         }
-        blocking(move || self.encode_now(&chunks)).await
+        threads.run(move || self.encode_now(&chunks)).await
     }
 
     fn encode_now(self, chunks: &[Bytes]) -> io::Result<Bytes> {
         let mut out = Vec::new();
         match self {
             ContentCoding::Zstd => {
-                let mut encoder = zstd::Encoder::new(&mut out, 3)?;
+                let mut encoder = zstd::Encoder::new(&mut out, ZSTD_LEVEL)?;
                 write_all(&mut encoder, chunks)?;
                 encoder.finish()?;
             }
             ContentCoding::Brotli => {
-                let mut encoder = brotli::CompressorWriter::new(&mut out, 4096, 4, 20);
+                let mut encoder = brotli::CompressorWriter::new(&mut out, 4096, BROTLI_LEVEL, 20);
                 write_all(&mut encoder, chunks)?;
                 drop(encoder);
             }
             ContentCoding::Gzip => {
-                let level = flate2::Compression::new(5);
+                let level = flate2::Compression::new(GZIP_LEVEL);
                 let mut encoder = flate2::write::GzEncoder::new(&mut out, level);
                 write_all(&mut encoder, chunks)?;
                 encoder.finish()?;
@@ -102,22 +114,65 @@ impl ContentCoding {
     }
 }
 
-/// The encoders of streamed responses that are in use.
+/// The processor time of encoders: as many threads at once as half of the cores, one at least. Clones share it.
 #[derive(Clone)]
-pub(crate) struct StreamEncoders(Arc<Semaphore>);
+pub(super) struct EncoderThreads(Arc<Semaphore>);
+
+impl Default for EncoderThreads {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        EncoderThreads(Arc::new(Semaphore::new((cores / 2).max(1))))
+    }
+}
+
+impl EncoderThreads {
+    /// Whether one of them is free.
+    fn is_idle(&self) -> bool {
+        self.0.available_permits() > 0
+    }
+
+    /// Runs an encoder on a thread for blocking work, once one of them is free.
+    async fn run<T: Send + 'static>(
+        &self,
+        encode: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T, Rejection> {
+        let turn = self.0.clone().acquire_owned().await.map_err(failed)?;
+        let encode = move || {
+            let encoded = encode();
+            drop(turn);
+            encoded
+        };
+        tokio::task::spawn_blocking(encode).await.map_err(failed)?.map_err(failed)
+    }
+}
+
+/// The encoders of responses: those of streamed ones that are in use, and the threads of all.
+#[derive(Clone)]
+pub(crate) struct StreamEncoders {
+    streamed: Arc<Semaphore>,
+    pub(super) threads: EncoderThreads,
+}
 
 impl Default for StreamEncoders {
     fn default() -> Self {
-        StreamEncoders(Arc::new(Semaphore::new(MAX_STREAM_ENCODERS)))
+        let streamed = Arc::new(Semaphore::new(MAX_STREAM_ENCODERS));
+        StreamEncoders { streamed, threads: EncoderThreads::default() }
     }
 }
 
 impl StreamEncoders {
+    /// The coding that a client likes best, unless encoders are too busy to begin another response of `length` bytes.
+    pub(super) fn choose(&self, request: &HeaderMap, length: u64) -> Option<ContentCoding> {
+        let coding = ContentCoding::choose(request, length)?;
+        (length <= INLINE as u64 || self.threads.is_idle()).then_some(coding)
+    }
+
     /// An encoder, if one more may be in use.
     pub(super) fn get(&self, coding: ContentCoding) -> Option<StreamEncoder> {
-        let permit = self.0.clone().try_acquire_owned().ok()?;
+        let permit = self.streamed.clone().try_acquire_owned().ok()?;
         let state = EncoderState::new(coding).ok()?;
-        Some(StreamEncoder { state: Some(state), coding, _permit: permit })
+        let threads = self.threads.clone();
+        Some(StreamEncoder { state: Some(state), coding, threads, _permit: permit })
     }
 }
 
@@ -126,6 +181,7 @@ pub(super) struct StreamEncoder {
     /// `None` while a thread works with it, and after a failure.
     state: Option<EncoderState>,
     coding: ContentCoding,
+    threads: EncoderThreads,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -146,11 +202,11 @@ impl StreamEncoder {
     /// The encoder failed; writing to memory does not.
     pub(super) async fn put(&mut self, piece: Bytes) -> Result<Bytes, Rejection> {
         let Some(mut state) = self.state.take() else { return Err(failed(())) };
-        let (state, encoded) = blocking(move || {
+        let encode = move || {
             let encoded = state.put(&piece)?;
             Ok((state, encoded))
-        })
-        .await?;
+        };
+        let (state, encoded) = self.threads.run(encode).await?;
         self.state = Some(state);
         Ok(encoded)
     }
@@ -161,7 +217,7 @@ impl StreamEncoder {
     /// As for [`put`](Self::put).
     pub(super) async fn finish(self) -> Result<Bytes, Rejection> {
         let Some(state) = self.state else { return Err(failed(())) };
-        blocking(move || state.finish()).await
+        self.threads.run(move || state.finish()).await
     }
 }
 
@@ -170,18 +226,19 @@ impl EncoderState {
         use zstd::zstd_safe::CParameter;
         Ok(match coding {
             ContentCoding::Zstd => {
-                let mut encoder = zstd::Encoder::new(Vec::new(), 3)?;
+                let mut encoder = zstd::Encoder::new(Vec::new(), ZSTD_LEVEL)?;
                 encoder.set_parameter(CParameter::WindowLog(STREAM_WINDOW))?;
                 encoder.set_parameter(CParameter::HashLog(STREAM_WINDOW - 2))?;
                 encoder.set_parameter(CParameter::ChainLog(STREAM_WINDOW - 2))?;
                 EncoderState::Zstd(encoder)
             }
             ContentCoding::Brotli => {
-                let encoder = brotli::CompressorWriter::new(Vec::new(), 4096, 4, STREAM_WINDOW);
+                let encoder =
+                    brotli::CompressorWriter::new(Vec::new(), 4096, BROTLI_LEVEL, STREAM_WINDOW);
                 EncoderState::Brotli(Box::new(encoder))
             }
             ContentCoding::Gzip => {
-                let level = flate2::Compression::new(5);
+                let level = flate2::Compression::new(GZIP_LEVEL);
                 EncoderState::Gzip(flate2::write::GzEncoder::new(Vec::new(), level))
             }
         })
@@ -213,13 +270,6 @@ impl EncoderState {
         }
         .into())
     }
-}
-
-/// Runs an encoder on a thread for blocking work.
-async fn blocking<T: Send + 'static>(
-    encode: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, Rejection> {
-    tokio::task::spawn_blocking(encode).await.map_err(failed)?.map_err(failed)
 }
 
 fn failed<E>(_: E) -> Rejection {

@@ -5,8 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use durable_streams_protocol::{
-    HeadMeta, LiveMode, Outcome, Rejection, Request, Response, StreamPath, render, render_rejection,
+    Body, HeadMeta, LiveMode, Outcome, Rejection, Request, Response, StreamPath, render,
+    render_rejection,
 };
 use pingora_core::protocols::http::ServerSession;
 
@@ -17,6 +19,7 @@ use super::{
 };
 use crate::{
     DurableStreams, StreamOptions,
+    answers::AnswerPayer,
     counters::RequestMode,
     forwarded,
     request::{RequestTarget, StreamRequest},
@@ -75,7 +78,10 @@ impl DurableStreams {
             // Boxed: rare, and larger than everything else a connection's future has to have room for.
             RequestTarget::Subscriptions(path) => {
                 let response = Box::pin(self.subscriptions(session, options, &path)).await;
-                response.map(|response| (response, PendingReply::Nothing))
+                match response {
+                    Ok(response) => Ok(self.with_room(response, session, options).await),
+                    Err(rejection) => Err(rejection),
+                }
             }
             RequestTarget::Stream(path, request) => {
                 let stream = NamedStream { path: &path, named: named.as_ref().unwrap_or(&path) };
@@ -145,7 +151,8 @@ impl DurableStreams {
             }
             Request::Read(read) if read.live == LiveMode::Sse => {
                 let client = self.client_reader(session, options)?;
-                return self.events(options, path, &read, rights, client).await;
+                let payer = AnswerPayer::of(session, options);
+                return self.events(options, path, &read, rights, client, payer).await;
             }
             Request::Read(read) => {
                 return self.read(session, options, path, &read, rights.as_ref()).await;
@@ -158,6 +165,21 @@ impl DurableStreams {
             Request::Preflight => render(Outcome::Preflight),
         };
         Ok((response, PendingReply::Nothing))
+    }
+
+    /// A response that was made at once, with room for its body.
+    async fn with_room(
+        &self,
+        response: Response,
+        session: &ServerSession,
+        options: &StreamOptions,
+    ) -> (Response, PendingReply) {
+        let bytes = match &response.body {
+            Body::Full(chunks) => chunks.iter().map(Bytes::len).sum(),
+            Body::Empty | Body::Streamed(_) | Body::Live => 0,
+        };
+        let room = self.answers.room(bytes, AnswerPayer::of(session, options)).await;
+        (response, PendingReply::holding(room))
     }
 
     async fn head(&self, path: &StreamPath) -> Result<Response, Rejection> {

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     DurableStreams, StreamOptions,
+    answers::AnswerPayer,
     clients::ClientPermit,
     counters::{LiveKind, SseEvent},
     write::{EventChunk, ReplyWriter},
@@ -32,6 +33,7 @@ pub(crate) struct LiveRead {
     rights: Option<AccessRights>,
     _place: LimitPermit,
     _client: Option<ClientPermit>,
+    payer: AnswerPayer,
 }
 
 impl DurableStreams {
@@ -43,6 +45,7 @@ impl DurableStreams {
         read: &Read,
         rights: Option<AccessRights>,
         client: Option<ClientPermit>,
+        payer: AnswerPayer,
     ) -> Result<(Response, PendingReply), Rejection> {
         let place = self.engine.live_permit()?;
         // The watch begins before the tail is read, so no append is missed in between.
@@ -60,7 +63,7 @@ impl DurableStreams {
             keep_alive_millis: millis(options.sse_keep_alive),
         };
         let sse = SseRead::new(from, read.cursor, timing, now, fastrand::u64(..));
-        let live = LiveRead { view, watch, sse, rights, _place: place, _client: client };
+        let live = LiveRead { view, watch, sse, rights, _place: place, _client: client, payer };
         Ok((head, PendingReply::Events(Box::new(live))))
     }
 
@@ -74,7 +77,7 @@ impl DurableStreams {
         out: &mut impl ReplyWriter,
     ) -> pingora_core::Result<()> {
         let _counted = self.counters.live(LiveKind::Sse);
-        let LiveRead { view, watch, sse, rights, .. } = live;
+        let LiveRead { view, watch, sse, rights, payer, .. } = live;
         let mut over = rights_over(rights.as_ref(), &self.engine);
         let mut stopping = self.stopping.clone();
         let stop = stopping.begun();
@@ -92,12 +95,21 @@ impl DurableStreams {
             {
                 sse.on_shutdown();
             }
+            let mut room = None;
             let (kind, event) = match sse.poll(tail, now) {
                 SseStep::Read(from) => {
                     let event = match self.shared(watch, sse, from, tail) {
-                        Some(event) => Ok(event),
+                        Some(event) => {
+                            room = self.answers.room(event.len(), *payer).await;
+                            Ok(event)
+                        }
                         // Boxed: of many readers one makes the event.
-                        None => Box::pin(self.data(view, watch, sse, from, tail)).await,
+                        None => {
+                            let left = tail.offset.position().saturating_sub(from.position());
+                            let bytes = usize::try_from(left).unwrap_or(WINDOW).min(WINDOW);
+                            room = self.answers.room(bytes, *payer).await;
+                            Box::pin(self.data(view, watch, sse, from, tail)).await
+                        }
                     };
                     match event {
                         Ok(event) => (SseEvent::Data, event),
@@ -134,6 +146,7 @@ impl DurableStreams {
             };
             let bytes = event.len();
             out.event(event).await?;
+            drop(room);
             self.counters.sse_event(kind, bytes);
         }
         out.end().await

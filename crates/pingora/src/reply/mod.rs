@@ -39,6 +39,7 @@ pub(crate) use events::LiveRead;
 pub(crate) use streamed::StreamedBody;
 
 use crate::{
+    answers::AnswerRoom,
     cors::CorsPolicy,
     counters::{RequestMode, StreamCounters},
 };
@@ -67,8 +68,19 @@ pub(crate) enum PendingReply {
     Events(Box<LiveRead>),
     /// The head is written at once, then the body piece by piece.
     Body(Box<StreamedBody>),
+    /// Written at once; its body holds this until then.
+    Room {
+        _held: Box<AnswerRoom>,
+    },
     /// Nothing is written: the client left while its long-poll waited.
     ClientLeft,
+}
+
+impl PendingReply {
+    /// Written at once, with room for its body if that takes any.
+    pub(crate) fn holding(room: Option<Box<AnswerRoom>>) -> Self {
+        room.map_or(PendingReply::Nothing, |room| PendingReply::Room { _held: room })
+    }
 }
 
 /// A decided append that may not be durable yet. Its response must not be written before

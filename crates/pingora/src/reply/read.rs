@@ -1,6 +1,6 @@
 //! Catch-up and long-poll (§5.6, §5.7).
 
-use durable_streams_engine::{StreamView, TailWatch};
+use durable_streams_engine::{READ_PIECE, StreamView, TailWatch};
 use durable_streams_protocol::{
     ArrayFramer, Body, Cursor, LiveMode, LongPollStep, Offset, Outcome, Read, ReadFrom, Rejection,
     Response, SliceMeta, StreamPath, Tail, frame_array, long_poll, render,
@@ -11,10 +11,10 @@ use pingora_core::protocols::http::ServerSession;
 use super::{
     PendingReply, StreamedBody,
     access::{AccessRights, rights_over},
-    compress::{ContentCoding, StreamEncoder},
+    compress::StreamEncoder,
     time::{later, until},
 };
-use crate::{DurableStreams, StreamOptions, counters::LiveKind};
+use crate::{DurableStreams, StreamOptions, answers::AnswerPayer, counters::LiveKind};
 
 impl DurableStreams {
     pub(super) async fn read(
@@ -28,7 +28,7 @@ impl DurableStreams {
         if read.live == LiveMode::CatchUp {
             let view = self.engine.open(path).await?;
             let from = view.start(read.from)?;
-            return self.slice(session, read, &view, from).await;
+            return self.slice(session, options, read, &view, from).await;
         }
         let _client = self.client_reader(session, options)?;
         let _place = self.engine.live_permit()?;
@@ -48,7 +48,7 @@ impl DurableStreams {
         };
         view.tail = tail;
         if view.tail.offset > from {
-            return self.slice(session, read, &view, from).await;
+            return self.slice(session, options, read, &view, from).await;
         }
         let mut meta = self.meta(session, read, &view, from);
         meta.end = view.tail.offset;
@@ -101,11 +101,16 @@ impl DurableStreams {
     async fn slice(
         &self,
         session: &ServerSession,
+        options: &StreamOptions,
         read: &Read,
         view: &StreamView,
         from: Offset,
     ) -> Result<(Response, PendingReply), Rejection> {
         let page = self.engine.limits().max_read;
+        let payer = AnswerPayer::of(session, options);
+        let first = view.tail.offset.position().saturating_sub(from.position());
+        let first = usize::try_from(first).unwrap_or(READ_PIECE).min(READ_PIECE);
+        let room = self.answers.room(first, payer).await;
         let mut plan = self.engine.plan(&view.core, from, view.tail.offset, page).await?;
         let mut meta = self.meta(session, read, view, from);
         meta.end = plan.end();
@@ -118,7 +123,7 @@ impl DurableStreams {
         let request = session.req_header();
         // On HTTP/1.0 a body of unknown length that is cut off looks complete.
         let may_encode = varies && !(streamed && request.version == Version::HTTP_10);
-        let coding = ContentCoding::choose(&request.headers, length).filter(|_| may_encode);
+        let coding = self.encoders.choose(&request.headers, length).filter(|_| may_encode);
         let encoder = coding.filter(|_| streamed).and_then(|coding| self.encoders.get(coding));
         let coding = if streamed { encoder.as_ref().map(StreamEncoder::coding) } else { coding };
         meta.encoded = coding.is_some();
@@ -128,7 +133,7 @@ impl DurableStreams {
             (render(Outcome::NotModified(&meta)), PendingReply::Nothing)
         } else if streamed {
             let body = Body::Streamed(encoder.is_none().then_some(length));
-            let streamed = StreamedBody::new(view.core.clone(), plan, framer, encoder);
+            let streamed = StreamedBody::new(view.core.clone(), plan, framer, encoder, payer, room);
             (render(Outcome::Slice(&meta, body)), PendingReply::Body(Box::new(streamed)))
         } else {
             let mut chunks = plan.take_first().chunks;
@@ -136,9 +141,9 @@ impl DurableStreams {
                 chunks = vec![frame_array(&chunks)];
             }
             if let Some(coding) = coding {
-                chunks = vec![coding.encode(chunks).await?];
+                chunks = vec![coding.encode(chunks, &self.encoders.threads).await?];
             }
-            (render(Outcome::Slice(&meta, Body::Full(chunks))), PendingReply::Nothing)
+            (render(Outcome::Slice(&meta, Body::Full(chunks))), PendingReply::holding(room))
         };
         if varies {
             let on = HeaderValue::from_static("accept-encoding");

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use durable_streams_engine::{Engine, ReadPlan};
+use durable_streams_engine::{Engine, READ_PIECE, ReadPlan};
 use durable_streams_protocol::{ArrayFramer, Rejection, StreamCore};
 
 use super::compress::StreamEncoder;
+use crate::answers::{AnswerBudget, AnswerPayer, AnswerRoom};
 
 /// The body of a catch-up or long-poll response that is longer than one piece.
 pub(crate) struct StreamedBody {
@@ -15,6 +16,11 @@ pub(crate) struct StreamedBody {
     /// In JSON mode.
     framer: Option<ArrayFramer>,
     encoder: Option<StreamEncoder>,
+    payer: AnswerPayer,
+    /// Room for the piece that was read last, or the first one.
+    room: Option<Box<AnswerRoom>>,
+    /// The first piece was read with the plan.
+    is_first: bool,
 }
 
 impl StreamedBody {
@@ -23,15 +29,27 @@ impl StreamedBody {
         plan: ReadPlan,
         framer: Option<ArrayFramer>,
         encoder: Option<StreamEncoder>,
+        payer: AnswerPayer,
+        room: Option<Box<AnswerRoom>>,
     ) -> Self {
-        StreamedBody { core, plan, framer, encoder }
+        StreamedBody { core, plan, framer, encoder, payer, room, is_first: true }
     }
 
-    /// The next piece as the client receives it, never empty; `None` at the end.
+    /// The next piece as the client receives it, never empty; `None` at the end. It has room until the next call.
     ///
     /// # Errors
     /// [`Rejection::NotFound`] when the stream was deleted meanwhile; the store's errors.
-    pub(crate) async fn next(&mut self, engine: &Engine) -> Result<Option<Bytes>, Rejection> {
+    pub(crate) async fn next(
+        &mut self,
+        engine: &Engine,
+        answers: &AnswerBudget,
+    ) -> Result<Option<Bytes>, Rejection> {
+        if !std::mem::take(&mut self.is_first) {
+            self.room = None;
+            if !self.plan.is_empty() {
+                self.room = answers.room(READ_PIECE, self.payer).await;
+            }
+        }
         while let Some(chunks) = engine.next_piece(&self.core, &mut self.plan).await? {
             let piece = match &mut self.framer {
                 Some(framer) => {

@@ -101,7 +101,9 @@ impl DurableStreams {
         }
         let response = reply.take_response();
         let result = match &mut reply.pending {
-            PendingReply::Nothing | PendingReply::Durable(_) => out.whole(response).await,
+            PendingReply::Nothing | PendingReply::Durable(_) | PendingReply::Room { .. } => {
+                out.whole(response).await
+            }
             PendingReply::Events(live) => self.follow(response, live, out).await,
             PendingReply::Body(body) => self.stream(response, body, out).await,
             PendingReply::ClientLeft => {
@@ -139,7 +141,7 @@ impl DurableStreams {
     ) -> Result<()> {
         out.head(response).await?;
         loop {
-            match body.next(&self.engine).await {
+            match body.next(&self.engine, &self.answers).await {
                 Ok(Some(piece)) => out.piece(piece).await?,
                 Ok(None) => return out.end().await,
                 Err(rejection) => return Err(cut_off(rejection)),

@@ -1,0 +1,161 @@
+//! The budget of memory for response bodies: what is read from streams and not taken by clients yet.
+//!
+//! A response holds one piece at a time, 64 KiB. Before it reads the next piece it takes room for it, and waits where
+//! there is none; the room is returned once the transport has taken the piece. Small pieces, which most are, take no
+//! room. One client has a part of the budget ([`StreamOptions::client_share`]), so its readers that take nothing make
+//! only its own wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora_core::protocols::http::ServerSession;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{
+    StreamOptions,
+    clients::{ClientAddress, ClientGauge, ClientPermit, ClientShare},
+};
+
+/// Pieces up to this many bytes take no room.
+const SMALL: usize = 4 << 10;
+
+/// Bytes of one permit of the semaphore, which counts in 32 bits.
+const UNIT: usize = 1 << 10;
+
+/// How often a response looks whether its client has room again.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// The budget. Clones share it.
+#[derive(Clone)]
+pub(crate) struct AnswerBudget {
+    all: Arc<Semaphore>,
+    units: usize,
+    clients: ClientGauge,
+}
+
+/// Room for one piece; dropping it returns it.
+pub(crate) struct AnswerRoom {
+    _all: OwnedSemaphorePermit,
+    _client: Option<ClientPermit>,
+}
+
+/// Who the room of a response is charged to.
+#[derive(Clone, Copy)]
+pub(crate) struct AnswerPayer {
+    /// `None` where the address is no client.
+    client: Option<ClientAddress>,
+    share: ClientShare,
+}
+
+impl AnswerPayer {
+    pub(crate) fn of(session: &ServerSession, options: &StreamOptions) -> Self {
+        let client = ClientAddress::of(session, options);
+        AnswerPayer { client, share: options.client_share }
+    }
+}
+
+impl AnswerBudget {
+    pub(crate) fn new(bytes: usize) -> Self {
+        let units = (bytes / UNIT).clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        let all = Arc::new(Semaphore::new(units));
+        AnswerBudget { all, units, clients: ClientGauge::default() }
+    }
+
+    /// Waits for room for a piece of `bytes`. `None` for a small one, which needs none. Cancel safe.
+    pub(crate) async fn room(&self, bytes: usize, payer: AnswerPayer) -> Option<Box<AnswerRoom>> {
+        if bytes <= SMALL {
+            return None;
+        }
+        let units = bytes.div_ceil(UNIT).min(self.units);
+        match self.take(units, payer) {
+            Some(room) => Some(room),
+            // Boxed: rare, and a reader's future would have room for it as long as it lives.
+            None => Box::pin(self.wait(units, payer)).await,
+        }
+    }
+
+    fn take(&self, units: usize, payer: AnswerPayer) -> Option<Box<AnswerRoom>> {
+        let client = match payer.client {
+            None => None,
+            Some(client) => Some(self.of_client(client, units, payer.share)?),
+        };
+        let count = u32::try_from(units).unwrap_or(u32::MAX);
+        let all = self.all.clone().try_acquire_many_owned(count).ok()?;
+        Some(Box::new(AnswerRoom { _all: all, _client: client }))
+    }
+
+    async fn wait(&self, units: usize, payer: AnswerPayer) -> Option<Box<AnswerRoom>> {
+        let client = match payer.client {
+            None => None,
+            Some(client) => loop {
+                match self.of_client(client, units, payer.share) {
+                    Some(permit) => break Some(permit),
+                    None => tokio::time::sleep(RETRY).await,
+                }
+            },
+        };
+        let count = u32::try_from(units).unwrap_or(u32::MAX);
+        // The semaphore is never closed.
+        let all = self.all.clone().acquire_many_owned(count).await.ok()?;
+        Some(Box::new(AnswerRoom { _all: all, _client: client }))
+    }
+
+    fn of_client(
+        &self,
+        client: ClientAddress,
+        units: usize,
+        share: ClientShare,
+    ) -> Option<ClientPermit> {
+        // One piece is always allowed.
+        self.clients.take(client, units, share.of(self.units).max(units))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIECE: usize = 64 << 10;
+
+    fn payer(client: Option<&str>) -> AnswerPayer {
+        let client = client.and_then(|ip| ClientAddress::new(ip.parse().unwrap(), &[]));
+        AnswerPayer { client, share: ClientShare::DEFAULT }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_piece_waits_for_room_and_small_ones_need_none() {
+        let (budget, anybody) = (AnswerBudget::new(2 * PIECE), payer(None));
+        let first = budget.room(PIECE, anybody).await;
+        let _second = budget.room(PIECE, anybody).await;
+        assert!(budget.room(SMALL, anybody).await.is_none());
+        let third = budget.room(PIECE, anybody);
+        tokio::pin!(third);
+        let wait = Duration::from_secs(60);
+        assert!(tokio::time::timeout(wait, &mut third).await.is_err());
+        drop(first);
+        assert!(third.await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_waits_for_its_own_readers_only() {
+        let budget = AnswerBudget::new(8 * PIECE);
+        let (one, other) = (payer(Some("192.0.2.1")), payer(Some("192.0.2.2")));
+        let held = [budget.room(PIECE, one).await, budget.room(PIECE, one).await];
+        let third = budget.room(PIECE, one);
+        tokio::pin!(third);
+        let wait = Duration::from_secs(60);
+        assert!(
+            tokio::time::timeout(wait, &mut third).await.is_err(),
+            "two of eight are a quarter"
+        );
+        assert!(budget.room(PIECE, other).await.is_some());
+        drop(held);
+        assert!(third.await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_piece_larger_than_the_budget_takes_all_of_it() {
+        let budget = AnswerBudget::new(1);
+        assert!(budget.room(PIECE, payer(None)).await.is_some());
+    }
+}
