@@ -10,7 +10,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::StatusCode;
 use pingora::apps::{HttpServerOptions, ServerApp};
-use pingora::protocols::http::v2::server::H2Options;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::protocols::{GetSocketDigest, SocketDigest};
 use pingora::proxy::{HttpProxy, http_proxy};
@@ -26,6 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::server::TlsStream;
 
+use super::http2::h2_options;
 use super::listen::{BoundListeners, BoundSocket, ListenerProtocol};
 use super::shutdown::{Stop, WorkTracker};
 use crate::edge::connection::{ClientConnection, ConnectionStream};
@@ -44,10 +44,6 @@ const MAX_REFUSALS: usize = 64;
 
 /// How often a connection looks whether its client has a handshake less in progress.
 const HANDSHAKE_RETRY: Duration = Duration::from_millis(100);
-
-/// Bytes of one HTTP/2 stream that wait inside the protocol's library for their turn on the connection: what a reader
-/// that takes nothing costs beside the piece that its response holds. The library's default is 400 KiB.
-const H2_SEND_BUFFER: usize = 32 << 10;
 
 /// The code of refused connections.
 const TOO_MANY_CONNECTIONS: &str = "too-many-connections";
@@ -116,18 +112,6 @@ impl HttpAcceptor {
             threads,
         }
     }
-}
-
-fn h2_options(limits: &HttpLimits) -> H2Options {
-    let mut options = H2Options::new();
-    options.max_concurrent_streams(limits.h2_max_streams);
-    options.max_send_buffer_size(H2_SEND_BUFFER);
-    // HPACK counts 32 bytes per field on top of its text (RFC 9113 §6.5.2).
-    let list = limits.max_header_bytes + limits.max_uri + 32 * limits.max_headers;
-    options.max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX));
-    options.max_pending_accept_reset_streams(limits.h2_max_pending_resets);
-    options.max_concurrent_reset_streams(limits.h2_max_pending_resets);
-    options
 }
 
 #[async_trait]

@@ -28,6 +28,7 @@ pub mod backup_socket;
 pub mod backup_socket;
 mod compose;
 mod descriptors;
+mod http2;
 mod listen;
 mod redirect;
 mod reload;
