@@ -6,6 +6,7 @@
 mod circles;
 mod crates;
 mod lengths;
+mod logs;
 mod names;
 mod paths;
 mod rooms;

@@ -41,7 +41,12 @@ impl SubscriptionsInner {
         };
         let appended = self.append_wake(&wake_stream, event).await;
         if let Err(error) = &appended {
-            tracing::warn!(subscription = %cell.id, %wake_stream, error, "wake not announced");
+            tracing::warn!(
+                subscription = cell.id.as_str(),
+                wake_stream = wake_stream.as_str(),
+                error,
+                "wake not announced"
+            );
         }
         let mut guard = cell.lock().await;
         let Some(subscription) = guard.as_mut() else { return };
@@ -54,7 +59,7 @@ impl SubscriptionsInner {
             let events =
                 subscription.state.announced(attempt.generation, appended.is_ok(), now, random);
             if let Err(error) = self.commit(subscription, &events).await {
-                tracing::warn!(subscription = %cell.id, %error, "announcement not stored");
+                tracing::warn!(subscription = cell.id.as_str(), %error, "announcement not stored");
             }
         }
         let announced =

@@ -124,7 +124,7 @@ impl SubscriptionsInner {
             if let Err(error) =
                 subscription.log.rewrite(&self.engine, subscription.state.id(), &events).await
             {
-                tracing::warn!(subscription = %subscription.state.id(), %error, "log not rewritten");
+                tracing::warn!(subscription = subscription.state.id().as_str(), %error, "log not rewritten");
             }
         }
         Ok(())

@@ -116,7 +116,7 @@ impl SubscriptionsInner {
         if let Some(reason) = failure {
             let known =
                 if delivered == DeliveryOutcome::Refused { "refused" } else { "not answered" };
-            tracing::warn!(subscription = %cell.id, reason, "webhook {known}");
+            tracing::warn!(subscription = cell.id.as_str(), reason, "webhook {known}");
         }
         let mut guard = cell.lock().await;
         let Some(subscription) = guard.as_mut() else { return };
@@ -134,7 +134,7 @@ impl SubscriptionsInner {
         };
         if let Err(error) = stored {
             // The end of the lease then ends the wake.
-            tracing::warn!(subscription = %cell.id, %error, "outcome of a webhook not stored");
+            tracing::warn!(subscription = cell.id.as_str(), %error, "outcome of a webhook not stored");
         }
         drop(guard);
         self.queue(&cell);

@@ -106,7 +106,7 @@ impl SubscriptionsInner {
                 let head = match self.head(path).await {
                     Ok(head) => head,
                     Err(error) => {
-                        tracing::error!(%path, %error, "a linked stream cannot be read");
+                        tracing::error!(path = path.as_str(), %error, "a linked stream cannot be read");
                         continue;
                     }
                 };

@@ -44,7 +44,7 @@ impl Engine {
         let steady = self.clock.steady_now();
         for cell in self.registry.idle_touched(turn, steady, IDLE_SECONDS) {
             if let Err(error) = self.store_touch(&cell, &mut cell.state.lock()) {
-                tracing::debug!(path = %cell.path, %error, "an idle stream stays in memory");
+                tracing::debug!(path = cell.path.as_str(), %error, "an idle stream stays in memory");
             }
         }
         let evicted = self.registry.evict_idle(turn, steady, IDLE_SECONDS);
@@ -70,7 +70,9 @@ impl Engine {
                         self.expired.fetch_add(1, Ordering::Relaxed);
                     }
                     Ok(false) => {}
-                    Err(error) => tracing::debug!(%path, %error, "expired stream left for later"),
+                    Err(error) => {
+                        tracing::debug!(path = path.as_str(), %error, "expired stream left for later")
+                    }
                 }
             }
             removed += progress;

@@ -115,7 +115,7 @@ impl DurableStreams {
                         Ok(event) => (SseEvent::Data, event),
                         // Deleted or damaged since: the client reconnects and gets the status.
                         Err(rejection) => {
-                            tracing::debug!(path = %view.core.path, %rejection, "live read ends early");
+                            tracing::debug!(path = view.core.path.as_str(), %rejection, "live read ends early");
                             break;
                         }
                     }
