@@ -96,6 +96,25 @@ async fn a_lease_is_extended_by_heartbeats_and_ends_on_time() {
 }
 
 #[tokio::test]
+async fn an_offset_of_a_deleted_stream_acknowledges_nothing_of_the_next() {
+    let rig = subscribed().await;
+    let old = rig.append("events/a", "1").await;
+    rig.delete("events/a").await;
+    let new = rig.append("events/a", "2").await;
+    let (status, claimed) = claim(&rig, "one").await;
+    assert_eq!((status, &claimed["streams"][0]["tail_offset"]), (200, &json!(new)));
+    // The same position, and a later one, as another stream had them.
+    for offset in [&old, &new.replace(&new[..16], &old[..16])] {
+        let (status, refused) = ack(&rig, &claimed, reply(&claimed, Some(offset), true)).await;
+        assert_eq!((status, code(&refused)), (409, "INVALID_OFFSET"), "{offset}");
+    }
+    let zero = "0000000000000000_0000000000000000";
+    assert_eq!(rig.get("s").await["streams"][0]["acked_offset"], zero, "nothing moved");
+    assert_eq!(ack(&rig, &claimed, reply(&claimed, Some(&new), true)).await.0, 200);
+    assert_eq!(rig.get("s").await["streams"][0]["acked_offset"], json!(new));
+}
+
+#[tokio::test]
 async fn release_gives_the_wake_back() {
     let rig = subscribed().await;
     rig.append("events/a", "1").await;

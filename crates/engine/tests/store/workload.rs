@@ -82,6 +82,7 @@ fn create(rng: &mut Rng, model: &Model, ids: &[StreamId]) -> StreamEvent {
     };
     let mut event = created(&path, "");
     event.data = data(rng);
+    event.incarnation = rng.below(3);
     if rng.below(4) == 0 {
         event.content_type = ContentType::parse("application/json").unwrap();
     }
