@@ -19,7 +19,7 @@ for_each_kind![
     a_stalled_catch_up_reader_is_dropped,
     #[only(http1, proxied, http2; "a limit of the edge")]
     a_slow_reader_gets_everything,
-    #[only(http1, proxied, http2; "a limit of the edge drops the reader that stalls")]
+    #[only(http1, proxied; "over HTTP/2 the test's gateway takes megabytes before a reader stalls; tests/attacks has that")]
     readers_wait_for_room_and_get_it,
     #[only(http1; "it counts the bytes in its own socket")]
     a_stalled_reader_holds_little_of_the_kernels_memory,
@@ -273,7 +273,7 @@ async fn a_stalled_reader_holds_little_of_the_kernels_memory(kind: Kind) {
 /// none of it, and a large one waits and is answered whole.
 async fn readers_wait_for_room_and_get_it(kind: Kind) {
     let world = World::with(kind, |setup| {
-        setup.edge.limits.write_timeout = 10 * SHORT;
+        setup.edge.limits.write_timeout = 20 * SHORT;
         setup.edge.streams.max_inflight_read = 128 << 10;
     });
     world.stream("/large", "text/plain", "y".repeat(16 << 20)).await;
@@ -285,10 +285,16 @@ async fn readers_wait_for_room_and_get_it(kind: Kind) {
         assert_eq!(soon(client.head()).await.status, 200, "{query}");
         stalled.push(client);
     }
-    tokio::time::sleep(SHORT).await;
-    let mut waiting = world.server.connect().await;
-    waiting.send(request("GET", "/large", "", b"")).await;
-    assert!(!waiting.has_answer_within(2 * SHORT).await, "there is no room");
+    // What lies between takes some of it before they stall.
+    let mut waiting = loop {
+        let mut client = world.server.connect().await;
+        client.send(request("GET", "/large", "", b"")).await;
+        if !client.has_answer_within(2 * SHORT).await {
+            break client;
+        }
+        assert!(stalled.len() < 20, "there is always room");
+        stalled.push(client);
+    };
     assert_eq!(world.get("/small").await.text(), "z");
     let reply = soon(waiting.reply()).await;
     assert_eq!((reply.status, reply.body.len()), (200, 16 << 20));
