@@ -33,4 +33,5 @@ mod paths;
 mod producers;
 mod shutdown;
 mod sse;
+mod whole_appends;
 mod whole_reads;

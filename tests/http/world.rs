@@ -255,12 +255,14 @@ impl Sse {
 
     /// One block up to its empty line, comments included; `None` at the end of the response.
     pub async fn block(&mut self) -> Option<String> {
+        let mut searched = 0;
         loop {
-            if let Some(at) = memchr::memmem::find(&self.buffer, b"\n\n") {
-                let rest = self.buffer.split_off(at + 2);
+            if let Some(at) = memchr::memmem::find(&self.buffer[searched..], b"\n\n") {
+                let rest = self.buffer.split_off(searched + at + 2);
                 let block = std::mem::replace(&mut self.buffer, rest);
                 return Some(String::from_utf8(block).unwrap());
             }
+            searched = self.buffer.len().saturating_sub(1);
             match self.client.chunk().await {
                 Some(chunk) if !chunk.is_empty() => self.buffer.extend(chunk),
                 Some(_) => return None,

@@ -13,6 +13,7 @@ use super::{
     cell::{DecidedEvent, StreamCell},
     errors::rejection,
     forks::{ForkChange, lock_both},
+    page::end_of_append,
     present, reader, reloading,
     usage::UsageDelta,
     view,
@@ -188,9 +189,13 @@ impl Engine {
             let skipped =
                 reader::skip_messages(&self.store, core, anchor, tail, fork.sub_offset).await?;
             skipped.ok_or(Rejection::SubOffsetBeyondData)?
+        } else if fork.sub_offset == 0 {
+            anchor
         } else {
+            // Bytes of the append behind the anchor (§4.2); where its end is not known, those up to the tail.
+            let end = end_of_append(&self.store, core, anchor, tail).await?.unwrap_or(tail);
             let position = anchor.advance(fork.sub_offset);
-            if position > tail {
+            if position > end {
                 return Err(Rejection::SubOffsetBeyondData);
             }
             position

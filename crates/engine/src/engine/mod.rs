@@ -17,6 +17,7 @@ mod delete;
 mod errors;
 mod forks;
 mod limits;
+mod page;
 mod reader;
 mod registry;
 mod sweep;

@@ -1,15 +1,18 @@
-//! Reads a range of a stream's bytes: joined over its fork lineage (§4.2), and in JSON mode cut at message
-//! boundaries (§9.1).
+//! Reads a range of a stream's bytes, joined over its fork lineage (§4.2).
 //!
 //! A range is planned first: its end is found and its first piece is read. The rest is read piece by piece as the
 //! transport asks for it, so that a reader holds one piece at most, however long the range is.
 
 use bytes::Bytes;
 use durable_streams_protocol::{
-    MESSAGE_END, Offset, Rejection, StreamCore, count_messages, is_message_boundary, text_boundary,
+    MESSAGE_END, Offset, Rejection, StreamCore, count_messages, is_message_boundary,
 };
 
-use super::{Engine, errors::rejection};
+use super::{
+    Engine,
+    errors::rejection,
+    page::{page_of_appends, page_of_messages},
+};
 use crate::store::{AnyStore, Store};
 
 /// Bytes of one piece at most: what a reader whose client stalls holds.
@@ -76,7 +79,7 @@ impl ReadSlice {
     }
 
     /// The position after the last message that is whole in these bytes.
-    fn last_message_end(&self) -> Option<Offset> {
+    pub(super) fn last_message_end(&self) -> Option<Offset> {
         let mut unfinished = 0;
         for chunk in self.chunks.iter().rev() {
             match memchr::memrchr(MESSAGE_END, chunk) {
@@ -114,15 +117,24 @@ impl ReadPlan {
         self.next >= self.end
     }
 
+    /// Leaves out the last `bytes` bytes.
+    pub fn cut(&mut self, bytes: u64) {
+        self.end = Offset::new(self.end.position().saturating_sub(bytes));
+        let mut first = self.take_first();
+        first.cut(self.next.position().saturating_sub(self.end.position()) as usize);
+        self.next = self.next.min(self.end);
+        self.first = first.chunks;
+    }
+
     /// Takes the first piece.
     pub fn take_first(&mut self) -> ReadSlice {
-        ReadSlice { chunks: std::mem::take(&mut self.first), end: self.next.min(self.end) }
+        ReadSlice { chunks: std::mem::take(&mut self.first), end: self.next }
     }
 }
 
 impl Engine {
-    /// Plans a read from `from` to `tail`, or of a page of about `page` bytes that ends at a message in JSON mode. The
-    /// first piece is read, the rest comes by [`next_piece`](Self::next_piece).
+    /// Plans a read from `from` to `tail`, or of a page of about `page` bytes, which ends where an append ends, or in JSON
+    /// mode a message. The first piece is read, the rest comes by [`next_piece`](Self::next_piece).
     ///
     /// # Errors
     /// [`Rejection::OffsetBeyondTail`], [`Rejection::OffsetInsideMessage`]; [`Rejection::NotFound`] when
@@ -139,7 +151,7 @@ impl Engine {
         Ok(plan)
     }
 
-    /// The next piece of a planned read of the stream `core`, [`READ_PIECE`] bytes at most; `None` at its end.
+    /// The next piece of a planned read of the stream `core`, `max` bytes at most; `None` at its end.
     ///
     /// # Errors
     /// [`Rejection::NotFound`] when the stream is deleted meanwhile; the store's errors.
@@ -147,8 +159,9 @@ impl Engine {
         &self,
         core: &StreamCore,
         plan: &mut ReadPlan,
+        max: usize,
     ) -> Result<Option<Vec<Bytes>>, Rejection> {
-        next_piece(&self.store, core, plan).await
+        next_piece(&self.store, core, plan, max).await
     }
 
     /// Reads a page of about `max` bytes at once: see [`plan`](Self::plan).
@@ -164,7 +177,7 @@ impl Engine {
     ) -> Result<ReadSlice, Rejection> {
         let mut plan = self.plan(core, from, tail, Some(max)).await?;
         let mut slice = plan.take_first();
-        while let Some(chunks) = self.next_piece(core, &mut plan).await? {
+        while let Some(chunks) = self.next_piece(core, &mut plan, READ_PIECE).await? {
             slice.chunks.extend(chunks);
         }
         slice.end = core.offset_at(plan.end().position());
@@ -185,8 +198,8 @@ impl Engine {
     }
 }
 
-/// Plans a read from `from` to `tail`, or to the end of a page of about `page` bytes: less only at the tail, more only
-/// when one JSON message is longer than that.
+/// Plans a read from `from` to `tail`, or to the end of a page of about `page` bytes: more only when one append, or one
+/// JSON message, is longer than that.
 ///
 /// # Errors
 /// [`Rejection::OffsetBeyondTail`], [`Rejection::OffsetInsideMessage`]; [`Rejection::NotFound`] when the
@@ -209,7 +222,7 @@ async fn plan(
     if !core.content_type.is_json() {
         let end = match page {
             None => tail,
-            Some(page) => page_of_bytes(store, core, from, page).await?,
+            Some(page) => page_of_appends(store, core, from, tail, page).await?,
         };
         let slice = read_lineage(store, core, from, end, READ_PIECE).await?;
         return Ok(ReadPlan { next: slice.end, first: slice.chunks, end });
@@ -236,14 +249,19 @@ async fn next_piece(
     store: &AnyStore,
     core: &StreamCore,
     plan: &mut ReadPlan,
+    max: usize,
 ) -> Result<Option<Vec<Bytes>>, Rejection> {
     if !plan.first.is_empty() {
-        return Ok(Some(std::mem::take(&mut plan.first)));
+        let mut first = plan.take_first();
+        // What is too much is read again: kept, it would be held while the client stalls.
+        first.cut(first.len().saturating_sub(max));
+        plan.next = first.end;
+        return Ok(Some(first.chunks));
     }
     if plan.next >= plan.end {
         return Ok(None);
     }
-    let slice = read_lineage(store, core, plan.next, plan.end, READ_PIECE).await?;
+    let slice = read_lineage(store, core, plan.next, plan.end, max).await?;
     plan.next = slice.end;
     Ok(Some(slice.chunks))
 }
@@ -317,7 +335,7 @@ async fn read_from_boundary(
 }
 
 /// Reads `max` bytes or up to the tail, whichever is less, from each stream of the lineage in turn.
-async fn read_lineage(
+pub(super) async fn read_lineage(
     store: &AnyStore,
     core: &StreamCore,
     from: Offset,
@@ -338,63 +356,4 @@ async fn read_lineage(
         slice.chunks.extend(pieces);
     }
     Ok(slice)
-}
-
-/// Where a page of about `max` bytes ends that begins at `from`, whose first piece is `first`: at the last message
-/// boundary in it, or else at the first one behind it.
-async fn page_of_messages(
-    store: &AnyStore,
-    core: &StreamCore,
-    first: &ReadSlice,
-    from: Offset,
-    tail: Offset,
-    max: usize,
-) -> Result<Offset, Rejection> {
-    let limit = from.advance(max as u64).min(tail);
-    let mut before = limit;
-    while before > first.end {
-        let window = Offset::new(before.position().saturating_sub(READ_PIECE as u64));
-        let window = window.max(first.end);
-        let slice = read_lineage(store, core, window, before, READ_PIECE).await?;
-        if let Some(end) = slice.last_message_end() {
-            return Ok(end);
-        }
-        before = window;
-    }
-    let mut within = first.clone();
-    within.cut(within.end.position().saturating_sub(limit.position()) as usize);
-    if let Some(end) = within.last_message_end() {
-        return Ok(end);
-    }
-    let mut at = limit;
-    while at < tail {
-        let slice = read_lineage(store, core, at, tail, READ_PIECE).await?;
-        let mut searched = 0;
-        for chunk in &slice.chunks {
-            if let Some(end) = memchr::memchr(MESSAGE_END, chunk) {
-                return Ok(at.advance((searched + end + 1) as u64));
-            }
-            searched += chunk.len();
-        }
-        at = slice.end;
-    }
-    Ok(tail)
-}
-
-/// Where a page of about `max` bytes ends that begins at `from`: text is not cut inside a character.
-async fn page_of_bytes(
-    store: &AnyStore,
-    core: &StreamCore,
-    from: Offset,
-    max: usize,
-) -> Result<Offset, Rejection> {
-    let end = from.advance(max as u64);
-    if !core.content_type.is_text() {
-        return Ok(end);
-    }
-    let last = Offset::new(end.position().saturating_sub(3)).max(from);
-    let slice = read_lineage(store, core, last, end, 3).await?;
-    let cut = text_boundary(&slice.chunks.concat()) as u64;
-    // A page of a few bytes may be all one character.
-    Ok(Some(Offset::new(end.position() - cut)).filter(|end| *end > from).unwrap_or(end))
 }

@@ -24,6 +24,8 @@ pub(crate) struct Stream {
     pub(crate) bytes: Vec<u8>,
     /// Where its own begin.
     pub(crate) own: usize,
+    /// Where its appends end, and where it leaves its source.
+    pub(crate) ends: Vec<usize>,
     pub(crate) closed: Option<Option<Producer>>,
     seq: Option<String>,
     producers: BTreeMap<String, ProducerState>,
@@ -54,6 +56,16 @@ impl Stream {
     /// Whether a message begins at `at`, which is not beyond the tail.
     pub(crate) fn boundary(&self, at: usize) -> bool {
         !self.json() || at == 0 || at == self.bytes.len() || self.bytes[at - 1] == MESSAGE_END
+    }
+
+    /// Where a page of about `max` bytes ends that begins at `from`, unless messages delimit themselves.
+    pub(crate) fn page_end(&self, from: usize, max: usize) -> usize {
+        let limit = from.saturating_add(max);
+        if self.bytes.len() <= limit {
+            return self.bytes.len();
+        }
+        let last = self.ends.iter().rev().find(|end| **end > from && **end <= limit);
+        *last.or(self.ends.iter().find(|end| **end > limit)).unwrap()
     }
 
     fn expired(&self, now: u64) -> bool {
@@ -189,15 +201,19 @@ impl Model {
             (None, None) => "application/octet-stream".to_owned(),
         };
         let own = stored(&content_type, body).map_err(|()| "invalid-json")?;
-        let (inherited, expiry) = match &source {
-            None => (Vec::new(), create.expiry),
+        let (inherited, mut ends, expiry) = match &source {
+            None => (Vec::new(), Vec::new(), create.expiry),
             Some((id, at)) => {
                 let source = &self.streams[*id];
                 let own = create.expiry != Expiry::Never;
                 let expiry = if own { create.expiry } else { source.expiry };
-                (source.bytes[..*at].to_vec(), expiry)
+                let ends = source.ends.iter().copied().filter(|end| end < at);
+                (source.bytes[..*at].to_vec(), ends.chain([*at]).collect(), expiry)
             }
         };
+        if !own.is_empty() {
+            ends.push(inherited.len() + own.len());
+        }
         self.streams.push(Stream {
             path: path.into(),
             create: create.clone(),
@@ -205,6 +221,7 @@ impl Model {
             expiry,
             own: inherited.len(),
             bytes: [inherited, own].concat(),
+            ends,
             closed: create.closed.then_some(None),
             seq: None,
             producers: BTreeMap::new(),
@@ -273,7 +290,8 @@ impl Model {
         }
         let skip = fork.sub_offset as usize;
         let skipped = if !source.json() {
-            rest.get(..skip).map(<[u8]>::len)
+            let end = source.ends.iter().find(|end| **end > anchor).copied();
+            (anchor + skip <= end.unwrap_or(anchor)).then_some(skip)
         } else {
             let ends = rest.iter().enumerate().filter(|(_, byte)| **byte == MESSAGE_END);
             std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).nth(skip)
@@ -346,7 +364,10 @@ impl Model {
             return Err("sequence-regression");
         }
         stream.seq = seq.or(stream.seq.take());
-        stream.bytes.extend(data);
+        if !data.is_empty() {
+            stream.bytes.extend(data);
+            stream.ends.push(stream.bytes.len());
+        }
         stream.closed = append.close.then(|| append.producer.clone());
         let accepted =
             append.producer.as_ref().map(|p| ProducerState { epoch: p.epoch, last_seq: p.seq });

@@ -160,15 +160,8 @@ impl Pair {
                     "larger than asked for"
                 );
             } else {
-                let all = max.min((view.tail.offset.position() - from.position()) as usize);
-                let text = stream.content_type.starts_with("text/");
-                // A window of text may end before a character that is not whole in it.
-                assert!(
-                    bytes.len() == all
-                        || text && (all.saturating_sub(3)..all).contains(&bytes.len()),
-                    "{} of {all} bytes",
-                    bytes.len()
-                );
+                let end = stream.page_end(from.position() as usize, max);
+                assert_eq!(slice.end.position() as usize, end, "a window ends with an append");
             }
             read.extend(bytes);
             from = slice.end;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use durable_streams_engine::{LimitPermit, LiveFrame, ReadSlice, StreamView, TailWatch};
+use durable_streams_engine::{
+    LimitPermit, LiveFrame, READ_PIECE, ReadPlan, ReadSlice, StreamView, TailWatch,
+};
 use durable_streams_protocol::{
     Offset, Outcome, Read, Rejection, Response, SseEncoding, SseRead, SseStep, SseTiming,
     StreamPath, Tail, Timestamp, encode_control, encode_data, keep_alive, render, text_boundary,
@@ -12,6 +14,7 @@ use tokio::time::Instant;
 use super::{
     PendingReply,
     access::{AccessRights, rights_over},
+    large_event::LargeEvent,
     time::{later, millis, until},
 };
 use crate::{
@@ -22,8 +25,10 @@ use crate::{
     write::{EventChunk, ReplyWriter},
 };
 
-/// Bytes read for one data event: what a stalled reader holds.
-const WINDOW: usize = 64 << 10;
+/// Bytes of a stream in one event, unless a single append, or JSON message, is larger: small appends share an event.
+const EVENT_BYTES: usize = READ_PIECE;
+/// Bytes that an event may have as one buffer. One that is larger, as one of empty lines is, is written in pieces.
+const WHOLE_EVENT: usize = 2 * EVENT_BYTES;
 
 /// A live read that was accepted. Its head and its events are written by its delivery.
 pub(crate) struct LiveRead {
@@ -34,6 +39,13 @@ pub(crate) struct LiveRead {
     _place: LimitPermit,
     _client: Option<ClientPermit>,
     payer: AnswerPayer,
+}
+
+/// A data event with the control event that must follow it.
+enum MadeEvent {
+    Whole(EventChunk),
+    /// Too large to be made in memory; from this plan it is written in pieces.
+    Large(ReadPlan),
 }
 
 impl DurableStreams {
@@ -101,18 +113,26 @@ impl DurableStreams {
                     let event = match self.shared(watch, sse, from, tail) {
                         Some(event) => {
                             room = self.answers.room(event.len(), *payer).await;
-                            Ok(event)
+                            Ok(MadeEvent::Whole(event))
                         }
                         // Boxed: of many readers one makes the event.
                         None => {
                             let left = tail.offset.position().saturating_sub(from.position());
-                            let bytes = usize::try_from(left).unwrap_or(WINDOW).min(WINDOW);
+                            let bytes =
+                                usize::try_from(left).unwrap_or(EVENT_BYTES).min(EVENT_BYTES);
                             room = self.answers.room(bytes, *payer).await;
                             Box::pin(self.data(view, watch, sse, from, tail)).await
                         }
                     };
                     match event {
-                        Ok(event) => (SseEvent::Data, event),
+                        Ok(MadeEvent::Whole(event)) => (SseEvent::Data, event),
+                        // It keeps the room of one piece to its end.
+                        Ok(MadeEvent::Large(plan)) => {
+                            let large = LargeEvent { view, from, plan };
+                            let bytes = Box::pin(self.write_large(large, watch, sse, out)).await?;
+                            self.counters.sse_event(SseEvent::Data, bytes);
+                            continue;
+                        }
                         // Deleted or damaged since: the client reconnects and gets the status.
                         Err(rejection) => {
                             tracing::debug!(path = view.core.path.as_str(), %rejection, "live read ends early");
@@ -169,7 +189,7 @@ impl DurableStreams {
         })
     }
 
-    /// One data event with the control event that must follow it.
+    /// One data event of whole appends, with the control event that must follow it.
     async fn data(
         &self,
         view: &StreamView,
@@ -177,9 +197,13 @@ impl DurableStreams {
         sse: &mut SseRead,
         from: Offset,
         tail: Tail,
-    ) -> Result<EventChunk, Rejection> {
+    ) -> Result<MadeEvent, Rejection> {
         let encoding = SseEncoding::of(&view.core.content_type);
-        let mut slice = self.engine.read(&view.core, from, tail.offset, WINDOW).await?;
+        let mut whole = self.plan_event(view, from, tail).await?;
+        if !whole.is_one_piece() {
+            return Ok(MadeEvent::Large(whole));
+        }
+        let mut slice = whole.take_first();
         let held = match encoding {
             SseEncoding::Text => {
                 if slice.starts_with(b'\n') && self.ends_with_cr(view, from).await? {
@@ -189,13 +213,18 @@ impl DurableStreams {
             }
             SseEncoding::Json | SseEncoding::Base64 => false,
         };
-        let control = sse.sent(slice.end, held, tail, self.engine.steady_now());
+        let mut ahead = sse.clone();
+        let control = ahead.sent(slice.end, held, tail, self.engine.steady_now());
         let event = EventChunk::new(slice.len() + slice.len() / 2 + 256, |out| {
             if !slice.is_empty() {
                 encode_data(out, encoding, &slice.chunks);
             }
             encode_control(out, &control);
         });
+        if event.len() > WHOLE_EVENT {
+            return self.plan_event(view, from, tail).await.map(MadeEvent::Large);
+        }
+        *sse = ahead;
         // Only frames that reach the tail are of use to others; a reader that catches up is alone. One that
         // another left, with another cursor, stays: most have that one.
         if control.up_to_date && watch.frame(from, tail).is_none() {
@@ -209,14 +238,39 @@ impl DurableStreams {
                 bytes: event.bytes().clone(),
             });
         }
-        Ok(event)
+        Ok(MadeEvent::Whole(event))
     }
 }
 
 impl DurableStreams {
+    /// Plans the event that begins at `from`.
+    async fn plan_event(
+        &self,
+        view: &StreamView,
+        from: Offset,
+        tail: Tail,
+    ) -> Result<ReadPlan, Rejection> {
+        let (core, page) = (&view.core, Some(EVENT_BYTES));
+        let mut plan = self.engine.plan(core, from, tail.offset, page).await?;
+        if !core.content_type.is_text() || plan.len() > 3 || plan.end() == tail.offset {
+            return Ok(plan);
+        }
+        // If all of it is the beginning of a character, the event goes on with the append that has the rest.
+        let bytes = plan.take_first().chunks.concat();
+        let end = match text_boundary(&bytes) == bytes.len() {
+            true => self.engine.plan(core, plan.end(), tail.offset, page).await?.end(),
+            false => plan.end(),
+        };
+        self.engine.plan(core, from, end, None).await
+    }
+
     /// Whether the byte before `from` is a CR. It has ended its line already, in an event of its own, so
     /// an LF that follows it is the other half of one line end and not a second one.
-    async fn ends_with_cr(&self, view: &StreamView, from: Offset) -> Result<bool, Rejection> {
+    pub(super) async fn ends_with_cr(
+        &self,
+        view: &StreamView,
+        from: Offset,
+    ) -> Result<bool, Rejection> {
         let Some(before) = from.position().checked_sub(1) else { return Ok(false) };
         let last = self.engine.read(&view.core, Offset::new(before), from, 1).await?;
         Ok(last.starts_with(b'\r'))

@@ -8,6 +8,7 @@
 //! | `access` | whether the client may do this |
 //! | `dispatch` | from a request to its reply, through the engine |
 //! | `append`, `read`, `events` | appends; catch-up and long-poll; SSE |
+//! | `large_event` | SSE events that are written in pieces |
 //! | `subscriptions` | requests under the reserved segment |
 //! | `body` | receives a request body, bounded |
 //! | `streamed` | a body that is read while it is written |
@@ -20,6 +21,7 @@ pub(crate) mod body;
 mod compress;
 mod dispatch;
 mod events;
+mod large_event;
 mod read;
 mod streamed;
 mod subscriptions;

@@ -50,12 +50,12 @@ impl StreamedBody {
                 self.room = answers.room(READ_PIECE, self.payer).await;
             }
         }
-        while let Some(chunks) = engine.next_piece(&self.core, &mut self.plan).await? {
+        while let Some(chunks) = engine.next_piece(&self.core, &mut self.plan, READ_PIECE).await? {
             let piece = match &mut self.framer {
                 Some(framer) => {
                     let length: usize = chunks.iter().map(Bytes::len).sum();
                     let mut framed = Vec::with_capacity(length + 2);
-                    framer.put(&mut framed, &chunks);
+                    chunks.iter().for_each(|chunk| framer.put(&mut framed, chunk));
                     framed.into()
                 }
                 None => of_its_own(chunks),
@@ -77,7 +77,7 @@ impl StreamedBody {
 
 /// The chunks as one piece that shares no memory with the store: a slow client must not keep an append in memory that
 /// the store has dropped from its cache, of which it takes 64 KiB.
-fn of_its_own(mut chunks: Vec<Bytes>) -> Bytes {
+pub(super) fn of_its_own(mut chunks: Vec<Bytes>) -> Bytes {
     match chunks.pop() {
         Some(only) if chunks.is_empty() && only.is_unique() => only,
         Some(last) => {

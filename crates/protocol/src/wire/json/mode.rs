@@ -71,7 +71,8 @@ pub fn frame_array(chunks: &[Bytes]) -> Bytes {
     let stored = chunks.iter().map(|chunk| chunk.len() as u64).sum();
     let mut framer = ArrayFramer::new(stored);
     let mut array = Vec::with_capacity(framer.len() as usize);
-    framer.put(&mut array, chunks);
+    chunks.iter().for_each(|chunk| framer.put(&mut array, chunk));
+    framer.end(&mut array);
     array.into()
 }
 
@@ -96,26 +97,32 @@ impl ArrayFramer {
         (self.stored + 1).max(2)
     }
 
-    /// Appends the next piece of the range. An empty range is put as one empty piece.
-    pub fn put(&mut self, out: &mut Vec<u8>, piece: &[Bytes]) {
-        if !self.begun {
-            self.begun = true;
-            out.push(b'[');
-            if self.stored == 0 {
-                out.push(b']');
-            }
+    /// Appends the next piece of the range.
+    pub fn put(&mut self, out: &mut Vec<u8>, piece: &[u8]) {
+        self.begin(out);
+        let start = out.len();
+        out.extend_from_slice(piece);
+        let copied = out.get_mut(start..).unwrap_or_default();
+        for byte in copied.iter_mut().filter(|byte| **byte == MESSAGE_END) {
+            *byte = b',';
         }
-        for chunk in piece {
-            let start = out.len();
-            out.extend_from_slice(chunk);
-            let copied = out.get_mut(start..).unwrap_or_default();
-            for byte in copied.iter_mut().filter(|byte| **byte == MESSAGE_END) {
-                *byte = b',';
-            }
-            self.left = self.left.saturating_sub(chunk.len() as u64);
-            if let (0, Some(last)) = (self.left, copied.last_mut()) {
-                *last = b']';
-            }
+        self.left = self.left.saturating_sub(piece.len() as u64);
+        if let (0, Some(last)) = (self.left, copied.last_mut()) {
+            *last = b']';
+        }
+    }
+
+    /// Ends the array, which matters only to one without any piece.
+    pub fn end(&mut self, out: &mut Vec<u8>) {
+        self.begin(out);
+        if self.stored == 0 {
+            out.push(b']');
+        }
+    }
+
+    fn begin(&mut self, out: &mut Vec<u8>) {
+        if !std::mem::replace(&mut self.begun, true) {
+            out.push(b'[');
         }
     }
 }
@@ -200,9 +207,10 @@ mod tests {
             cuts.sort_unstable();
             let (mut framer, mut array, mut from) = (ArrayFramer::new(stored.len() as u64), Vec::new(), 0);
             for cut in cuts {
-                framer.put(&mut array, &[Bytes::copy_from_slice(&stored.as_bytes()[from..cut])]);
+                framer.put(&mut array, &stored.as_bytes()[from..cut]);
                 from = cut;
             }
+            framer.end(&mut array);
             prop_assert_eq!(array.len() as u64, framer.len());
             prop_assert_eq!(&array, &format!("[{}]", messages.join(",")).into_bytes());
             prop_assert_eq!(array, frame_array(&[Bytes::from(stored)]));

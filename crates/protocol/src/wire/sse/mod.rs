@@ -7,14 +7,14 @@
 //! has an id of its own: `EventSource` reconnects after it all the same, and stops at the 204 that this id gets.
 
 mod decode;
+mod encode;
 
 use std::fmt;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::Bytes;
 pub use decode::{SseDecoder, SseError, SseEvent};
+pub use encode::{DataEncoder, encode_data};
 
-use crate::{ContentType, Cursor, Offset, frame_array};
+use crate::{ContentType, Cursor, Offset};
 
 /// How a stream's bytes travel in data events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,43 +51,6 @@ pub struct ControlEvent {
     pub up_to_date: bool,
     /// `streamClosed`.
     pub closed: bool,
-}
-
-/// Appends a data event with the stored bytes of `chunks`.
-pub fn encode_data(out: &mut Vec<u8>, encoding: SseEncoding, chunks: &[Bytes]) {
-    out.extend_from_slice(b"event: data\n");
-    match encoding {
-        SseEncoding::Text => match chunks {
-            [one] => put_lines(out, &String::from_utf8_lossy(one)),
-            many => put_lines(out, &String::from_utf8_lossy(&many.concat())),
-        },
-        SseEncoding::Json => put_lines(out, &String::from_utf8_lossy(&frame_array(chunks))),
-        SseEncoding::Base64 => {
-            out.extend_from_slice(b"data:");
-            let text = match chunks {
-                [one] => STANDARD.encode(one),
-                many => STANDARD.encode(many.concat()),
-            };
-            out.extend_from_slice(text.as_bytes());
-            out.push(b'\n');
-        }
-    }
-    out.push(b'\n');
-}
-
-fn put_lines(out: &mut Vec<u8>, text: &str) {
-    let mut rest = text;
-    loop {
-        let end = memchr::memchr2(b'\n', b'\r', rest.as_bytes());
-        let (line, tail) = rest.split_at(end.unwrap_or(rest.len()));
-        out.extend_from_slice(if line.starts_with(' ') { b"data: " } else { b"data:" });
-        out.extend_from_slice(line.as_bytes());
-        out.push(b'\n');
-        if end.is_none() {
-            return;
-        }
-        rest = tail.strip_prefix("\r\n").or(tail.get(1..)).unwrap_or("");
-    }
 }
 
 /// Appends a control event.
@@ -162,8 +125,10 @@ pub fn text_boundary(text: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use bytes::Bytes;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn data(encoding: SseEncoding, chunks: &[&'static str]) -> String {
         let chunks: Vec<Bytes> = chunks.iter().map(|c| Bytes::from_static(c.as_bytes())).collect();

@@ -1,0 +1,113 @@
+//! Where a page ends: with a whole append, or in JSON mode with a whole message (§9.1).
+//!
+//! A client may take what one response or one event holds for whole: editors apply each as an update, and text is decoded
+//! response by response. What was whole in an append therefore stays whole.
+
+use durable_streams_protocol::{MESSAGE_END, Offset, Rejection, StreamCore, text_boundary};
+
+use super::{
+    errors::rejection,
+    reader::{READ_PIECE, ReadSlice, read_lineage},
+};
+use crate::store::{AnyStore, Store};
+
+/// Where a page of about `max` bytes ends that begins at `from`, whose first piece is `first`: at the last message
+/// boundary in it, or else at the first one behind it.
+pub(super) async fn page_of_messages(
+    store: &AnyStore,
+    core: &StreamCore,
+    first: &ReadSlice,
+    from: Offset,
+    tail: Offset,
+    max: usize,
+) -> Result<Offset, Rejection> {
+    let limit = from.advance(max as u64).min(tail);
+    let mut before = limit;
+    while before > first.end {
+        let window = Offset::new(before.position().saturating_sub(READ_PIECE as u64));
+        let window = window.max(first.end);
+        let slice = read_lineage(store, core, window, before, READ_PIECE).await?;
+        if let Some(end) = slice.last_message_end() {
+            return Ok(end);
+        }
+        before = window;
+    }
+    let mut within = first.clone();
+    within.cut(within.end.position().saturating_sub(limit.position()) as usize);
+    if let Some(end) = within.last_message_end() {
+        return Ok(end);
+    }
+    let mut at = limit;
+    while at < tail {
+        let slice = read_lineage(store, core, at, tail, READ_PIECE).await?;
+        let mut searched = 0;
+        for chunk in &slice.chunks {
+            if let Some(end) = memchr::memchr(MESSAGE_END, chunk) {
+                return Ok(at.advance((searched + end + 1) as u64));
+            }
+            searched += chunk.len();
+        }
+        at = slice.end;
+    }
+    Ok(tail)
+}
+
+/// Where a page of about `max` bytes ends that begins at `from` and does not reach `tail`: at the last end of an append in
+/// it, or else at the first one behind it. A fork's first own byte begins another append.
+pub(super) async fn page_of_appends(
+    store: &AnyStore,
+    core: &StreamCore,
+    from: Offset,
+    tail: Offset,
+    max: usize,
+) -> Result<Offset, Rejection> {
+    let limit = from.advance(max as u64);
+    let mut at = from;
+    while at < limit {
+        let (holder, until) = core.holder_of(at, tail);
+        if until <= limit {
+            at = until;
+            continue;
+        }
+        let within = limit.position() - at.position();
+        let end = store.append_end(holder, at, until, within).await.map_err(rejection)?;
+        return match end {
+            // The next append alone would be more than the page has room for.
+            Some(end) if end > limit && at > from => Ok(at),
+            Some(end) => Ok(end),
+            None => page_of_bytes(store, core, from, limit).await,
+        };
+    }
+    Ok(at)
+}
+
+/// Where the append ends in which the byte at `from` lies, or that begins there; `None` if that is not known.
+pub(super) async fn end_of_append(
+    store: &AnyStore,
+    core: &StreamCore,
+    from: Offset,
+    tail: Offset,
+) -> Result<Option<Offset>, Rejection> {
+    if from >= tail {
+        return Ok(Some(tail));
+    }
+    let (holder, until) = core.holder_of(from, tail);
+    store.append_end(holder, from, until, 0).await.map_err(rejection)
+}
+
+/// A page of bytes whose appends are not known, as storage format 1 left them: text is not cut inside a character.
+async fn page_of_bytes(
+    store: &AnyStore,
+    core: &StreamCore,
+    from: Offset,
+    limit: Offset,
+) -> Result<Offset, Rejection> {
+    if !core.content_type.is_text() {
+        return Ok(limit);
+    }
+    let last = Offset::new(limit.position().saturating_sub(3)).max(from);
+    let slice = read_lineage(store, core, last, limit, 3).await?;
+    let cut = text_boundary(&slice.chunks.concat()) as u64;
+    // A page of a few bytes may be less than one character.
+    Ok(Some(Offset::new(limit.position() - cut)).filter(|end| *end > from).unwrap_or(limit))
+}

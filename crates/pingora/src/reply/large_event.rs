@@ -1,0 +1,105 @@
+//! A data event that is too large to be made in memory: one append of up to `limits.max_append`, written in pieces.
+//!
+//! A piece is read, encoded and written before the next one is read, so a client that stalls costs [`PIECE`] bytes of the
+//! stream and [`FULL`] bytes of the event, some 64 KiB together, whatever the event's size.
+
+use durable_streams_engine::{ReadPlan, StreamView, TailWatch};
+use durable_streams_protocol::{
+    DataEncoder, Offset, Rejection, SseEncoding, SseRead, encode_control, text_boundary,
+};
+
+use super::streamed::of_its_own;
+use crate::{
+    DurableStreams,
+    write::{EventChunk, ReplyWriter, cut_off},
+};
+
+/// Bytes of the stream that are read at a time; as base64 they are [`FULL`].
+const PIECE: usize = 21 << 10;
+/// Bytes that are encoded at a time.
+const PART: usize = 2 << 10;
+/// Bytes of the event that are written as soon as there are as many. One part more may come to them.
+const FULL: usize = 28 << 10;
+const BUFFER: usize = FULL + PART * DataEncoder::MAX_GROWTH + 64;
+
+/// An event that is to be written in pieces.
+pub(super) struct LargeEvent<'v> {
+    pub(super) view: &'v StreamView,
+    pub(super) from: Offset,
+    pub(super) plan: ReadPlan,
+}
+
+impl DurableStreams {
+    /// Writes a large event and the control event that must follow it. Returns the number of their bytes.
+    ///
+    /// # Errors
+    /// The client can no longer be written to, or the stream's bytes have gone: the connection is cut, so that no client
+    /// takes half an event for a whole one.
+    pub(super) async fn write_large(
+        &self,
+        event: LargeEvent<'_>,
+        watch: &mut TailWatch,
+        sse: &mut SseRead,
+        out: &mut impl ReplyWriter,
+    ) -> pingora_core::Result<usize> {
+        let LargeEvent { view, from, mut plan } = event;
+        let before = watch.tail();
+        let encoding = SseEncoding::of(&view.core.content_type);
+        let mut beginning = Vec::new();
+        let mut encoder = DataEncoder::begin(&mut beginning, encoding, plan.len());
+        let mut held = false;
+        if encoding == SseEncoding::Text {
+            if self.ends_with_cr(view, from).await.map_err(cut_off)? {
+                encoder.after_cr();
+            }
+            let unfinished = self.unfinished(view, plan.end()).await.map_err(cut_off)?;
+            let at_tail = plan.end() == before.offset;
+            if !(at_tail && before.closed) {
+                plan.cut(unfinished);
+                held = unfinished > 0 && at_tail;
+            }
+        }
+        let mut written = 0;
+        while let Some(chunks) =
+            self.engine.next_piece(&view.core, &mut plan, PIECE).await.map_err(cut_off)?
+        {
+            let piece = of_its_own(chunks);
+            let mut parts = piece.chunks(PART).peekable();
+            while parts.peek().is_some() {
+                let chunk = EventChunk::new(BUFFER, |out| {
+                    out.append(&mut beginning);
+                    for part in parts.by_ref() {
+                        encoder.put(out, part);
+                        if out.len() >= FULL {
+                            break;
+                        }
+                    }
+                });
+                // Base64 of a byte or two comes with the next piece.
+                if !chunk.is_empty() {
+                    written += chunk.len();
+                    out.event(chunk).await?;
+                }
+            }
+        }
+        // What came meanwhile belongs to the next event, and this one's control event says so.
+        let tail = watch.tail();
+        held &= tail.offset == before.offset;
+        let control = sse.sent(plan.end(), held, tail, self.engine.steady_now());
+        let end = EventChunk::new(256, |out| {
+            out.append(&mut beginning);
+            encoder.end(out);
+            encode_control(out, &control);
+        });
+        written += end.len();
+        out.event(end).await?;
+        Ok(written)
+    }
+
+    /// How many bytes before `end` are the beginning of a character.
+    async fn unfinished(&self, view: &StreamView, end: Offset) -> Result<u64, Rejection> {
+        let last = Offset::new(end.position().saturating_sub(3));
+        let slice = self.engine.read(&view.core, last, end, 3).await?;
+        Ok(text_boundary(&slice.chunks.concat()) as u64)
+    }
+}
