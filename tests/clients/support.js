@@ -26,9 +26,6 @@ export function letters(length, seed = 1) {
   return Buffer.from(bytes(Math.ceil((length * 3) / 4), seed)).toString("base64").slice(0, length)
 }
 
-/** The `skip` of a test that the server cannot pass yet. PENDING=1 runs it all the same. */
-export const pending = (why) => (process.env.PENDING ? false : `waits for: ${why}`)
-
 export async function until(what, check, seconds = 20) {
   const deadline = Date.now() + seconds * 1000
   while (!(await check())) {

@@ -5,7 +5,7 @@ import { after, before, describe, test } from "node:test"
 import { YjsProvider } from "@durable-streams/y-durable-streams"
 import * as Y from "yjs"
 import { STORAGES, start } from "./server.js"
-import { letters, pending, until, within } from "./support.js"
+import { letters, until, within } from "./support.js"
 
 const DOCUMENTS = 32
 const AT_ONCE = 4
@@ -60,7 +60,7 @@ for (const storage of STORAGES) {
     before(async () => (server = await start({ storage })))
     after(() => server.stop())
 
-    test(`${DOCUMENTS} documents of ${SMALLEST} to ${LARGEST} bytes`, { skip: pending("whole appends in pages and events"), timeout: 120_000 }, async () => {
+    test(`${DOCUMENTS} documents of ${SMALLEST} to ${LARGEST} bytes`, { timeout: 120_000 }, async () => {
       const queue = sizes.map((size, n) => [`document-${n}`, size])
       const workers = Array.from({ length: AT_ONCE }, async () => {
         for (let next; (next = queue.shift()); ) await edit(server, ...next)
