@@ -177,17 +177,25 @@ async fn listed_origins_may_send_cookies_and_headers_of_their_own(kind: Kind) {
 
 async fn an_answer_to_a_cookie_is_private(kind: Kind) {
     let world = World::new(kind);
-    world.stream("/a", "text/plain", "abc").await;
-    for path in ["/a?offset=-1&live=long-poll", "/a"] {
+    let created = world.stream("/a", "text/plain", "abc").await;
+    let middle = created.header("stream-next-offset").unwrap();
+    world.append("/a", "text/plain", "def").await;
+    for (path, caching) in [
+        // Bytes at an offset stay what they are; what is at a path now does not.
+        (format!("/a?offset={middle}&live=long-poll"), "max-age=60, stale-while-revalidate=300"),
+        ("/a".to_owned(), "no-cache"),
+    ] {
         for (fields, shared) in
             [("", true), ("cookie: session=1\r\n", false), ("authorization: Bearer x\r\n", false)]
         {
-            let reply = world.ask("GET", path, fields, b"").await;
+            let reply = world.ask("GET", &path, fields, b"").await;
             let cached = reply.header("cache-control").unwrap_or_default();
-            assert!(shared || !cached.contains("public"), "{path} {fields}: {cached}");
-            if path.contains("live") {
-                assert_eq!(cached.starts_with("public"), shared, "{path} {fields}: {cached}");
-            }
+            let expected = match (shared, caching) {
+                (false, _) => format!("private, {caching}"),
+                (true, "no-cache") => caching.to_owned(),
+                (true, _) => format!("public, {caching}"),
+            };
+            assert_eq!(cached, expected, "{path} {fields}");
         }
     }
 }
