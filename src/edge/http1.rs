@@ -1,12 +1,12 @@
 //! The requests of one HTTP/1.1 connection, one after the other.
 //!
-//! The head of each is read whole and its request line judged ([`head`]) before Pingora's session parses it; of the
-//! body, the session gets no byte too many ([`framing`], [`chunks`]).
+//! The head of each is read whole and its request line judged (`head`) before Pingora's session parses it; of the
+//! body, the session gets no byte too many (`framing`, `chunks`).
 //!
 //! A request for a stream goes nowhere else, so Pingora's proxy never sees it: the state for an upstream, a cache and
 //! filters that the proxy sets up for each request is most of the work that a small append or read costs. Measured:
 //! 55,400 -> 33,400 user instructions per append (docs/benchmarks.md). The reply is then written without the session,
-//! see [`wire`].
+//! see `wire`.
 //!
 //! Any other request is parsed once more by the proxy, which returns the connection afterwards.
 

@@ -13,8 +13,9 @@ use super::{
 ///
 /// # Contract
 /// - Events of one stream become durable in the order in which they were committed, all of an event or none of it.
-/// - [`commit`](Self::commit) queues and returns; [`CommitSink::committed`] is called once the event, and every event
-///   before it, is durable. Neither blocks on I/O, and `commit` takes no lock of the caller.
+/// - [`commit`](Self::commit) queues and returns; [`committed`](super::CommitSink::committed) of the commit's sink is
+///   called once the event, and every event before it, is durable. Neither blocks on I/O, and `commit` takes no lock of
+///   the caller.
 /// - [`load`](Self::load), [`read`](Self::read), [`due`](Self::due) and [`list`](Self::list) return durable state only,
 ///   and all durable state from the moment its sink was called.
 /// - When queued events are lost to an error (a full disk), the log epoch advances: every queued event fails, and a
