@@ -10,6 +10,7 @@ for_each_kind!(
     offsets_of_a_deleted_stream_are_gone,
     an_offset_of_the_living_stream_goes_on_in_every_mode,
     a_fork_has_its_sources_offsets_and_later_ones_of_its_own,
+    every_event_names_the_incarnation,
 );
 
 fn raw(reply: &Reply) -> String {
@@ -107,4 +108,37 @@ async fn a_fork_has_its_sources_offsets_and_later_ones_of_its_own(kind: Kind) {
     let other = format!("{:016}_{position}", incarnation.parse::<u64>().unwrap() + 1);
     let other = forked.replace(&point, &other);
     assert_eq!(world.put("/fork", &other, "").await.status, 409);
+}
+
+/// Of events in one piece, of large ones, and of those that hold back the beginning of a character.
+async fn every_event_names_the_incarnation(kind: Kind) {
+    let world = World::new(kind);
+    let (text, bytes) = ("text/plain", "application/octet-stream");
+    let long = vec![b'x'; 200_000];
+    for (path, content_type, appends) in [
+        ("/small", text, [&b"one"[..], b"two"]),
+        ("/binary", bytes, [b"one", b"two"]),
+        ("/long", text, [&long, b"two"]),
+        ("/long-binary", bytes, [b"one", &long]),
+        ("/character", text, [b"caf\xc3", b"\xa9s"]),
+    ] {
+        world.stream(path, content_type, "").await;
+        let mut tail = String::new();
+        let mut sse = world.sse(&format!("{path}?offset=-1&live=sse"), "").await;
+        for append in appends {
+            tail = raw(&world.append(path, content_type, append).await);
+        }
+        let (incarnation, _) = tail.split_once('_').unwrap();
+        loop {
+            let block = sse.block().await.unwrap();
+            let Some((_, next)) = block.split_once("\"streamNextOffset\":\"") else { continue };
+            let next = next.split('"').next().unwrap().to_owned();
+            assert!(next == ZERO || next.starts_with(incarnation), "{path}: {next} of {tail}");
+            let resumed = world.get(&format!("{path}?offset={next}")).await;
+            assert_eq!(resumed.status, 200, "{path}: {next} of {tail}");
+            if next == tail {
+                break;
+            }
+        }
+    }
 }

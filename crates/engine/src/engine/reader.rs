@@ -117,7 +117,7 @@ impl ReadPlan {
         self.next >= self.end
     }
 
-    /// Leaves out the last `bytes` bytes.
+    /// Leaves out the last `bytes` bytes. The end is a position then: it may lie before the fork point.
     pub fn cut(&mut self, bytes: u64) {
         self.end = Offset::new(self.end.position().saturating_sub(bytes));
         let mut first = self.take_first();

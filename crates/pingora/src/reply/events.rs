@@ -213,8 +213,10 @@ impl DurableStreams {
             }
             SseEncoding::Json | SseEncoding::Base64 => false,
         };
+        // The end of a slice is a position; clients get offsets, which name the incarnation.
+        let end = view.core.offset_at(slice.end.position());
         let mut ahead = sse.clone();
-        let control = ahead.sent(slice.end, held, tail, self.engine.steady_now());
+        let control = ahead.sent(end, held, tail, self.engine.steady_now());
         let event = EventChunk::new(slice.len() + slice.len() / 2 + 256, |out| {
             if !slice.is_empty() {
                 encode_data(out, encoding, &slice.chunks);
@@ -232,7 +234,7 @@ impl DurableStreams {
                 id: watch.id(),
                 from,
                 tail,
-                end: slice.end,
+                end,
                 held,
                 control,
                 bytes: event.bytes().clone(),

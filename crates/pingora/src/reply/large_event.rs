@@ -85,7 +85,8 @@ impl DurableStreams {
         // What came meanwhile belongs to the next event, and this one's control event says so.
         let tail = watch.tail();
         held &= tail.offset == before.offset;
-        let control = sse.sent(plan.end(), held, tail, self.engine.steady_now());
+        let end = view.core.offset_at(plan.end().position());
+        let control = sse.sent(end, held, tail, self.engine.steady_now());
         let end = EventChunk::new(256, |out| {
             out.append(&mut beginning);
             encoder.end(out);
