@@ -9,8 +9,8 @@ use crate::paths::{CodePath, paths, words};
 use crate::refuse;
 use crate::source::{Source, sources};
 
-/// The most files that may import each other in a circle, by crate; 8 in all others.
-const LARGEST: &[(&str, usize)] = &[];
+/// The most files of one crate that may import each other in a circle.
+const LARGEST: usize = 8;
 
 /// Which file imports which, by number.
 struct Graph<'a> {
@@ -123,7 +123,7 @@ impl<'a> Modules<'a> {
 }
 
 /// One problem for each circle of more files than `largest` allows.
-fn large_circles(sources: &[Source], largest: impl Fn(&str) -> usize) -> Vec<String> {
+fn large_circles(sources: &[Source], largest: usize) -> Vec<String> {
     let crates: BTreeSet<&str> = sources.iter().map(Source::crate_root).collect();
     let graphs = crates.iter().map(|root| {
         let own = sources.iter().filter(|source| source.crate_root() == *root);
@@ -131,7 +131,6 @@ fn large_circles(sources: &[Source], largest: impl Fn(&str) -> usize) -> Vec<Str
     });
     let mut problems = Vec::new();
     for graph in graphs {
-        let largest = graph.files.first().map_or(0, |file| largest(file.crate_root()));
         for circle in graph.circles().iter().filter(|circle| circle.len() > largest) {
             problems.push(format!(
                 "{} files of {}src/ import each other in a circle; the most is {largest}. Part what others need \
@@ -147,10 +146,7 @@ fn large_circles(sources: &[Source], largest: impl Fn(&str) -> usize) -> Vec<Str
 
 #[test]
 fn no_large_circle_of_files() {
-    let largest = |root: &str| {
-        LARGEST.iter().find(|(known, _)| *known == root).map_or(8, |(_, largest)| *largest)
-    };
-    refuse(large_circles(&sources(), largest));
+    refuse(large_circles(&sources(), LARGEST));
 }
 
 #[test]
@@ -166,7 +162,7 @@ fn circles_are_seen() {
         ("src/b.rs", "use crate::a::{self as other, C}; use std::fs;"),
     ];
     let sources: Vec<Source> = tree.iter().map(|(path, text)| Source::new(path, text)).collect();
-    let problems = large_circles(&sources, |_| 3);
+    let problems = large_circles(&sources, 3);
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems[0].starts_with("4 files of src/ import each other"), "{problems:?}");
     assert!(problems[0].contains("\n    b.rs -> a/mod.rs, a/c.rs"), "{problems:?}");
@@ -174,8 +170,8 @@ fn circles_are_seen() {
         problems[0].contains("\n    a/mod.rs -> a/d.rs, b.rs"),
         "only passes a/c.rs on: {problems:?}"
     );
-    assert_eq!(large_circles(&sources, |_| 4), [""; 0]);
+    assert_eq!(large_circles(&sources, 4), [""; 0]);
     let without_b: Vec<Source> =
         sources.into_iter().filter(|source| source.path != "src/b.rs").collect();
-    assert_eq!(large_circles(&without_b, |_| 1), [""; 0]);
+    assert_eq!(large_circles(&without_b, 1), [""; 0]);
 }

@@ -39,7 +39,7 @@ pub(crate) struct AnswerRoom {
     _client: Option<ClientPermit>,
 }
 
-/// Who the room of a response is charged to.
+/// The client against whose share of the memory for responses a response counts.
 #[derive(Clone, Copy)]
 pub(crate) struct AnswerPayer {
     /// `None` where the address is no client.

@@ -63,10 +63,9 @@ impl ReadSlice {
         self.chunks.retain(|chunk| !chunk.is_empty());
     }
 
-    /// Drops the last `bytes` bytes.
+    /// Drops the last `bytes` bytes. The end is a position then: it may lie before the fork point.
     pub fn cut(&mut self, bytes: usize) {
-        let end = Offset::new(self.end.position() - bytes as u64);
-        self.end = end.in_incarnation(self.end.incarnation());
+        self.end = Offset::new(self.end.position() - bytes as u64);
         let mut left = bytes;
         while let Some(last) = self.chunks.last_mut().filter(|_| left > 0) {
             let dropped = left.min(last.len());

@@ -293,6 +293,17 @@ mod tests {
     use super::*;
     use std::io::Read;
 
+    fn decode(coding: ContentCoding, encoded: &[u8]) -> Vec<u8> {
+        let mut decoded = Vec::new();
+        let mut decoder: Box<dyn Read + '_> = match coding {
+            ContentCoding::Zstd => Box::new(zstd::Decoder::new(encoded).unwrap()),
+            ContentCoding::Brotli => Box::new(brotli::Decompressor::new(encoded, 4096)),
+            ContentCoding::Gzip => Box::new(flate2::read::GzDecoder::new(encoded)),
+        };
+        decoder.read_to_end(&mut decoded).unwrap();
+        decoded
+    }
+
     fn choose(accepted: &'static str) -> Option<ContentCoding> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(accepted));
@@ -321,18 +332,7 @@ mod tests {
         for coding in ContentCoding::ALL {
             let encoded = coding.encode_now(&chunks).unwrap();
             assert!(encoded.len() < plain.len());
-            let mut decoded = Vec::new();
-            match coding {
-                ContentCoding::Zstd => {
-                    zstd::Decoder::new(&encoded[..]).unwrap().read_to_end(&mut decoded).unwrap()
-                }
-                ContentCoding::Brotli => {
-                    brotli::Decompressor::new(&encoded[..], 4096).read_to_end(&mut decoded).unwrap()
-                }
-                ContentCoding::Gzip => {
-                    flate2::read::GzDecoder::new(&encoded[..]).read_to_end(&mut decoded).unwrap()
-                }
-            };
+            let decoded = decode(coding, &encoded);
             assert_eq!(decoded, plain, "{coding:?}");
         }
     }
@@ -349,18 +349,7 @@ mod tests {
             }
             encoded.extend(encoder.finish().await.unwrap());
             assert!(encoded.len() < piece.len() / 10, "{} bytes by {coding:?}", encoded.len());
-            let mut decoded = Vec::new();
-            match coding {
-                ContentCoding::Zstd => {
-                    zstd::Decoder::new(&encoded[..]).unwrap().read_to_end(&mut decoded).unwrap()
-                }
-                ContentCoding::Brotli => {
-                    brotli::Decompressor::new(&encoded[..], 4096).read_to_end(&mut decoded).unwrap()
-                }
-                ContentCoding::Gzip => {
-                    flate2::read::GzDecoder::new(&encoded[..]).read_to_end(&mut decoded).unwrap()
-                }
-            };
+            let decoded = decode(coding, &encoded);
             assert!(decoded == piece.repeat(5), "{coding:?}");
         }
     }

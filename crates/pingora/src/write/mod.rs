@@ -84,7 +84,7 @@ impl DurableStreams {
         if let PendingReply::Durable(ticket) = &mut reply.pending {
             let durable = ticket.durable(&self.counters).await;
             reply.commit_wait = Some(ticket.received.elapsed());
-            // Gives back the body's share of the bytes in flight.
+            // The body no longer counts as bytes in flight.
             reply.pending = PendingReply::Nothing;
             if let Err(rejection) = durable {
                 reply.response = render_rejection(&rejection);

@@ -84,7 +84,7 @@ impl ReplyWriter for ServerSession {
 /// Bytes that an HTTP/2 client must take in one write timeout: one frame.
 const PART: usize = 16 << 10;
 
-/// Writes a piece of a body. Over HTTP/2 Pingora gives each write one timeout however much the client takes meanwhile;
+/// Writes a piece of a body. Over HTTP/2 Pingora applies one timeout to each write, however much the client takes meanwhile;
 /// so a large piece is several writes, and a client that reads slowly is not taken for one that does not read.
 async fn write_parts(session: &mut ServerSession, mut piece: Bytes, end: bool) -> Result<()> {
     while session.is_http2() && piece.len() > PART {
