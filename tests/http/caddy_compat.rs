@@ -210,7 +210,7 @@ async fn deliberate_differences_are_written_down(kind: Kind) {
         "Entity tags",
         "Errors are problem+json",
         "Caching at the tail",
-        "Bounded reads",
+        "Complete reads",
         "Sliding TTL",
         "X-Forwarded-Proto",
         "Chunked PUT bodies are kept",
