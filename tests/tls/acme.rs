@@ -1,125 +1,15 @@
-//! Certificates ordered from Pebble, the ACME server that is made for tests. Skipped, and counted as skipped, where it
-//! is not installed; `scripts/bootstrap test` installs it.
+//! Certificates ordered from an ACME server: the first ones, renewals, and what can go wrong with both.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use crate::authority::Authority;
-use crate::process::{Server, eventually, free_port};
-use crate::secure::{connector, head, request};
-use crate::skips::skipped;
+use tokio::io::AsyncWriteExt;
 
-/// Pebble, and the DNS server that leads every name to this machine.
-struct Pebble {
-    processes: Vec<Child>,
-    directory: tempfile::TempDir,
-    port: u16,
-    management: u16,
-    https: u16,
-    http: u16,
-}
-
-fn installed(name: &str) -> Option<PathBuf> {
-    let paths = std::env::var_os("PATH")?;
-    std::env::split_paths(&paths).map(|folder| folder.join(name)).find(|file| file.is_file())
-}
-
-impl Pebble {
-    /// `None` where it is not installed.
-    async fn start() -> Option<Self> {
-        let (Some(pebble), Some(dns)) = (installed("pebble"), installed("pebble-challtestsrv"))
-        else {
-            return skipped(
-                "pebble is not installed; scripts/bootstrap test builds it where Go is",
-            );
-        };
-        let directory = tempfile::tempdir().unwrap();
-        let authority = Authority::new();
-        let (certificate, key) = authority.write(directory.path(), "localhost");
-        fs::write(directory.path().join("ca.pem"), &authority.pem).unwrap();
-        let ports: Vec<u16> = (0..6).map(|_| free_port()).collect();
-        let [port, management, https, http, dns_port, dns_management] = ports[..] else { panic!() };
-        let config = serde_json::json!({ "pebble": {
-            "listenAddress": format!("127.0.0.1:{port}"),
-            "managementListenAddress": format!("127.0.0.1:{management}"),
-            "certificate": certificate, "privateKey": key,
-            "httpPort": http, "tlsPort": https,
-            "ocspResponderURL": "", "externalAccountBindingRequired": false,
-            "retryAfter": { "authz": 1, "order": 1 },
-        }});
-        let file = directory.path().join("pebble.json");
-        fs::write(&file, config.to_string()).unwrap();
-        let quiet = |command: &mut Command| {
-            command
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap()
-        };
-        let names = quiet(Command::new(dns).args([
-            "-defaultIPv4=127.0.0.1",
-            "-defaultIPv6=",
-            "-http01=",
-            "-https01=",
-            "-tlsalpn01=",
-            "-doh=",
-            &format!("-dnsserver=127.0.0.1:{dns_port}"),
-            &format!("-management=127.0.0.1:{dns_management}"),
-        ]));
-        let server = quiet(
-            Command::new(pebble)
-                .arg("-config")
-                .arg(&file)
-                .arg("-dnsserver")
-                .arg(format!("127.0.0.1:{dns_port}"))
-                .env("PEBBLE_VA_NOSLEEP", "1"),
-        );
-        let processes = vec![names, server];
-        let pebble = Pebble { processes, directory, port, management, https, http };
-        eventually("pebble answers", async || pebble.root().await).await;
-        Some(pebble)
-    }
-
-    fn trust(&self) -> PathBuf {
-        self.directory.path().join("ca.pem")
-    }
-
-    /// The root of the certificates that it issues.
-    async fn root(&self) -> Option<String> {
-        let ca = fs::read_to_string(self.trust()).unwrap();
-        let connector = connector(&ca, None, &["http/1.1"]);
-        let address = ([127, 0, 0, 1], self.management).into();
-        let get = "GET /roots/0 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        let answer = request(&connector, address, "localhost", get).await.ok()?;
-        let start = answer.find("-----BEGIN CERTIFICATE-----")?;
-        Some(answer[start..].to_owned())
-    }
-
-    fn config(&self, data: &Path, challenge: &str) -> String {
-        format!(
-            "data_dir: {}\nlisten: [{{address: '127.0.0.1:{}', hosts: [a.test], tls: auto}}]\n\
-             redirect_http: ['127.0.0.1:{}']\nadmin: {{listen: '127.0.0.1:0'}}\n\
-             acme: {{email: ops@example.com, directory: 'https://localhost:{}/dir', ca: {}, \
-             challenges: [{challenge}]}}\n",
-            data.display(),
-            self.https,
-            self.http,
-            self.port,
-            self.trust().display(),
-        )
-    }
-}
-
-impl Drop for Pebble {
-    fn drop(&mut self) {
-        for process in &mut self.processes {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-    }
-}
+use crate::certificates::read_until;
+use crate::pebble::{Pebble, PebbleOptions};
+use crate::process::{Server, eventually};
+use crate::secure::{connect, connector, head, request};
 
 async fn answers(pebble: &Pebble, root: &str) -> Option<String> {
     let address = ([127, 0, 0, 1], pebble.https).into();
@@ -190,7 +80,7 @@ async fn a_failed_order_is_explained_and_not_repeated_by_a_crash_loop() {
     server.kill();
     for _ in 0..3 {
         let server = Server::run(directory.path(), &config).await;
-        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+        tokio::time::sleep(Duration::from_millis(700)).await;
         assert_eq!(server.times("ordering a certificate"), 0, "the wait survives a crash");
         server.kill();
     }
@@ -205,12 +95,84 @@ async fn while_the_authority_is_down_the_old_certificate_is_served() {
     let server = Server::run(directory.path(), &config).await;
     eventually("a certificate", async || answers(&pebble, &root).await).await;
     server.kill();
-    for process in &mut pebble.processes {
-        process.kill().unwrap();
-        process.wait().unwrap();
-    }
+    pebble.stop();
     let server = Server::run(directory.path(), &config).await;
     assert!(answers(&pebble, &root).await.is_some());
     // Without an account's answer there is no renewal window; two thirds of the life decide.
     assert_eq!(server.times("no certificate"), 0);
+}
+
+/// Certificates of half a minute: one is renewed before it ends, and no reader notices.
+#[tokio::test]
+async fn a_certificate_near_its_end_is_renewed_under_its_readers() {
+    let options = PebbleOptions { life: 30, ..PebbleOptions::default() };
+    let Some(pebble) = Pebble::with(options).await else { return };
+    let root = pebble.root().await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let config = pebble.config(&directory.path().join("data"), "tls-alpn-01");
+    let server = Server::run(directory.path(), &config).await;
+    eventually("a certificate", async || answers(&pebble, &root).await).await;
+    let address = ([127, 0, 0, 1], pebble.https).into();
+    let connector = connector(&root, None, &["http/1.1"]);
+    let ask = async |text: String| request(&connector, address, "a.test", &text).await.unwrap();
+    ask(head("PUT", "x", "Content-Type: text/plain\r\nContent-Length: 0\r\n")).await;
+    let mut reader = connect(&connector, address, "a.test", b"").await.unwrap();
+    reader.write_all(head("GET", "x?offset=-1&live=sse", "").as_bytes()).await.unwrap();
+    let mut seen = Vec::new();
+    read_until(&mut reader, &mut seen, "upToDate").await;
+
+    // Each of these handshakes checks that the certificate served is valid at that moment.
+    eventually("a renewal", async || {
+        assert!(answers(&pebble, &root).await.is_some(), "a valid certificate all the time");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        (server.times("certificate issued") == 2).then_some(())
+    })
+    .await;
+    assert_eq!(server.times("no certificate"), 0);
+    assert!(answers(&pebble, &root).await.is_some());
+    let more = "Content-Type: text/plain\r\nContent-Length: 5\r\n";
+    ask(format!("{}after", head("POST", "x", more))).await;
+    read_until(&mut reader, &mut seen, "after").await;
+}
+
+#[tokio::test]
+async fn a_name_that_the_authority_refuses_is_explained() {
+    let Some(pebble) = Pebble::start().await else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let config = pebble.config(&directory.path().join("data"), "http-01");
+    let config = config.replace("a.test", PebbleOptions::default().blocked);
+    let server = Server::run(directory.path(), &config).await;
+    let failure = eventually("it fails", async || server.logged("no certificate: ")).await;
+    let text = failure.to_string();
+    assert!(text.contains("the authority does not issue for this name"), "{text}");
+}
+
+/// The attempt that a crash ended counts as failed; the one after it starts from nothing and succeeds.
+#[tokio::test]
+async fn a_crash_in_the_middle_of_an_order_costs_one_attempt() {
+    let options = PebbleOptions { slow: true, ..PebbleOptions::default() };
+    let Some(pebble) = Pebble::with(options).await else { return };
+    let root = pebble.root().await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let config = pebble.config(&data, "tls-alpn-01");
+    let server = Server::run(directory.path(), &config).await;
+    eventually("an order", async || server.logged("ordering a certificate")).await;
+    // The authority takes five seconds to look for the answer.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    server.kill();
+
+    let server = Server::run(directory.path(), &config).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(server.times("ordering a certificate"), 0, "the wait survives a crash");
+    server.kill();
+    let kept = walk(&data).into_iter().find(|file| file.ends_with("a.test.attempts.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&fs::read(&kept).unwrap()).unwrap();
+    assert_eq!(record["failures"], 1);
+    // Two minutes later.
+    let due = serde_json::json!({ "failures": 1, "next": null });
+    fs::write(&kept, due.to_string()).unwrap();
+    let _server = Server::run(directory.path(), &config).await;
+    eventually("a certificate", async || answers(&pebble, &root).await).await;
+    assert!(!kept.exists(), "a success ends the record");
 }

@@ -120,7 +120,7 @@ async fn a_replaced_certificate_is_served_to_new_connections_and_drops_no_reader
     read_until(&mut reader, &mut seen, "after").await;
 }
 
-async fn read_until(
+pub(crate) async fn read_until(
     reader: &mut tokio_rustls::client::TlsStream<tokio::net::TcpStream>,
     seen: &mut Vec<u8>,
     word: &str,

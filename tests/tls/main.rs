@@ -7,6 +7,7 @@ mod acme;
 mod authority;
 mod certificates;
 mod listeners;
+mod pebble;
 mod process;
 mod secure;
 #[path = "../support/skips.rs"]
