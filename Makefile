@@ -1,5 +1,5 @@
 # One command for each chore; each is a script in scripts/, for machines without make.
-.PHONY: attacks mutants dev test quick fmt check conformance lint package crash power-loss
+.PHONY: attacks live-memory mutants dev test quick fmt check conformance lint package crash power-loss
 
 dev: ; @scripts/dev
 test: ; @scripts/test
@@ -18,5 +18,9 @@ power-loss: ; @STORE_CRASH_SEEDS=$(SEEDS) cargo test --locked -p durable-streams
 # What another client notices of attacks, SECONDS_EACH of each; docs/security.md.
 SECONDS_EACH ?= 60
 attacks: ; @ATTACK_SECONDS=$(SECONDS_EACH) cargo test --locked --release --test attacks -- --nocapture
+# Memory of an idle SSE reader in cleartext, over TLS and over HTTP/2, of LIVE_READERS.
+LIVE_READERS ?= 2000
+live-memory: ; @cargo build --locked --release --features otel && BINARY=$$PWD/target/release/durable-streams-server \
+	LIVE_READERS=$(LIVE_READERS) cargo test --locked --features otel --test tls -- memory --nocapture
 # Mutation testing of the protocol crate; docs/testing.md.
 mutants: ; @scripts/mutants

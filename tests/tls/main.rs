@@ -7,6 +7,7 @@ mod acme;
 mod authority;
 mod certificates;
 mod listeners;
+mod memory;
 mod pebble;
 mod process;
 mod secure;

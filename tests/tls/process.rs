@@ -18,9 +18,10 @@ pub(crate) struct Server {
     log: Arc<Mutex<Vec<Value>>>,
 }
 
-/// The binary, without the variables of this process.
+/// The binary, or the one that `BINARY` names, without the variables of this process.
 pub(crate) fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_durable-streams-server"));
+    let mine = env!("CARGO_BIN_EXE_durable-streams-server");
+    let mut command = Command::new(std::env::var_os("BINARY").unwrap_or_else(|| mine.into()));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("DURABLE_STREAMS_") {
             command.env_remove(name);
@@ -86,13 +87,22 @@ impl Server {
 
     /// The first address listened on.
     pub(crate) fn address(&self) -> SocketAddr {
+        self.addresses()[0]
+    }
+
+    /// The addresses listened on.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         let record = self.logged("listening").unwrap();
         let text = record["addresses"].as_str().unwrap().to_owned();
-        text.trim_matches(['[', ']']).split(',').next().unwrap().trim().parse().unwrap()
+        text.trim_matches(['[', ']']).split(',').map(|one| one.trim().parse().unwrap()).collect()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
+        let id = self.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
 
