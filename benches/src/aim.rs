@@ -19,7 +19,7 @@ pub(crate) fn aim(args: &LoadArgs) -> Result<()> {
     if let Some(core) = args.core {
         process::pin_self(core)?;
     }
-    let target = target(&args.url)?;
+    let target = Target { headers: args.header.clone(), ..target(&args.url)? };
     // A prefix of this process, so that a server can be aimed at again.
     let prefix = format!("bench{}-", std::process::id());
     let mut plan = Plan::closed(WARM_UP, Duration::from_secs_f64(args.seconds));
@@ -166,7 +166,7 @@ fn target(url: &str) -> Result<Target> {
         .context("--url: the host has no address")?;
     let path = path.trim_matches('/');
     let base = if path.is_empty() { "/".into() } else { format!("/{path}/") };
-    Ok(Target { addr, base })
+    Ok(Target { addr, base, headers: Vec::new() })
 }
 
 #[cfg(test)]

@@ -91,6 +91,9 @@ pub(crate) struct LoadArgs {
     /// The path streams lie under, such as http://127.0.0.1:4437/v1/stream.
     #[arg(long)]
     pub(crate) url: String,
+    /// A header line of every request, repeatable, such as 'Authorization: Bearer dsk_...'.
+    #[arg(long, value_name = "LINE")]
+    pub(crate) header: Vec<String>,
     /// Connections; subscribers for sse, long-poll and saturate.
     #[arg(long, default_value_t = 64)]
     pub(crate) connections: usize,

@@ -29,6 +29,8 @@ pub(crate) struct Target {
     pub(crate) addr: SocketAddr,
     /// Begins and ends with `/`.
     pub(crate) base: String,
+    /// Header lines of every request, such as a credential.
+    pub(crate) headers: Vec<String>,
 }
 
 impl Target {
@@ -50,7 +52,7 @@ pub(crate) fn request(
 ) {
     // Writing to a Vec cannot fail.
     let _ = write!(out, "{} {path} HTTP/1.1\r\nHost: {}\r\n", method.name(), target.addr);
-    for header in headers {
+    for header in target.headers.iter().map(String::as_str).chain(headers.iter().copied()) {
         let _ = write!(out, "{header}\r\n");
     }
     if matches!(method, Method::Put | Method::Post) {

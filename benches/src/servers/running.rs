@@ -49,6 +49,7 @@ impl<'a> Running<'a> {
         let target = Target {
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             base: kind.base().into(),
+            headers: Vec::new(),
         };
         let mut running = Self { kind, installed, host, mode, target, dir, guard: None };
         running.launch()?;

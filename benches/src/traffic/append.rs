@@ -231,7 +231,11 @@ mod tests {
     use super::*;
 
     fn target() -> Target {
-        Target { addr: ([127, 0, 0, 1], 4437).into(), base: "/v1/stream/".into() }
+        Target {
+            addr: ([127, 0, 0, 1], 4437).into(),
+            base: "/v1/stream/".into(),
+            headers: Vec::new(),
+        }
     }
 
     #[test]
