@@ -218,6 +218,7 @@ fn batch(store: &AnyStore, numbers: std::ops::Range<usize>) {
                 fork: None,
                 incarnation: 0,
                 closed: false,
+                public: false,
                 data,
             })),
         };

@@ -30,9 +30,9 @@ use crate::edge::AllowedHosts;
 
 pub use self::changes::ConfigChange;
 pub use self::keys::auth::{
-    AlgorithmName, AuditConfig, AuthConfig, ClaimPointer, CookieName, GrantConfig, IssuerConfig,
-    IssuerName, KeysUrl, OperationWord, PatternText, RateConfig, RatesConfig, ScopeConfig,
-    TemplateText, operations,
+    AccessCacheConfig, AlgorithmName, AuditConfig, AuthConfig, ClaimPointer, CookieName,
+    GrantConfig, IssuerConfig, IssuerName, KeysUrl, OperationWord, PatternText, RateConfig,
+    RatesConfig, ScopeConfig, TemplateText, operations,
 };
 pub use self::keys::browser::{BrowserConfig, SecurityPolicy};
 pub use self::keys::cors::CorsConfig;

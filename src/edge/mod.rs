@@ -59,8 +59,8 @@ pub use allowed_hosts::AllowedHosts;
 pub use context::RequestContext;
 pub use control::EdgeControl;
 pub use durable_streams_pingora::{
-    AllowedOrigins, AuditLevel, BrowserRules, ClientShare, CorsPolicy, DurableStreams,
-    StreamOptions, StreamsBackground,
+    AccessCaching, AllowedOrigins, AuditLevel, BrowserRules, ClientShare, CorsPolicy,
+    DurableStreams, StreamOptions, StreamsBackground,
 };
 pub use options::{EdgeOptions, HttpLimits};
 pub use route::EdgeRoute;

@@ -12,19 +12,22 @@ use std::{
 use async_trait::async_trait;
 use durable_streams_auth::{
     AccessGuard, AnonymousAccess, ApiKeys, CredentialFile, CredentialFileError, DuplicateProvider,
-    GuardOptions, ProjectTokens, ProviderChain, RateRule, RateRules, SignedUrls,
+    GuardOptions, ProjectTokens, ProviderChain, RateRule, RateRules, SignedUrls, X_API_KEY,
     jwt::{
         AudienceRule, ClaimRules, ClaimTemplate, FetchKeys, IssuerOptions, IssuerOptionsError,
         JwtIssuer, KeyFetchError, KeySource, Url,
     },
 };
 use durable_streams_engine::Clock;
+use http::header;
 use pingora::{server::ShutdownWatch, services::background::BackgroundService};
 use reqwest::{Client, redirect};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::config::{AuditConfig, AuthConfig, IssuerConfig, RateConfig, RatesConfig, operations};
-use crate::edge::AuditLevel;
+use crate::config::{
+    AccessCacheConfig, AuditConfig, AuthConfig, IssuerConfig, RateConfig, RatesConfig, operations,
+};
+use crate::edge::{AccessCaching, AuditLevel};
 
 /// How often the credentials file is looked at.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -74,6 +77,7 @@ pub enum AccessSetupError {
 pub(super) struct ServerAccess {
     pub(super) guard: AccessGuard,
     pub(super) audit: AuditLevel,
+    pub(super) caching: AccessCaching,
     pub(super) refresh: AccessRefresh,
 }
 
@@ -109,7 +113,10 @@ impl ServerAccess {
             let grants = config.anonymous.iter().map(|one| one.grant()).collect();
             chain.push(Arc::new(AnonymousAccess::new(grants)))?;
         }
-        let options = GuardOptions { hide_unreadable: config.hide_unreadable };
+        let options = GuardOptions {
+            hide_unreadable: config.hide_unreadable,
+            public_streams: config.public_streams,
+        };
         Ok(ServerAccess {
             guard: guarded(AccessGuard::new(Arc::new(chain), options), &config.rates),
             audit: match config.audit {
@@ -117,6 +124,7 @@ impl ServerAccess {
                 AuditConfig::Refused => AuditLevel::Refused,
                 AuditConfig::All => AuditLevel::All,
             },
+            caching: caching(config),
             refresh: AccessRefresh {
                 credentials,
                 issuers,
@@ -125,6 +133,16 @@ impl ServerAccess {
             },
         })
     }
+}
+
+fn caching(config: &AuthConfig) -> AccessCaching {
+    if config.cache == AccessCacheConfig::Private {
+        return AccessCaching::private();
+    }
+    let mut credentials = vec![header::AUTHORIZATION, X_API_KEY];
+    // A cookie that is no credential must not keep a cache from sharing.
+    credentials.extend(config.cookie.as_ref().map(|_| header::COOKIE));
+    AccessCaching::shared(&credentials)
 }
 
 fn guarded(guard: AccessGuard, rates: &RatesConfig) -> AccessGuard {

@@ -57,6 +57,7 @@ pub fn run(
     if let Some(auth) = &config.auth {
         let access = ServerAccess::new(auth)?;
         server.protect(access.guard, access.audit);
+        server.cache_protected(access.caching);
         server.add_background(Arc::new(access.refresh));
     }
     if let Some(sources) = sources {

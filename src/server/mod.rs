@@ -47,7 +47,7 @@ use pingora::services::background::BackgroundService;
 
 use crate::admin::AdminEndpoints;
 use crate::edge::upstream::UpstreamError;
-use crate::edge::{AuditLevel, Edge, EdgeControl, EdgeOptions, HttpLimits};
+use crate::edge::{AccessCaching, AuditLevel, Edge, EdgeControl, EdgeOptions, HttpLimits};
 use crate::telemetry::trace::Tracer;
 use crate::tls::{TlsError, TlsService};
 use accept::HttpAcceptor;
@@ -199,6 +199,11 @@ impl Server {
     /// Lets a guard decide about every request under the stream route.
     pub fn protect(&mut self, guard: AccessGuard, audit: AuditLevel) {
         self.edge.streams.protect(guard, audit);
+    }
+
+    /// Says what caches may do with the responses of protected streams.
+    pub fn cache_protected(&mut self, caching: AccessCaching) {
+        self.edge.streams.cache_protected(caching);
     }
 
     /// Makes a span of each request.

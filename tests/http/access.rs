@@ -25,21 +25,25 @@ for_each_kind![
     rates_bound_clients_and_principals,
 ];
 
-fn grant(words: &[&str], pattern: &str) -> Grant {
+pub(crate) fn grant(words: &[&str], pattern: &str) -> Grant {
     let sets = words.iter().map(|word| OperationSet::from_word(word).unwrap());
     let set = sets.fold(OperationSet::NONE, OperationSet::union);
     Grant::on(set, PathPattern::parse(pattern).unwrap())
 }
 
 /// The providers of a configured server, and one whose tokens are the names of principals.
-struct Access {
-    file: Arc<CredentialFile>,
-    guard: AccessGuard,
+pub(crate) struct Access {
+    pub(crate) file: Arc<CredentialFile>,
+    pub(crate) guard: AccessGuard,
     _folder: tempfile::TempDir,
 }
 
 impl Access {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
+        Access::with(GuardOptions::default())
+    }
+
+    pub(crate) fn with(options: GuardOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = CredentialFile::open(&folder.path().join("credentials.json")).unwrap();
         let file = Arc::new(file);
@@ -65,20 +69,20 @@ impl Access {
         chain.push(Arc::new(names)).unwrap();
         chain.push(Arc::new(SignedUrls::new(file.clone()))).unwrap();
         chain.push(Arc::new(AnonymousAccess::new(vec![grant(&["read"], "open/**")]))).unwrap();
-        let guard = AccessGuard::new(Arc::new(chain), GuardOptions::default());
+        let guard = AccessGuard::new(Arc::new(chain), options);
         Access { file, guard, _folder: folder }
     }
 
-    fn world(&self, kind: Kind) -> World {
+    pub(crate) fn world(&self, kind: Kind) -> World {
         World::with(kind, |setup| setup.access = Some(self.guard.clone()))
     }
 }
 
-fn auth(token: &str) -> String {
+pub(crate) fn auth(token: &str) -> String {
     if token.is_empty() { String::new() } else { format!("authorization: Bearer {token}\r\n") }
 }
 
-async fn create(world: &World, token: &str, path: &str) {
+pub(crate) async fn create(world: &World, token: &str, path: &str) {
     let fields = format!("{}content-type: text/plain\r\n", auth(token));
     let made = world.put(path, &fields, "seed").await;
     assert_eq!(made.status, 201, "{path}: {made:?}");

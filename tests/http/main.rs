@@ -31,6 +31,7 @@ mod limits;
 mod long_poll;
 mod paths;
 mod producers;
+mod public_streams;
 mod shutdown;
 mod sse;
 mod whole_appends;

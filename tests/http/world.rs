@@ -7,7 +7,7 @@ use durable_streams_auth::AccessGuard;
 use durable_streams_engine::store::{AnyStore, StoreStats};
 use durable_streams_engine::{Clock, Engine, EngineLimits, ManualClock};
 use durable_streams_protocol::{StreamPath, Timestamp};
-use durable_streams_server::edge::EdgeOptions;
+use durable_streams_server::edge::{AccessCaching, EdgeOptions};
 
 use crate::support::{
     Client, PATIENCE, Reply, StoreKind, TestServer, Transport, eventually, position_of,
@@ -55,6 +55,7 @@ pub struct Setup {
     pub limits: EngineLimits,
     pub clock: Clock,
     pub access: Option<AccessGuard>,
+    pub caching: AccessCaching,
 }
 
 /// A running server and its engine.
@@ -75,7 +76,8 @@ impl World {
         change(&mut setup);
         let (store, keep) = kind.store.open().into_parts();
         let engine = Engine::new(store, setup.clock, setup.limits);
-        let (server, engine) = TestServer::over(kind.transport, setup.edge, setup.access, engine);
+        let access = setup.access.map(|guard| (guard, setup.caching));
+        let (server, engine) = TestServer::over(kind.transport, setup.edge, access, engine);
         World { server, engine, _store: keep }
     }
 

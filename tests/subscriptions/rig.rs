@@ -160,6 +160,7 @@ impl Rig {
             expiry: Expiry::Never,
             closed: false,
             fork: None,
+            public: false,
         };
         self.engine.create(&StreamPath::new(path).unwrap(), &create, Bytes::new()).await.unwrap();
     }
@@ -171,6 +172,7 @@ impl Rig {
             expiry: Expiry::Never,
             closed: false,
             fork: None,
+            public: false,
         };
         let path = StreamPath::system(path).unwrap();
         self.engine.create(&path, &create, Bytes::from(body.to_owned())).await.unwrap();
@@ -183,6 +185,7 @@ impl Rig {
             expiry: Expiry::Never,
             closed: false,
             fork: Some(Fork { source, offset: None, sub_offset: 0 }),
+            public: false,
         };
         self.engine.create(&StreamPath::new(path).unwrap(), &create, Bytes::new()).await.unwrap();
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use durable_streams_auth::AccessGuard;
 use durable_streams_engine::Engine;
-use durable_streams_server::edge::{AuditLevel, DurableStreams, StreamOptions};
+use durable_streams_server::edge::{AccessCaching, AuditLevel, DurableStreams, StreamOptions};
 use pingora::apps::ServerApp;
 use pingora::prelude::{HttpPeer, ProxyHttp, Result, Session};
 use pingora::protocols::l4::stream::Stream;
@@ -45,12 +45,13 @@ impl ProxyHttp for App {
 /// Serves the streams of `engine` on a free port, in this runtime, until the server is dropped.
 pub fn serve(
     options: StreamOptions,
-    access: Option<AccessGuard>,
+    access: Option<(AccessGuard, AccessCaching)>,
     engine: Engine,
 ) -> (TestServer, Arc<Engine>) {
     let (mut streams, background) = DurableStreams::mount(engine, options);
-    if let Some(guard) = access {
+    if let Some((guard, caching)) = access {
         streams.protect(guard, AuditLevel::All);
+        streams.cache_protected(caching);
     }
     let (engine, counters) = (streams.engine().clone(), streams.counters().clone());
     let proxy =

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use durable_streams_auth::AccessGuard;
 use durable_streams_engine::Engine;
-use durable_streams_server::edge::{AuditLevel, EdgeOptions};
+use durable_streams_server::edge::{AccessCaching, AuditLevel, EdgeOptions};
 use durable_streams_server::server::ServerOptions;
 
 use super::proxy::to_addrs;
@@ -43,7 +43,7 @@ impl TestServer {
     pub fn over(
         transport: Transport,
         mut edge: EdgeOptions,
-        access: Option<AccessGuard>,
+        access: Option<(AccessGuard, AccessCaching)>,
         engine: Engine,
     ) -> (Self, Arc<Engine>) {
         if transport == Transport::Embedded {
@@ -55,8 +55,9 @@ impl TestServer {
         let engine = Arc::new(engine);
         let options = ServerOptions { edge, ..ServerOptions::default() };
         let mut server = TestServer::serve_with(options, engine.clone(), |server| {
-            if let Some(guard) = access {
+            if let Some((guard, caching)) = access {
                 server.protect(guard, AuditLevel::All);
+                server.cache_protected(caching);
             }
         });
         server.transport = transport;

@@ -16,11 +16,14 @@ pub struct GuardOptions {
     /// A principal that may not read a stream gets a 404 for every operation on it but create, as if it
     /// did not exist, instead of a 403.
     pub hide_unreadable: bool,
+    /// Streams may be made public, and public ones are readable without credentials. Otherwise nobody may make one,
+    /// and those that were made before are read as any other stream.
+    pub public_streams: bool,
 }
 
 impl Default for GuardOptions {
     fn default() -> Self {
-        GuardOptions { hide_unreadable: true }
+        GuardOptions { hide_unreadable: true, public_streams: true }
     }
 }
 
@@ -105,6 +108,9 @@ impl AccessGuard {
         if operations.is_empty() {
             return Err(AccessError::NotAllowed);
         }
+        if operations.contains(Operation::Publish) && !self.options.public_streams {
+            return Err(denied(&principal));
+        }
         for operation in operations.iter() {
             let verdict = self.control.authorize(head, &principal, operation, path).await;
             if let Err(error) = verdict {
@@ -143,6 +149,26 @@ impl AccessGuard {
         self.control.is_current(principal, now)
     }
 
+    /// Where a stream is stored whose reading was refused, if it is to be read all the same when it is public: the
+    /// request has no credentials, or valid ones that do not allow this. `principal` is the request's, if it has one.
+    pub fn public_path(
+        &self,
+        principal: Option<&Principal>,
+        path: &StreamPath,
+        refused: &AccessError,
+    ) -> Option<StreamPath> {
+        let readable = match refused {
+            AccessError::NoCredentials | AccessError::NotAllowed | AccessError::Hidden => true,
+            // Closures refuse like this whatever the request carries.
+            AccessError::UnknownCredentials => principal.is_some(),
+            _ => false,
+        };
+        if !self.options.public_streams || !readable {
+            return None;
+        }
+        stored_path(principal.and_then(|one| one.tenant.as_ref()), path).ok()
+    }
+
     async fn refusal(
         &self,
         head: &RequestHead<'_>,
@@ -158,7 +184,8 @@ impl AccessGuard {
             return denied(principal);
         }
         // That a stream may not be created says nothing about whether one exists.
-        if !self.options.hide_unreadable || operation == Operation::Create {
+        let creates = matches!(operation, Operation::Create | Operation::Publish);
+        if !self.options.hide_unreadable || creates {
             return AccessError::NotAllowed;
         }
         match self.control.authorize(head, principal, Operation::Read, path).await {

@@ -10,6 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 pub enum Operation {
     /// `PUT` (§5.1). A fork needs [`Operation::Read`] on its source too (§4.2).
     Create,
+    /// `PUT` with `public=true`, beside [`Operation::Create`]: the stream is readable without credentials.
+    Publish,
     /// `POST` with a body (§5.2).
     Append,
     /// `POST` with `Stream-Closed: true` (§5.3).
@@ -26,8 +28,9 @@ pub enum Operation {
 
 impl Operation {
     /// All of them, in the order of the table in `docs/access.md`.
-    pub const ALL: [Operation; 7] = [
+    pub const ALL: [Operation; 8] = [
         Operation::Create,
+        Operation::Publish,
         Operation::Append,
         Operation::Close,
         Operation::Read,
@@ -40,6 +43,7 @@ impl Operation {
     pub const fn name(self) -> &'static str {
         match self {
             Operation::Create => "create",
+            Operation::Publish => "publish",
             Operation::Append => "append",
             Operation::Close => "close",
             Operation::Read => "read",
@@ -78,8 +82,12 @@ impl OperationSet {
             | Operation::Delete.bit(),
     );
     /// Everything but administer.
-    pub const ALL: OperationSet =
-        OperationSet(Self::WRITE.0 | Operation::Read.bit() | Operation::Subscribe.bit());
+    pub const ALL: OperationSet = OperationSet(
+        Self::WRITE.0
+            | Operation::Publish.bit()
+            | Operation::Read.bit()
+            | Operation::Subscribe.bit(),
+    );
 
     /// The set of one operation.
     pub const fn of(operation: Operation) -> Self {
@@ -151,7 +159,7 @@ impl<'de> Deserialize<'de> for OperationSet {
         words.iter().try_fold(OperationSet::NONE, |set, word| {
             let one = OperationSet::from_word(word).ok_or_else(|| {
                 D::Error::custom(format!(
-                    "{word:?} is no operation; use create, append, close, read, delete, subscribe, \
+                    "{word:?} is no operation; use create, publish, append, close, read, delete, subscribe, \
                      administer, write or all"
                 ))
             })?;
@@ -173,9 +181,10 @@ mod tests {
             );
         }
         let every: OperationSet = Operation::ALL.into_iter().collect();
-        assert_eq!(every.iter().count(), 7);
+        assert_eq!(every.iter().count(), 8);
         assert!(!OperationSet::ALL.contains(Operation::Administer), "administration is named");
         assert!(!OperationSet::WRITE.contains(Operation::Read), "writing does not include reading");
+        assert!(!OperationSet::WRITE.contains(Operation::Publish), "nor showing to everyone");
         assert_eq!(OperationSet::from_word("Read"), None);
         assert_eq!(OperationSet::from_word(""), None);
     }

@@ -27,6 +27,8 @@ pub struct Principal {
     pub claims: Map<String, Value>,
     /// Whether it stands for requests without credentials.
     pub anonymous: bool,
+    /// Whether the URL itself is the credential: everyone who has it is this principal.
+    pub by_url: bool,
 }
 
 impl Principal {
@@ -41,6 +43,7 @@ impl Principal {
             expires: None,
             claims: Map::new(),
             anonymous: false,
+            by_url: false,
         }
     }
 

@@ -231,6 +231,7 @@ impl AccessControl for SignedUrls {
             let mut principal = entry.most.clone().with_expiry(Some(expires));
             principal.grants = vec![only];
             principal.provider = Self::NAME.into();
+            principal.by_url = true;
             Ok(Arc::new(principal))
         })
     }

@@ -78,6 +78,7 @@ fn create(store: &AnyStore, n: u64) -> Result<(StreamId, StreamEvent), Box<dyn E
         fork: None,
         incarnation: 0,
         closed: false,
+        public: false,
         data: Bytes::from_static(&[7; 100]),
     };
     Ok((store.next_id(), StreamEvent::Created(Box::new(created))))

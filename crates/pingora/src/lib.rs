@@ -47,6 +47,7 @@ pub use cors::{AllowedOrigins, CorsPolicy};
 pub use counters::{RequestCount, RequestMode, StreamCounters};
 pub use options::StreamOptions;
 pub use reply::access::{AUDIT_TARGET, AuditLevel};
+pub use reply::caching::AccessCaching;
 
 /// For servers that route, write and log by themselves instead of calling [`DurableStreams::handle`].
 pub mod transport {

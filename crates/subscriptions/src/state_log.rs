@@ -71,6 +71,7 @@ impl SubscriptionLog {
             expiry: Expiry::Never,
             closed: false,
             fork: None,
+            public: false,
         };
         let mut size = first.len() as u64;
         engine.create(&path, &create, Bytes::from(first)).await?;

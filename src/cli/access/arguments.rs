@@ -47,7 +47,7 @@ pub(super) struct KeyGrant {
     /// What operators call it
     #[arg(long, value_name = "NAME")]
     pub(super) name: String,
-    /// Operations, separated by commas: create, append, close, read, delete, subscribe, write (create, append, close
+    /// Operations, separated by commas: create, publish, append, close, read, delete, subscribe, write (create, append, close
     /// and delete) or all
     #[arg(long, value_name = "OPERATIONS", value_parser = operations)]
     pub(super) allow: OperationSet,
@@ -70,7 +70,7 @@ fn operations(text: &str) -> Result<OperationSet, String> {
         let one = OperationSet::from_word(word.trim());
         one.map(|one| set.union(one)).ok_or_else(|| {
             format!(
-                "{word:?} is no operation; use create, append, close, read, delete, subscribe, write or all"
+                "{word:?} is no operation; use create, publish, append, close, read, delete, subscribe, write or all"
             )
         })
     })

@@ -21,6 +21,16 @@ choice! {
     }
 }
 
+choice! {
+    /// What caches may do with responses.
+    pub enum AccessCacheConfig: "a choice of caches" {
+        /// Only the client's own may keep them.
+        Private = "private",
+        /// Shared ones may keep what everyone who has the URL may read.
+        Shared = "shared",
+    }
+}
+
 settings! {
     /// Who may do what. Without this section every client may do everything.
     pub struct AuthConfig {
@@ -36,6 +46,10 @@ settings! {
         cookie: Option<CookieName> = None;
         /// Whether a client that may not read a stream gets 404 for it instead of 403.
         hide_unreadable: bool = true;
+        /// Whether streams may be made public, which are readable without credentials.
+        public_streams: bool = true;
+        /// What caches may do with responses.
+        cache: AccessCacheConfig = AccessCacheConfig::Private;
         /// How many requests are let through; without limits by default.
         rates: RatesConfig = RatesConfig::default();
         /// Which decisions are logged.
@@ -187,7 +201,7 @@ impl ScalarSetting for OperationWord {
         if OperationSet::from_word(text).is_some() {
             return Ok(OperationWord(text.to_owned()));
         }
-        let fix = "use create, append, close, read, delete, subscribe, write or all";
+        let fix = "use create, publish, append, close, read, delete, subscribe, write or all";
         Err(InvalidValue::not_a(Self::WHAT).fix(fix))
     }
 

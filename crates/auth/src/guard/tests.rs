@@ -1,5 +1,7 @@
 use super::*;
-use crate::{AnonymousAccess, BearerValidator, Grant, PathPattern, ProviderChain, client_path};
+use crate::{
+    AnonymousAccess, BearerValidator, Grant, PathPattern, ProviderChain, client_path, stored_tenant,
+};
 use async_trait::async_trait;
 use http::{HeaderMap, Method};
 use proptest::prelude::*;
@@ -91,9 +93,37 @@ async fn every_principal_gets_what_its_grants_say() {
 
 #[tokio::test]
 async fn hiding_can_be_switched_off() {
-    let guard = guard(GuardOptions { hide_unreadable: false });
+    let guard = guard(GuardOptions { hide_unreadable: false, ..GuardOptions::default() });
     let verdict = admit(&guard, "reader", operation("read"), &path("private/a"), 0).await;
     assert_eq!(verdict.unwrap_err(), AccessError::NotAllowed);
+}
+
+#[tokio::test]
+async fn publishing_can_be_forbidden_to_all() {
+    let path = path("pub/a");
+    let publish = operation("create").union(operation("publish"));
+    let allowed = guard(GuardOptions::default());
+    assert!(admit(&allowed, "root", publish, &path, 0).await.is_ok());
+    let forbidden = guard(GuardOptions { public_streams: false, ..GuardOptions::default() });
+    assert_eq!(
+        admit(&forbidden, "root", publish, &path, 0).await.err(),
+        Some(AccessError::NotAllowed)
+    );
+    assert_eq!(
+        admit(&forbidden, "", publish, &path, 0).await.err(),
+        Some(AccessError::NoCredentials)
+    );
+    assert!(admit(&forbidden, "root", operation("create"), &path, 0).await.is_ok());
+    for (refused, public) in [
+        (AccessError::NoCredentials, true),
+        (AccessError::UnknownCredentials, false),
+        (AccessError::InvalidCredentials("x"), false),
+        (AccessError::Unavailable { reason: "x" }, false),
+        (AccessError::RateLimited { retry_after: std::time::Duration::ZERO }, false),
+    ] {
+        assert_eq!(allowed.public_path(None, &path, &refused).is_some(), public, "{refused:?}");
+        assert_eq!(forbidden.public_path(None, &path, &refused), None);
+    }
 }
 
 #[tokio::test]
@@ -173,7 +203,10 @@ async fn names_lead_a_principal_back_to_its_provider() {
     chain.push(Arc::new(Refusing)).unwrap();
     assert!(chain.push(Arc::new(Refusing)).is_err(), "a name leads to one provider");
     chain.push(Arc::new(AnonymousAccess::new(vec![grant(&["all"], "**")]))).unwrap();
-    let guard = AccessGuard::new(Arc::new(chain), GuardOptions { hide_unreadable: false });
+    let guard = AccessGuard::new(
+        Arc::new(chain),
+        GuardOptions { hide_unreadable: false, ..GuardOptions::default() },
+    );
     let verdict = admit(&guard, "", operation("read"), &path("a"), 0).await;
     assert_eq!(verdict.unwrap_err(), AccessError::NotAllowed);
 }
@@ -222,6 +255,14 @@ proptest! {
             }
         }
         let guard = AccessGuard { control: Arc::new(ByGrants), ..guard };
+        // What may be read because it is public is found where the client's own streams are, if any is.
+        for who in [None, Some(&principal)] {
+            let refused = AccessError::NotAllowed;
+            let Some(public) = guard.public_path(who, &named, &refused) else { continue };
+            let owner = who.and_then(|who| who.tenant.as_ref());
+            prop_assert_eq!(stored_tenant(&public), owner.cloned());
+            prop_assert_eq!(client_path(owner, &public), Some(named.clone()));
+        }
         let admitted = pollster(guard.admit_principal(
             &head, Arc::new(principal), operation(word), &named,
         ));

@@ -50,6 +50,7 @@ fn created() -> Created {
         fork: None,
         incarnation: 0,
         closed: true,
+        public: false,
         data: Bytes::from_static(b"hi"),
     }
 }
@@ -71,7 +72,9 @@ fn golden_events() {
         close: true,
     };
     let plain = Appended { producer: None, stream_seq: None, close: false, ..appended.clone() };
+    let public = Created { public: true, ..created() };
     for (event, golden) in [
+        (StreamEvent::Created(Box::new(public)), PUBLIC),
         (StreamEvent::Created(Box::new(created())), CREATED),
         (StreamEvent::Created(Box::new(forked)), FORKED),
         (StreamEvent::Appended(appended), APPENDED),
@@ -147,6 +150,8 @@ const INCARNATED: &str = "060201000000000000 0400612fc3a9 0a00746578742f706c6169
 
 const CREATED: &str =
     "010201000000000000 0400612fc3a9 0a00746578742f706c61696e 013c00000000000000 03 00 6869";
+const PUBLIC: &str =
+    "010201000000000000 0400612fc3a9 0a00746578742f706c61696e 013c00000000000000 07 00 6869";
 const FORKED: &str = "010201000000000000 0400612fc3a9 0a00746578742f706c61696e 020201000000000000 03 \
     01 0700000000000000 010061 0500000000000000 01 0400000000000000 0100000000000000 0200000000000000 \
     0600000000000000 0200000000000000 0700000000000000 0500000000000000";
@@ -233,7 +238,7 @@ fn any_created() -> impl Strategy<Value = Created> {
         any_path(),
         kind,
         any_expiry(),
-        any::<(bool, bool)>(),
+        any::<(bool, bool, bool)>(),
         option::of(any_fork()),
         data,
     )
@@ -247,6 +252,7 @@ fn any_created() -> impl Strategy<Value = Created> {
                 expiry_inherited: flags.1,
                 fork,
                 closed: flags.0,
+                public: flags.2,
                 data,
             }
         })

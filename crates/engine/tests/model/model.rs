@@ -242,6 +242,7 @@ impl Model {
                 .unwrap(),
             next_offset: durable_streams_protocol::Offset::new(stream.tail()),
             closed: stream.closed.is_some(),
+            public: stream.create.public,
         }
     }
 
@@ -267,7 +268,8 @@ impl Model {
         let inherited = was.fork.is_some() && was.expiry == Expiry::Never;
         let expiry =
             stream.expiry == create.expiry || (inherited && create.expiry == Expiry::Never);
-        let same = content_type == stream.content_type && expiry && fork;
+        let public = was.public == create.public;
+        let same = content_type == stream.content_type && expiry && fork && public;
         match stream.soft {
             true => Err("path-blocked"),
             false if same && stream.closed.is_some() == create.closed => Ok(()),

@@ -91,9 +91,19 @@ fn producer() -> impl Strategy<Value = Producer> {
 }
 
 fn create() -> impl Strategy<Value = Create> {
-    (option::weighted(0.9, content_type()), expiry(), proptest::bool::weighted(0.1)).prop_map(
-        |(content_type, expiry, closed)| Create { content_type, expiry, closed, fork: None },
+    (
+        option::weighted(0.9, content_type()),
+        expiry(),
+        proptest::bool::weighted(0.1),
+        proptest::bool::weighted(0.2),
     )
+        .prop_map(|(content_type, expiry, closed, public)| Create {
+            content_type,
+            expiry,
+            closed,
+            fork: None,
+            public,
+        })
 }
 
 fn append() -> impl Strategy<Value = Append> {

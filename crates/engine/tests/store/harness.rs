@@ -167,6 +167,7 @@ pub fn created(text: &str, data: &str) -> Created {
         fork: None,
         incarnation: 0,
         closed: false,
+        public: false,
         data: Bytes::copy_from_slice(data.as_bytes()),
     }
 }

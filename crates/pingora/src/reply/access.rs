@@ -6,35 +6,34 @@
 //! |---|---|
 //! | `PUT` | create; for a fork, read on its source too |
 //! | `POST` | append; with `Stream-Closed: true` close too, or close alone when it has no body |
-//! | `GET`, `HEAD` | read |
+//! | `PUT` with `public=true` | publish too |
+//! | `GET`, `HEAD` | read, or that the stream is public |
 //! | `DELETE` | delete |
 //! | `OPTIONS`, `__ds/jwks.json` | nothing |
 //! | `callback`, `ack`, `release` of a subscription | the token that the protocol issued for them (§12.9) |
 //! | anything else under `__ds` | subscribe, read and append on every stream, and no tenant |
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use durable_streams_auth::{
-    AccessError, AccessGuard, Operation, OperationSet, Principal, RequestHead,
+    AccessError, AccessGuard, Admitted, Operation, OperationSet, Principal, RequestHead,
 };
 use durable_streams_engine::Engine;
 use durable_streams_protocol::subscription::Glob;
 use durable_streams_protocol::{
-    Rejection, Request, Response, StreamPath, Timestamp, render_problem, render_rejection,
+    Rejection, Request, Response, StreamPath, render_problem, render_rejection,
 };
-use http::{HeaderValue, header};
+use http::header;
 use pingora_http::RequestHeader;
 
+use super::{
+    caching::AccessCaching,
+    rights::{AccessRights, find_public},
+};
 use crate::{DurableStreams, StreamOptions, forwarded, request::RequestTarget};
 
 /// The target of refusals and of changes that were allowed, to filter on.
 pub const AUDIT_TARGET: &str = "audit";
-
-/// How often a live read looks whether its credential was revoked.
-const REVOCATION_CHECK: Duration = Duration::from_secs(2);
-
-/// What a response may say to caches when it depends on credentials.
-const VARY: HeaderValue = HeaderValue::from_static("authorization, cookie, x-api-key");
 
 /// Which decisions are logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +52,7 @@ pub enum AuditLevel {
 pub(crate) struct StreamAccess {
     guard: AccessGuard,
     audit: AuditLevel,
+    caching: AccessCaching,
 }
 
 /// A request that may be dispatched.
@@ -63,48 +63,6 @@ pub(super) struct AdmittedRequest {
     pub(super) named: Option<StreamPath>,
     /// Whom the reply is for; `None` for requests that need no principal.
     pub(super) rights: Option<AccessRights>,
-}
-
-/// The right to go on with a live read.
-pub(super) struct AccessRights {
-    guard: AccessGuard,
-    principal: Arc<Principal>,
-}
-
-impl AccessRights {
-    /// Whether the principal may no longer go on.
-    pub(super) fn are_over(&self, now: Timestamp) -> bool {
-        !self.guard.is_current(&self.principal, now)
-    }
-
-    /// Returns once the principal may no longer go on.
-    async fn over(&self, engine: &Engine) {
-        loop {
-            let now = engine.now();
-            if self.are_over(now) {
-                return;
-            }
-            let left = self
-                .principal
-                .expires
-                .map_or(u64::MAX, |end| end.millis().saturating_sub(now.millis()));
-            // Spread out, so that readers that came together do not look together.
-            let pause = REVOCATION_CHECK.mul_f64(0.5 + fastrand::f64());
-            tokio::time::sleep(pause.min(Duration::from_millis(left.max(1)))).await;
-        }
-    }
-}
-
-/// Returns once the rights of a live read are over; never without any.
-pub(super) fn rights_over<'a>(
-    rights: Option<&'a AccessRights>,
-    engine: &'a Engine,
-) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
-    match rights {
-        Some(rights) => Box::pin(rights.over(engine)),
-        // Allocates nothing.
-        None => Box::pin(std::future::pending()),
-    }
 }
 
 /// Why a request is not dispatched.
@@ -141,7 +99,15 @@ impl Denial {
 impl DurableStreams {
     /// Lets a guard decide about every request from now on.
     pub fn protect(&mut self, guard: AccessGuard, audit: AuditLevel) {
-        self.access = Some(Arc::new(StreamAccess { guard, audit }));
+        let caching = AccessCaching::default();
+        self.access = Some(Arc::new(StreamAccess { guard, audit, caching }));
+    }
+
+    /// Says what caches may do with the responses of [protected](Self::protect) streams.
+    pub fn cache_protected(&mut self, caching: AccessCaching) {
+        if let Some(access) = &mut self.access {
+            Arc::make_mut(access).caching = caching;
+        }
     }
 
     /// Lets a request through, with the paths under which its streams are stored.
@@ -169,7 +135,7 @@ impl DurableStreams {
         match target {
             RequestTarget::Stream(path, request) => {
                 let operations = operations(&request, without_body);
-                access.stream(&head, path, request, operations).await
+                access.stream(&self.engine, &head, path, request, operations).await
             }
             RequestTarget::Subscriptions(rest) => {
                 let rights = access.subscriptions(&head, &rest).await?;
@@ -190,7 +156,10 @@ fn operations(request: &Request, without_body: bool) -> OperationSet {
     let close = OperationSet::of(Operation::Close);
     let append = OperationSet::of(Operation::Append);
     match request {
-        Request::Create(_) => OperationSet::of(Operation::Create),
+        Request::Create(create) => {
+            let publish = create.public.then_some(Operation::Publish);
+            publish.into_iter().chain([Operation::Create]).collect()
+        }
         Request::Append(request) => match (request.close, without_body) {
             (false, _) => append,
             (true, true) => close,
@@ -203,8 +172,28 @@ fn operations(request: &Request, without_body: bool) -> OperationSet {
 }
 
 impl StreamAccess {
+    /// What caches may do with responses.
+    pub(super) fn caching(&self) -> &AccessCaching {
+        &self.caching
+    }
+
+    /// Who the request comes from and where its stream is stored; or the refusal, with the principal if there is one.
+    async fn granted(
+        &self,
+        head: &RequestHead<'_>,
+        path: &StreamPath,
+        operations: OperationSet,
+    ) -> Result<(Admitted, Arc<Principal>), (AccessError, Option<Arc<Principal>>)> {
+        let principal = self.guard.authenticate(head).await.map_err(|error| (error, None))?;
+        match self.guard.admit_principal(head, principal.clone(), operations, path).await {
+            Ok(admitted) => Ok((admitted, principal)),
+            Err(error) => Err((error, Some(principal))),
+        }
+    }
+
     async fn stream(
         &self,
+        engine: &Engine,
         head: &RequestHead<'_>,
         path: StreamPath,
         mut request: Request,
@@ -214,12 +203,24 @@ impl StreamAccess {
             let target = RequestTarget::Stream(path, request);
             return Ok(AdmittedRequest { target, named: None, rights: None });
         }
-        let principal = self.guard.authenticate(head).await;
-        let principal =
-            principal.inspect_err(|error| self.log(head, None, operations, Some(error)))?;
-        let admitted = self.guard.admit_principal(head, principal.clone(), operations, &path).await;
-        self.log(head, Some(&principal), operations, admitted.as_ref().err());
-        let admitted = admitted?;
+        let reads = matches!(request, Request::Read(_) | Request::Head);
+        let (admitted, principal) = match self.granted(head, &path, operations).await {
+            Ok(granted) => granted,
+            Err((error, principal)) => {
+                let public = match self.guard.public_path(principal.as_deref(), &path, &error) {
+                    Some(stored) if reads => find_public(engine, stored).await,
+                    _ => None,
+                };
+                let refused = public.is_none().then_some(&error);
+                self.log(head, principal.as_deref(), operations, refused);
+                let Some(stored) = public else { return Err(error.into()) };
+                let rights = AccessRights::of_public(&self.guard);
+                let named = (stored != path).then_some(path);
+                let target = RequestTarget::Stream(stored, request);
+                return Ok(AdmittedRequest { target, named, rights: Some(rights) });
+            }
+        };
+        self.log(head, Some(&principal), operations, None);
         if let Request::Create(create) = &mut request
             && let Some(fork) = &mut create.fork
         {
@@ -233,7 +234,8 @@ impl StreamAccess {
                 Err(error) => return Err(error.into()),
             };
         }
-        let rights = Some(AccessRights { guard: self.guard.clone(), principal });
+        let rights = AccessRights::of(&self.guard, principal);
+        let rights = Some(rights);
         let named = (admitted.stored != path).then_some(path);
         Ok(AdmittedRequest {
             target: RequestTarget::Stream(admitted.stored, request),
@@ -265,7 +267,7 @@ impl StreamAccess {
         self.log(head, Some(&principal), needed, refused.as_ref());
         match refused {
             Some(error) => Err(error.into()),
-            None => Ok(Some(AccessRights { guard: self.guard.clone(), principal })),
+            None => Ok(Some(AccessRights::of(&self.guard, principal))),
         }
     }
 
@@ -309,26 +311,6 @@ fn needs_no_principal(rest: &str) -> bool {
     matches!(rest.split_once('/'), Some((_, "callback" | "ack" | "release")))
 }
 
-/// Makes a response that depends on credentials one that no shared cache keeps.
-pub(super) fn make_private(response: &mut Response) {
-    let mut cached = false;
-    for (name, value) in &mut response.headers {
-        if *name == header::CACHE_CONTROL {
-            cached = value != "no-store";
-            if value == "no-cache" {
-                *value = HeaderValue::from_static("private, no-cache");
-            }
-            if let Some(rest) = value.to_str().ok().and_then(|text| text.strip_prefix("public")) {
-                let private = HeaderValue::try_from(format!("private{rest}"));
-                *value = private.unwrap_or(HeaderValue::from_static("no-store"));
-            }
-        }
-    }
-    if cached {
-        response.headers.push((header::VARY, VARY));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -357,6 +339,15 @@ mod tests {
         ] {
             assert!(!needs_no_principal(closed), "{closed}");
         }
+    }
+
+    #[test]
+    fn a_public_stream_is_created_and_published() {
+        let put = |public| {
+            Request::Create(durable_streams_protocol::Create { public, ..Default::default() })
+        };
+        assert_eq!(operations(&put(false), true).to_string(), "create");
+        assert_eq!(operations(&put(true), true).to_string(), "create,publish");
     }
 
     #[test]

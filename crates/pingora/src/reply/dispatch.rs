@@ -14,8 +14,9 @@ use pingora_core::protocols::http::ServerSession;
 
 use super::{
     PendingReply, StreamReply,
-    access::{AccessRights, AdmittedRequest, make_private},
+    access::AdmittedRequest,
     body::{self, expects_continue},
+    rights::{AccessRights, readable},
 };
 use crate::{
     DurableStreams, StreamOptions,
@@ -73,7 +74,7 @@ impl DurableStreams {
                 return StreamReply { mode: Some(mode), method, cors, ..reply };
             }
         };
-        let private = rights.is_some();
+        let audience = rights.as_ref().map(AccessRights::audience);
         let decided = match target {
             // Boxed: rare, and larger than everything else a connection's future has to have room for.
             RequestTarget::Subscriptions(path) => {
@@ -106,8 +107,8 @@ impl DurableStreams {
         if problem.is_none() {
             options.browser.apply(&mut response);
         }
-        if private {
-            make_private(&mut response);
+        if let (Some(audience), Some(access)) = (audience, &self.access) {
+            access.caching().apply(&mut response, audience, self.engine.now());
         }
         if mode == RequestMode::CatchUp && problem.is_none() {
             self.counters.read(began.elapsed());
@@ -157,7 +158,7 @@ impl DurableStreams {
             Request::Read(read) => {
                 return self.read(session, options, path, &read, rights.as_ref()).await;
             }
-            Request::Head => self.head(path).await?,
+            Request::Head => self.head(path, rights.as_ref()).await?,
             Request::Delete => {
                 self.engine.delete(path).await?;
                 render(Outcome::Deleted)
@@ -182,13 +183,19 @@ impl DurableStreams {
         (response, PendingReply::holding(room))
     }
 
-    async fn head(&self, path: &StreamPath) -> Result<Response, Rejection> {
+    async fn head(
+        &self,
+        path: &StreamPath,
+        rights: Option<&AccessRights>,
+    ) -> Result<Response, Rejection> {
         let view = self.engine.head(path).await?;
+        readable(rights, &view.core)?;
         Ok(render(Outcome::Head(&HeadMeta {
             content_type: &view.core.content_type,
             tail: view.tail.offset,
             closed: view.tail.closed,
             expiry: view.core.expiry,
+            public: view.core.public,
         })))
     }
 

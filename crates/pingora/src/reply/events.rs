@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use super::{
     PendingReply,
-    access::{AccessRights, rights_over},
     large_event::LargeEvent,
+    rights::{AccessRights, readable, rights_over},
     time::{later, millis, until},
 };
 use crate::{
@@ -62,6 +62,7 @@ impl DurableStreams {
         let place = self.engine.live_permit()?;
         // The watch begins before the tail is read, so no append is missed in between.
         let (view, watch) = self.engine.open_live(path).await?;
+        readable(rights.as_ref(), &view.core)?;
         let from = view.start(read.from)?;
         if read.ended && view.tail.closed && from == view.tail.offset {
             return Ok((render(Outcome::AfterTheEnd(from)), PendingReply::Nothing));

@@ -6,6 +6,8 @@
 //! | file | what it does |
 //! |---|---|
 //! | `access` | whether the client may do this |
+//! | `caching` | what caches may do with the response |
+//! | `rights` | what a request that was let through may do, and for how long |
 //! | `dispatch` | from a request to its reply, through the engine |
 //! | `append`, `read`, `events` | appends; catch-up and long-poll; SSE |
 //! | `large_event` | SSE events that are written in pieces |
@@ -18,11 +20,13 @@
 pub(crate) mod access;
 mod append;
 pub(crate) mod body;
+pub(crate) mod caching;
 mod compress;
 mod dispatch;
 mod events;
 mod large_event;
 mod read;
+mod rights;
 mod streamed;
 mod subscriptions;
 pub(crate) mod time;

@@ -10,8 +10,8 @@ use pingora_core::protocols::http::ServerSession;
 
 use super::{
     PendingReply, StreamedBody,
-    access::{AccessRights, rights_over},
     compress::StreamEncoder,
+    rights::{AccessRights, readable, rights_over},
     time::{later, until},
 };
 use crate::{DurableStreams, StreamOptions, answers::AnswerPayer, counters::LiveKind};
@@ -27,6 +27,7 @@ impl DurableStreams {
     ) -> Result<(Response, PendingReply), Rejection> {
         if read.live == LiveMode::CatchUp {
             let view = self.engine.open(path).await?;
+            readable(rights, &view.core)?;
             let from = view.start(read.from)?;
             return self.slice(session, options, read, &view, from).await;
         }
@@ -35,6 +36,7 @@ impl DurableStreams {
         let _counted = self.counters.live(LiveKind::LongPoll);
         // The watch begins before the tail is read, so no append is missed in between.
         let (mut view, watch) = self.engine.open_live(path).await?;
+        readable(rights, &view.core)?;
         let from = view.start(read.from)?;
         if from > view.tail.offset {
             return Err(Rejection::OffsetBeyondTail { tail: view.tail.offset });

@@ -8,7 +8,7 @@
 //!
 //! | kind | name | fields |
 //! |---|---|---|
-//! | 1 | created | text path; text content type; `u8` expiry kind (0 never, 1 TTL seconds, 2 milliseconds since 1970) and `u64` value; `u8` flags (1 closed, 2 expiry inherited); option fork; payload |
+//! | 1 | created | text path; text content type; `u8` expiry kind (0 never, 1 TTL seconds, 2 milliseconds since 1970) and `u64` value; `u8` flags (1 closed, 2 expiry inherited, 4 public); option fork; payload |
 //! | 2 | appended | `u8` flags (1 close); option producer (text id, `u64` epoch, `u64` seq); option text Stream-Seq; payload |
 //! | 3 | touched | nothing |
 //! | 4 | soft-deleted | nothing |
@@ -73,6 +73,8 @@ pub struct Created {
     pub incarnation: u64,
     /// Created closed.
     pub closed: bool,
+    /// Readable without credentials. A version that does not know the flag refuses the record.
+    pub public: bool,
     /// First bytes, in stored form.
     pub data: Bytes,
 }
@@ -190,7 +192,11 @@ impl Created {
         put_text(out, self.path.as_str());
         put_text(out, self.content_type.as_str());
         put_expiry(out, self.expiry);
-        out.push(u8::from(self.closed) | u8::from(self.expiry_inherited) << 1);
+        out.push(
+            u8::from(self.closed)
+                | u8::from(self.expiry_inherited) << 1
+                | u8::from(self.public) << 2,
+        );
         let incarnations = self.incarnation != 0;
         put_option(out, self.fork.as_ref(), |out, fork| put_fork(out, fork, incarnations));
         if incarnations {
@@ -207,7 +213,7 @@ impl Created {
         let path = read_path(reader)?;
         let content_type = read_content_type(reader)?;
         let expiry = read_expiry(reader)?;
-        let flags = read_flags(reader, 3, "created flags")?;
+        let flags = read_flags(reader, 7, "created flags")?;
         let fork = reader.option("fork", |reader| read_fork(reader, incarnations))?;
         let incarnation = if incarnations { read_incarnation(reader)? } else { 0 };
         if incarnations && incarnation == 0 {
@@ -222,6 +228,7 @@ impl Created {
             fork,
             incarnation,
             closed: flags & 1 != 0,
+            public: flags & 4 != 0,
             data: payload(reader),
         })
     }

@@ -23,6 +23,8 @@ names! {
     STREAM_UP_TO_DATE = "stream-up-to-date";
     /// The stream is, or is to be, closed.
     STREAM_CLOSED = "stream-closed";
+    /// Anyone may read the stream. An extension of this server; `?public=true` of a `PUT` asks for it.
+    STREAM_PUBLIC = "stream-public";
     /// Source of a fork, a URL path.
     STREAM_FORKED_FROM = "stream-forked-from";
     /// Where a fork leaves its source.

@@ -103,6 +103,7 @@ fn created(cell: &StreamCell, fork: Option<ForkPoint>) -> StreamEvent {
         fork,
         incarnation: 0,
         closed: false,
+        public: false,
         data: Bytes::new(),
     }))
 }

@@ -291,6 +291,7 @@ mod tests {
             fork: None,
             incarnation: 0,
             closed: false,
+            public: false,
             data: Bytes::from_static(b"one"),
         };
         let appended = Appended {

@@ -22,6 +22,8 @@ pub struct CreateOutcome {
     pub next_offset: Offset,
     /// The stream is closed.
     pub closed: bool,
+    /// The stream is readable without credentials.
+    pub public: bool,
 }
 
 /// What a fork needs to know of its source. The position is resolved from durable bytes beforehand, so it
@@ -50,6 +52,7 @@ impl StreamState {
                 content_type: self.core.content_type.clone(),
                 next_offset: self.tail,
                 closed: self.closed.is_some(),
+                public: self.core.public,
             }),
         }
     }
@@ -99,6 +102,7 @@ impl StreamState {
             fork,
             incarnation: id.incarnation(),
             closed: create.closed,
+            public: create.public,
             data,
         };
         let outcome = CreateOutcome {
@@ -106,6 +110,7 @@ impl StreamState {
             content_type: created.content_type.clone(),
             next_offset: created.range().1,
             closed: create.closed,
+            public: create.public,
         };
         Ok(Decision::Commit(StreamEvent::Created(Box::new(created)), outcome))
     }
@@ -128,6 +133,8 @@ impl StreamState {
             Some("Stream-TTL or Stream-Expires-At")
         } else if self.closed.is_some() != create.closed {
             Some("Stream-Closed")
+        } else if core.public != create.public {
+            Some("value of public")
         } else {
             match (&core.fork, &create.fork) {
                 (None, None) => None,

@@ -36,6 +36,7 @@ impl StreamState {
                 expiry_inherited: created.expiry_inherited,
                 fork: created.fork.clone(),
                 incarnation: created.incarnation,
+                public: created.public,
             }),
             tail: end,
             events: 1,
@@ -130,6 +131,7 @@ mod tests {
             fork: None,
             incarnation: 0,
             closed: false,
+            public: false,
             data: Bytes::from_static(b"ab"),
         }))
     }

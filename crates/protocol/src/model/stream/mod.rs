@@ -60,6 +60,8 @@ pub struct StreamCore {
     pub fork: Option<ForkPoint>,
     /// The first number of its own offsets; see [`Offset`]. 0 in a stream of format 1.
     pub incarnation: u64,
+    /// Readable without credentials.
+    pub public: bool,
 }
 
 /// Who closed a stream: the producer headers of the closing request, if it had any (§5.2.1).

@@ -3,7 +3,7 @@
 //!
 //! # Encoding
 //! `u8` format (2); text path; text content type; `u8` expiry kind and `u64` value; `u8` flags (1 closed,
-//! 2 expiry inherited, 4 soft-deleted); option fork; `u64` tail; `u64` touched; option closing producer;
+//! 2 expiry inherited, 4 soft-deleted, 8 public); option fork; `u64` tail; `u64` touched; option closing producer;
 //! option text Stream-Seq; `u64` incarnation; `u64` events; `u64` position from which the ends of appends are known; `u64`
 //! earliest position; `u64` count of segment references. Types as in `codec`, parts as in `event`, the fork with
 //! incarnations.
@@ -41,7 +41,8 @@ impl StreamState {
         out.push(
             u8::from(self.closed.is_some())
                 | u8::from(core.expiry_inherited) << 1
-                | u8::from(self.soft_deleted) << 2,
+                | u8::from(self.soft_deleted) << 2
+                | u8::from(core.public) << 3,
         );
         put_option(out, core.fork.as_ref(), |out, fork| put_fork(out, fork, true));
         put_u64(out, self.tail.position());
@@ -68,7 +69,7 @@ impl StreamState {
         let path = read_path(&mut reader)?;
         let content_type = read_content_type(&mut reader)?;
         let expiry = read_expiry(&mut reader)?;
-        let flags = read_flags(&mut reader, 7, "snapshot flags")?;
+        let flags = read_flags(&mut reader, 15, "snapshot flags")?;
         let fork = reader.option("fork", |reader| read_fork(reader, format != FORMAT_1))?;
         let tail = read_offset(&mut reader, "tail")?;
         let touched = Timestamp::from_millis(reader.u64("touched")?);
@@ -93,6 +94,7 @@ impl StreamState {
             expiry_inherited: flags & 2 != 0,
             fork,
             incarnation,
+            public: flags & 8 != 0,
         });
         if format != FORMAT_1 {
             let earliest = read_offset(&mut reader, "earliest position")?;

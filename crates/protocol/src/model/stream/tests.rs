@@ -193,6 +193,7 @@ fn a_put_confirms_the_same_configuration_only() {
         expiry: Expiry::Ttl(60),
         closed: false,
         fork: None,
+        public: false,
     };
     let mut state = put(1, &asked, b"abc");
     let confirmed = state.confirm(&asked).unwrap();
@@ -201,6 +202,7 @@ fn a_put_confirms_the_same_configuration_only() {
         content_type: content_type("text/plain"),
         next_offset: Offset::new(3),
         closed: false,
+        public: false,
     };
     assert_eq!(confirmed, expected);
     let fork = Fork { source: path("b"), offset: None, sub_offset: 0 };
@@ -215,6 +217,7 @@ fn a_put_confirms_the_same_configuration_only() {
         "Stream-TTL or Stream-Expires-At"
     );
     assert_eq!(field(Create { closed: true, ..asked.clone() }), "Stream-Closed");
+    assert_eq!(field(Create { public: true, ..asked.clone() }), "value of public");
     assert_eq!(field(Create { fork: Some(fork), ..asked.clone() }), "Stream-Forked-From");
     state.closed = Some(Closure { by: None });
     assert_eq!(differ(&state, asked.clone()), ("Stream-Closed", Some(Offset::new(3))));

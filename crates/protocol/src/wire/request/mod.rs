@@ -40,6 +40,9 @@ pub struct Create {
     pub closed: bool,
     /// The fork headers.
     pub fork: Option<Fork>,
+    /// The query parameter `public=true`: the stream is to be readable without credentials. An extension of this
+    /// server.
+    pub public: bool,
 }
 
 /// The fork headers of a `PUT` (§4.2).

@@ -26,7 +26,7 @@ impl Request {
             Method::POST => Append::parse(headers).map(Request::Append),
             Method::GET => read(query.unwrap_or(""), headers).map(Request::Read),
             Method::HEAD => Ok(Request::Head),
-            Method::PUT => Create::parse(headers, route).map(Request::Create),
+            Method::PUT => Create::parse(query.unwrap_or(""), headers, route).map(Request::Create),
             Method::DELETE => Ok(Request::Delete),
             Method::OPTIONS => Ok(Request::Preflight),
             _ => Err(Rejection::MethodNotAllowed),
@@ -35,7 +35,7 @@ impl Request {
 }
 
 impl Create {
-    fn parse(headers: &HeaderMap, route: &str) -> Result<Self, Rejection> {
+    fn parse(query: &str, headers: &HeaderMap, route: &str) -> Result<Self, Rejection> {
         refuse_encoded_body(headers)?;
         let content_type = match content_type(headers)? {
             None => None,
@@ -47,6 +47,7 @@ impl Create {
             expiry: expiry(headers)?,
             closed: is_true(headers, &headers::STREAM_CLOSED),
             fork: fork(headers, route)?,
+            public: public(query)?,
         })
     }
 }
@@ -88,6 +89,16 @@ fn content_type(
         None | Some("") => None,
         Some(value) => Some(ContentType::from_header(value)),
     })
+}
+
+/// Any other text is refused, never taken for one of the two: a typing error must neither open a stream nor leave it
+/// closed unnoticed.
+fn public(query: &str) -> Result<bool, Rejection> {
+    match parameter(query, "public")?.as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(Rejection::InvalidQuery { name: "public", rule: "must be true or false" }),
+    }
 }
 
 fn expiry(headers: &HeaderMap) -> Result<Expiry, Rejection> {

@@ -276,8 +276,14 @@ fn a_create() -> impl Strategy<Value = Create> {
     ];
     let fork = (a_path(), option::of(an_offset()), 0..1u64 << 53)
         .prop_map(|(source, offset, sub_offset)| Fork { source, offset, sub_offset });
-    (option::of(a_type()), expiry, any::<bool>(), option::of(fork)).prop_map(
-        |(content_type, expiry, closed, fork)| Create { content_type, expiry, closed, fork },
+    (option::of(a_type()), expiry, any::<bool>(), option::of(fork), any::<bool>()).prop_map(
+        |(content_type, expiry, closed, fork, public)| Create {
+            content_type,
+            expiry,
+            closed,
+            fork,
+            public,
+        },
     )
 }
 

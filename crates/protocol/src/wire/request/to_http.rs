@@ -45,7 +45,12 @@ impl Request {
             headers: HeaderMap::new(),
         };
         match self {
-            Request::Create(create) => put_create(&mut head.headers, create, route)?,
+            Request::Create(create) => {
+                put_create(&mut head.headers, create, route)?;
+                if create.public {
+                    head.target.push_str("?public=true");
+                }
+            }
             Request::Append(append) => put_append(&mut head.headers, append)?,
             Request::Read(read) => {
                 head.target.push_str(&read_query(read));

@@ -20,6 +20,8 @@ pub struct ResponseFacts {
     pub up_to_date: bool,
     /// `Stream-Closed`: no byte will follow those of this response (§4.1).
     pub closed: bool,
+    /// `Stream-Public`: anyone may read the stream.
+    pub public: bool,
     /// `Stream-Cursor`, to be sent with the next live read (§10.1); `None` when it is malformed, too.
     pub cursor: Option<Cursor>,
     /// `ETag`: the quoted text without `W/`, as [`IfNoneMatch::Tags`] takes it.
@@ -70,6 +72,7 @@ impl ResponseFacts {
             )?,
             up_to_date: is_true(headers, &headers::STREAM_UP_TO_DATE),
             closed: is_true(headers, &headers::STREAM_CLOSED),
+            public: is_true(headers, &headers::STREAM_PUBLIC),
             cursor: value(headers::STREAM_CURSOR)?.and_then(Cursor::parse),
             etag: etag(headers),
             expiry: ttl.or(expires).unwrap_or_default(),
@@ -203,16 +206,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_create_round_trips(created: bool, closed: bool, next_offset in an_offset()) {
+        fn a_create_round_trips(created: bool, closed: bool, public: bool, next_offset in an_offset()) {
             let content_type = ContentType::parse("text/plain; charset=utf-8").unwrap();
             let outcome = CreateOutcome {
-                created, content_type: content_type.clone(), next_offset, closed,
+                created, content_type: content_type.clone(), next_offset, closed, public,
             };
             let response = render(Outcome::Created(&outcome, Cow::Borrowed("http://h/v1/stream/a")));
             prop_assert_eq!(facts(&response), ResponseFacts {
                 content_type: Some(content_type),
                 next_offset: Some(next_offset),
                 closed,
+                public,
                 location: created.then(|| "http://h/v1/stream/a".into()),
                 ..ResponseFacts::default()
             });
@@ -236,7 +240,7 @@ mod tests {
 
         #[test]
         fn a_head_round_trips(
-            closed: bool, tail in an_offset(),
+            closed: bool, public: bool, tail in an_offset(),
             expiry in prop_oneof![
                 Just(Expiry::Never),
                 any::<u64>().prop_map(Expiry::Ttl),
@@ -244,11 +248,12 @@ mod tests {
             ],
         ) {
             let content_type = ContentType::default();
-            let head = HeadMeta { content_type: &content_type, tail, closed, expiry };
+            let head = HeadMeta { content_type: &content_type, tail, closed, expiry, public };
             prop_assert_eq!(facts(&render(Outcome::Head(&head))), ResponseFacts {
                 content_type: Some(content_type.clone()),
                 next_offset: Some(tail),
                 closed,
+                public,
                 expiry,
                 ..ResponseFacts::default()
             });

@@ -78,6 +78,8 @@ pub struct HeadMeta<'m> {
     pub closed: bool,
     /// When it goes away by itself.
     pub expiry: Expiry,
+    /// Readable without credentials.
+    pub public: bool,
 }
 
 /// What is said about a range of bytes (§5.6, §5.7).
@@ -186,7 +188,8 @@ pub fn render(outcome: Outcome<'_>) -> Response {
             response
                 .put_type(&created.content_type)
                 .put_offset(headers::STREAM_NEXT_OFFSET, created.next_offset)
-                .put_flag(headers::STREAM_CLOSED, created.closed);
+                .put_flag(headers::STREAM_CLOSED, created.closed)
+                .put_flag(headers::STREAM_PUBLIC, created.public);
             if created.created {
                 response.put(header::LOCATION, ascii(location.as_bytes()));
             }
@@ -259,7 +262,8 @@ fn render_head(head: &HeadMeta<'_>) -> Response {
         .put_type_of_bytes(head.content_type)
         .put_offset(headers::STREAM_NEXT_OFFSET, head.tail)
         .put(header::CACHE_CONTROL, NO_STORE)
-        .put_flag(headers::STREAM_CLOSED, head.closed);
+        .put_flag(headers::STREAM_CLOSED, head.closed)
+        .put_flag(headers::STREAM_PUBLIC, head.public);
     match head.expiry {
         Expiry::Never => {}
         Expiry::Ttl(seconds) => {

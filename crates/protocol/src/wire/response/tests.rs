@@ -58,7 +58,7 @@ fn documents_are_saved_instead_of_shown() {
         let slice = render(Outcome::Slice(&meta, Body::Empty));
         assert_eq!(header(&slice, "content-disposition"), disposition);
         let (tail, expiry) = (Offset::ZERO, Expiry::Never);
-        let head = HeadMeta { content_type, tail, closed: false, expiry };
+        let head = HeadMeta { content_type, tail, closed: false, expiry, public: false };
         assert_eq!(header(&render(Outcome::Head(&head)), "content-disposition"), disposition);
         // Events have a type of their own.
         let events = render(Outcome::Events(content_type));

@@ -19,6 +19,7 @@ fn open_stream() -> StreamState {
             expiry_inherited: false,
             fork: None,
             incarnation: 7,
+            public: false,
         }),
         tail: Offset::ZERO,
         events: 1,
@@ -57,8 +58,15 @@ fn a_state() -> impl Strategy<Value = StreamState> {
     let closed = option::of(by.prop_map(|by| Closure { by }));
     let seq = option::of("[a-z]{1,9}".prop_map(|text| StreamSeq::new(&text).unwrap()));
     let tail = (offset(), offset(), any::<u64>());
-    (expiry, any::<(bool, bool, u64)>(), option::of(fork), tail, closed, seq).prop_map(
-        |(expiry, (expiry_inherited, soft_deleted, touched), fork, tail, closed, stream_seq)| {
+    (expiry, any::<(bool, bool, bool, u64)>(), option::of(fork), tail, closed, seq).prop_map(
+        |(
+            expiry,
+            (expiry_inherited, soft_deleted, public, touched),
+            fork,
+            tail,
+            closed,
+            stream_seq,
+        )| {
             let (tail, delimited_from, events) = tail;
             StreamState {
                 core: Arc::new(StreamCore {
@@ -69,6 +77,7 @@ fn a_state() -> impl Strategy<Value = StreamState> {
                     expiry_inherited,
                     fork,
                     incarnation: touched % 3,
+                    public,
                 }),
                 tail,
                 events,
@@ -113,8 +122,18 @@ fn a_stored_form_of_another_version_is_refused() {
     assert_eq!(stored[flags], 1);
     stored[flags] = 0;
     assert_eq!(StreamState::decode(StreamId(1), &stored).unwrap_err().what, "closing producer");
-    stored[flags] = 1 | 8;
+    stored[flags] = 1 | 16;
     assert_eq!(StreamState::decode(StreamId(1), &stored).unwrap_err().what, "snapshot flags");
+}
+
+#[test]
+fn one_bit_of_the_flags_makes_a_stream_public() {
+    let mut stored = Vec::new();
+    open_stream().encode(&mut stored);
+    let flags = 1 + (2 + 1) + (2 + 10) + 9;
+    assert_eq!(stored[flags], 0, "what was stored before the bit had a meaning is not public");
+    stored[flags] = 8;
+    assert!(StreamState::decode(StreamId(1), &stored).unwrap().core.public);
 }
 
 #[test]
