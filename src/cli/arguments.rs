@@ -31,7 +31,8 @@ Examples:
   durable-streams-server backup --config streams.yaml /backups/today
                                                       copy all streams, while the server runs
 
-Exit codes: 0 done; 1 failed, or damage was found; 2 the command line makes no sense.
+Exit codes: 0 done; 1 failed, or damage was found; 2 the command line makes no sense; 74 the disk
+cannot read a part of the index.
 
 Settings come from flags, then DURABLE_STREAMS_* variables, then the file, then the defaults.
 Every key is described in docs/configuration.md and config/streams.yaml.";
@@ -72,7 +73,7 @@ pub(super) enum CliCommand {
     Verify(operate::VerifyCommand),
     /// Give back the disk space of deleted data; for a stopped server's data directory
     Compact(operate::CompactCommand),
-    /// Say what damage in the log costs, and with --apply go on without what it costs
+    /// Say what damage in log and index costs, and with --apply go on without what it costs
     Repair(operate::RepairCommand),
 }
 

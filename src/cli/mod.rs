@@ -1,7 +1,8 @@
 //! The commands.
 //!
 //! Exit codes: 0 for success; 1 for a refused configuration, a server that failed or is not ready, a data directory that
-//! is damaged, and anything else that failed; 2 for a command line that cannot be understood.
+//! is damaged, and anything else that failed; 2 for a command line that cannot be understood; 74 when a part of the index
+//! cannot be read.
 
 mod access;
 mod arguments;
@@ -17,6 +18,7 @@ mod run;
 mod tls_root;
 
 use clap::Parser;
+use durable_streams_engine::store::file::report_map_faults;
 
 use self::arguments::{CliArguments, CliCommand};
 
@@ -28,6 +30,7 @@ pub use self::{dev::banner, error::CliError, operate::error::OperateError};
 /// # Errors
 /// What kept the command from its end; the message is complete and meant for people.
 pub fn run() -> Result<(), CliError> {
+    report_map_faults();
     match CliArguments::parse().command {
         CliCommand::Dev(dev) => dev.execute(),
         CliCommand::Run(run) => run.execute(),

@@ -323,6 +323,56 @@ fn damage_in_the_index_is_named_and_never_backed_up() {
 }
 
 #[test]
+fn damage_in_the_index_is_weighed_dropped_and_left_out_of_backups() {
+    let setup = stopped();
+    let index = setup.data.join("store/data.mdb");
+    let long = [b'l'; 20_000];
+    let server = setup.start();
+    let mut client = server.client();
+    let kind = [("content-type", "text/plain")];
+    assert_eq!(client.must("PUT", "long", &kind, b"whole;").status, 201);
+    assert_eq!(client.must("POST", "long", &kind, &long).status, 204);
+    assert!(server.stop().status.success());
+    // A chunk of that size is full: what comes from here on is in another one.
+    let server = setup.start();
+    assert_eq!(server.client().must("POST", "long", &kind, b"also whole;").status, 204);
+    assert!(server.stop().status.success());
+    change(&index, &long[..1000], b"L");
+    let before = fs::read(&index).unwrap();
+    let server = setup.start();
+    assert_eq!(server.client().must("GET", "long", &[], b"").status, 500);
+    let (to, again) = (setup.path().join("to"), setup.path().join("again"));
+    fails(&setup.data, "backup", &[&to], &["is damaged"]);
+    let (without, path) = (Path::new("--without"), Path::new("long"));
+    let left_out = |to: &Path| {
+        let seen = on(&setup.data, "backup", &[to, without, path]);
+        assert_eq!((seen.code, seen.stderr.as_str()), (0, ""));
+        assert!(seen.stdout.contains("left out long (stream "), "{}", seen.stdout);
+        assert!(seen.stdout.contains("backed up 2 streams with 94 B"), "{}", seen.stdout);
+        succeeds(to, "verify", &[]);
+    };
+    left_out(&to);
+    assert!(server.stop().status.success());
+    left_out(&again);
+    let unknown = [&setup.path().join("not"), without, Path::new("unknown")];
+    fails(&setup.data, "backup", &unknown, &["has no stream unknown"]);
+    assert_eq!(text_of(&Setup::on(SMALL, &to).start(), "one"), TEXT);
+
+    let lost = "(long): the bytes from position 0 to 20006: 19.5 KiB";
+    fails(&setup.data, "repair", &[], &[lost, "nothing was changed", "--apply"]);
+    let seen = on(&setup.data, "repair", &[Path::new("--apply")]);
+    assert_eq!((seen.code, seen.stderr.as_str()), (0, ""));
+    assert!(seen.stdout.contains(lost), "{}", seen.stdout);
+    let kept = fs::read(index.with_extension("dropped")).unwrap();
+    assert_eq!(kept.len(), before.len(), "the old index is kept aside");
+    succeeds(&setup.data, "verify", &[]);
+    succeeds(&setup.data, "backup", &[&setup.path().join("whole")]);
+    let server = setup.start();
+    assert_eq!(text_of(&server, "long"), "also whole;");
+    assert_eq!(text_of(&server, "one"), TEXT);
+}
+
+#[test]
 fn an_index_that_lmdb_cannot_walk_is_a_finding_like_others() {
     let setup = stopped();
     let index = setup.data.join("store/data.mdb");

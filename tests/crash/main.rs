@@ -10,6 +10,8 @@ mod directory;
 mod disk_full;
 mod failing_sync;
 mod kill;
+#[cfg(target_os = "linux")]
+mod map_fault;
 mod memory;
 mod mount;
 mod oracle;

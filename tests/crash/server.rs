@@ -185,10 +185,15 @@ impl Server {
     }
 
     /// SIGTERM; waits for the end and gives how it came.
-    pub(crate) fn stop(mut self) -> Ended {
+    pub(crate) fn stop(self) -> Ended {
         let pid = self.pid().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
         assert!(sent.success());
+        self.until_ended()
+    }
+
+    /// Waits for the end and gives how it came.
+    pub(crate) fn until_ended(mut self) -> Ended {
         let deadline = Instant::now() + PATIENCE;
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("the child is ours") {

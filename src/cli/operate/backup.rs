@@ -1,21 +1,25 @@
 //! `backup`: a copy of a data directory, of a running server or a stopped one.
 
-use std::path::PathBuf;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use clap::Args;
 use durable_streams_engine::store::{
     FileStoreOptions, StoreError,
     file::{
         Destination,
-        offline::{self, OperationPhase, OperationStep, VerifiedTotals},
+        offline::{self, LeftOut, OperationPhase, OperationStep, VerifiedTotals},
     },
 };
+use durable_streams_protocol::StreamPath;
 
 use super::{
     error::OperateError,
     keys,
     place::DataDirectoryArguments,
-    progress::{ProgressDisplay, say_copied},
+    progress::{ByteCount, ProgressDisplay, say_copied},
 };
 use crate::cli::error::CliError;
 use crate::server::backup_socket::client::copy_index;
@@ -27,23 +31,34 @@ pub(in crate::cli) struct BackupCommand {
     /// Where to: a directory that is empty or does not exist yet, on any file system
     #[arg(value_name = "DESTINATION")]
     to: PathBuf,
+    /// Leave out the stream at this path, for instance one that is damaged; may be given several times
+    #[arg(long, value_name = "PATH", value_parser = stream_path)]
+    without: Vec<StreamPath>,
+}
+
+fn stream_path(text: &str) -> Result<StreamPath, String> {
+    StreamPath::system(text).map_err(|error| error.to_string())
 }
 
 impl BackupCommand {
     pub(in crate::cli) fn execute(self) -> Result<(), CliError> {
         let options = self.place.options()?;
+        let (to, without) = (&self.to, &self.without);
         let mut progress = ProgressDisplay::begin();
-        let direct = offline::backup(&options, &self.to, &mut |step| progress.step(step));
-        let found = match direct {
+        let direct = offline::backup(&options, to, without, &mut |step| progress.step(step));
+        let (found, left_out) = match direct {
             // A server, most likely.
             Err(StoreError::Locked { path, holder }) if path == options.dir => {
-                beside(&options, holder, &self.to, &mut progress)?
+                beside(&options, holder, to, without, &mut progress)?
             }
             direct => direct?,
         };
         let took = progress.end();
-        say_copied("backed up", &found, &options.dir, &self.to, &took)?;
-        Ok(keys::check(&self.to)?)
+        for LeftOut { path, id, bytes, .. } in &left_out {
+            writeln!(io::stdout(), "left out {path} (stream {id}) with {}", ByteCount(*bytes))?;
+        }
+        say_copied("backed up", &found, &options.dir, to, &took)?;
+        Ok(keys::check(to)?)
     }
 }
 
@@ -52,8 +67,9 @@ fn beside(
     options: &FileStoreOptions,
     holder: Option<u32>,
     to: &std::path::Path,
+    without: &[StreamPath],
     progress: &mut ProgressDisplay,
-) -> Result<VerifiedTotals, CliError> {
+) -> Result<(VerifiedTotals, Vec<LeftOut>), CliError> {
     let to = Destination::prepare(to)?;
     let file = to.index_file()?;
     let copied = copy_index(&options.dir, &file, &mut |done, total| {
@@ -61,5 +77,5 @@ fn beside(
     });
     copied.map_err(|error| OperateError::Server { error, holder })?;
     let mut each = |step| progress.step(step);
-    Ok(to.complete(&options.dir, options.map_size, &mut each)?)
+    Ok(to.complete(&options.dir, options.map_size, without, &mut each)?)
 }

@@ -1,9 +1,11 @@
-//! `repair`: reports what damage in the log costs; with `--apply`, drops the damaged part.
+//! `repair`: reports what damage in log and index costs; with `--apply`, drops the damaged part.
 
 use std::io::{self, Write};
 
 use clap::Args;
-use durable_streams_engine::store::file::offline::{self, LogDamage, LostEvents};
+use durable_streams_engine::store::file::offline::{
+    self, IndexDamage, LogDamage, LostEvents, LostPart, LostRecords,
+};
 
 use super::{
     error::OperateError,
@@ -24,28 +26,66 @@ pub(in crate::cli) struct RepairCommand {
 impl RepairCommand {
     pub(in crate::cli) fn execute(self) -> Result<(), CliError> {
         let options = self.place.options()?;
-        let progress = ProgressDisplay::begin();
-        let damage = offline::repair(&options, self.apply)?;
+        let mut progress = ProgressDisplay::begin();
+        let log = offline::repair(&options, self.apply)?;
+        let index = offline::repair_index(&options, self.apply, &mut |step| progress.step(step))?;
         let took = progress.end();
         let dir = options.dir;
         let mut out = io::stdout().lock();
-        let Some(damage) = damage else {
-            writeln!(out, "the log of {} needs no repair; read in {took}", dir.display())?;
+        if let Some(damage) = &log {
+            describe(&mut out, damage)?;
+        }
+        if let Some(damage) = &index {
+            describe_index(&mut out, damage)?;
+        }
+        if log.is_none() && index.is_none() {
+            writeln!(out, "{} needs no repair; checked in {took}", dir.display())?;
             return Ok(());
-        };
-        describe(&mut out, &damage)?;
+        }
         if !self.apply {
             return Err(OperateError::NeedsRepair { dir }.into());
         }
+        let last =
+            log.map_or(String::new(), |log| format!("; its last event is {}", log.first_lost - 1));
         writeln!(
             out,
-            "repaired {} in {took}: its last event is {}; what was dropped is beside the log, in files that end in \
-             .dropped",
+            "repaired {} in {took}{last}; what was dropped is beside log and index, in files that end in .dropped",
             dir.display(),
-            damage.first_lost - 1
         )?;
         Ok(())
     }
+}
+
+fn describe_index(out: &mut impl Write, damage: &IndexDamage) -> io::Result<()> {
+    writeln!(out, "the index is damaged")?;
+    for LostRecords { id, path, part, .. } in &damage.lost {
+        let path = path.as_deref().unwrap_or("its path is not known");
+        write!(out, "lost: stream {id} ({path}): ")?;
+        match part {
+            LostPart::Stream { bytes } => {
+                writeln!(
+                    out,
+                    "all of it; {} can be read still, and are dropped",
+                    ByteCount(*bytes)
+                )?;
+            }
+            LostPart::Bytes { from, to } => {
+                writeln!(out, "the bytes from position {from} to {to}: {}", ByteCount(to - from))?;
+            }
+            LostPart::AppendEnds { before } => {
+                writeln!(out, "where appends before position {before} end; no bytes")?;
+            }
+            LostPart::Producers { count: lost } => {
+                let producers = count(*lost, "producer");
+                writeln!(out, "{producers}, whose next append is taken for their first one")?;
+            }
+            _ => writeln!(out, "{part:?}")?,
+        }
+    }
+    for name in &damage.rewritten {
+        writeln!(out, "written again from the states of the streams, at no loss: {name}")?;
+    }
+    Ok(())
 }
 
 fn describe(out: &mut impl Write, damage: &LogDamage) -> io::Result<()> {

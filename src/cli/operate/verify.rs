@@ -9,7 +9,10 @@ use std::{
 };
 
 use clap::Args;
-use durable_streams_engine::store::file::offline::{self, VerifiedTotals};
+use durable_streams_engine::store::file::{
+    MAP_FAULT_EXIT,
+    offline::{self, VerifiedTotals},
+};
 
 use super::{
     error::OperateError,
@@ -42,6 +45,8 @@ impl VerifyCommand {
         let status = worker.status()?;
         match status.code() {
             Some(0) => Ok(()),
+            // It has said which part of the index cannot be read.
+            Some(MAP_FAULT_EXIT) => Err(OperateError::Damaged { dir, count: 1 }.into()),
             Some(code) => std::process::exit(code),
             None => {
                 let signal = signal(status).unwrap_or_default();

@@ -3,11 +3,14 @@
 //! A range is planned first: its end is found and its first piece is read. The rest is read piece by piece as the
 //! transport asks for it, so that a reader holds one piece at most, however long the range is.
 
+mod dropped;
+
 use bytes::Bytes;
 use durable_streams_protocol::{
     MESSAGE_END, Offset, Rejection, StreamCore, count_messages, is_message_boundary,
 };
 
+use self::dropped::{follows_dropped, readable};
 use super::{
     Engine,
     errors::rejection,
@@ -198,7 +201,7 @@ impl Engine {
 }
 
 /// Plans a read from `from` to `tail`, or to the end of a page of about `page` bytes: more only when one append, or one
-/// JSON message, is longer than that.
+/// JSON message, is longer than that. Dropped bytes are passed at the beginning, and otherwise end the range.
 ///
 /// # Errors
 /// [`Rejection::OffsetBeyondTail`], [`Rejection::OffsetInsideMessage`]; [`Rejection::NotFound`] when the
@@ -216,6 +219,12 @@ async fn plan(
     if from == tail {
         return Ok(ReadPlan { first: Vec::new(), next: tail, end: tail });
     }
+    let asked = from;
+    let (from, tail) = readable(store, core, from, tail);
+    if from == tail {
+        return Ok(ReadPlan { first: Vec::new(), next: tail, end: tail });
+    }
+    let inside = from > Offset::ZERO && from == asked && !follows_dropped(store, core, from);
     // A page that reaches the tail needs no search for its end.
     let page = page.map(|page| page.max(1)).filter(|page| from.advance(*page as u64) < tail);
     if !core.content_type.is_json() {
@@ -227,7 +236,7 @@ async fn plan(
         return Ok(ReadPlan { next: slice.end, first: slice.chunks, end });
     }
     let room = page.map_or(READ_PIECE, |page| page.min(READ_PIECE));
-    let mut slice = if from > Offset::ZERO {
+    let mut slice = if inside {
         read_from_boundary(store, core, from, tail, room).await?
     } else {
         read_lineage(store, core, from, tail, room).await?
@@ -278,7 +287,9 @@ async fn check_offset(
     if from > tail {
         return Err(Rejection::OffsetBeyondTail { tail });
     }
-    if core.content_type.is_json() && from > Offset::ZERO && from < tail {
+    let passes =
+        || readable(store, core, from, tail).0 > from || follows_dropped(store, core, from);
+    if core.content_type.is_json() && from > Offset::ZERO && from < tail && !passes() {
         read_from_boundary(store, core, from, tail, 0).await?;
     }
     Ok(())
@@ -299,7 +310,12 @@ pub(super) async fn skip_messages(
     let mut at = from;
     let mut left = count;
     while left > 0 && at < tail {
-        let slice = read_lineage(store, core, at, tail, READ_PIECE).await?;
+        let (begin, end) = readable(store, core, at, tail);
+        at = begin;
+        if at == tail {
+            break;
+        }
+        let slice = read_lineage(store, core, at, end, READ_PIECE).await?;
         for chunk in &slice.chunks {
             let messages = count_messages(chunk) as u64;
             if messages >= left {

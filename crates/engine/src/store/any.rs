@@ -61,6 +61,10 @@ impl Store for AnyStore {
         each!(self, store => store.read(id, from, to, max).await)
     }
 
+    fn dropped(&self, id: StreamId, from: Offset, to: Offset) -> Option<(Offset, Offset)> {
+        each!(self, store => store.dropped(id, from, to))
+    }
+
     async fn append_end(
         &self,
         id: StreamId,

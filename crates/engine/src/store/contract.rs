@@ -63,6 +63,12 @@ pub trait Store: Send + Sync + 'static {
         max: usize,
     ) -> impl Future<Output = Result<Vec<Bytes>, StoreError>> + Send;
 
+    /// The first range of stream `id` that ends after `from` and begins before `to` and whose bytes `repair` has dropped
+    /// because they were damaged: readers go on behind it.
+    fn dropped(&self, _id: StreamId, _from: Offset, _to: Offset) -> Option<(Offset, Offset)> {
+        None
+    }
+
     /// Where a page of whole appends ends that begins at `from` and has about `within` bytes: the end of the last append
     /// of stream `id` that ends after `from` and at most `within` bytes after it, or else the end of the first append
     /// that ends later. `to` bounds the result and counts as an append's end: it is the durable tail, or the position

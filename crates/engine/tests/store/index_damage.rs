@@ -12,15 +12,15 @@ use crate::{harness::*, workload::Rng};
 const STREAMS: usize = 200;
 
 /// Long enough for keys on branch pages, some too long for one key.
-fn name(n: usize) -> String {
+pub fn name(n: usize) -> String {
     format!("stream/{n:03}/{}", "x".repeat(n * 7 % 700))
 }
 
-fn payload(n: usize) -> String {
+pub fn payload(n: usize) -> String {
     format!("payload of stream {n:03}; ").repeat(1 + n % 9)
 }
 
-fn write(store: &AnyStore) -> Vec<StreamState> {
+pub fn write(store: &AnyStore) -> Vec<StreamState> {
     for n in 0..STREAMS {
         let id = create(store, created(&name(n), &payload(n)));
         let mut event = appended(b"more");
@@ -31,7 +31,7 @@ fn write(store: &AnyStore) -> Vec<StreamState> {
 }
 
 /// Bytes of the file that are keys or values, with the checksums in front of the values.
-fn records(file: &[u8]) -> Vec<Range<usize>> {
+pub fn records(file: &[u8]) -> Vec<Range<usize>> {
     let mut records = Vec::new();
     let mut find = |text: &str, before: usize, after: usize| {
         let mut from = 0;

@@ -14,6 +14,7 @@ mod formats;
 mod full_disk;
 mod harness;
 mod index_damage;
+mod index_repair;
 mod model;
 #[cfg(unix)]
 mod modes;

@@ -92,7 +92,8 @@ fn a_backup_of_a_serving_store_is_a_data_directory() {
         let store = file(dir);
         assert_eq!(load(&store, "more").unwrap().state.core.id, id);
     }
-    let nothing = offline::backup(&options(&dir.path().join("none")), again.path(), &mut |_| {});
+    let nothing =
+        offline::backup(&options(&dir.path().join("none")), again.path(), &[], &mut |_| {});
     assert!(matches!(nothing, Err(StoreError::Format { .. })), "{nothing:?}");
 }
 

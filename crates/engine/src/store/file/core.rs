@@ -6,8 +6,14 @@ use std::{
 };
 
 use super::{
-    FileStoreOptions, commit_queue::CommitQueue, disk::Disk, error::io_error,
-    index::handle::IndexHandle, memtable::Memtable, snapshot::SnapshotReads, stats::StoreCounters,
+    FileStoreOptions,
+    commit_queue::CommitQueue,
+    disk::Disk,
+    error::io_error,
+    index::{dropped::DroppedRanges, handle::IndexHandle},
+    memtable::Memtable,
+    snapshot::SnapshotReads,
+    stats::StoreCounters,
     wal::writer::OldSegments,
 };
 use crate::store::{Commit, StoreError};
@@ -17,6 +23,7 @@ pub(super) struct StoreCore {
     pub(super) options: FileStoreOptions,
     pub(super) index: IndexHandle,
     pub(super) memtable: Memtable,
+    pub(super) dropped: DroppedRanges,
     pub(super) queue: CommitQueue,
     pub(super) old_segments: Arc<OldSegments>,
     pub(super) counters: StoreCounters,

@@ -266,6 +266,11 @@ impl RealDisk {
         options.open(path)
     }
 
+    /// Gives a file a second name.
+    pub(super) fn link(from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
     /// Removes a directory with its contents; succeeds when it does not exist.
     pub(super) fn remove_all(dir: &Path) -> io::Result<()> {
         match fs::remove_dir_all(dir) {

@@ -12,7 +12,7 @@ use super::{
     core::StoreCore,
     disk::{Disk, RealDisk, mode_open_to_others},
     error::io_error,
-    index::handle::IndexHandle,
+    index::{dropped::DroppedRanges, handle::IndexHandle},
     layout::Layout,
     memtable::Memtable,
     options::FileStoreOptions,
@@ -100,6 +100,10 @@ impl FileStore {
             Ok(())
         })?;
         memtable.reserve_incarnations(ID_ROOM);
+        let dropped = index.read()?.dropped().unwrap_or_else(|error| {
+            tracing::error!(%error, "readers cannot go on behind the ranges that `repair` has dropped");
+            DroppedRanges::default()
+        });
         let log = WalWriter::begin(disk.clone(), &layout.wal, options.wal_segment, recovered)?;
         if let Some(mode) = mode_open_to_others(&options.dir) {
             let dir = options.dir.display();
@@ -118,6 +122,7 @@ impl FileStore {
             options,
             index,
             memtable,
+            dropped,
             queue: CommitQueue::default(),
             old_segments: log.old_segments(),
             counters: StoreCounters { sync_times: log.sync_times(), ..StoreCounters::default() },
@@ -222,6 +227,10 @@ impl Store for FileStore {
         }
         let bytes = max.min(to.position().saturating_sub(from.position()) as usize);
         self.pooled(bytes, move |reads| reads.read(id, from, to, max)).await
+    }
+
+    fn dropped(&self, id: StreamId, from: Offset, to: Offset) -> Option<(Offset, Offset)> {
+        self.core.dropped.next(id, from, to)
     }
 
     async fn append_end(

@@ -11,6 +11,7 @@
 //! | `memtable`, `append_ends` | events that the index does not have yet; cached tails; where appends end in them |
 //! | `checkpointer`, `index` | the checkpointer's thread; LMDB |
 //! | `snapshot`, `read_pool` | reads over index and memtable; the threads that run them |
+//! | `map_fault` | what a process says that cannot read the index |
 //! | `file_store`, `core` | the store; what its parts share |
 //! | `offline`, `destination` | verify, back up, restore, compact, repair; unfinished data directories |
 
@@ -24,6 +25,7 @@ mod error;
 mod file_store;
 mod index;
 mod layout;
+mod map_fault;
 mod memtable;
 pub mod offline;
 mod options;
@@ -36,4 +38,5 @@ mod writer;
 pub use destination::Destination;
 pub use file_store::FileStore;
 pub use layout::{FORMAT, keys_dir};
+pub use map_fault::{MAP_FAULT_EXIT, report_map_faults};
 pub use options::{Durability, FileStoreOptions};

@@ -162,7 +162,23 @@ impl CheckpointFold {
         if events.is_empty() {
             return Ok(());
         }
-        let (before, lens, producers) = match index.stream(txn, id)? {
+        let stream = match index.stream(txn, id) {
+            Err(error @ StoreError::Corrupt { .. }) => {
+                // Stopping here would in the end stop the writes of all streams.
+                let bytes: usize =
+                    events.iter().filter_map(|(_, e)| e.data()).map(Bytes::len).sum();
+                tracing::error!(
+                    %error,
+                    stream = id.0,
+                    events = events.len(),
+                    bytes,
+                    "events of a stream whose state is damaged are lost"
+                );
+                return Ok(());
+            }
+            stream => stream?,
+        };
+        let (before, lens, producers) = match stream {
             Some(stream) => (Some(stream.state), stream.lens.to_vec(), stream.producers),
             None => (None, Vec::new(), Some(0)),
         };

@@ -33,13 +33,24 @@ pub(in crate::store::file) struct IndexEnvironment {
     pub(super) deadlines: IndexTable,
     pub(super) forks: IndexTable,
     pub(super) purge: IndexTable,
+    pub(super) dropped: IndexTable,
     /// Every record of `paths` has a checksum; see `migrate`.
     pub(super) paths_sealed: AtomicBool,
 }
 
 /// Names of the databases, in the order of the fields of [`IndexEnvironment`].
-pub(super) const NAMES: [&str; 9] =
-    ["meta", "paths", "streams", "chunks", "appends", "producers", "deadlines", "forks", "purge"];
+pub(super) const NAMES: [&str; 10] = [
+    "meta",
+    "paths",
+    "streams",
+    "chunks",
+    "appends",
+    "producers",
+    "deadlines",
+    "forks",
+    "purge",
+    "dropped",
+];
 
 impl IndexEnvironment {
     pub(super) fn open(dir: &Path, map_size: usize) -> Result<Self, StoreError> {
@@ -73,7 +84,8 @@ impl IndexEnvironment {
             })
             .map_err(index_error("open", &path))?
             .unwrap_commit();
-        let [meta, paths, streams, chunks, appends, producers, deadlines, forks, purge] = tables;
+        let [meta, paths, streams, chunks, appends, producers, deadlines, forks, purge, dropped] =
+            tables;
         let index = IndexEnvironment {
             env,
             path,
@@ -86,6 +98,7 @@ impl IndexEnvironment {
             deadlines,
             forks,
             purge,
+            dropped,
             paths_sealed: AtomicBool::new(true),
         };
         index.begin()?;
@@ -126,6 +139,7 @@ impl IndexEnvironment {
             self.deadlines,
             self.forks,
             self.purge,
+            self.dropped,
         ]
     }
 

@@ -84,7 +84,7 @@ pub(in crate::store::file) struct IndexMeta {
 }
 
 /// The databases whose records the meta record counts.
-pub(super) const COUNTED: usize = 8;
+pub(super) const COUNTED: usize = 9;
 
 /// The key of [`IndexMeta`].
 pub(super) const META: &[u8] = b"meta";

@@ -3,11 +3,14 @@
 mod appends;
 mod backoff;
 pub(super) mod checkpoint;
+pub(super) mod dropped;
 mod env;
 pub(super) mod handle;
 pub(super) mod keys;
+pub(super) mod leave_out;
 mod migrate;
 pub(super) mod paths;
 pub(super) mod records;
+pub(super) mod repair;
 pub(super) mod streams;
 pub(super) mod verify;

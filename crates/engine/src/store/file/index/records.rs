@@ -123,7 +123,17 @@ impl IndexEnvironment {
         let mut room = max;
         while let Some((key, _)) = self.purge.first(txn)? {
             let id = key.to_vec();
-            for table in [self.chunks, self.appends, self.producers] {
+            if self.streams.get(txn, &id)?.is_some() {
+                // A bit of the key has changed: the stream of this id was not deleted.
+                let stream = keys::number(&id);
+                tracing::error!(
+                    stream,
+                    "a record of `purge` in the index is damaged; it is removed"
+                );
+                self.purge.delete(txn, &id)?;
+                continue;
+            }
+            for table in [self.chunks, self.appends, self.producers, self.dropped] {
                 let mut found = Vec::new();
                 for record in table.prefix_iter(txn, &id)?.take(room) {
                     found.push(record?.0.to_vec());

@@ -4,13 +4,16 @@
 //! the directory is locked. Memory does not grow with the index: each database is walked once, in key order, and the
 //! records that must match are looked up.
 
+mod totals;
+
 use std::ops::Bound;
 
 use durable_streams_protocol::{ProducerId, ProducerState, StreamId, StreamPath, StreamState};
 
 use super::{
     appends,
-    env::{IndexTable, NAMES},
+    dropped::DroppedRanges,
+    env::IndexTable,
     handle::ReadTxn,
     keys::{self, IndexMeta},
     records::CHUNK,
@@ -52,6 +55,7 @@ impl ReadTxn<'_> {
         let mut check = IndexCheck {
             reading: self,
             meta,
+            dropped: DroppedRanges::default(),
             expected,
             found: IndexTotals::default(),
             wrong: false,
@@ -84,6 +88,8 @@ struct ExpectedRecords {
 struct IndexCheck<'c, 'r> {
     reading: &'c ReadTxn<'r>,
     meta: Option<IndexMeta>,
+    /// Ranges without chunks that are no damage.
+    dropped: DroppedRanges,
     expected: ExpectedRecords,
     found: IndexTotals,
     /// A problem was found.
@@ -95,6 +101,13 @@ struct IndexCheck<'c, 'r> {
 
 impl IndexCheck<'_, '_> {
     fn all(&mut self) -> Result<(), StoreError> {
+        match self.reading.dropped() {
+            Ok(dropped) => self.dropped = dropped,
+            Err(problem) => {
+                self.wrong = true;
+                (self.problem)(problem);
+            }
+        }
         self.streams()?;
         self.producers()?;
         self.paths()?;
@@ -252,6 +265,7 @@ impl IndexCheck<'_, '_> {
             check.found.chunks += 1;
             let contents = keys::open(key, value);
             let at = keys::unpair(key).map(|(_, at)| at);
+            next = check.after_dropped(id, next);
             if at != Some(next) {
                 let what = format!("the bytes of {name} from position {next} on are missing");
                 check.wrong(Some(value), &what);
@@ -263,6 +277,7 @@ impl IndexCheck<'_, '_> {
             next = at.unwrap_or(next) + value.len().saturating_sub(4) as u64;
             Ok(())
         })?;
+        next = self.after_dropped(id, next);
         if next != state.tail.position() {
             let tail = state.tail.position();
             self.wrong(
@@ -272,6 +287,14 @@ impl IndexCheck<'_, '_> {
         }
         self.found.bytes += next.saturating_sub(start);
         Ok(())
+    }
+
+    /// The position behind the ranges that `repair` has dropped at `next`.
+    fn after_dropped(&self, id: StreamId, mut next: u64) -> u64 {
+        while let Some(end) = self.dropped.end_of(id, next) {
+            next = end;
+        }
+        next
     }
 
     fn producers(&mut self) -> Result<(), StoreError> {
@@ -325,65 +348,6 @@ impl IndexCheck<'_, '_> {
                 None,
                 &format!("there are {paths} paths for {} streams", self.found.streams),
             );
-        }
-        Ok(())
-    }
-
-    /// Checks the totals, and that no record belongs to an unknown stream.
-    fn totals(&mut self) -> Result<(), StoreError> {
-        let index = self.reading.index();
-        if let Some(meta) = self.meta
-            && (self.found.streams, self.found.bytes) != (meta.streams, meta.bytes)
-        {
-            let (streams, bytes) = (self.found.streams, self.found.bytes);
-            let what = format!(
-                "{streams} streams with {bytes} bytes are there, and {} with {} should be",
-                meta.streams, meta.bytes
-            );
-            self.wrong(None, &what);
-        }
-        let (mut left, mut left_appends) = (0, 0);
-        self.each("purge", index.purge, &[], |check, key, _| {
-            if check.has(index.streams, key)? {
-                let id = keys::number(key).unwrap_or_default();
-                check.wrong(None, &format!("stream {id} is there, and deleted as well"));
-            }
-            check.each("appends", index.appends, key, |_, _, _| {
-                left_appends += 1;
-                Ok(())
-            })?;
-            check.each("chunks", index.chunks, key, |_, _, _| {
-                left += 1;
-                Ok(())
-            })
-        })?;
-        let len = |table: IndexTable| {
-            table.len(&self.reading.txn).map_err(index_error("read", index.path()))
-        };
-        let counted = self.meta.and_then(|meta| meta.records);
-        if let Some(counted) = counted {
-            let there =
-                index.records(&self.reading.txn).map_err(index_error("read", index.path()))?;
-            let [_, names @ ..] = NAMES;
-            for (name, (there, expected)) in names.iter().zip(there.into_iter().zip(counted)) {
-                if there != expected {
-                    let what = format!("`{name}` has {there} records and should have {expected}");
-                    self.wrong(None, &what);
-                }
-            }
-        }
-        for (name, there, expected) in [
-            ("chunks", len(index.chunks)?, self.found.chunks + left),
-            ("appends", len(index.appends)?, self.expected.appends + left_appends),
-            ("deadlines", len(index.deadlines)?, self.expected.deadlines),
-            ("forks", len(index.forks)?, self.expected.forks),
-        ] {
-            if there != expected {
-                self.wrong(
-                    None,
-                    &format!("`{name}` has {there} records and should have {expected}"),
-                );
-            }
         }
         Ok(())
     }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use durable_streams_protocol::StreamPath;
+
 use super::{
     OnProgress, OperationPhase, OperationStep, VerifiedTotals, copy_index, open_index, verify,
 };
@@ -10,16 +12,17 @@ use crate::store::{
     file::{
         FileStore, FileStoreOptions,
         destination::Destination,
-        disk::{File, RealDisk},
-        error::{copy_error, corrupt},
-        index::handle::IndexHandle,
+        disk::{Disk, File, RealDisk},
+        error::{copy_error, corrupt, io_error},
+        index::{handle::IndexHandle, leave_out::LeftOut},
         layout::Layout,
+        memtable::Memtable,
         wal::{recovery, segment},
     },
 };
 
 /// Copies a directory that no server has open into `to`, which must be empty or missing. Changes only lock files in the
-/// directory, and needs no space there.
+/// directory, and needs no space there. The streams at `without` are left out.
 ///
 /// # Errors
 /// As for opening either; [`StoreError::Corrupt`] when the copy fails its checks. What was written to `to` is removed
@@ -27,8 +30,9 @@ use crate::store::{
 pub fn backup(
     options: &FileStoreOptions,
     to: &Path,
+    without: &[StreamPath],
     progress: &mut OnProgress<'_>,
-) -> Result<VerifiedTotals, StoreError> {
+) -> Result<(VerifiedTotals, Vec<LeftOut>), StoreError> {
     let layout = Layout::open_existing(&RealDisk, &options.dir)?;
     let index = open_index(&layout, options)?;
     let to = Destination::prepare(to)?;
@@ -44,7 +48,7 @@ pub fn backup(
     if events > 0 {
         copy_log(&layout.wal, &to)?;
     }
-    to.complete(&options.dir, options.map_size, progress)
+    to.complete(&options.dir, options.map_size, without, progress)
 }
 
 /// Makes `options.dir`, which must be empty or missing, a data directory from a backup. Only reads the backup, which may
@@ -65,7 +69,7 @@ pub fn restore(
     let copied = RealDisk::copy(&index, &to.index_path(), &mut each);
     copied.map_err(copy_error(&index, &to.index_path()))?;
     copy_log(&layout.wal, &to)?;
-    to.complete(from, options.map_size, progress)
+    Ok(to.complete(from, options.map_size, &[], progress)?.0)
 }
 
 /// Copies the segments of a log.
@@ -80,18 +84,25 @@ fn copy_log(from: &Path, to: &Destination) -> Result<(), StoreError> {
 
 impl Destination {
     /// Makes it a data directory, once the index was written: adds the secrets of `source` and, if there is no log, an
-    /// empty one that goes on after the index. Checks everything that was written first.
+    /// empty one that goes on after the index; leaves out the streams at `without`. Checks everything that was written
+    /// first.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`], [`StoreError::Full`], [`StoreError::Io`]. What was written is removed then.
+    /// [`StoreError::Format`] when one of them does not exist, or has forks; [`StoreError::Corrupt`], [`StoreError::Full`], [`StoreError::Io`]. What was written is removed then.
     pub fn complete(
         self,
         source: &Path,
         map_size: usize,
+        without: &[StreamPath],
         progress: &mut OnProgress<'_>,
-    ) -> Result<VerifiedTotals, StoreError> {
+    ) -> Result<(VerifiedTotals, Vec<LeftOut>), StoreError> {
         self.copy_keys(source)?;
         let index = IndexHandle::open(self.index(), map_size)?;
+        let mut left_out = Vec::new();
+        if !without.is_empty() {
+            self.fold_log(&index)?;
+            left_out = index.leave_out(without)?;
+        }
         if segment::numbers_in(&RealDisk, self.wal())?.is_empty() {
             segment::begin_log(&RealDisk, self.wal(), 1, index.read()?.meta()?.lsn + 1)?;
         }
@@ -106,7 +117,30 @@ impl Destination {
         })?;
         drop(index);
         self.finish()?;
-        Ok(found)
+        Ok((found, left_out))
+    }
+
+    /// Folds the log into the index and removes it: it may have events of streams that are left out.
+    fn fold_log(&self, index: &IndexHandle) -> Result<(), StoreError> {
+        index.migrate(&|| Ok(()))?;
+        let meta = index.read()?.meta()?;
+        let memtable = Memtable::new(meta.lsn, meta.next_id, meta.streams, meta.bytes, 0);
+        let numbers = segment::numbers_in(&RealDisk, self.wal())?;
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        recovery::recover(&RealDisk, self.wal(), meta.lsn, &mut |lsn, id, event| {
+            memtable.publish(lsn, std::iter::once((id, event()?)));
+            Ok(())
+        })?;
+        let sealed = memtable.seal();
+        let events_of = |id| memtable.events(id, sealed.lsn);
+        index.checkpoint(&|| Ok(()), sealed.lsn, &sealed.dirty, &events_of)?;
+        for number in numbers {
+            let path = self.wal().join(segment::file_name(number));
+            RealDisk.remove(&path).map_err(io_error("remove", &path))?;
+        }
+        Ok(())
     }
 }
 
@@ -119,7 +153,7 @@ impl FileStore {
     pub fn backup(&self, to: &Path) -> Result<VerifiedTotals, StoreError> {
         let to = Destination::prepare(to)?;
         self.copy_index(&to.index_file()?, &mut |_| {}, &|| true)?;
-        to.complete(&self.core.options.dir, self.core.options.map_size, &mut |_| {})
+        Ok(to.complete(&self.core.options.dir, self.core.options.map_size, &[], &mut |_| {})?.0)
     }
 
     /// Folds everything that is durable now into the index, and copies the index into an empty file, which the caller

@@ -7,10 +7,12 @@
 //! | `verify` | every checksum, and how records fit together |
 //! | `compact` | the index without its free pages |
 //! | `repair` | dropping the log's events after damage |
+//! | `repair_index` | dropping what is damaged in the index |
 
 mod backup;
 mod compact;
 mod repair;
+mod repair_index;
 mod verify;
 
 use std::{path::Path, sync::mpsc, thread, time::Duration};
@@ -18,6 +20,7 @@ use std::{path::Path, sync::mpsc, thread, time::Duration};
 pub use backup::{backup, restore};
 pub use compact::{CompactedIndex, compact};
 pub use repair::{LogDamage, LostEvents, repair};
+pub use repair_index::repair_index;
 pub use verify::{VerifyReport, verify};
 
 use super::{
@@ -26,6 +29,8 @@ use super::{
     index::handle::IndexHandle,
     layout::Layout,
 };
+pub use crate::store::file::index::leave_out::LeftOut;
+pub use crate::store::file::index::repair::{IndexDamage, LostPart, LostRecords};
 use crate::store::{
     StoreError,
     file::error::{corrupt, io_error},

@@ -186,7 +186,7 @@ fn cut(
 }
 
 /// A free name beside the log; an earlier repair may have used some.
-fn aside(path: &Path) -> Result<PathBuf, StoreError> {
+pub(super) fn aside(path: &Path) -> Result<PathBuf, StoreError> {
     let mut taken = 1;
     loop {
         let ending = if taken == 1 { "dropped".to_owned() } else { format!("{taken}.dropped") };

@@ -1,0 +1,82 @@
+//! Checks the totals, and that no record belongs to an unknown stream.
+
+use super::IndexCheck;
+use crate::store::{
+    StoreError,
+    file::{
+        error::index_error,
+        index::{
+            env::{IndexTable, NAMES},
+            keys,
+        },
+    },
+};
+
+impl IndexCheck<'_, '_> {
+    pub(super) fn totals(&mut self) -> Result<(), StoreError> {
+        let index = self.reading.index();
+        if let Some(meta) = self.meta
+            && (self.found.streams, self.found.bytes) != (meta.streams, meta.bytes)
+        {
+            let (streams, bytes) = (self.found.streams, self.found.bytes);
+            let what = format!(
+                "{streams} streams with {bytes} bytes are there, and {} with {} should be",
+                meta.streams, meta.bytes
+            );
+            self.wrong(None, &what);
+        }
+        let (mut left, mut left_appends) = (0, 0);
+        self.each("purge", index.purge, &[], |check, key, _| {
+            if check.has(index.streams, key)? {
+                let id = keys::number(key).unwrap_or_default();
+                check.wrong(None, &format!("stream {id} is there, and deleted as well"));
+            }
+            check.each("appends", index.appends, key, |_, _, _| {
+                left_appends += 1;
+                Ok(())
+            })?;
+            check.each("chunks", index.chunks, key, |_, _, _| {
+                left += 1;
+                Ok(())
+            })
+        })?;
+        self.each("dropped", index.dropped, &[], |check, key, value| {
+            let id = key.get(..8).unwrap_or(key);
+            if !check.has(index.streams, id)? && !check.has(index.purge, id)? {
+                let id = keys::number(id).unwrap_or_default();
+                let what = format!("a dropped range belongs to stream {id}, which is not there");
+                check.wrong(Some(value), &what);
+            }
+            Ok(())
+        })?;
+        let len = |table: IndexTable| {
+            table.len(&self.reading.txn).map_err(index_error("read", index.path()))
+        };
+        let counted = self.meta.and_then(|meta| meta.records);
+        if let Some(counted) = counted {
+            let there =
+                index.records(&self.reading.txn).map_err(index_error("read", index.path()))?;
+            let [_, names @ ..] = NAMES;
+            for (name, (there, expected)) in names.iter().zip(there.into_iter().zip(counted)) {
+                if there != expected {
+                    let what = format!("`{name}` has {there} records and should have {expected}");
+                    self.wrong(None, &what);
+                }
+            }
+        }
+        for (name, there, expected) in [
+            ("chunks", len(index.chunks)?, self.found.chunks + left),
+            ("appends", len(index.appends)?, self.expected.appends + left_appends),
+            ("deadlines", len(index.deadlines)?, self.expected.deadlines),
+            ("forks", len(index.forks)?, self.expected.forks),
+        ] {
+            if there != expected {
+                self.wrong(
+                    None,
+                    &format!("`{name}` has {there} records and should have {expected}"),
+                );
+            }
+        }
+        Ok(())
+    }
+}
