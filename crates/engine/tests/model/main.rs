@@ -4,7 +4,6 @@
 
 mod concurrent;
 mod expiry;
-mod formats;
 mod model;
 mod observer;
 mod ops;

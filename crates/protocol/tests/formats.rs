@@ -1,5 +1,7 @@
 //! The bytes of events and snapshots: golden hex, so that a change of format is a visible difference, and round trips.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]
+
 use std::sync::Arc;
 
 use bytes::Bytes;
