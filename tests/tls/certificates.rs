@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::authority::{Authority, write_key};
 use crate::process::{Server, binary, eventually};
 use crate::secure::{connect, connector, head, request};
+use crate::skips::skipped;
 
 /// One listener on a free port, with the files that [`Authority::write`] makes.
 fn config(directory: &std::path::Path, more: &str) -> String {
@@ -129,6 +130,38 @@ pub(crate) async fn read_until(
         let read = reader.read_buf(seen);
         let read = tokio::time::timeout(crate::process::PATIENCE, read).await;
         assert!(read.expect("the reader is served").unwrap() > 0, "the reader was dropped");
+    }
+}
+
+#[tokio::test]
+async fn curl_reads_over_both_versions_of_http() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    authority.write(directory.path(), "a.test");
+    fs::write(directory.path().join("ca.pem"), &authority.pem).unwrap();
+    let server = Server::run(directory.path(), &config(directory.path(), "")).await;
+    let address = server.address();
+    let url = format!("https://a.test:{}/v1/stream/x", address.port());
+    let curl = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("curl");
+        command.args(["-sS", "--max-time", "20", "--cacert"]).arg(directory.path().join("ca.pem"));
+        command.args(["--resolve", &format!("a.test:{}:127.0.0.1", address.port())]);
+        command.args(["-w", " %{http_version} %{http_code}"]).args(arguments).arg(&url).output()
+    };
+    let Ok(version) = std::process::Command::new("curl").arg("--version").output() else {
+        return skipped("curl is not installed").unwrap_or_default();
+    };
+    let made = curl(&["-X", "PUT", "-H", "Content-Type: text/plain", "-d", "hello"]).unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let both = String::from_utf8_lossy(&version.stdout).contains("HTTP2");
+    for (option, said) in [("--http1.1", "hello 1.1 200"), ("--http2", "hello 2 200")] {
+        if option == "--http2" && !both {
+            skipped::<()>("curl has no HTTP/2 here");
+            continue;
+        }
+        let read = curl(&[option]).unwrap();
+        let text = String::from_utf8_lossy(&read.stdout).into_owned();
+        assert_eq!(text, said, "{}", String::from_utf8_lossy(&read.stderr));
     }
 }
 
