@@ -73,7 +73,7 @@ pub struct HttpLimits {
     /// Slowest acceptable reader in bytes per second (a whole write is judged, at least one
     /// second). Takes the place of `write_timeout` when set. Default off.
     pub min_send_rate: Option<usize>,
-    /// HTTP/2 streams a client may have open on one connection. Default 128.
+    /// HTTP/2 streams a client may have open on one connection. Default 256: a browser has one for all tabs of an origin.
     pub h2_max_streams: u32,
     /// HTTP/2 streams a client may open and reset before the server has dealt with them
     /// ("rapid reset", CVE-2023-44487); one more ends the connection. Default 64.
@@ -94,7 +94,7 @@ impl HttpLimits {
         body_timeout: Duration::from_secs(30),
         write_timeout: Duration::from_secs(30),
         min_send_rate: None,
-        h2_max_streams: 128,
+        h2_max_streams: 256,
         h2_max_pending_resets: 64,
     };
 }

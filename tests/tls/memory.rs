@@ -12,13 +12,13 @@ use crate::secure::{cleartext, connect, connector, head};
 
 /// Readers before the count begins: they have what the first ones need, such as arenas and threads.
 const FIRST: usize = 50;
-/// Streams of one HTTP/2 connection; the server allows 128.
-const ON_ONE_CONNECTION: usize = 100;
+/// Streams of one HTTP/2 connection; the server allows 256.
+const ON_ONE_CONNECTION: usize = 250;
 
 /// Readers that are counted.
 fn readers() -> usize {
     let set = std::env::var("LIVE_READERS").ok();
-    set.map_or(200, |number| number.parse().expect("a number"))
+    set.map_or(250, |number| number.parse().expect("a number"))
 }
 
 /// Resident memory without pages of files, bytes.
