@@ -33,7 +33,7 @@ pub use wire::{
         SliceMeta, problem_body, render, render_problem, render_rejection,
     },
     sse::{
-        ControlEvent, DataEncoder, LastEventId, SseDecoder, SseEncoding, SseError, SseEvent,
-        encode_control, encode_data, keep_alive, text_boundary,
+        ControlEvent, DataEncoder, LastEventId, ReceivedControl, SseDecoder, SseEncoding, SseError,
+        SseEvent, encode_control, encode_data, keep_alive, text_boundary,
     },
 };

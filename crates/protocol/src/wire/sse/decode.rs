@@ -19,8 +19,34 @@ use crate::{Cursor, Offset};
 pub enum SseEvent {
     /// Bytes of the stream: text with LF line ends, one JSON array, or decoded binary data.
     Data(Bytes),
-    /// Where the data before it ends. `up_to_date` is true when the stream is closed.
-    Control(ControlEvent),
+    /// Where the data before it ends.
+    Control(ReceivedControl),
+}
+
+/// A control event of any server of the protocol: offset and cursor are opaque text (§8).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivedControl {
+    /// `streamNextOffset`; not empty.
+    pub next_offset: Box<str>,
+    /// `streamCursor`; absent once the stream is closed.
+    pub cursor: Option<Box<str>>,
+    /// `upToDate`; also true when the stream is closed.
+    pub up_to_date: bool,
+    /// `streamClosed`.
+    pub closed: bool,
+}
+
+impl ReceivedControl {
+    /// With the offset and the cursor as this implementation forms them; `None` for another server's offset. A
+    /// malformed cursor reads as `None`.
+    pub fn parse(&self) -> Option<ControlEvent> {
+        Some(ControlEvent {
+            next_offset: Offset::parse(&self.next_offset)?,
+            cursor: self.cursor.as_deref().and_then(Cursor::parse),
+            up_to_date: self.up_to_date,
+            closed: self.closed,
+        })
+    }
 }
 
 /// Why a stream of events cannot be read on. The reader should reconnect at its last control event.
@@ -219,15 +245,15 @@ impl SseDecoder {
     }
 }
 
-fn parse_control(json: &[u8]) -> Result<ControlEvent, SseError> {
+fn parse_control(json: &[u8]) -> Result<ReceivedControl, SseError> {
     let fields: ControlFields<'_> = serde_json::from_slice(json)
         .map_err(|error| SseError::InvalidControl { reason: error.to_string() })?;
-    let next_offset = Offset::parse(&fields.stream_next_offset).ok_or_else(|| {
-        SseError::InvalidControl { reason: "streamNextOffset is no offset".to_owned() }
-    })?;
-    Ok(ControlEvent {
-        next_offset,
-        cursor: fields.stream_cursor.as_deref().and_then(Cursor::parse),
+    if fields.stream_next_offset.is_empty() {
+        return Err(SseError::InvalidControl { reason: "streamNextOffset is empty".to_owned() });
+    }
+    Ok(ReceivedControl {
+        next_offset: fields.stream_next_offset.into(),
+        cursor: fields.stream_cursor.map(Into::into),
         up_to_date: fields.up_to_date || fields.stream_closed,
         closed: fields.stream_closed,
     })

@@ -11,7 +11,7 @@ mod encode;
 
 use std::fmt;
 
-pub use decode::{SseDecoder, SseError, SseEvent};
+pub use decode::{ReceivedControl, SseDecoder, SseError, SseEvent};
 pub use encode::{DataEncoder, encode_data};
 
 use crate::{ContentType, Cursor, Offset};

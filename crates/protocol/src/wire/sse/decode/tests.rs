@@ -91,12 +91,21 @@ fn an_id_counts_when_its_event_is_whole() {
 }
 
 #[test]
+fn offsets_and_cursors_of_other_servers_are_opaque() {
+    let body = b"event: control\ndata:{\"streamNextOffset\":\"7-a\",\"streamCursor\":\"abc\"}\n\n";
+    let events = decode(&mut SseDecoder::new(false, LIMIT), body, 5).unwrap();
+    let [SseEvent::Control(control)] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((&*control.next_offset, control.cursor.as_deref()), ("7-a", Some("abc")));
+    assert_eq!(control.parse(), None);
+}
+
+#[test]
 fn a_control_event_is_its_json() {
     let control = |json: &str| {
         let body = format!("event: control\ndata:{json}\n\n");
         decode(&mut SseDecoder::new(true, LIMIT), body.as_bytes(), 7).map(|mut events| {
             let Some(SseEvent::Control(control)) = events.pop() else { panic!("no control event") };
-            control
+            control.parse().unwrap()
         })
     };
     let at = r#""streamNextOffset":"0000000000000000_0000000000000007""#;
@@ -117,7 +126,7 @@ fn a_control_event_is_its_json() {
         ControlEvent { up_to_date: true, closed: true, ..plain },
         "the end of a closed stream is its tail"
     );
-    for bad in ["", "{}", "[]", r#"{"streamNextOffset":"7"}"#, r#"{"streamNextOffset":7}"#, "{"] {
+    for bad in ["", "{}", "[]", r#"{"streamNextOffset":""}"#, r#"{"streamNextOffset":7}"#, "{"] {
         assert!(matches!(control(bad), Err(SseError::InvalidControl { .. })), "{bad}");
     }
 }
@@ -187,6 +196,16 @@ fn a_control() -> impl Strategy<Value = ControlEvent> {
     )
 }
 
+/// What a reader of an encoded control event gets.
+fn sent(control: &ControlEvent) -> ReceivedControl {
+    ReceivedControl {
+        next_offset: control.next_offset.to_string().into(),
+        cursor: control.cursor.map(|cursor| cursor.value().to_string().into()),
+        up_to_date: control.up_to_date,
+        closed: control.closed,
+    }
+}
+
 /// What a reader of an encoded event gets.
 fn received(encoding: SseEncoding, stored: &Bytes) -> Bytes {
     match encoding {
@@ -217,14 +236,15 @@ proptest! {
             encode_control(&mut body, &control);
             body.extend_from_slice(keep_alive());
             expected.push(SseEvent::Data(received(encoding, &stored)));
-            expected.push(SseEvent::Control(control));
+            expected.push(SseEvent::Control(sent(&control)));
         }
         let mut decoder = SseDecoder::new(encoding == SseEncoding::Base64, LIMIT);
         let decoded = decode(&mut decoder, &body, piece).unwrap();
         prop_assert!(decoder.is_between_events());
         let last = expected.last().map(|event| match event {
             SseEvent::Control(control) => {
-                LastEventId { offset: control.next_offset, closed: control.closed }.to_string()
+                let parsed = control.parse().unwrap();
+                LastEventId { offset: parsed.next_offset, closed: parsed.closed }.to_string()
             }
             SseEvent::Data(_) => panic!("a control event is last"),
         });
