@@ -1,5 +1,5 @@
 # One command for each chore; each is a script in scripts/, for machines without make.
-.PHONY: attacks live-memory mutants dev test quick fmt check conformance lint package crash power-loss
+.PHONY: attacks client-faults live-memory mutants dev test quick fmt check conformance lint package crash power-loss
 
 dev: ; @scripts/dev
 test: ; @scripts/test
@@ -15,6 +15,9 @@ crash: ; @CRASH_ROUNDS=$(ROUNDS) cargo test --locked --release --test crash kill
 # The store on a simulated disk that loses its power, SEEDS times over.
 SEEDS ?= 5000
 power-loss: ; @STORE_CRASH_SEEDS=$(SEEDS) cargo test --locked -p durable-streams-engine --test store crash_fault:: -- --nocapture
+# The client through kill -9 and a bad network, FAULT_ROUNDS times.
+FAULT_ROUNDS ?= 100
+client-faults: ; @CLIENT_FAULT_ROUNDS=$(FAULT_ROUNDS) cargo test --locked --test client faults:: -- --nocapture
 # What another client notices of attacks, SECONDS_EACH of each; docs/security.md.
 SECONDS_EACH ?= 60
 attacks: ; @ATTACK_SECONDS=$(SECONDS_EACH) cargo test --locked --release --test attacks -- --nocapture

@@ -21,7 +21,6 @@ const PREFIX: &str = "durable-streams-";
 /// Packages that no library crate may bring: whoever embeds the streams chooses these alone.
 const SERVER_ONLY: &[&str] = &[
     "clap",
-    "reqwest",
     "prometheus",
     "opentelemetry",
     "serde-saphyr",
@@ -32,6 +31,7 @@ const SERVER_ONLY: &[&str] = &[
 
 /// Packages that one crate alone may depend on, and why.
 const ONE_CRATE_ONLY: &[(&str, &[&str], &str)] = &[
+    ("reqwest", &["client"], "whoever embeds the streams chooses an HTTP client alone"),
     ("heed", &["engine"], "LMDB is how one store keeps its index"),
     ("pingora-core", &["pingora"], "the rest knows no HTTP framework"),
     ("pingora-proxy", &["pingora"], "the rest knows no HTTP framework"),

@@ -23,6 +23,7 @@ const RESERVED: &[Reserved] = &[
         places: &[
             "src/edge/",
             "src/server/",
+            "crates/client/src/",
             "crates/pingora/src/",
             "crates/subscriptions/src/delivery.rs",
             "crates/engine/src/engine/clock.rs",
@@ -33,7 +34,7 @@ const RESERVED: &[Reserved] = &[
             "crates/engine/src/store/file/wal/writer.rs",
             "src/cli/operate/progress.rs",
         ],
-        why: "only sockets, deliveries, the log writer and long commands measure how long something takes; \
+        why: "only sockets, clients, deliveries, the log writer and long commands measure how long something takes; \
               rules get `now` as an argument",
     },
     Reserved {
@@ -67,12 +68,13 @@ const RESERVED: &[Reserved] = &[
     Reserved {
         words: &["reqwest"],
         places: &[
+            "crates/client/src/",
             "src/webhooks/",
             "src/telemetry/trace/",
             "src/server/access.rs",
             "src/tls/acme/http_client.rs",
         ],
-        why: "HTTP requests of the server's own are made in few places, webhooks behind an address guard",
+        why: "HTTP requests are made in few places, those of webhooks behind an address guard",
     },
     Reserved {
         words: &["heed"],
@@ -82,6 +84,7 @@ const RESERVED: &[Reserved] = &[
     Reserved {
         words: &["tokio"],
         places: &[
+            "crates/client/src/",
             "crates/auth/src/jwt/source.rs",
             "crates/engine/src/engine/",
             "crates/engine/src/store/file/",

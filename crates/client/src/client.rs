@@ -1,0 +1,314 @@
+//! A client: what all requests to one server have in common.
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use url::Url;
+
+use crate::{
+    auth::{RequestAuth, bearer},
+    error::ClientError,
+    exchange::HttpTransport,
+    retry::RetryPolicy,
+    stream::Stream,
+};
+
+/// Streams of one server. Cheap to clone; clones share connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub(crate) inner: Arc<ClientInner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct ClientInner {
+    pub(crate) base: Url,
+    pub(crate) transport: HttpTransport,
+    pub(crate) request_timeout: Duration,
+    pub(crate) live_timeout: Duration,
+    pub(crate) event_patience: Duration,
+    pub(crate) max_message: usize,
+    pub(crate) retry: RetryPolicy,
+}
+
+/// Which versions of HTTP the client speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HttpVersion {
+    /// HTTP/1.1 without TLS; with TLS what the server prefers.
+    #[default]
+    Automatic,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, without TLS by prior knowledge: all requests share one connection.
+    Http2,
+}
+
+/// Settings of a [`Client`].
+#[derive(Clone, Debug)]
+pub struct ClientBuilder {
+    base: String,
+    headers: HeaderMap,
+    auth: RequestAuth,
+    version: HttpVersion,
+    roots: Option<Vec<u8>>,
+    identity: Option<Vec<u8>>,
+    connect_timeout: Duration,
+    request_timeout: Duration,
+    live_timeout: Duration,
+    event_patience: Duration,
+    max_message: usize,
+    retry: RetryPolicy,
+}
+
+impl Client {
+    /// A client with default settings for the streams below `base`, such as `http://localhost:4437/v1/stream`.
+    ///
+    /// # Errors
+    /// [`ClientError::InvalidArgument`] when `base` is no `http` or `https` URL.
+    pub fn new(base: &str) -> Result<Self, ClientError> {
+        Self::builder(base).build()
+    }
+
+    /// Settings for a client of the streams below `base`.
+    pub fn builder(base: &str) -> ClientBuilder {
+        ClientBuilder {
+            base: base.to_owned(),
+            headers: HeaderMap::new(),
+            auth: RequestAuth::None,
+            version: HttpVersion::default(),
+            roots: None,
+            identity: None,
+            connect_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
+            live_timeout: Duration::from_secs(75),
+            event_patience: Duration::from_secs(5),
+            max_message: 64 << 20,
+            retry: RetryPolicy::default(),
+        }
+    }
+
+    /// A handle for the stream at `path` below the base URL: a relative path as text, which is escaped, or a whole `http`
+    /// or `https` URL. Sends nothing.
+    ///
+    /// # Errors
+    /// [`ClientError::InvalidArgument`] when that is no URL, or one of another server: the client's headers and token
+    /// are for one server only.
+    pub fn stream(&self, path: &str) -> Result<Stream, ClientError> {
+        let invalid =
+            |reason: String| ClientError::InvalidArgument { what: "the stream's path", reason };
+        let base = &self.inner.base;
+        let url = if path.starts_with("http://") || path.starts_with("https://") {
+            let url = Url::parse(path).map_err(|error| invalid(error.to_string()))?;
+            if url.origin() != base.origin() {
+                return Err(invalid(format!(
+                    "{path:?} is not on {}",
+                    base.origin().ascii_serialization()
+                )));
+            }
+            url
+        } else {
+            let mut url = base.clone();
+            // One `/` between the two, none doubled; `push` escapes what a segment cannot hold.
+            let mut segments =
+                url.path_segments_mut().map_err(|()| invalid("no base".to_owned()))?;
+            segments.pop_if_empty().extend(path.trim_start_matches('/').split('/'));
+            drop(segments);
+            url
+        };
+        if url.query().is_some() {
+            return Err(invalid(format!("{path:?} has a query")));
+        }
+        Ok(Stream::new(self.clone(), url))
+    }
+
+    /// The base URL.
+    pub fn base(&self) -> &str {
+        self.inner.base.as_str()
+    }
+}
+
+impl ClientBuilder {
+    /// Sends this header with every request.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Sends `Authorization: Bearer` with this token.
+    ///
+    /// # Errors
+    /// [`ClientError::InvalidArgument`] when the token has bytes that no header can carry.
+    pub fn token(mut self, token: &str) -> Result<Self, ClientError> {
+        self.auth = RequestAuth::Fixed(bearer(token)?);
+        Ok(self)
+    }
+
+    /// Sends `Authorization: Bearer` with what `callback` returns, which runs before every request and every attempt.
+    /// Let it cache: a token that expires is then replaced in time, also during a read that lasts for days.
+    #[must_use]
+    pub fn token_callback<F, Fut, E>(mut self, callback: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<String, E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        self.auth = RequestAuth::callback(callback);
+        self
+    }
+
+    /// Which versions of HTTP to speak.
+    #[must_use]
+    pub fn http_version(mut self, version: HttpVersion) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// Trusts these authorities (PEM) in place of the system's.
+    #[must_use]
+    pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.roots = Some(pem.into());
+        self
+    }
+
+    /// Identifies itself with this certificate chain and its private key, together in one PEM.
+    #[must_use]
+    pub fn client_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.identity = Some(pem.into());
+        self
+    }
+
+    /// For making a connection; 10 s by default.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// From a request to the head of its response, and between two pieces of its body; 30 s by default.
+    #[must_use]
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// Silence after which a live read counts as lost, and is made again; 75 s by default. Servers rotate live reads
+    /// about every 60 s (§10.2), and not all send comments in between.
+    #[must_use]
+    pub fn live_timeout(mut self, timeout: Duration) -> Self {
+        self.live_timeout = timeout;
+        self
+    }
+
+    /// How long the first event of an SSE response may take before something between here and the server counts as
+    /// holding it back, so that long-poll takes over; 5 s by default.
+    #[must_use]
+    pub fn event_patience(mut self, patience: Duration) -> Self {
+        self.event_patience = patience;
+        self
+    }
+
+    /// The largest JSON message and the largest event to accept, bytes; 64 MiB by default. A read holds about one of
+    /// them in memory.
+    #[must_use]
+    pub fn max_message(mut self, bytes: usize) -> Self {
+        self.max_message = bytes;
+        self
+    }
+
+    /// How single requests are repeated. Subscriptions and producers have policies of their own.
+    #[must_use]
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
+        self
+    }
+
+    /// Makes the client; connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`ClientError::InvalidArgument`] for a base URL or a certificate that cannot be used.
+    pub fn build(self) -> Result<Client, ClientError> {
+        let invalid = |what, reason: String| ClientError::InvalidArgument { what, reason };
+        let base =
+            Url::parse(&self.base).map_err(|error| invalid("the base URL", error.to_string()))?;
+        if !matches!(base.scheme(), "http" | "https") || base.query().is_some() {
+            let reason = format!("{:?} is no http or https URL without a query", self.base);
+            return Err(invalid("the base URL", reason));
+        }
+        // One crypto provider for the process; where the application has chosen one, that stays.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut http = reqwest::Client::builder()
+            .user_agent(concat!("durable-streams-client/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(self.connect_timeout)
+            // A token must not follow a redirect to another place.
+            .redirect(reqwest::redirect::Policy::none())
+            .tcp_nodelay(true);
+        http = match self.version {
+            HttpVersion::Automatic => http,
+            HttpVersion::Http1 => http.http1_only(),
+            HttpVersion::Http2 => http
+                .http2_prior_knowledge()
+                .http2_initial_stream_window_size(4 << 20)
+                .http2_initial_connection_window_size(16 << 20),
+        };
+        if let Some(pem) = &self.roots {
+            let roots = reqwest::Certificate::from_pem_bundle(pem)
+                .map_err(|error| invalid("root_certificates", error.to_string()))?;
+            http = http.tls_certs_only(roots);
+        }
+        if let Some(pem) = &self.identity {
+            let identity = reqwest::Identity::from_pem(pem)
+                .map_err(|error| invalid("client_certificate", error.to_string()))?;
+            http = http.identity(identity);
+        }
+        let http = http.build().map_err(|error| invalid("the TLS settings", error.to_string()))?;
+        let transport = HttpTransport {
+            http,
+            auth: self.auth,
+            headers: self.headers,
+            read_timeout: self.request_timeout,
+        };
+        Ok(Client {
+            inner: Arc::new(ClientInner {
+                base,
+                transport,
+                request_timeout: self.request_timeout,
+                live_timeout: self.live_timeout,
+                event_patience: self.event_patience,
+                max_message: self.max_message,
+                retry: self.retry,
+            }),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_has_the_url_of_its_path() {
+        let client = Client::new("http://h.test/v1/stream/").unwrap();
+        for (path, url) in [
+            ("a", "http://h.test/v1/stream/a"),
+            ("/a/b c", "http://h.test/v1/stream/a/b%20c"),
+            ("a?b#c%", "http://h.test/v1/stream/a%3Fb%23c%25"),
+            ("http://h.test/other/a%20b", "http://h.test/other/a%20b"),
+        ] {
+            assert_eq!(client.stream(path).unwrap().url(), url);
+        }
+        for bad in ["http://other.test/a", "https://h.test/a", "http://h.test/a?b=c", "http://"] {
+            assert!(client.stream(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "h.test", "ftp://h.test", "http://h.test/?a=b", "mailto:a@b"] {
+            assert!(Client::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn certificates_are_checked_when_the_client_is_made() {
+        let error =
+            Client::builder("https://h.test").client_certificate("no PEM").build().unwrap_err();
+        assert!(error.to_string().starts_with("client_certificate cannot be used"), "{error}");
+    }
+}

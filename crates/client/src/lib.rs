@@ -1,0 +1,31 @@
+#![doc = include_str!("../README.md")]
+
+mod auth;
+mod batch;
+mod client;
+mod create;
+mod error;
+mod events;
+mod exchange;
+mod fields;
+mod page;
+mod position;
+mod producer;
+mod reader;
+mod retry;
+mod splitter;
+mod stream;
+mod subscription;
+
+pub use batch::StreamBatch;
+pub use client::{Client, ClientBuilder, HttpVersion};
+pub use create::CreateOptions;
+pub use error::{ClientError, Refusal};
+pub use position::{InvalidPosition, StartFrom, StreamOffset, StreamPosition};
+pub use producer::{Delivery, Producer, ProducerBuilder, ProducerError};
+pub use reader::StreamReader;
+pub use retry::RetryPolicy;
+pub use stream::{AppendOptions, CreatedStream, Stream, StreamHead};
+pub use subscription::{FollowMode, Subscription, SubscriptionBuilder};
+
+pub use durable_streams_protocol::{ContentType, Expiry, Timestamp};

@@ -1,0 +1,127 @@
+//! Messages that travel in one request.
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::error::ProducerError;
+use crate::position::StreamOffset;
+
+/// Where messages end up: the offset after the batch, or why it was not stored.
+pub(super) type Delivered = Option<Result<StreamOffset, ProducerError>>;
+
+/// The batch that is being filled.
+#[derive(Debug)]
+pub(super) struct OpenBatch {
+    json: bool,
+    body: Vec<u8>,
+    messages: u64,
+    /// Bytes of the messages, as the bound of the buffer counts them.
+    cost: usize,
+    outcome: watch::Sender<Delivered>,
+}
+
+/// A batch with its sequence number, until it is acknowledged.
+#[derive(Debug)]
+pub(super) struct SealedBatch {
+    pub(super) seq: u64,
+    pub(super) body: Bytes,
+    pub(super) close: bool,
+    pub(super) messages: u64,
+    pub(super) cost: usize,
+    pub(super) state: BatchState,
+    /// When it was sent, all before this number were acknowledged.
+    pub(super) sent_after: u64,
+    outcome: watch::Sender<Delivered>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BatchState {
+    /// To be sent.
+    Ready,
+    /// To be sent once all batches before it are acknowledged: the server has refused it for a gap.
+    AfterOthers,
+    InFlight,
+}
+
+impl OpenBatch {
+    pub(super) fn new(json: bool) -> Self {
+        OpenBatch {
+            json,
+            body: Vec::new(),
+            messages: 0,
+            cost: 0,
+            outcome: watch::Sender::new(None),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages == 0
+    }
+
+    /// The length of the body with `message` in it.
+    pub(super) fn length_with(&self, message: &[u8]) -> usize {
+        self.body.len() + message.len() + usize::from(self.json) * 2
+    }
+
+    pub(super) fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    pub(super) fn push(&mut self, message: &[u8]) -> watch::Receiver<Delivered> {
+        if self.json {
+            self.body.push(if self.messages == 0 { b'[' } else { b',' });
+        }
+        self.body.extend_from_slice(message);
+        self.messages += 1;
+        self.cost += message.len();
+        self.outcome.subscribe()
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Delivered> {
+        self.outcome.subscribe()
+    }
+
+    pub(super) fn seal(mut self, seq: u64, close: bool) -> SealedBatch {
+        if self.json && self.messages > 0 {
+            self.body.push(b']');
+        }
+        SealedBatch {
+            seq,
+            body: self.body.into(),
+            close,
+            messages: self.messages,
+            cost: self.cost,
+            state: BatchState::Ready,
+            sent_after: 0,
+            outcome: self.outcome,
+        }
+    }
+}
+
+impl SealedBatch {
+    pub(super) fn subscribe(&self) -> watch::Receiver<Delivered> {
+        self.outcome.subscribe()
+    }
+
+    pub(super) fn resolve(self, outcome: Result<StreamOffset, ProducerError>) {
+        self.outcome.send_replace(Some(outcome));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_messages_are_an_array_and_bytes_are_joined() {
+        for (json, body) in [(true, &b"[1,22]"[..]), (false, b"122")] {
+            let mut batch = OpenBatch::new(json);
+            assert_eq!(batch.length_with(b"1"), if json { 3 } else { 1 });
+            batch.push(b"1");
+            batch.push(b"22");
+            let sealed = batch.seal(7, false);
+            assert_eq!((&sealed.body[..], sealed.messages, sealed.cost), (body, 2, 3));
+        }
+        assert!(OpenBatch::new(true).seal(0, true).body.is_empty(), "a close without messages");
+    }
+}

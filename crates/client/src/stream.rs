@@ -1,0 +1,327 @@
+//! A handle for one stream: create, append, close, head, delete, and where reads begin.
+
+use std::{future::Future, time::Duration};
+
+use bytes::Bytes;
+use durable_streams_protocol::{ContentType, Expiry, headers};
+use http::{HeaderMap, Method, StatusCode, header};
+use serde::Serialize;
+use tracing::Instrument;
+use url::Url;
+
+use crate::{
+    client::Client,
+    create::CreateOptions,
+    error::ClientError,
+    exchange::{StreamCall, StreamResponse, shown},
+    fields::put,
+    position::{StartFrom, StreamOffset},
+    producer::ProducerBuilder,
+    reader::StreamReader,
+    retry::{FailureCount, RetryPolicy},
+    subscription::{Subscription, SubscriptionBuilder},
+};
+
+/// A stream of a server. Cheap to clone; holds no connection.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    client: Client,
+    url: Url,
+}
+
+/// What `HEAD` says of a stream (§5.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StreamHead {
+    /// The type that the stream was created with, where the response has one.
+    pub content_type: Option<ContentType>,
+    /// The tail: the offset after the last byte.
+    pub tail: StreamOffset,
+    /// No append can follow.
+    pub closed: bool,
+    /// When the stream goes away by itself.
+    pub expiry: Expiry,
+}
+
+/// A stream after it was created or found to exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CreatedStream {
+    /// `false` when it existed with the same configuration; after a lost response also when this request created it.
+    pub created: bool,
+    /// The tail.
+    pub tail: StreamOffset,
+    /// The stream is closed.
+    pub closed: bool,
+}
+
+/// What an append adds to its body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AppendOptions {
+    /// `Content-Type`; without it what the stream was created with, which costs a `HEAD`.
+    pub content_type: Option<ContentType>,
+    /// `Stream-Seq`: the writer's own order, checked by the server (§5.2).
+    pub stream_seq: Option<String>,
+    /// Closes the stream with this append, in one step.
+    pub close: bool,
+}
+
+/// How a repeated request treats a failure.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RepeatRule {
+    /// Repeating changes nothing more (§5.1, §5.3 to §5.6).
+    Idempotent,
+    /// Repeated only when the server has certainly not stored it.
+    OnlyWithoutEffect,
+}
+
+impl Stream {
+    pub(crate) fn new(client: Client, url: Url) -> Self {
+        Stream { client, url }
+    }
+
+    /// The stream's URL.
+    pub fn url(&self) -> &str {
+        self.url.as_str()
+    }
+
+    /// The client that it belongs to.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Creates the stream, or finds that it exists with the same configuration (§5.1). Repeated after failures.
+    ///
+    /// # Errors
+    /// A 409 when it exists with another configuration; every other [`ClientError`].
+    pub async fn create(&self, options: &CreateOptions) -> Result<CreatedStream, ClientError> {
+        let mut call = self.call(Method::PUT);
+        call.headers = options.headers()?;
+        call.body = options.body();
+        let response = self.exchange("create", &call, RepeatRule::Idempotent).await?;
+        Ok(CreatedStream {
+            created: response.status == StatusCode::CREATED,
+            tail: response.next_offset()?,
+            closed: response.facts.closed,
+        })
+    }
+
+    /// Appends `data` and returns the tail after it, once it is durable.
+    ///
+    /// Not repeated where the server may have stored it: after a lost response it is for the caller to decide. A
+    /// [`Producer`](crate::Producer) repeats without duplicating.
+    ///
+    /// # Errors
+    /// A 409 when the stream is closed ([`Refusal::closed`](crate::Refusal::closed)); every other [`ClientError`].
+    pub async fn append(
+        &self,
+        data: impl Into<Bytes>,
+        options: &AppendOptions,
+    ) -> Result<StreamOffset, ClientError> {
+        let mut call = self.call(Method::POST);
+        call.body = data.into();
+        if !call.body.is_empty() {
+            let content_type = match &options.content_type {
+                Some(content_type) => content_type.clone(),
+                None => self.content_type().await?,
+            };
+            put(&mut call.headers, header::CONTENT_TYPE, content_type.as_str())?;
+        }
+        if let Some(seq) = &options.stream_seq {
+            put(&mut call.headers, headers::STREAM_SEQ, seq)?;
+        }
+        if options.close {
+            call.headers.insert(headers::STREAM_CLOSED, headers::TRUE);
+        }
+        let response = self.exchange("append", &call, RepeatRule::OnlyWithoutEffect).await?;
+        response.next_offset()
+    }
+
+    /// Appends one JSON message to a stream of `application/json`. See [`append`](Self::append).
+    ///
+    /// # Errors
+    /// [`ClientError::Json`] when `message` does not serialize; those of [`append`](Self::append).
+    pub async fn append_json<T: Serialize + ?Sized>(
+        &self,
+        message: &T,
+    ) -> Result<StreamOffset, ClientError> {
+        let options =
+            AppendOptions { content_type: ContentType::parse(JSON), ..AppendOptions::default() };
+        self.append(json_array(std::iter::once(message))?, &options).await
+    }
+
+    /// Appends several JSON messages in one request, which the server stores whole or not at all.
+    ///
+    /// # Errors
+    /// [`ClientError::Json`] when a message does not serialize; those of [`append`](Self::append), with a 400 for no
+    /// message at all.
+    pub async fn append_json_messages<T: Serialize>(
+        &self,
+        messages: impl IntoIterator<Item = T>,
+    ) -> Result<StreamOffset, ClientError> {
+        let options =
+            AppendOptions { content_type: ContentType::parse(JSON), ..AppendOptions::default() };
+        self.append(json_array(messages)?, &options).await
+    }
+
+    /// Closes the stream: no append can follow (§5.3). Repeated after failures; closing a closed stream succeeds.
+    ///
+    /// # Errors
+    /// Every [`ClientError`].
+    pub async fn close(&self) -> Result<StreamOffset, ClientError> {
+        let mut call = self.call(Method::POST);
+        call.headers.insert(headers::STREAM_CLOSED, headers::TRUE);
+        self.exchange("close", &call, RepeatRule::Idempotent).await?.next_offset()
+    }
+
+    /// Asks for the stream's tail, type, expiry and closure. Repeated after failures.
+    ///
+    /// # Errors
+    /// A 404 when there is no such stream, a 410 when it is deleted but has forks; every other [`ClientError`].
+    pub async fn head(&self) -> Result<StreamHead, ClientError> {
+        let response =
+            self.exchange("head", &self.call(Method::HEAD), RepeatRule::Idempotent).await?;
+        Ok(StreamHead {
+            content_type: response.facts.content_type.clone(),
+            tail: response.next_offset()?,
+            closed: response.facts.closed,
+            expiry: response.facts.expiry,
+        })
+    }
+
+    /// Deletes the stream (§5.4). Repeated after failures.
+    ///
+    /// # Errors
+    /// A 404 when there is no such stream, unless an attempt before may have deleted it; every other [`ClientError`].
+    pub async fn delete(&self) -> Result<(), ClientError> {
+        let call = self.call(Method::DELETE);
+        let mut maybe_deleted = false;
+        let deleted = self.repeat(
+            "delete",
+            RepeatRule::Idempotent,
+            || async { self.client.inner.transport.send(&call).await },
+            |error| maybe_deleted |= !error.is_without_effect(),
+        );
+        match deleted.await {
+            Ok(_) => Ok(()),
+            Err(error) if maybe_deleted && matches!(status_of(&error), 404 | 410) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads what is stored from `from` to the tail. Sends nothing yet.
+    pub fn read(&self, from: impl Into<StartFrom>) -> StreamReader {
+        StreamReader::new(self.clone(), from.into())
+    }
+
+    /// Reads from `from` on and follows what is appended, until the stream is closed. Sends nothing yet.
+    pub fn subscribe(&self, from: impl Into<StartFrom>) -> Subscription {
+        self.subscription(from).build()
+    }
+
+    /// Settings of a [`Subscription`].
+    pub fn subscription(&self, from: impl Into<StartFrom>) -> SubscriptionBuilder {
+        SubscriptionBuilder::new(self.clone(), from.into())
+    }
+
+    /// Settings of an idempotent [`Producer`](crate::Producer) with this id.
+    pub fn producer(&self, id: &str) -> ProducerBuilder {
+        ProducerBuilder::new(self.clone(), id)
+    }
+
+    /// The type that the stream was created with.
+    pub(crate) async fn content_type(&self) -> Result<ContentType, ClientError> {
+        Ok(self.head().await?.content_type.unwrap_or_default())
+    }
+
+    pub(crate) fn call(&self, method: Method) -> StreamCall {
+        StreamCall {
+            method,
+            url: self.url.clone(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            timeout: self.client.inner.request_timeout,
+        }
+    }
+
+    async fn exchange(
+        &self,
+        operation: &'static str,
+        call: &StreamCall,
+        rule: RepeatRule,
+    ) -> Result<StreamResponse, ClientError> {
+        let transport = &self.client.inner.transport;
+        self.repeat(operation, rule, || transport.send(call), |_| ()).await
+    }
+
+    /// Runs `attempt` until it succeeds, fails for good, or patience ends; shows `failed` every failure.
+    async fn repeat<Fut>(
+        &self,
+        operation: &'static str,
+        rule: RepeatRule,
+        attempt: impl Fn() -> Fut,
+        mut failed: impl FnMut(&ClientError),
+    ) -> Result<StreamResponse, ClientError>
+    where
+        Fut: Future<Output = Result<StreamResponse, ClientError>>,
+    {
+        let span = tracing::debug_span!("durable_stream", operation, url = shown(&self.url));
+        let policy: &RetryPolicy = &self.client.inner.retry;
+        let repeated = async {
+            let mut failures = FailureCount::default();
+            loop {
+                let error = match attempt().await {
+                    Ok(response) => return Ok(response),
+                    Err(error) => error,
+                };
+                let safe = rule == RepeatRule::Idempotent || error.is_without_effect();
+                let next = failures.next_try(policy, &error).filter(|_| safe);
+                let Some(at) = next else { return Err(error) };
+                failed(&error);
+                tracing::debug!(%error, "repeated after a pause");
+                tokio::time::sleep_until(at).await;
+            }
+        };
+        repeated.instrument(span).await
+    }
+
+    /// How long one attempt of a live read waits for its head.
+    pub(crate) fn live_timeout(&self) -> Duration {
+        self.client.inner.live_timeout
+    }
+}
+
+/// The type of JSON mode (§9.1).
+pub(crate) const JSON: &str = "application/json";
+
+fn status_of(error: &ClientError) -> u16 {
+    error.status().map_or(0, |status| status.as_u16())
+}
+
+/// An array of messages: the server flattens one level, so that a message that is an array itself stays one (§9.1.2).
+fn json_array<T: Serialize>(messages: impl IntoIterator<Item = T>) -> Result<Vec<u8>, ClientError> {
+    let mut body = vec![b'['];
+    for message in messages {
+        if body.len() > 1 {
+            body.push(b',');
+        }
+        serde_json::to_writer(&mut body, &message)
+            .map_err(|error| ClientError::Json(error.to_string()))?;
+    }
+    body.push(b']');
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_one_array() {
+        let array = |messages: &[&[u8]]| json_array(messages).unwrap();
+        assert_eq!(array(&[]), b"[]");
+        assert_eq!(array(&[b"a", b"bc"]), b"[[97],[98,99]]", "arrays stay messages");
+        let odd = std::collections::BTreeMap::from([((1, 2), 3)]);
+        assert!(matches!(json_array([odd]), Err(ClientError::Json(_))), "its keys are no strings");
+    }
+}

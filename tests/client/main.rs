@@ -1,0 +1,22 @@
+//! `durable-streams-client` and the commands on top of it, against the real binary.
+
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a scene that cannot be set up ends the test"
+)]
+
+mod faults;
+mod follow;
+mod produce;
+mod proxy;
+mod requests;
+mod scene;
+
+#[path = "../crash/client.rs"]
+#[allow(dead_code, reason = "`server` needs it")]
+mod client;
+/// The real binary on a data directory; at home with the crash tests.
+#[path = "../crash/server.rs"]
+#[allow(dead_code, reason = "this binary uses a part of it")]
+mod server;
