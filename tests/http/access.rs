@@ -21,7 +21,6 @@ for_each_kind![
     a_signed_url_reads_and_does_nothing_else,
     a_live_read_ends_when_its_right_ends,
     responses_stay_with_the_client_that_they_are_for,
-    subscriptions_need_a_principal_that_may_do_everything,
     rates_bound_clients_and_principals,
 ];
 
@@ -306,34 +305,6 @@ async fn responses_stay_with_the_client_that_they_are_for(kind: Kind) {
     let page = format!("{}origin: https://page.example\r\n", auth("nobody"));
     let refused = world.ask("GET", "/open/a", &page, b"").await;
     assert_eq!(refused.header("access-control-allow-origin"), Some("*"), "pages see the refusal");
-}
-
-async fn subscriptions_need_a_principal_that_may_do_everything(kind: Kind) {
-    let access = Access::new();
-    let world = access.world(kind);
-    let (path, body) =
-        ("/__ds/subscriptions/s", br#"{"type":"pull-wake","pattern":"pub/**","wake_stream":"w"}"#);
-    for (token, status) in [("", 401), ("nobody", 401), ("reader", 403), ("acme", 403)] {
-        for (method, path) in [
-            ("PUT", path),
-            ("GET", path),
-            ("DELETE", path),
-            ("POST", "/__ds/subscriptions/s/claim"),
-        ] {
-            let seen = world.ask(method, path, &auth(token), body).await;
-            assert_eq!(seen.status, status, "{token} {method} {path}");
-        }
-    }
-    // This server has no subscriptions: what is let through finds nothing.
-    for (method, path, token) in [
-        ("GET", "/__ds/jwks.json", ""),
-        ("OPTIONS", "/__ds/subscriptions/s", ""),
-        ("POST", "/__ds/subscriptions/s/ack", ""),
-        ("PUT", "/__ds/subscriptions/s", "root"),
-    ] {
-        let seen = world.ask(method, path, &auth(token), b"").await;
-        assert!(!matches!(seen.status, 401 | 403), "{method} {path}: {seen:?}");
-    }
 }
 
 async fn rates_bound_clients_and_principals(kind: Kind) {

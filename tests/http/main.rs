@@ -34,5 +34,6 @@ mod producers;
 mod public_streams;
 mod shutdown;
 mod sse;
+mod subscription_access;
 mod whole_appends;
 mod whole_reads;

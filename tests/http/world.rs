@@ -8,7 +8,9 @@ use durable_streams_engine::store::{AnyStore, StoreStats};
 use durable_streams_engine::{Clock, Engine, EngineLimits, ManualClock};
 use durable_streams_protocol::{StreamPath, Timestamp};
 use durable_streams_server::edge::{AccessCaching, EdgeOptions};
+use durable_streams_subscriptions::SubscriptionOptions;
 
+use crate::support::served::ServedFeatures;
 use crate::support::{
     Client, PATIENCE, Reply, StoreKind, TestServer, Transport, eventually, position_of,
 };
@@ -56,6 +58,7 @@ pub struct Setup {
     pub clock: Clock,
     pub access: Option<AccessGuard>,
     pub caching: AccessCaching,
+    pub subscriptions: Option<SubscriptionOptions>,
 }
 
 /// A running server and its engine.
@@ -77,7 +80,8 @@ impl World {
         let (store, keep) = kind.store.open().into_parts();
         let engine = Engine::new(store, setup.clock, setup.limits);
         let access = setup.access.map(|guard| (guard, setup.caching));
-        let (server, engine) = TestServer::over(kind.transport, setup.edge, access, engine);
+        let features = ServedFeatures { access, subscriptions: setup.subscriptions };
+        let (server, engine) = TestServer::over(kind.transport, setup.edge, features, engine);
         World { server, engine, _store: keep }
     }
 

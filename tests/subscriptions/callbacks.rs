@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     receiver::Receiver,
-    rig::{BASE, Rig, code, options, until},
+    rig::{BASE, Rig, code, options, send, until},
 };
 use durable_streams_subscriptions::SubscriptionOptions;
 
@@ -20,7 +20,7 @@ async fn put_through(rig: &Rig, base: &str, body: &Value) -> (u16, Value) {
     let body = Bytes::from(body.to_string());
     let path = "subscriptions/s";
     let (status, _, body) =
-        rig.subs.handle(&Method::PUT, path, &HeaderMap::new(), body, base).await;
+        send(&rig.subs, base, &Method::PUT, path, &HeaderMap::new(), body).await;
     (status.as_u16(), serde_json::from_slice(&body).unwrap())
 }
 

@@ -18,5 +18,6 @@ mod requests;
 mod restart;
 mod rig;
 mod scale;
+mod tenants;
 mod webhooks;
 mod workers;

@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use super::rig::{BASE, Rig, code, options, until};
+use super::rig::{BASE, Rig, code, options, send, until};
 use durable_streams_subscriptions::SubscriptionOptions;
 
 fn webhook(url: &str) -> Value {
@@ -45,7 +45,7 @@ async fn keys_are_published_with_caching() {
     let rig = Rig::new(options()).await;
     let headers = http::HeaderMap::new();
     let (status, headers, body) =
-        rig.subs.handle(&Method::GET, "/jwks.json", &headers, bytes::Bytes::new(), BASE).await;
+        send(&rig.subs, BASE, &Method::GET, "/jwks.json", &headers, bytes::Bytes::new()).await;
     assert_eq!(status, 200);
     assert_eq!(headers["content-type"], "application/jwk-set+json");
     assert_eq!(headers["cache-control"], "public, max-age=300");
@@ -87,8 +87,9 @@ async fn what_is_wrong_is_said() {
         ("POST", "subscriptions/pull/claim", None, json!({"worker": "w"}), 409, "NO_PENDING_WORK"),
         ("POST", "subscriptions/pull/ack", None, ack.clone(), 401, "TOKEN_INVALID"),
         ("POST", "subscriptions/pull/ack", Some("a.b"), ack.clone(), 401, "TOKEN_INVALID"),
-        ("POST", "subscriptions/hook/ack", Some("a.b"), ack.clone(), 400, "INVALID_REQUEST"),
-        ("POST", "subscriptions/pull/callback", Some("a.b"), ack.clone(), 400, "INVALID_REQUEST"),
+        ("POST", "subscriptions/hook/ack", Some("a.b"), ack.clone(), 401, "TOKEN_INVALID"),
+        ("POST", "subscriptions/pull/callback", Some("a.b"), ack.clone(), 401, "TOKEN_INVALID"),
+        ("POST", "subscriptions/none/ack", None, ack.clone(), 401, "TOKEN_INVALID"),
         ("POST", "subscriptions/pull/release", None, ack, 401, "TOKEN_INVALID"),
         (
             "POST",

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     receiver::{Habit, Received, Receiver},
-    rig::{BASE, Rig, code, options, until},
+    rig::{BASE, Rig, code, options, send, until},
 };
 
 async fn subscribe(rig: &Rig, id: &str, pattern: &str, url: &str, lease: u64) {
@@ -224,7 +224,7 @@ async fn keys_survive_restarts_and_rotation_keeps_the_old_public_key() {
         async move {
             let headers = http::HeaderMap::new();
             let body = bytes::Bytes::new();
-            let (_, _, body) = subs.handle(&Method::GET, "jwks.json", &headers, body, BASE).await;
+            let (_, _, body) = send(&subs, BASE, &Method::GET, "jwks.json", &headers, body).await;
             serde_json::from_slice::<Value>(&body).unwrap()
         }
     };

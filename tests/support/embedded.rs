@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use durable_streams_auth::AccessGuard;
 use durable_streams_engine::Engine;
-use durable_streams_server::edge::{AccessCaching, AuditLevel, DurableStreams, StreamOptions};
+use durable_streams_server::edge::{AuditLevel, DurableStreams, StreamOptions};
 use pingora::apps::ServerApp;
 use pingora::prelude::{HttpPeer, ProxyHttp, Result, Session};
 use pingora::protocols::l4::stream::Stream;
@@ -16,6 +15,7 @@ use pingora::services::background::BackgroundService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::served::{ServedFeatures, open_subscriptions};
 use super::server::TestServer;
 use super::transports::upstream;
 
@@ -45,13 +45,16 @@ impl ProxyHttp for App {
 /// Serves the streams of `engine` on a free port, in this runtime, until the server is dropped.
 pub fn serve(
     options: StreamOptions,
-    access: Option<(AccessGuard, AccessCaching)>,
+    features: ServedFeatures,
     engine: Engine,
 ) -> (TestServer, Arc<Engine>) {
     let (mut streams, background) = DurableStreams::mount(engine, options);
-    if let Some((guard, caching)) = access {
+    if let Some((guard, caching)) = features.access {
         streams.protect(guard, AuditLevel::All);
         streams.cache_protected(caching);
+    }
+    if let Some(options) = features.subscriptions {
+        streams.serve_subscriptions(open_subscriptions(streams.engine(), options));
     }
     let (engine, counters) = (streams.engine().clone(), streams.counters().clone());
     let proxy =

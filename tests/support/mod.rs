@@ -7,6 +7,7 @@ pub mod client;
 pub mod embedded;
 pub mod http2;
 pub mod proxy;
+pub mod served;
 pub mod server;
 #[path = "../../crates/engine/tests/support/stores.rs"]
 pub mod stores;

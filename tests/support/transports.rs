@@ -4,12 +4,12 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
 
-use durable_streams_auth::AccessGuard;
 use durable_streams_engine::Engine;
-use durable_streams_server::edge::{AccessCaching, AuditLevel, EdgeOptions};
+use durable_streams_server::edge::{AuditLevel, EdgeOptions};
 use durable_streams_server::server::ServerOptions;
 
 use super::proxy::to_addrs;
+use super::served::{ServedFeatures, open_subscriptions};
 use super::server::TestServer;
 
 /// How requests reach the streams.
@@ -43,11 +43,11 @@ impl TestServer {
     pub fn over(
         transport: Transport,
         mut edge: EdgeOptions,
-        access: Option<(AccessGuard, AccessCaching)>,
+        features: ServedFeatures,
         engine: Engine,
     ) -> (Self, Arc<Engine>) {
         if transport == Transport::Embedded {
-            return super::embedded::serve(edge.streams, access, engine);
+            return super::embedded::serve(edge.streams, features, engine);
         }
         if transport == Transport::Proxied {
             edge.upstreams = vec![to_addrs(&[upstream()])];
@@ -55,9 +55,12 @@ impl TestServer {
         let engine = Arc::new(engine);
         let options = ServerOptions { edge, ..ServerOptions::default() };
         let mut server = TestServer::serve_with(options, engine.clone(), |server| {
-            if let Some((guard, caching)) = access {
+            if let Some((guard, caching)) = features.access {
                 server.protect(guard, AuditLevel::All);
                 server.cache_protected(caching);
+            }
+            if let Some(options) = features.subscriptions {
+                server.serve_subscriptions(open_subscriptions(&engine, options));
             }
         });
         server.transport = transport;

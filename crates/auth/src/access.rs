@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
-use durable_streams_protocol::{StreamPath, Timestamp};
+use durable_streams_protocol::{StreamPath, Timestamp, subscription::Glob};
 use http::{HeaderMap, Method};
 
 use crate::{AccessError, Operation, Principal};
@@ -83,6 +83,12 @@ pub trait AccessControl: Send + Sync {
         if principal.allows(operation, path) { Ok(()) } else { Err(AccessError::NotAllowed) }
     }
 
+    /// Whether the principal may do an operation on every stream that a pattern can match; `false` where that
+    /// cannot be proved. The default goes by [`Principal::grants`].
+    fn covers(&self, principal: &Principal, operation: Operation, pattern: &Glob) -> bool {
+        principal.covers(operation, pattern)
+    }
+
     /// Whether an authenticated principal may still go on: a live read ends soon after this turns `false`.
     /// The default goes by [`Principal::expires`]; a provider whose credentials can be revoked adds that.
     fn is_current(&self, principal: &Principal, now: Timestamp) -> bool {
@@ -108,6 +114,10 @@ impl<T: AccessControl + ?Sized> AccessControl for Arc<T> {
         path: &StreamPath,
     ) -> Result<(), AccessError> {
         (**self).authorize(head, principal, operation, path).await
+    }
+
+    fn covers(&self, principal: &Principal, operation: Operation, pattern: &Glob) -> bool {
+        (**self).covers(principal, operation, pattern)
     }
 
     fn is_current(&self, principal: &Principal, now: Timestamp) -> bool {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use durable_streams_protocol::{StreamPath, Timestamp};
+use durable_streams_protocol::{StreamPath, Timestamp, subscription::Glob};
 
 use crate::{AccessControl, AccessError, Operation, Principal, RequestHead};
 
@@ -96,6 +96,11 @@ impl AccessControl for ProviderChain {
             Some(provider) => provider.authorize(head, principal, operation, path).await,
             None => Err(AccessError::NotAllowed),
         }
+    }
+
+    fn covers(&self, principal: &Principal, operation: Operation, pattern: &Glob) -> bool {
+        self.provider_of(principal)
+            .is_some_and(|provider| provider.covers(principal, operation, pattern))
     }
 
     fn is_current(&self, principal: &Principal, now: Timestamp) -> bool {

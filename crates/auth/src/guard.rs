@@ -5,9 +5,9 @@ use std::sync::Arc;
 use durable_streams_protocol::{StreamPath, Timestamp, subscription::Glob};
 
 use crate::{
-    AccessControl, AccessError, Operation, OperationSet, Principal, RequestHead, TenantId,
+    AccessControl, AccessError, Operation, OperationSet, Principal, RequestHead,
     rates::{RateLimits, RateRules},
-    stored_path, stored_prefix,
+    stored_path,
 };
 
 /// How refusals look.
@@ -123,25 +123,22 @@ impl AccessGuard {
         Ok(Admitted { principal, stored })
     }
 
-    /// Lets a principal subscribe to a pattern, and returns the pattern over stored paths.
+    /// Lets a principal subscribe to every stream that a pattern can match, in the principal's own paths.
     ///
     /// # Errors
-    /// [`AccessError::NotAllowed`] unless one grant covers reading all that the pattern can match, and the
-    /// principal may subscribe there too.
-    pub fn admit_pattern(
-        &self,
-        principal: &Principal,
-        pattern: &Glob,
-    ) -> Result<Glob, AccessError> {
-        let covered = principal.covers(Operation::Read, pattern)
-            && principal.covers(Operation::Subscribe, pattern);
-        if !covered {
-            return Err(denied(principal));
+    /// [`AccessError::NotAllowed`] unless it provably may read all of them, and subscribe there too;
+    /// [`AccessError::NoCredentials`] for an anonymous one.
+    pub fn admit_pattern(&self, principal: &Principal, pattern: &Glob) -> Result<(), AccessError> {
+        let covers = |operation| self.control.covers(principal, operation, pattern);
+        if covers(Operation::Read) && covers(Operation::Subscribe) {
+            return Ok(());
         }
-        match &principal.tenant {
-            None => Ok(pattern.clone()),
-            Some(tenant) => stored_pattern(tenant, pattern).ok_or(AccessError::NotAllowed),
-        }
+        Err(denied(principal))
+    }
+
+    /// How refusals look.
+    pub fn options(&self) -> GuardOptions {
+        self.options
     }
 
     /// Whether a principal that was let through may still go on.
@@ -198,11 +195,6 @@ impl AccessGuard {
 /// What a principal that may not do something is answered: without credentials, that it needs some.
 fn denied(principal: &Principal) -> AccessError {
     if principal.anonymous { AccessError::NoCredentials } else { AccessError::NotAllowed }
-}
-
-/// A tenant's pattern over stored paths; `None` when the prefix leaves no room for it.
-pub fn stored_pattern(tenant: &TenantId, pattern: &Glob) -> Option<Glob> {
-    Glob::parse(&format!("{}{pattern}", stored_prefix(tenant))).ok()
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ mod principal;
 mod projects;
 mod rates;
 mod signed_url;
-mod tenant;
 
 pub use access::{AccessControl, RequestHead};
 pub use api_keys::{API_KEY_PREFIX, ApiKeys, NewApiKey, api_key_id};
@@ -30,9 +29,13 @@ pub use credential::{
 pub use credentials::{
     ApiKeyRecord, CredentialFile, CredentialFileError, ProjectRecord, UrlKeyRecord,
 };
+pub use durable_streams_protocol::{
+    MAX_TENANT_BYTES, TenantId, TenantIdError, client_path, stored_path, stored_prefix,
+    stored_tenant,
+};
 pub use error::AccessError;
 pub use grant::{Grant, MAX_PATTERNS, PathPattern};
-pub use guard::{AccessGuard, Admitted, GuardOptions, stored_pattern};
+pub use guard::{AccessGuard, Admitted, GuardOptions};
 pub use operation::{Operation, OperationSet};
 pub use principal::Principal;
 pub use projects::{
@@ -41,8 +44,4 @@ pub use projects::{
 pub use rates::{RateRule, RateRules};
 pub use signed_url::{
     NewUrlKey, SignedUrls, URL_SECRET_PREFIX, UrlGrant, redacted_query, sign_url_query,
-};
-pub use tenant::{
-    MAX_TENANT_BYTES, TenantId, TenantIdError, client_path, stored_path, stored_prefix,
-    stored_tenant,
 };

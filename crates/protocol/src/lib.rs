@@ -36,4 +36,8 @@ pub use wire::{
         ControlEvent, DataEncoder, LastEventId, ReceivedControl, SseDecoder, SseEncoding, SseError,
         SseEvent, encode_control, encode_data, keep_alive, text_boundary,
     },
+    tenant::{
+        MAX_TENANT_BYTES, TenantId, TenantIdError, client_path, split_stored, stored_path,
+        stored_prefix, stored_tenant,
+    },
 };

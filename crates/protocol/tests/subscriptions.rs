@@ -178,6 +178,7 @@ impl World {
         let first = self.held.insert(generation);
         assert!(first || again_if_refused, "generation {generation} has two holders");
         let claims = TokenClaims {
+            tenant: None,
             subscription: self.state.id().clone(),
             generation,
             wake: self.state.wake().unwrap().id.clone(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use durable_streams_protocol::{
-    Append, ContentType, StreamPath, Timestamp,
+    Append, ContentType, StreamPath, TenantId, Timestamp, stored_path,
     subscription::{DeliveryAttempt, DeliveryConfig, WakeEvent, WakePhase, json},
 };
 
@@ -39,10 +39,11 @@ impl SubscriptionsInner {
                 _ => return,
             }
         };
-        let appended = self.append_wake(&wake_stream, event).await;
+        let appended = self.append_wake(cell.name.tenant.as_ref(), &wake_stream, event).await;
         if let Err(error) = &appended {
             tracing::warn!(
-                subscription = cell.id.as_str(),
+                subscription = cell.name.id.as_str(),
+                tenant = cell.name.tenant(),
                 wake_stream = wake_stream.as_str(),
                 error,
                 "wake not announced"
@@ -59,7 +60,7 @@ impl SubscriptionsInner {
             let events =
                 subscription.state.announced(attempt.generation, appended.is_ok(), now, random);
             if let Err(error) = self.commit(subscription, &events).await {
-                tracing::warn!(subscription = cell.id.as_str(), %error, "announcement not stored");
+                tracing::warn!(subscription = cell.name.id.as_str(), tenant = cell.name.tenant(), %error, "announcement not stored");
             }
         }
         let announced =
@@ -72,8 +73,14 @@ impl SubscriptionsInner {
 
     /// Appends to a wake stream. Wakes are JSON, so a stream of another kind is not touched: it belongs to a
     /// client that stores something else in it.
-    async fn append_wake(&self, wake_stream: &StreamPath, event: Bytes) -> Result<(), String> {
-        let view = self.engine.head(wake_stream).await.map_err(|error| error.to_string())?;
+    async fn append_wake(
+        &self,
+        tenant: Option<&TenantId>,
+        wake_stream: &StreamPath,
+        event: Bytes,
+    ) -> Result<(), String> {
+        let stored = stored_path(tenant, wake_stream).map_err(|error| error.to_string())?;
+        let view = self.engine.head(&stored).await.map_err(|error| error.to_string())?;
         let content_type = view.core.content_type.clone();
         if !content_type.is_json() {
             return Err(not_json(&content_type));
@@ -84,7 +91,7 @@ impl SubscriptionsInner {
             producer: None,
             close: false,
         };
-        let appended = self.engine.append_system(wake_stream, &append, event).await;
+        let appended = self.engine.append_system(&stored, &append, event).await;
         appended.map(|_| ()).map_err(|error| error.to_string())
     }
 }

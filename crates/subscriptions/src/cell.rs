@@ -10,9 +10,9 @@ use std::{
 
 use durable_streams_engine::{Engine, StreamView};
 use durable_streams_protocol::{
-    Rejection, StreamPath,
+    Rejection, StreamPath, TenantId, stored_path,
     subscription::{
-        DeliveryAttempt, Refusal, StreamHead, Subscription, SubscriptionEvent, SubscriptionId,
+        DeliveryAttempt, Refusal, StreamHead, Subscription, SubscriptionEvent, SubscriptionName,
         decode_log,
     },
 };
@@ -33,7 +33,7 @@ pub(super) struct SubscriptionKey(pub(super) u64);
 /// One subscription at run time: its lock, and what arrives without the lock.
 pub(super) struct SubscriptionCell {
     pub(super) key: SubscriptionKey,
-    pub(super) id: SubscriptionId,
+    pub(super) name: SubscriptionName,
     /// `None` until the creation is committed, and again after the deletion.
     subscription: AsyncMutex<Option<OpenSubscription>>,
     /// The latest state of each changed stream, until the holder of the lock takes it in.
@@ -122,9 +122,9 @@ impl SubscriptionsInner {
         if subscription.log.is_long() {
             let events = subscription.state.rewritten();
             if let Err(error) =
-                subscription.log.rewrite(&self.engine, subscription.state.id(), &events).await
+                subscription.log.rewrite(&self.engine, subscription.state.name(), &events).await
             {
-                tracing::warn!(subscription = subscription.state.id().as_str(), %error, "log not rewritten");
+                tracing::warn!(subscription = subscription.state.id().as_str(), tenant = subscription.state.name().tenant(), %error, "log not rewritten");
             }
         }
         Ok(())
@@ -141,21 +141,31 @@ impl SubscriptionsInner {
             Subscription::replay(events).ok_or_else(|| unavailable(Rejection::Damaged))?;
         let known: Vec<StreamPath> = subscription.state.linked_paths().cloned().collect();
         for path in known.iter().chain(&state.linked_paths().cloned().collect::<Vec<_>>()) {
-            state.observe(path, self.head(path).await?);
+            state.observe(path, self.head(state.tenant().cloned().as_ref(), path).await?);
         }
         subscription.state = state;
         subscription.stale = false;
         Ok(())
     }
 
-    /// The stream at a path and its durable tail.
-    pub(super) async fn head(&self, path: &StreamPath) -> Result<Option<StreamHead>, Refusal> {
-        Ok(self.view_of(path).await?.as_ref().map(head_of))
+    /// The stream that a tenant names by a path, and its durable tail.
+    pub(super) async fn head(
+        &self,
+        tenant: Option<&TenantId>,
+        path: &StreamPath,
+    ) -> Result<Option<StreamHead>, Refusal> {
+        Ok(self.view_of(tenant, path).await?.as_ref().map(head_of))
     }
 
-    /// The stream at a path.
-    pub(super) async fn view_of(&self, path: &StreamPath) -> Result<Option<StreamView>, Refusal> {
-        match self.engine.head(path).await {
+    /// The stream that a tenant names by a path.
+    pub(super) async fn view_of(
+        &self,
+        tenant: Option<&TenantId>,
+        path: &StreamPath,
+    ) -> Result<Option<StreamView>, Refusal> {
+        // A path that the tenant's prefix leaves no room for names no stream.
+        let Ok(stored) = stored_path(tenant, path) else { return Ok(None) };
+        match self.engine.head(&stored).await {
             Ok(view) => Ok(Some(view)),
             Err(Rejection::NotFound | Rejection::Gone) => Ok(None),
             Err(error) => Err(unavailable(error)),
@@ -178,7 +188,7 @@ pub(super) fn unavailable(error: Rejection) -> Refusal {
     Refusal::Unavailable(error.to_string())
 }
 
-/// All subscriptions, by id and by key.
+/// All subscriptions, by name and by key.
 #[derive(Default)]
 pub(super) struct SubscriptionRegistry {
     maps: RwLock<RegistryMaps>,
@@ -187,52 +197,52 @@ pub(super) struct SubscriptionRegistry {
 
 #[derive(Default)]
 struct RegistryMaps {
-    by_id: HashMap<SubscriptionId, Arc<SubscriptionCell>>,
+    by_name: HashMap<SubscriptionName, Arc<SubscriptionCell>>,
     by_key: HashMap<SubscriptionKey, Arc<SubscriptionCell>>,
 }
 
 impl SubscriptionRegistry {
-    pub(super) fn find(&self, id: &SubscriptionId) -> Option<Arc<SubscriptionCell>> {
-        self.maps.read().by_id.get(id).cloned()
+    pub(super) fn find(&self, name: &SubscriptionName) -> Option<Arc<SubscriptionCell>> {
+        self.maps.read().by_name.get(name).cloned()
     }
 
     pub(super) fn get(&self, key: SubscriptionKey) -> Option<Arc<SubscriptionCell>> {
         self.maps.read().by_key.get(&key).cloned()
     }
 
-    /// The cell of an id, created if there is none and there are fewer than `limit`.
+    /// The cell of a name, created if there is none and there are fewer than `limit`.
     pub(super) fn claim(
         &self,
-        id: &SubscriptionId,
+        name: &SubscriptionName,
         limit: usize,
     ) -> Result<Arc<SubscriptionCell>, Refusal> {
         let mut maps = self.maps.write();
-        if let Some(cell) = maps.by_id.get(id) {
+        if let Some(cell) = maps.by_name.get(name) {
             return Ok(cell.clone());
         }
-        if maps.by_id.len() >= limit {
+        if maps.by_name.len() >= limit {
             return Err(Refusal::TooMany { what: "subscriptions", limit });
         }
         let key = SubscriptionKey(self.next.fetch_add(1, Ordering::Relaxed));
         let cell = Arc::new(SubscriptionCell {
             key,
-            id: id.clone(),
+            name: name.clone(),
             subscription: AsyncMutex::new(None),
             inbox: Mutex::default(),
             queued: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
         });
-        maps.by_id.insert(id.clone(), cell.clone());
+        maps.by_name.insert(name.clone(), cell.clone());
         maps.by_key.insert(key, cell.clone());
         Ok(cell)
     }
 
-    /// Removes a cell; a later one under the same id stays.
+    /// Removes a cell; a later one of the same name stays.
     pub(super) fn remove(&self, cell: &SubscriptionCell) {
         let mut maps = self.maps.write();
         maps.by_key.remove(&cell.key);
-        if maps.by_id.get(&cell.id).is_some_and(|found| found.key == cell.key) {
-            maps.by_id.remove(&cell.id);
+        if maps.by_name.get(&cell.name).is_some_and(|found| found.key == cell.key) {
+            maps.by_name.remove(&cell.name);
         }
     }
 
@@ -242,7 +252,7 @@ impl SubscriptionRegistry {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.maps.read().by_id.len()
+        self.maps.read().by_name.len()
     }
 
     pub(super) fn all(&self) -> Vec<Arc<SubscriptionCell>> {

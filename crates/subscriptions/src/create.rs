@@ -1,15 +1,16 @@
 //! Creation of a subscription (§6.2): judge, watch, link what exists, write the log.
 
 use durable_streams_protocol::{
-    Rejection, StreamPath,
+    StreamPath,
     subscription::{
         DeliveryConfig, LinkRecord, Refusal, StreamHead, Subscription, SubscriptionConfig,
-        SubscriptionEvent, SubscriptionId, SubscriptionView, WebhookTarget,
+        SubscriptionEvent, SubscriptionName, SubscriptionView, WebhookTarget,
     },
 };
 
 use super::{
     SubscriptionsInner,
+    access::ControlAuthority,
     announce::not_json,
     cell::{OpenSubscription, SubscriptionCell, unavailable},
     state_log::SubscriptionLog,
@@ -22,21 +23,25 @@ impl SubscriptionsInner {
     /// Creates a subscription, or confirms an equal one.
     pub(super) async fn create(
         &self,
-        id: SubscriptionId,
+        name: SubscriptionName,
         config: SubscriptionConfig,
         base_url: String,
+        authority: ControlAuthority,
     ) -> Result<(bool, SubscriptionView), Refusal> {
+        authority.check_config(&config).await?;
         if let DeliveryConfig::Webhook { url } = &config.delivery {
             WebhookTarget::parse(url, &self.options.targets).map_err(Refusal::UrlRejected)?;
         }
         loop {
-            let cell = self.registry.claim(&id, self.options.max_subscriptions)?;
+            let cell = self.registry.claim(&name, self.options.max_subscriptions)?;
             let mut guard = cell.lock().await;
             if let Some(subscription) = guard.as_mut() {
                 self.catch_up(&cell, subscription, false).await?;
                 if subscription.state.config().hash() != config.hash() {
                     return Err(Refusal::AlreadyExists);
                 }
+                // It may have been given links that this client may not see.
+                authority.check_links(&subscription.state).await?;
                 return Ok((false, self.view(&subscription.state, &base_url, None)));
             }
             if !self.registry.holds(&cell) {
@@ -48,7 +53,7 @@ impl SubscriptionsInner {
                 self.registry.remove(&cell);
                 return Err(refusal);
             }
-            match self.write_new(&id, &config).await {
+            match self.write_new(&name, &config).await {
                 Ok(subscription) => {
                     let view = self.view(&subscription.state, &base_url, None);
                     *guard = Some(subscription);
@@ -57,7 +62,8 @@ impl SubscriptionsInner {
                     return Ok((true, view));
                 }
                 Err(refusal) => {
-                    self.watcher.unwatch(&config, std::iter::empty(), cell.key);
+                    let tenant = cell.name.tenant.as_ref();
+                    self.watcher.unwatch(tenant, &config, std::iter::empty(), cell.key);
                     self.registry.remove(&cell);
                     return Err(refusal);
                 }
@@ -76,40 +82,40 @@ impl SubscriptionsInner {
                 return Err(Refusal::WebhooksNotConfigured);
             }
             DeliveryConfig::Webhook { .. } => {}
-            DeliveryConfig::PullWake { wake_stream } => match self.engine.head(wake_stream).await {
-                Ok(view) if !view.core.content_type.is_json() => {
+            DeliveryConfig::PullWake { wake_stream } => {
+                let view = self.view_of(cell.name.tenant.as_ref(), wake_stream).await?;
+                if let Some(view) = view.filter(|view| !view.core.content_type.is_json()) {
                     return Err(Refusal::InvalidRequest(not_json(&view.core.content_type)));
                 }
-                Ok(_) | Err(Rejection::NotFound | Rejection::Gone) => {}
-                Err(error) => return Err(unavailable(error)),
-            },
+            }
         }
-        self.watcher.watch_new(config, cell.key)
+        self.watcher.watch_new(cell.name.tenant.as_ref(), config, cell.key)
     }
 
     /// Links existing streams at their tails, and writes the log.
     async fn write_new(
         &self,
-        id: &SubscriptionId,
+        name: &SubscriptionName,
         config: &SubscriptionConfig,
     ) -> Result<OpenSubscription, Refusal> {
+        let tenant = name.tenant.as_ref();
         let mut links: Vec<(StreamPath, Option<StreamHead>)> = Vec::new();
         let matching = match &config.pattern {
             Some(pattern) => {
-                self.matching(pattern, self.links.room(self.options.max_links)).await?
+                self.matching(tenant, pattern, self.links.room(self.options.max_links)).await?
             }
             None => Vec::new(),
         };
         let globbed = matching.into_iter().filter(|path| config.matches(path));
         for path in globbed.filter(|path| !config.streams.contains(path)) {
-            if let Some(head) = self.head(&path).await? {
+            if let Some(head) = self.head(tenant, &path).await? {
                 links.push((path, Some(head)));
             }
         }
         let globbed = links.len();
         self.links.check_room(globbed + config.streams.len(), self.options.max_links)?;
         for path in &config.streams {
-            links.push((path.clone(), self.head(path).await?));
+            links.push((path.clone(), self.head(tenant, path).await?));
         }
         let records: Vec<LinkRecord> = links
             .iter()
@@ -120,19 +126,16 @@ impl SubscriptionsInner {
                 cursor: head.map(|head| (head.stream, head.tail)),
             })
             .collect();
-        let mut events = vec![SubscriptionEvent::Created {
-            at: self.engine.now(),
-            id: id.clone(),
-            config: config.clone(),
-            base_url: String::new(),
-        }];
+        let now = self.engine.now();
+        let mut events = vec![SubscriptionEvent::created(name.clone(), config.clone(), now)];
         events.extend(
             records
                 .chunks(LINKS_PER_EVENT)
                 .map(|links| SubscriptionEvent::Linked { links: links.to_vec() }),
         );
         events.push(SubscriptionEvent::Ready);
-        let log = SubscriptionLog::create(&self.engine, id, &events).await.map_err(unavailable)?;
+        let log =
+            SubscriptionLog::create(&self.engine, name, &events).await.map_err(unavailable)?;
         let mut state = Subscription::replay(events)
             .ok_or_else(|| Refusal::Unavailable("the new log is not whole".into()))?;
         links.iter().for_each(|(path, head)| state.observe(path, *head));

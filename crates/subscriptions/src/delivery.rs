@@ -38,7 +38,8 @@ impl SubscriptionsInner {
             return;
         }
         let lane = self.lanes.lane(subscription.slow || subscription.state.retry().is_some());
-        let key = LaneKey::of(subscription.state.config());
+        let state = &subscription.state;
+        let key = LaneKey::of(state.tenant(), state.config());
         let (shared, cell) = (self.clone(), cell.clone());
         tokio::spawn(async move {
             let permit = lane.acquire(key).await;
@@ -72,7 +73,7 @@ impl SubscriptionsInner {
             streams: &streams,
             callback_url: callback_url(base, state.id()),
             callback_token: self.keys.token_key().issue(
-                state.id(),
+                state.name(),
                 state.generation(),
                 &wake.id,
                 now,
@@ -116,7 +117,12 @@ impl SubscriptionsInner {
         if let Some(reason) = failure {
             let known =
                 if delivered == DeliveryOutcome::Refused { "refused" } else { "not answered" };
-            tracing::warn!(subscription = cell.id.as_str(), reason, "webhook {known}");
+            tracing::warn!(
+                subscription = cell.name.id.as_str(),
+                tenant = cell.name.tenant(),
+                reason,
+                "webhook {known}"
+            );
         }
         let mut guard = cell.lock().await;
         let Some(subscription) = guard.as_mut() else { return };
@@ -134,7 +140,7 @@ impl SubscriptionsInner {
         };
         if let Err(error) = stored {
             // The end of the lease then ends the wake.
-            tracing::warn!(subscription = cell.id.as_str(), %error, "outcome of a webhook not stored");
+            tracing::warn!(subscription = cell.name.id.as_str(), tenant = cell.name.tenant(), %error, "outcome of a webhook not stored");
         }
         drop(guard);
         self.queue(&cell);

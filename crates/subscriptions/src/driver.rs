@@ -128,7 +128,7 @@ impl SubscriptionsInner {
                 subscription.state.deadline()
             }
             Err(error) => {
-                tracing::warn!(subscription = cell.id.as_str(), %error, "not stored; trying again");
+                tracing::warn!(subscription = cell.name.id.as_str(), tenant = cell.name.tenant(), %error, "not stored; trying again");
                 Some(Timestamp::from_millis(now.millis() + PAUSE_AFTER_ERROR))
             }
         };

@@ -5,7 +5,7 @@ use durable_streams_protocol::{
     StreamPath,
     subscription::{
         AckRequest, ClaimRequest, CreateRequest, Refusal, ReleaseRequest, StreamsRequest,
-        SubscriptionId,
+        SubscriptionId, SubscriptionName,
     },
 };
 use http::{
@@ -16,7 +16,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::{Subscriptions, requests::AckKind};
+use super::{Subscriptions, access::ControlAuthority, requests::AckKind};
 
 /// Characters that are percent-encoded in one segment of a URL.
 pub(super) const SEGMENT: &AsciiSet =
@@ -37,66 +37,72 @@ enum ControlRoute {
     Release(SubscriptionId),
 }
 
+/// One control request.
+pub struct ControlRequest<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The raw URL path after `__ds`, with or without its slash, and with its query if it has one.
+    pub target: &'a str,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+    /// The stream route as this client reached it (`https://host/v1/stream`). It appears in the response to
+    /// this client, is never stored, and never reaches a webhook.
+    pub base_url: &'a str,
+    /// By what right it is made.
+    pub authority: ControlAuthority,
+}
+
 impl Subscriptions {
     /// Answers one control request.
-    ///
-    /// `path` is the raw URL path after `__ds`, with or without its slash, and with its query if it has one.
-    /// `base_url` is the stream route as this client reached it (`https://host/v1/stream`). It appears in
-    /// the response to this client, is never stored, and never reaches a webhook.
-    pub async fn handle(
-        &self,
-        method: &Method,
-        path: &str,
-        headers: &HeaderMap,
-        body: Bytes,
-        base_url: &str,
-    ) -> ControlResponse {
-        let answer = self.answer(method, path, headers, body, base_url).await;
+    pub async fn handle(&self, request: ControlRequest<'_>) -> ControlResponse {
+        let answer = self.answer(request).await;
         answer.unwrap_or_else(|refusal| refused(&refusal))
     }
 
-    async fn answer(
-        &self,
-        method: &Method,
-        path: &str,
-        headers: &HeaderMap,
-        body: Bytes,
-        base_url: &str,
-    ) -> Result<ControlResponse, Refusal> {
-        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    async fn answer(&self, request: ControlRequest<'_>) -> Result<ControlResponse, Refusal> {
+        let ControlRequest { method, target, headers, body, base_url, authority } = request;
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let route = route(path)?;
         let base_url = base_url.trim_end_matches('/').to_owned();
         let limit = self.shared.options.max_body;
         if body.len() > limit {
             return Err(Refusal::TooLarge { limit });
         }
+        let named = |id| Ok(SubscriptionName { tenant: authority.tenant()?, id });
         match (route, method) {
             (ControlRoute::Keys, &Method::GET | &Method::HEAD) => Ok(self.keys_response()),
             (ControlRoute::Subscription(id), &Method::PUT) => {
+                let name = named(id)?;
                 let config = parse::<CreateRequest>(&body)?.into_config()?;
-                let (created, view) = self.create(id, config, base_url).await?;
+                let (created, view) = self.create(name, config, base_url, authority).await?;
                 let status = if created { StatusCode::CREATED } else { StatusCode::OK };
                 Ok(with_json(status, &view))
             }
             (ControlRoute::Subscription(id), &Method::GET | &Method::HEAD) => {
-                let after = page_after(query)?;
-                Ok(with_json(StatusCode::OK, &self.view(id, base_url, after).await?))
+                let (name, after) = (named(id)?, page_after(query)?);
+                let view = self.view(name, base_url, after, authority).await?;
+                Ok(with_json(StatusCode::OK, &view))
             }
             (ControlRoute::Subscription(id), &Method::DELETE) => {
-                self.delete(id).await?;
+                self.delete(named(id)?, authority).await?;
                 Ok(no_content())
             }
             (ControlRoute::Streams(id), &Method::POST) => {
-                self.link(id, parse::<StreamsRequest>(&body)?.paths()?).await?;
+                let name = named(id)?;
+                let paths = parse::<StreamsRequest>(&body)?.paths()?;
+                self.link(name, paths, authority).await?;
                 Ok(no_content())
             }
             (ControlRoute::Stream(id, path), &Method::DELETE) => {
-                self.unlink(id, path).await?;
+                self.unlink(named(id)?, path, authority).await?;
                 Ok(no_content())
             }
             (ControlRoute::Claim(id), &Method::POST) => {
+                let name = named(id)?;
                 let worker = parse::<ClaimRequest>(&body)?.worker()?;
-                Ok(with_json(StatusCode::OK, &self.claim(id, worker).await?))
+                Ok(with_json(StatusCode::OK, &self.claim(name, worker, authority).await?))
             }
             (ControlRoute::Callback(id), &Method::POST) => {
                 self.ack_response(AckKind::Callback, id, headers, &body).await
@@ -227,7 +233,7 @@ fn refused(refusal: &Refusal) -> ControlResponse {
         Refusal::MethodNotAllowed { allow } => {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
-        Refusal::TokenInvalid | Refusal::TokenExpired => {
+        Refusal::TokenInvalid | Refusal::TokenExpired | Refusal::Unauthorized => {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         Refusal::Unavailable(_) => {

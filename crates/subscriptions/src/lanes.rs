@@ -6,14 +6,17 @@
 //!   each), so that a host that stopped answering leaves permits for the others;
 //! - free permits go to owners in turn, then to the owner's hosts in turn, then to deliveries in order.
 //!
-//! The owner of a subscription is the first segment of what it links: the path prefix of a tenant.
+//! The owner of a subscription is its tenant or, without one, the first segment of what it links.
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
 };
 
-use durable_streams_protocol::subscription::{DeliveryConfig, SubscriptionConfig, WebhookTarget};
+use durable_streams_protocol::{
+    TenantId, stored_prefix,
+    subscription::{DeliveryConfig, SubscriptionConfig, WebhookTarget},
+};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -26,14 +29,21 @@ pub(super) struct LaneKey {
 
 impl LaneKey {
     /// The key of a subscription's deliveries.
-    pub(super) fn of(config: &SubscriptionConfig) -> Self {
-        let named = || config.streams.first().map(|path| path.first_segment());
-        let owner = config.pattern.as_ref().and_then(|p| p.first_literal()).or_else(named);
+    pub(super) fn of(tenant: Option<&TenantId>, config: &SubscriptionConfig) -> Self {
+        let owner: Arc<str> = match tenant {
+            // No segment has a slash.
+            Some(tenant) => stored_prefix(tenant).into(),
+            None => {
+                let named = || config.streams.first().map(|path| path.first_segment());
+                let first = config.pattern.as_ref().and_then(|p| p.first_literal());
+                first.or_else(named).unwrap_or_default().into()
+            }
+        };
         let host = match &config.delivery {
             DeliveryConfig::Webhook { url } => WebhookTarget::host_of(url),
             DeliveryConfig::PullWake { .. } => None,
         };
-        LaneKey { owner: owner.unwrap_or_default().into(), host: host.unwrap_or_default().into() }
+        LaneKey { owner, host: host.unwrap_or_default().into() }
     }
 }
 

@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `http` | control requests in, responses out |
+//! | `access` | what the client of a request may do, as the embedding server decides it |
 //! | `requests`, `create` | what each request does |
 //! | `cell` | one subscription: its lock, its state, its log |
 //! | `driver` | wakes, expiries and retries: what happens without a request |
@@ -23,6 +24,7 @@
 //! - Pending work is never stored: it is the distance between a stream's durable tail and the cursor, read
 //!   again after a restart.
 
+mod access;
 mod announce;
 mod cell;
 mod create;
@@ -44,7 +46,8 @@ use std::{future::Future, sync::Arc};
 
 use tokio::sync::mpsc;
 
-pub use http::ControlResponse;
+pub use access::{ControlAccess, ControlAuthority};
+pub use http::{ControlRequest, ControlResponse};
 pub use keys::{KeyError, KeyFile, KeySource, REPLAY_WINDOW_MILLIS};
 pub use options::SubscriptionOptions;
 pub use webhook::{WebhookClient, WebhookError, WebhookRequest, WebhookResponse};

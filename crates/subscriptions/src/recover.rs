@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use durable_streams_protocol::{
-    StreamPath,
+    StreamPath, TenantId, client_path, stored_prefix,
     subscription::{DeliveryConfig, Glob, Refusal, Subscription, WakePhase, decode_log},
 };
 
@@ -11,7 +11,7 @@ use super::{
     SubscriptionsInner,
     cell::{OpenSubscription, unavailable},
     state_log::{self, LogName, SubscriptionLog},
-    watcher::is_reserved,
+    watcher::owner_of,
 };
 
 /// Paths listed at a time.
@@ -80,12 +80,10 @@ impl SubscriptionsInner {
             tracing::warn!(%error, "superseded subscription logs not deleted yet");
         }
         let state = &subscription.state;
-        let cell = self.registry.claim(state.id(), usize::MAX)?;
-        self.watcher.watch(state.config(), cell.key);
-        for path in state.linked_paths() {
-            if state.link(path).is_some_and(|link| link.explicit) {
-                self.watcher.watch_path(path, cell.key);
-            }
+        let cell = self.registry.claim(state.name(), usize::MAX)?;
+        self.watcher.watch(state.tenant(), state.config(), cell.key);
+        for path in state.explicit_paths() {
+            self.watcher.watch_path(state.tenant(), path, cell.key);
         }
         *cell.lock().await = Some(subscription);
         Ok(())
@@ -98,21 +96,22 @@ impl SubscriptionsInner {
             let page = self.engine.list(after.as_ref(), PAGE).await.map_err(unavailable)?;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.clone());
-            for path in page.iter().filter(|path| !is_reserved(path)) {
-                let watchers = self.watcher.watchers(path);
+            for stored in &page {
+                let Some((tenant, path)) = owner_of(stored) else { continue };
+                let watchers = self.watcher.watchers(tenant.as_ref(), &path);
                 if watchers.is_empty() {
                     continue;
                 }
-                let head = match self.head(path).await {
+                let head = match self.head(tenant.as_ref(), &path).await {
                     Ok(head) => head,
                     Err(error) => {
-                        tracing::error!(path = path.as_str(), %error, "a linked stream cannot be read");
+                        tracing::error!(path = stored.as_str(), %error, "a linked stream cannot be read");
                         continue;
                     }
                 };
                 for cell in watchers.into_iter().filter_map(|key| self.registry.get(key)) {
                     if let Some(subscription) = cell.lock().await.as_mut() {
-                        subscription.state.observe(path, head);
+                        subscription.state.observe(&path, head);
                     }
                 }
             }
@@ -123,30 +122,31 @@ impl SubscriptionsInner {
         let announced = state.wake().is_some_and(|wake| wake.phase == WakePhase::Announced);
         match &state.config().delivery {
             DeliveryConfig::PullWake { wake_stream } if announced => {
-                Ok(self.head(wake_stream).await?.is_none())
+                Ok(self.head(state.tenant(), wake_stream).await?.is_none())
             }
             _ => Ok(false),
         }
     }
 
-    /// Existing streams that a pattern matches, at most one more than `max`.
+    /// Existing streams of a tenant that its pattern matches, at most one more than `max`.
     pub(super) async fn matching(
         &self,
+        tenant: Option<&TenantId>,
         pattern: &Glob,
         max: usize,
     ) -> Result<Vec<StreamPath>, Refusal> {
-        let prefix = pattern.literal_prefix();
-        let mut found = Vec::new();
+        let root = tenant.map(stored_prefix).unwrap_or_default();
+        let prefix = format!("{root}{}", pattern.literal_prefix());
+        let named = |stored: &StreamPath| {
+            client_path(tenant, stored).filter(|path| pattern.matches(path.as_str()))
+        };
         let mut after = StreamPath::system(&prefix).ok();
-        if let Some(first) = after.clone().filter(|path| pattern.matches(path.as_str())) {
-            found.push(first);
-        }
+        let mut found: Vec<StreamPath> = after.as_ref().and_then(named).into_iter().collect();
         loop {
             let page = self.engine.list(after.as_ref(), PAGE).await.map_err(unavailable)?;
             let Some(last) = page.last().cloned() else { return Ok(found) };
             let inside = |path: &&StreamPath| path.as_str().starts_with(&prefix);
-            let matching = page.iter().take_while(inside).filter(|path| !is_reserved(path));
-            found.extend(matching.filter(|path| pattern.matches(path.as_str())).cloned());
+            found.extend(page.iter().take_while(inside).filter_map(named));
             if !inside(&&last) || found.len() > max {
                 found.truncate(max.saturating_add(1));
                 return Ok(found);

@@ -7,13 +7,14 @@ use durable_streams_protocol::{
     Offset, StreamPath,
     subscription::{
         AckRequest, ClaimResponse, DeliveryConfig, JwkSet, Refusal, ReleaseRequest, SigningInfo,
-        Subscription, SubscriptionConfig, SubscriptionId, SubscriptionView, TokenClaims,
-        TokenError, WebhookView,
+        Subscription, SubscriptionConfig, SubscriptionId, SubscriptionName, SubscriptionView,
+        TokenClaims, TokenError, WebhookView,
     },
 };
 
 use super::{
     Subscriptions, SubscriptionsInner,
+    access::ControlAuthority,
     cell::{SubscriptionCell, head_of},
 };
 
@@ -31,27 +32,30 @@ impl Subscriptions {
     /// Creates a subscription, or confirms an equal one (§6.2). The flag is `true` when it was created.
     pub(super) async fn create(
         &self,
-        id: SubscriptionId,
+        name: SubscriptionName,
         config: SubscriptionConfig,
         base_url: String,
+        authority: ControlAuthority,
     ) -> Result<(bool, SubscriptionView), Refusal> {
         let shared = self.shared.clone();
-        self.run(async move { shared.create(id, config, base_url).await }).await
+        self.run(async move { shared.create(name, config, base_url, authority).await }).await
     }
 
     /// Reads a subscription (§6.3).
     pub(super) async fn view(
         &self,
-        id: SubscriptionId,
+        name: SubscriptionName,
         base_url: String,
         after: Option<StreamPath>,
+        authority: ControlAuthority,
     ) -> Result<SubscriptionView, Refusal> {
         let shared = self.shared.clone();
         let view = async move {
-            let cell = shared.find(&id)?;
+            let cell = shared.find(&name)?;
             shared.route();
             let mut guard = cell.lock().await;
             let subscription = guard.as_mut().ok_or(Refusal::NotFound)?;
+            authority.check_sight(&subscription.state).await?;
             shared.catch_up(&cell, subscription, false).await?;
             Ok(shared.view(&subscription.state, &base_url, after.as_ref()))
         };
@@ -59,34 +63,46 @@ impl Subscriptions {
     }
 
     /// Deletes a subscription (§6.3); succeeds when there is none.
-    pub(super) async fn delete(&self, id: SubscriptionId) -> Result<(), Refusal> {
+    pub(super) async fn delete(
+        &self,
+        name: SubscriptionName,
+        authority: ControlAuthority,
+    ) -> Result<(), Refusal> {
         let shared = self.shared.clone();
-        self.run(async move { shared.delete(&id).await }).await
+        self.run(async move { shared.delete(&name, &authority).await }).await
     }
 
     /// Adds explicit streams (§6.4).
     pub(super) async fn link(
         &self,
-        id: SubscriptionId,
+        name: SubscriptionName,
         paths: Vec<StreamPath>,
+        authority: ControlAuthority,
     ) -> Result<(), Refusal> {
         let shared = self.shared.clone();
-        self.run(async move { shared.link(&id, &paths).await }).await
+        self.run(async move { shared.link(&name, &paths, &authority).await }).await
     }
 
     /// Removes an explicit stream (§6.4).
-    pub(super) async fn unlink(&self, id: SubscriptionId, path: StreamPath) -> Result<(), Refusal> {
+    pub(super) async fn unlink(
+        &self,
+        name: SubscriptionName,
+        path: StreamPath,
+        authority: ControlAuthority,
+    ) -> Result<(), Refusal> {
         let shared = self.shared.clone();
         let unlink = async move {
-            let cell = shared.find(&id)?;
+            let cell = shared.find(&name)?;
             let mut guard = cell.lock().await;
             let subscription = guard.as_mut().ok_or(Refusal::NotFound)?;
+            authority.check_sight(&subscription.state).await?;
             shared.catch_up(&cell, subscription, false).await?;
             let events = subscription.state.unlink(&path);
             shared.commit(subscription, &events).await?;
-            shared.watcher.unwatch_path(&path, cell.key);
+            let tenant = cell.name.tenant.as_ref();
+            shared.watcher.unwatch_path(tenant, &path, cell.key);
             // A link by the pattern remains only while the stream exists.
-            subscription.state.observe(&path, shared.head(&path).await?);
+            subscription.state.observe(&path, shared.head(tenant, &path).await?);
             drop(guard);
             shared.queue(&cell);
             Ok(())
@@ -97,15 +113,17 @@ impl Subscriptions {
     /// Claims the wake for a worker (§7.2).
     pub(super) async fn claim(
         &self,
-        id: SubscriptionId,
+        name: SubscriptionName,
         worker: String,
+        authority: ControlAuthority,
     ) -> Result<ClaimResponse, Refusal> {
         let shared = self.shared.clone();
         let claim = async move {
-            let cell = shared.find(&id)?;
+            let cell = shared.find(&name)?;
             shared.route();
             let mut guard = cell.lock().await;
             let subscription = guard.as_mut().ok_or(Refusal::NotFound)?;
+            authority.check_sight(&subscription.state).await?;
             shared.catch_up(&cell, subscription, false).await?;
             let now = shared.engine.now();
             let events = subscription.state.claim(worker, now)?;
@@ -117,7 +135,7 @@ impl Subscriptions {
             Ok(ClaimResponse {
                 wake_id: wake.id.clone(),
                 generation,
-                token: shared.keys.token_key().issue(state.id(), generation, &wake.id, now),
+                token: shared.keys.token_key().issue(state.name(), generation, &wake.id, now),
                 streams: state.stream_infos(shared.options.max_wake_streams),
                 lease_ttl_ms: state.config().lease_ttl_ms,
             })
@@ -146,12 +164,12 @@ impl Subscriptions {
     ) -> Result<(), Refusal> {
         let shared = self.shared.clone();
         let release = async move {
-            let cell = shared.find(&id)?;
+            let claims = shared.verify(&id, token)?;
+            let cell = shared.find(&claims.name())?;
             shared.route();
             let mut guard = cell.lock().await;
             let subscription = guard.as_mut().ok_or(Refusal::NotFound)?;
             subscription.state.expect_pull_wake()?;
-            let claims = shared.verify(&id, token)?;
             shared.refresh(subscription).await?;
             let events =
                 subscription.state.release(request.fence(&claims)?, shared.engine.now())?;
@@ -170,20 +188,24 @@ impl Subscriptions {
 }
 
 impl SubscriptionsInner {
-    fn find(&self, id: &SubscriptionId) -> Result<Arc<SubscriptionCell>, Refusal> {
-        self.registry.find(id).ok_or(Refusal::NotFound)
+    fn find(&self, name: &SubscriptionName) -> Result<Arc<SubscriptionCell>, Refusal> {
+        self.registry.find(name).ok_or(Refusal::NotFound)
     }
 
-    async fn delete(&self, id: &SubscriptionId) -> Result<(), Refusal> {
-        let Ok(cell) = self.find(id) else { return Ok(()) };
+    async fn delete(
+        &self,
+        name: &SubscriptionName,
+        authority: &ControlAuthority,
+    ) -> Result<(), Refusal> {
+        let Ok(cell) = self.find(name) else { return Ok(()) };
         let mut guard = cell.lock().await;
         let Some(subscription) = guard.as_mut() else { return Ok(()) };
+        // Plain: 204 would say that it is gone.
+        authority.check_links(&subscription.state).await?;
         self.erase(subscription).await?;
-        let explicit = subscription
-            .state
-            .linked_paths()
-            .filter(|path| subscription.state.link(path).is_some_and(|link| link.explicit));
-        self.watcher.unwatch(subscription.state.config(), explicit, cell.key);
+        let explicit = subscription.state.explicit_paths();
+        let tenant = cell.name.tenant.as_ref();
+        self.watcher.unwatch(tenant, subscription.state.config(), explicit, cell.key);
         self.deadlines.set(cell.key, None);
         self.registry.remove(&cell);
         // Requests that wait for the lock find `None`.
@@ -191,10 +213,17 @@ impl SubscriptionsInner {
         Ok(())
     }
 
-    async fn link(&self, id: &SubscriptionId, paths: &[StreamPath]) -> Result<(), Refusal> {
-        let cell = self.find(id)?;
+    async fn link(
+        &self,
+        name: &SubscriptionName,
+        paths: &[StreamPath],
+        authority: &ControlAuthority,
+    ) -> Result<(), Refusal> {
+        let cell = self.find(name)?;
         let mut guard = cell.lock().await;
         let subscription = guard.as_mut().ok_or(Refusal::NotFound)?;
+        authority.check_sight(&subscription.state).await?;
+        authority.check_streams(paths).await?;
         if let DeliveryConfig::PullWake { wake_stream } = &subscription.state.config().delivery
             && paths.contains(wake_stream)
         {
@@ -205,10 +234,11 @@ impl SubscriptionsInner {
         self.catch_up(&cell, subscription, false).await?;
         let new = paths.iter().filter(|path| subscription.state.link(path).is_none()).count();
         self.links.check_room(new, self.options.max_links)?;
-        paths.iter().for_each(|path| self.watcher.watch_path(path, cell.key));
+        let tenant = name.tenant.as_ref();
+        paths.iter().for_each(|path| self.watcher.watch_path(tenant, path, cell.key));
         let mut streams = Vec::with_capacity(paths.len());
         for path in paths {
-            streams.push((path.clone(), self.head(path).await?));
+            streams.push((path.clone(), self.head(tenant, path).await?));
         }
         let events = subscription.state.link_explicit(&streams);
         self.commit(subscription, &events).await?;
@@ -225,7 +255,9 @@ impl SubscriptionsInner {
         token: Option<String>,
         request: AckRequest,
     ) -> Result<bool, Refusal> {
-        let cell = self.find(id)?;
+        // First of all, so that a client without a token learns nothing about subscriptions.
+        let claims = self.verify(id, token)?;
+        let cell = self.find(&claims.name())?;
         self.route();
         let mut guard = cell.lock().await;
         let subscription = guard.as_mut().ok_or(Refusal::NotFound)?;
@@ -233,7 +265,6 @@ impl SubscriptionsInner {
             AckKind::Ack => subscription.state.expect_pull_wake()?,
             AckKind::Callback => subscription.state.expect_webhook()?,
         }
-        let claims = self.verify(id, token)?;
         self.catch_up(&cell, subscription, false).await?;
         let acks = request.acks.as_deref().unwrap_or_default();
         let mut foreign = None;
@@ -242,7 +273,7 @@ impl SubscriptionsInner {
             if let Ok(path) = StreamPath::new(ack.stream.trim_start_matches('/'))
                 && subscription.state.link(&path).is_some()
             {
-                let view = self.view_of(&path).await?;
+                let view = self.view_of(cell.name.tenant.as_ref(), &path).await?;
                 subscription.state.observe(&path, view.as_ref().map(head_of));
                 let offset = Offset::parse(&ack.offset);
                 if let Some((offset, view)) = offset.zip(view)

@@ -1,4 +1,6 @@
-//! Stores a subscription's events: reserved streams `__ds/subscriptions/{id}/{number}`.
+//! Stores a subscription's events: reserved streams `__ds/subscriptions/{id}/{number}`, and
+//! `__ds/subscriptions/{tenant}~{id}/{number}` for a tenant's. Ids and tenants are percent-encoded but for
+//! letters and digits, so neither holds the `~`.
 //!
 //! The complete log with the highest number holds the subscription. A log that has grown is rewritten under
 //! the next number before the old one is deleted, so a crash in between leaves both, or a new log that is
@@ -8,7 +10,7 @@ use bytes::Bytes;
 use durable_streams_engine::Engine;
 use durable_streams_protocol::{
     Append, ContentType, Create, Expiry, Offset, Rejection, StreamPath,
-    subscription::{SubscriptionEvent, SubscriptionId, encode_batch},
+    subscription::{SubscriptionEvent, SubscriptionName, encode_batch},
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -40,28 +42,28 @@ pub(super) struct LogName {
 
 impl SubscriptionLog {
     /// Writes a new log, complete on return. Its number follows those of unreadable or incomplete logs that
-    /// exist under the same id.
+    /// exist under the same name.
     pub(super) async fn create(
         engine: &Engine,
-        id: &SubscriptionId,
+        owner: &SubscriptionName,
         events: &[SubscriptionEvent],
     ) -> Result<SubscriptionLog, Rejection> {
-        let folder = StreamPath::system(&format!("{ROOT}{}/", folder(id)))?;
+        let folder = StreamPath::system(&format!("{ROOT}{}/", folder(owner)))?;
         let left = engine.list(Some(&folder), 100).await?.into_iter().filter_map(name);
-        let left: Vec<LogName> = left.filter(|log| log.folder == self::folder(id)).collect();
+        let left: Vec<LogName> = left.filter(|log| log.folder == self::folder(owner)).collect();
         let number = left.iter().map(|log| log.number + 1).max().unwrap_or(0);
-        let mut log = SubscriptionLog::write(engine, id, number, events).await?;
+        let mut log = SubscriptionLog::write(engine, owner, number, events).await?;
         log.older = left.into_iter().map(|log| log.path).collect();
         Ok(log)
     }
 
     async fn write(
         engine: &Engine,
-        id: &SubscriptionId,
+        owner: &SubscriptionName,
         number: u64,
         events: &[SubscriptionEvent],
     ) -> Result<SubscriptionLog, Rejection> {
-        let path = path(id, number)?;
+        let path = path(owner, number)?;
         // A log under this number is incomplete, or it would be the one in use.
         delete(engine, &path).await?;
         let mut chunks = chunks(events).into_iter();
@@ -102,10 +104,10 @@ impl SubscriptionLog {
     pub(super) async fn rewrite(
         &mut self,
         engine: &Engine,
-        id: &SubscriptionId,
+        owner: &SubscriptionName,
         events: &[SubscriptionEvent],
     ) -> Result<(), Rejection> {
-        let new = SubscriptionLog::write(engine, id, self.number + 1, events).await?;
+        let new = SubscriptionLog::write(engine, owner, self.number + 1, events).await?;
         let old = std::mem::replace(self, new);
         self.older = old.older;
         self.older.push(old.path);
@@ -167,13 +169,19 @@ fn name(path: StreamPath) -> Option<LogName> {
     Some(LogName { folder: folder.into(), number: number.parse().ok()?, path: path.clone() })
 }
 
-fn path(id: &SubscriptionId, number: u64) -> Result<StreamPath, Rejection> {
-    Ok(StreamPath::system(&format!("{ROOT}{}/{number:016}", folder(id)))?)
+fn path(owner: &SubscriptionName, number: u64) -> Result<StreamPath, Rejection> {
+    Ok(StreamPath::system(&format!("{ROOT}{}/{number:016}", folder(owner)))?)
 }
 
-/// An id as one path segment.
-fn folder(id: &SubscriptionId) -> String {
-    utf8_percent_encode(id.as_str(), NON_ALPHANUMERIC).to_string()
+/// A subscription's name as one path segment.
+fn folder(name: &SubscriptionName) -> String {
+    let id = utf8_percent_encode(name.id.as_str(), NON_ALPHANUMERIC);
+    match &name.tenant {
+        None => id.to_string(),
+        Some(tenant) => {
+            format!("{}~{id}", utf8_percent_encode(tenant.as_str(), NON_ALPHANUMERIC))
+        }
+    }
 }
 
 async fn delete(engine: &Engine, path: &StreamPath) -> Result<(), Rejection> {

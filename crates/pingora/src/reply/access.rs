@@ -11,7 +11,7 @@
 //! | `DELETE` | delete |
 //! | `OPTIONS`, `__ds/jwks.json` | nothing |
 //! | `callback`, `ack`, `release` of a subscription | the token that the protocol issued for them (§12.9) |
-//! | anything else under `__ds` | subscribe, read and append on every stream, and no tenant |
+//! | anything else under `__ds` | subscribe and read on all that the subscription links; `control` decides |
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -19,10 +19,10 @@ use durable_streams_auth::{
     AccessError, AccessGuard, Admitted, Operation, OperationSet, Principal, RequestHead,
 };
 use durable_streams_engine::Engine;
-use durable_streams_protocol::subscription::Glob;
 use durable_streams_protocol::{
     Rejection, Request, Response, StreamPath, render_problem, render_rejection,
 };
+use durable_streams_subscriptions::ControlAuthority;
 use http::header;
 use pingora_http::RequestHeader;
 
@@ -50,7 +50,7 @@ pub enum AuditLevel {
 /// The guard of the routes.
 #[derive(Clone)]
 pub(crate) struct StreamAccess {
-    guard: AccessGuard,
+    pub(super) guard: AccessGuard,
     audit: AuditLevel,
     caching: AccessCaching,
 }
@@ -63,6 +63,15 @@ pub(super) struct AdmittedRequest {
     pub(super) named: Option<StreamPath>,
     /// Whom the reply is for; `None` for requests that need no principal.
     pub(super) rights: Option<AccessRights>,
+    /// For a request about subscriptions: by what right it is made.
+    pub(super) control: ControlAuthority,
+}
+
+impl AdmittedRequest {
+    /// A request for which no principal is needed.
+    pub(super) fn unprivileged(target: RequestTarget, control: ControlAuthority) -> Self {
+        AdmittedRequest { target, named: None, rights: None, control }
+    }
 }
 
 /// Why a request is not dispatched.
@@ -138,15 +147,14 @@ impl DurableStreams {
                 access.stream(&self.engine, &head, path, request, operations).await
             }
             RequestTarget::Subscriptions(rest) => {
-                let rights = access.subscriptions(&head, &rest).await?;
-                Ok(AdmittedRequest {
-                    target: RequestTarget::Subscriptions(rest),
-                    named: None,
-                    rights,
-                })
+                let (control, rights) = access.control(&head, &rest).await?;
+                let target = RequestTarget::Subscriptions(rest);
+                Ok(AdmittedRequest { target, named: None, rights, control })
             }
             // Says nothing about any stream.
-            RequestTarget::Invalid(_) => Ok(AdmittedRequest { target, named: None, rights: None }),
+            RequestTarget::Invalid(_) => {
+                Ok(AdmittedRequest::unprivileged(target, ControlAuthority::WakeToken))
+            }
         }
     }
 }
@@ -201,7 +209,7 @@ impl StreamAccess {
     ) -> Result<AdmittedRequest, Denial> {
         if matches!(request, Request::Preflight) {
             let target = RequestTarget::Stream(path, request);
-            return Ok(AdmittedRequest { target, named: None, rights: None });
+            return Ok(AdmittedRequest::unprivileged(target, ControlAuthority::WakeToken));
         }
         let reads = matches!(request, Request::Read(_) | Request::Head);
         let (admitted, principal) = match self.granted(head, &path, operations).await {
@@ -217,7 +225,12 @@ impl StreamAccess {
                 let rights = AccessRights::of_public(&self.guard);
                 let named = (stored != path).then_some(path);
                 let target = RequestTarget::Stream(stored, request);
-                return Ok(AdmittedRequest { target, named, rights: Some(rights) });
+                return Ok(AdmittedRequest {
+                    target,
+                    named,
+                    rights: Some(rights),
+                    control: ControlAuthority::WakeToken,
+                });
             }
         };
         self.log(head, Some(&principal), operations, None);
@@ -241,37 +254,11 @@ impl StreamAccess {
             target: RequestTarget::Stream(admitted.stored, request),
             named,
             rights,
+            control: ControlAuthority::WakeToken,
         })
     }
 
-    /// Requests under the reserved segment. `rest` is the raw path behind it.
-    async fn subscriptions(
-        &self,
-        head: &RequestHead<'_>,
-        rest: &str,
-    ) -> Result<Option<AccessRights>, Denial> {
-        if *head.method == http::Method::OPTIONS || needs_no_principal(rest) {
-            return Ok(None);
-        }
-        let needed: OperationSet =
-            [Operation::Subscribe, Operation::Read, Operation::Append].into_iter().collect();
-        let principal = self.guard.authenticate(head).await;
-        let principal = principal.inspect_err(|error| self.log(head, None, needed, Some(error)))?;
-        let everything = Glob::parse("**").map_err(|_| AccessError::NotAllowed)?;
-        let covered = needed.iter().all(|one| principal.covers(one, &everything));
-        let refused = match () {
-            () if covered && principal.tenant.is_none() => None,
-            () if principal.anonymous => Some(AccessError::NoCredentials),
-            () => Some(AccessError::NotAllowed),
-        };
-        self.log(head, Some(&principal), needed, refused.as_ref());
-        match refused {
-            Some(error) => Err(error.into()),
-            None => Ok(Some(AccessRights::of(&self.guard, principal))),
-        }
-    }
-
-    fn log(
+    pub(super) fn log(
         &self,
         head: &RequestHead<'_>,
         principal: Option<&Principal>,
@@ -302,44 +289,9 @@ impl StreamAccess {
     }
 }
 
-/// The keys that webhooks are verified with, and requests that bring the protocol's own token.
-fn needs_no_principal(rest: &str) -> bool {
-    if rest == "/jwks.json" {
-        return true;
-    }
-    let Some(rest) = rest.strip_prefix("/subscriptions/") else { return false };
-    matches!(rest.split_once('/'), Some((_, "callback" | "ack" | "release")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_the_protocols_own_tokens_open_control_paths() {
-        for open in [
-            "/jwks.json",
-            "/subscriptions/a/callback",
-            "/subscriptions/a/ack",
-            "/subscriptions/a%2Fb/release",
-        ] {
-            assert!(needs_no_principal(open), "{open}");
-        }
-        for closed in [
-            "",
-            "/",
-            "/jwks.json/",
-            "//jwks.json",
-            "/subscriptions/a",
-            "/subscriptions/a/claim",
-            "/subscriptions/a/streams",
-            "/subscriptions/a/streams/ack",
-            "/subscriptions/a/ack/b",
-            "/subscriptions//ack/../a",
-        ] {
-            assert!(!needs_no_principal(closed), "{closed}");
-        }
-    }
 
     #[test]
     fn a_public_stream_is_created_and_published() {

@@ -10,6 +10,7 @@ use durable_streams_protocol::{
     Body, HeadMeta, LiveMode, Outcome, Rejection, Request, Response, StreamPath, render,
     render_rejection,
 };
+use durable_streams_subscriptions::ControlAuthority;
 use pingora_core::protocols::http::ServerSession;
 
 use super::{
@@ -56,7 +57,7 @@ impl DurableStreams {
         let cors = options.cors.fields(&method, &head.headers);
         let mut commit_wait = None;
         let admitted = match self.access.clone() {
-            None => Ok(AdmittedRequest { target, named: None, rights: None }),
+            None => Ok(AdmittedRequest::unprivileged(target, ControlAuthority::Unrestricted)),
             // Boxed: without access control a connection's future keeps no room for it.
             Some(access) => {
                 let client = forwarded::peer_addr(session);
@@ -65,7 +66,7 @@ impl DurableStreams {
                 Box::pin(self.admit(&access, head, client, without_body, options, target)).await
             }
         };
-        let AdmittedRequest { target, named, rights } = match admitted {
+        let AdmittedRequest { target, named, rights, control } = match admitted {
             Ok(admitted) => admitted,
             Err(denial) => {
                 self.skip_small_body(session).await;
@@ -78,7 +79,8 @@ impl DurableStreams {
         let decided = match target {
             // Boxed: rare, and larger than everything else a connection's future has to have room for.
             RequestTarget::Subscriptions(path) => {
-                let response = Box::pin(self.subscriptions(session, options, &path)).await;
+                let response = self.subscriptions(session, options, &path, control);
+                let response = Box::pin(response).await;
                 match response {
                     Ok(response) => Ok(self.with_room(response, session, options).await),
                     Err(rejection) => Err(rejection),

@@ -8,6 +8,7 @@
 //! | `access` | whether the client may do this |
 //! | `caching` | what caches may do with the response |
 //! | `rights` | what a request that was let through may do, and for how long |
+//! | `control` | what the client may do with subscriptions |
 //! | `dispatch` | from a request to its reply, through the engine |
 //! | `append`, `read`, `events` | appends; catch-up and long-poll; SSE |
 //! | `large_event` | SSE events that are written in pieces |
@@ -22,6 +23,7 @@ mod append;
 pub(crate) mod body;
 pub(crate) mod caching;
 mod compress;
+mod control;
 mod dispatch;
 mod events;
 mod large_event;

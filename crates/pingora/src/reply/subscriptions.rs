@@ -1,8 +1,8 @@
-//! RequestCounts under the reserved segment (§6), handed to the subscriptions.
+//! Requests under the reserved segment (§6), handed to the subscriptions.
 
 use bytes::Bytes;
 use durable_streams_protocol::{Body, Outcome, PathError, Rejection, Response, render};
-use durable_streams_subscriptions::Subscriptions;
+use durable_streams_subscriptions::{ControlAuthority, ControlRequest, Subscriptions};
 use http::{Method, StatusCode};
 use pingora_core::protocols::http::ServerSession;
 
@@ -19,6 +19,7 @@ impl DurableStreams {
         session: &mut ServerSession,
         options: &StreamOptions,
         path: &str,
+        authority: ControlAuthority,
     ) -> Result<Response, Rejection> {
         let Some(subscriptions) = &self.subscriptions else {
             return Err(PathError::Reserved.into());
@@ -36,8 +37,16 @@ impl DurableStreams {
         };
         let query = session.req_header().uri.query();
         let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
-        let (status, headers, bytes) =
-            subscriptions.handle(&method, &target, &headers, received.bytes, &base).await;
+        let (status, headers, bytes) = subscriptions
+            .handle(ControlRequest {
+                method: &method,
+                target: &target,
+                headers: &headers,
+                body: received.bytes,
+                base_url: &base,
+                authority,
+            })
+            .await;
         Ok(response(status, headers, bytes))
     }
 }

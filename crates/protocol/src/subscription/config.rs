@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Glob, Refusal};
-use crate::StreamPath;
+use crate::{StreamPath, TenantId};
 
 /// The longest subscription id, bytes.
 pub const MAX_ID_BYTES: usize = 256;
@@ -46,6 +46,21 @@ impl SubscriptionId {
 impl fmt::Display for SubscriptionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// What identifies a subscription: its id, below the root of a tenant or of none.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SubscriptionName {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantId>,
+    pub id: SubscriptionId,
+}
+
+impl SubscriptionName {
+    /// The tenant's name.
+    pub fn tenant(&self) -> Option<&str> {
+        self.tenant.as_ref().map(TenantId::as_str)
     }
 }
 

@@ -6,8 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{RetrySchedule, SubscriptionConfig, SubscriptionId, Wake, WakeId};
-use crate::{DecodeError, Offset, StreamId, StreamPath, Timestamp};
+use super::{RetrySchedule, SubscriptionConfig, SubscriptionId, SubscriptionName, Wake, WakeId};
+use crate::{DecodeError, Offset, StreamId, StreamPath, TenantId, Timestamp};
 
 /// A link and its cursor, as the log holds them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +53,14 @@ pub enum SubscriptionEvent {
         /// named it, which let that client choose where later workers send their tokens.
         #[serde(default)]
         base_url: String,
+    },
+    /// The first event of a log of a tenant's subscription, whose paths and pattern are in the tenant's words.
+    /// A name of its own, so that a version without tenants leaves the log alone.
+    CreatedForTenant {
+        at: Timestamp,
+        tenant: TenantId,
+        id: SubscriptionId,
+        config: SubscriptionConfig,
     },
     /// The log is complete from here on.
     Ready,
@@ -104,6 +112,17 @@ pub enum SubscriptionEvent {
     Ended { reason: EndReason },
     /// In a rewritten log: generation, wake and retry of the log before it.
     Restored { generation: u64, wake: Option<Wake>, retry: Option<RetrySchedule> },
+}
+
+impl SubscriptionEvent {
+    /// The first event of a log.
+    pub fn created(name: SubscriptionName, config: SubscriptionConfig, at: Timestamp) -> Self {
+        let SubscriptionName { tenant, id } = name;
+        match tenant {
+            None => SubscriptionEvent::Created { at, id, config, base_url: String::new() },
+            Some(tenant) => SubscriptionEvent::CreatedForTenant { at, tenant, id, config },
+        }
+    }
 }
 
 /// Encodes events as the bytes of one append.

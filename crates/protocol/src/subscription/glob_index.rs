@@ -76,8 +76,14 @@ impl<K> Default for GlobIndex<K> {
 }
 
 impl<K: PartialEq + Clone> GlobIndex<K> {
-    /// Whether a pattern can be added without more than [`MAX_FLOATING`] floating nodes.
-    pub fn has_room_for(&self, glob: &Glob) -> bool {
+    /// The nodes that are visited again for each segment of a path.
+    pub fn floating(&self) -> usize {
+        self.floating
+    }
+
+    /// Whether a pattern can be added without more than [`MAX_FLOATING`] floating nodes, `elsewhere` of which
+    /// are in other indexes.
+    pub fn has_room_for(&self, glob: &Glob, elsewhere: usize) -> bool {
         let mut node = Some(&self.root);
         let mut new = 0;
         let floating_from = floating_from(&glob.segments);
@@ -86,7 +92,7 @@ impl<K: PartialEq + Clone> GlobIndex<K> {
             let counted = node.is_some_and(|node| node.floating_patterns > 0);
             new += usize::from(at >= floating_from && !counted);
         }
-        new == 0 || self.floating + new <= MAX_FLOATING
+        new == 0 || elsewhere + self.floating + new <= MAX_FLOATING
     }
 
     /// Adds a pattern under a key, whether or not there [is room](Self::has_room_for).
@@ -320,23 +326,25 @@ mod tests {
         let mut index = GlobIndex::default();
         let mut added = Vec::new();
         for glob in hostile(2_000) {
-            if index.has_room_for(&glob) {
+            if index.has_room_for(&glob, 0) {
                 index.insert(&glob, added.len());
                 added.push(glob);
             }
         }
         assert!((MAX_FLOATING - 24..=MAX_FLOATING).contains(&index.floating));
         assert!(
-            !index
-                .has_room_for(&glob("**/of/its/own/**/x/y/z/**/and/so/on/and/on/to/24/a/b/c/d/e"))
+            !index.has_room_for(
+                &glob("**/of/its/own/**/x/y/z/**/and/so/on/and/on/to/24/a/b/c/d/e"),
+                0
+            )
         );
         // One path reaches few of these, so they do not count.
         for tenant in 0..10_000 {
             let glob = glob(&format!("tenant/{tenant}/**"));
-            assert!(index.has_room_for(&glob));
+            assert!(index.has_room_for(&glob, 0));
             index.insert(&glob, usize::MAX);
         }
-        assert!(index.has_room_for(&added[0]), "a pattern that is there shares its nodes");
+        assert!(index.has_room_for(&added[0], 0), "a pattern that is there shares its nodes");
         let mut found = Vec::new();
         index.matches("tenant/77/a/b", |key| found.push(*key));
         assert!(found.contains(&usize::MAX));

@@ -29,7 +29,10 @@ mod token;
 mod wake;
 mod wire;
 
-pub use config::{CreateRequest, DeliveryConfig, MAX_ID_BYTES, SubscriptionConfig, SubscriptionId};
+pub use config::{
+    CreateRequest, DeliveryConfig, MAX_ID_BYTES, SubscriptionConfig, SubscriptionId,
+    SubscriptionName,
+};
 pub use decide::{Ack, Fence};
 pub use delivery::{DeliveryAttempt, DeliveryOutcome, RetrySchedule, backoff_millis};
 pub use event::{EndReason, LinkRecord, SubscriptionEvent, decode_log, encode_batch};

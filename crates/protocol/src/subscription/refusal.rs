@@ -22,6 +22,15 @@ pub enum Refusal {
     /// No such subscription.
     #[error("there is no such subscription; create it with PUT")]
     NotFound,
+    /// The request needs credentials.
+    #[error("this needs credentials; send them in the Authorization header")]
+    Unauthorized,
+    /// The client may not follow all that the subscription does, or not write to its wake stream.
+    #[error(
+        "these credentials do not allow this: it needs subscribe and read on all that the \
+         subscription links, and append on its wake stream"
+    )]
+    Forbidden,
     /// A subscription with this id and another configuration exists (§6.2).
     #[error("the subscription exists with a different configuration; delete it first")]
     AlreadyExists,
@@ -74,7 +83,10 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Refusal::InvalidRequest(_) | Refusal::UrlRejected(_) => StatusCode::BAD_REQUEST,
-            Refusal::TokenInvalid | Refusal::TokenExpired => StatusCode::UNAUTHORIZED,
+            Refusal::TokenInvalid | Refusal::TokenExpired | Refusal::Unauthorized => {
+                StatusCode::UNAUTHORIZED
+            }
+            Refusal::Forbidden => StatusCode::FORBIDDEN,
             Refusal::RouteNotFound | Refusal::NotFound => StatusCode::NOT_FOUND,
             Refusal::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Refusal::AlreadyExists
@@ -96,6 +108,8 @@ impl Refusal {
             Refusal::RouteNotFound => "ROUTE_NOT_FOUND",
             Refusal::MethodNotAllowed { .. } => "METHOD_NOT_ALLOWED",
             Refusal::NotFound => "SUBSCRIPTION_NOT_FOUND",
+            Refusal::Unauthorized => "UNAUTHORIZED",
+            Refusal::Forbidden => "FORBIDDEN",
             Refusal::AlreadyExists => "SUBSCRIPTION_ALREADY_EXISTS",
             Refusal::UrlRejected(_) => "WEBHOOK_URL_REJECTED",
             Refusal::WebhooksNotConfigured => "WEBHOOKS_NOT_CONFIGURED",

@@ -7,11 +7,11 @@ use std::{
 
 use super::{
     DeliveryConfig, LinkInfo, LinkRecord, RetrySchedule, StreamInfo, SubscriptionConfig,
-    SubscriptionEvent, SubscriptionId,
+    SubscriptionEvent, SubscriptionId, SubscriptionName,
     link::{Link, LinkCursor, StreamHead},
     wake::{Wake, WakePhase},
 };
-use crate::{StreamPath, Timestamp};
+use crate::{StreamPath, TenantId, Timestamp};
 
 /// The most links in one event of a rewritten log.
 const LINKS_PER_EVENT: usize = 500;
@@ -20,7 +20,7 @@ const LINKS_PER_EVENT: usize = 500;
 /// [`observe`](Self::observe) takes in the streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
-    id: SubscriptionId,
+    name: SubscriptionName,
     config: SubscriptionConfig,
     created_at: Timestamp,
     ready: bool,
@@ -36,11 +36,15 @@ impl Subscription {
     /// Folds a log; `None` when the log is incomplete.
     pub fn replay(events: impl IntoIterator<Item = SubscriptionEvent>) -> Option<Self> {
         let mut events = events.into_iter();
-        let SubscriptionEvent::Created { at, id, config, base_url: _ } = events.next()? else {
-            return None;
+        let (tenant, id, config, at) = match events.next()? {
+            SubscriptionEvent::Created { at, id, config, base_url: _ } => (None, id, config, at),
+            SubscriptionEvent::CreatedForTenant { at, tenant, id, config } => {
+                (Some(tenant), id, config, at)
+            }
+            _ => return None,
         };
         let mut subscription = Subscription {
-            id,
+            name: SubscriptionName { tenant, id },
             config,
             created_at: at,
             ready: false,
@@ -57,7 +61,7 @@ impl Subscription {
     /// Applies one committed event.
     pub fn apply(&mut self, event: &SubscriptionEvent) {
         match event {
-            SubscriptionEvent::Created { .. } => {}
+            SubscriptionEvent::Created { .. } | SubscriptionEvent::CreatedForTenant { .. } => {}
             SubscriptionEvent::Ready => self.ready = true,
             SubscriptionEvent::Linked { links } => links.iter().for_each(|link| self.link_in(link)),
             SubscriptionEvent::Unlinked { paths } => {
@@ -191,12 +195,8 @@ impl Subscription {
     pub fn rewritten(&self) -> Vec<SubscriptionEvent> {
         let records: Vec<LinkRecord> =
             self.links.iter().filter_map(|(path, link)| link.record(path)).collect();
-        let mut events = vec![SubscriptionEvent::Created {
-            at: self.created_at,
-            id: self.id.clone(),
-            config: self.config.clone(),
-            base_url: String::new(),
-        }];
+        let (name, config) = (self.name.clone(), self.config.clone());
+        let mut events = vec![SubscriptionEvent::created(name, config, self.created_at)];
         events.extend(
             records
                 .chunks(LINKS_PER_EVENT)
@@ -211,8 +211,21 @@ impl Subscription {
         events
     }
 
+    pub fn name(&self) -> &SubscriptionName {
+        &self.name
+    }
+
     pub fn id(&self) -> &SubscriptionId {
-        &self.id
+        &self.name.id
+    }
+
+    pub fn tenant(&self) -> Option<&TenantId> {
+        self.name.tenant.as_ref()
+    }
+
+    /// The streams that are linked by name.
+    pub fn explicit_paths(&self) -> impl Iterator<Item = &StreamPath> {
+        self.links.iter().filter(|(_, link)| link.explicit).map(|(path, _)| path)
     }
 
     pub fn config(&self) -> &SubscriptionConfig {

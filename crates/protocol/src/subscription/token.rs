@@ -7,8 +7,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL}
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 
-use super::{SubscriptionId, WakeId};
-use crate::Timestamp;
+use super::{SubscriptionId, SubscriptionName, WakeId};
+use crate::{TenantId, Timestamp};
 
 /// How long a token is valid, milliseconds. It bounds how long a worker can extend one wake by heartbeats.
 pub(super) const TOKEN_LIFE_MILLIS: u64 = 24 * 60 * 60 * 1000;
@@ -22,6 +22,9 @@ pub struct TokenClaims {
     /// The subscription.
     #[serde(rename = "sub")]
     pub subscription: SubscriptionId,
+    /// Whose subscription it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantId>,
     /// The generation.
     #[serde(rename = "gen")]
     pub generation: u64,
@@ -30,6 +33,13 @@ pub struct TokenClaims {
     /// When the token expires.
     #[serde(rename = "exp")]
     pub expires: Timestamp,
+}
+
+impl TokenClaims {
+    /// The subscription whose wake the token is for.
+    pub fn name(&self) -> SubscriptionName {
+        SubscriptionName { tenant: self.tenant.clone(), id: self.subscription.clone() }
+    }
 }
 
 /// Why a token is refused.
@@ -53,13 +63,14 @@ impl TokenKey {
     /// Issues a token at `now` for one wake.
     pub fn issue(
         &self,
-        subscription: &SubscriptionId,
+        subscription: &SubscriptionName,
         generation: u64,
         wake: &WakeId,
         now: Timestamp,
     ) -> String {
         let claims = TokenClaims {
-            subscription: subscription.clone(),
+            subscription: subscription.id.clone(),
+            tenant: subscription.tenant.clone(),
             generation,
             wake: wake.clone(),
             expires: Timestamp::from_millis(now.millis().saturating_add(TOKEN_LIFE_MILLIS)),
@@ -69,7 +80,8 @@ impl TokenKey {
         format!("{payload}.{}", BASE64URL.encode(mac.as_ref()))
     }
 
-    /// Verifies a token: first the MAC, in constant time, then the subscription and the time.
+    /// Verifies a token: first the MAC, in constant time, then the subscription and the time. Whose
+    /// subscription it is for is in the claims.
     ///
     /// # Errors
     /// [`TokenError`].
@@ -102,6 +114,10 @@ impl TokenKey {
 mod tests {
     use super::*;
 
+    fn named(tenant: Option<&str>, text: &str) -> SubscriptionName {
+        SubscriptionName { tenant: tenant.map(|name| TenantId::new(name).unwrap()), id: id(text) }
+    }
+
     fn id(text: &str) -> SubscriptionId {
         SubscriptionId::new(text).unwrap()
     }
@@ -111,9 +127,12 @@ mod tests {
         let key = TokenKey::new(&[7; 32]);
         let now = Timestamp::from_millis(1_000);
         let wake = WakeId::from_random([1; 12]);
-        let token = key.issue(&id("a"), 3, &wake, now);
+        let token = key.issue(&named(None, "a"), 3, &wake, now);
         let claims = key.verify(&token, &id("a"), now).unwrap();
-        assert_eq!((claims.generation, &claims.wake), (3, &wake));
+        assert_eq!((claims.generation, &claims.wake, &claims.tenant), (3, &wake, &None));
+        let tenants = key.issue(&named(Some("acme"), "a"), 3, &wake, now);
+        let claims = key.verify(&tenants, &id("a"), now).unwrap();
+        assert_eq!(claims.tenant, TenantId::new("acme").ok());
         assert_eq!(key.verify(&token, &id("b"), now), Err(TokenError::Invalid));
         let end = Timestamp::from_millis(1_000 + TOKEN_LIFE_MILLIS);
         assert_eq!(key.verify(&token, &id("a"), end), Err(TokenError::Expired));
@@ -124,7 +143,7 @@ mod tests {
     fn every_changed_byte_is_noticed() {
         let key = TokenKey::new(&[7; 32]);
         let now = Timestamp::from_millis(1_000);
-        let token = key.issue(&id("a"), 3, &WakeId::from_random([1; 12]), now);
+        let token = key.issue(&named(None, "a"), 3, &WakeId::from_random([1; 12]), now);
         for at in 0..token.len() {
             let mut bytes = token.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };

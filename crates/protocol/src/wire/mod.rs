@@ -11,3 +11,4 @@ pub(crate) mod rejection;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod sse;
+pub(crate) mod tenant;

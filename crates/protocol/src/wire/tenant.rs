@@ -17,13 +17,14 @@
 //!   a stored path ends it.
 //! - [`client_path`] returns exactly the paths of its own tenant.
 //!
-//! A tenant's paths are shorter than [`MAX_PATH_BYTES`](durable_streams_protocol::MAX_PATH_BYTES) by the
+//! A tenant's paths are shorter than [`MAX_PATH_BYTES`](crate::MAX_PATH_BYTES) by the
 //! prefix: at least 952 of 1,024 bytes are left.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Borrow, fmt, sync::Arc};
 
-use durable_streams_protocol::{PathError, StreamPath};
 use serde::{Deserialize, Serialize};
+
+use super::path::{PathError, StreamPath};
 
 /// What every tenant's stored paths begin with.
 const TENANTS: &str = "__ds/t/";
@@ -75,6 +76,12 @@ impl fmt::Debug for TenantId {
     }
 }
 
+impl Borrow<str> for TenantId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl TryFrom<String> for TenantId {
     type Error = TenantIdError;
 
@@ -106,15 +113,27 @@ pub fn stored_path(tenant: Option<&TenantId>, path: &StreamPath) -> Result<Strea
 /// The name that a principal of `tenant` has for a stored path; `None` when the stream belongs to another
 /// tenant, to no tenant while there is one, or to the server itself.
 pub fn client_path(tenant: Option<&TenantId>, stored: &StreamPath) -> Option<StreamPath> {
-    let named = match tenant {
-        None => stored.as_str(),
-        Some(tenant) => {
-            let rest = stored.as_str().strip_prefix(TENANTS)?;
-            rest.strip_prefix(tenant.as_str())?.strip_prefix('/')?
+    match (tenant, split_stored(stored.as_str())?) {
+        (None, (None, _)) => Some(stored.clone()),
+        (Some(tenant), (Some(owner), named)) if tenant.as_str() == owner => {
+            StreamPath::new(named).ok()
         }
+        _ => None,
+    }
+}
+
+/// The tenant to which a stored path belongs, and the client's name for it; `None` when the stream is one of
+/// the server's own. Allocates nothing: every commit calls it while a subscription exists.
+pub fn split_stored(stored: &str) -> Option<(Option<&str>, &str)> {
+    let reserved = |path: &str| {
+        let rest = path.strip_prefix(StreamPath::RESERVED);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    // `new` refuses the reserved segment: no tenant, and no principal without one, has a name for it.
-    StreamPath::new(named).ok()
+    if !reserved(stored) {
+        return Some((None, stored));
+    }
+    let (tenant, named) = stored.strip_prefix(TENANTS)?.split_once('/')?;
+    (!named.is_empty() && !reserved(named)).then_some((Some(tenant), named))
 }
 
 /// What the stored paths of a tenant begin with; also the prefix of the tenant's patterns.
@@ -169,6 +188,19 @@ mod tests {
         let nested = StreamPath::system("__ds/t/acme/__ds/x").unwrap();
         assert_eq!(client_path(Some(&tenant("acme")), &nested), None);
         assert_eq!(client_path(None, &nested), None);
+        for own in [
+            "__ds",
+            "__ds/",
+            "__ds/t",
+            "__ds/t/",
+            "__ds/t/acme",
+            "__ds/t/acme/",
+            "__ds/t/acme/__ds",
+        ] {
+            assert_eq!(split_stored(own), None, "{own}");
+        }
+        assert_eq!(split_stored("__dsx/a"), Some((None, "__dsx/a")));
+        assert_eq!(split_stored("__ds/t/acme/__dsx"), Some((Some("acme"), "__dsx")));
     }
 
     #[test]
@@ -200,6 +232,8 @@ mod tests {
             prop_assert!(!named.as_str().starts_with("__ds/"));
             let Ok(stored) = stored_path(owner.as_ref(), &named) else { return Ok(()) };
             prop_assert_eq!(stored_tenant(&stored), owner.clone());
+            let split = split_stored(stored.as_str());
+            prop_assert_eq!(split, Some((owner.as_ref().map(TenantId::as_str), named.as_str())));
             prop_assert_eq!(client_path(owner.as_ref(), &stored), Some(named));
         }
 
