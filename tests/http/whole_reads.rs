@@ -3,8 +3,10 @@
 use std::io::Read as _;
 use std::time::Duration;
 
-use crate::support::Reply;
-use crate::world::{Kind, ROUTE, World, offset, request, soon};
+use base64::Engine as _;
+
+use crate::support::{Client, Reply};
+use crate::world::{Kind, ROUTE, Sse, World, offset, request, soon};
 
 for_each_kind![
     one_catch_up_answer_reaches_the_tail,
@@ -18,6 +20,7 @@ for_each_kind![
     an_answer_whose_stream_is_deleted_is_cut_off_or_whole,
     a_connection_goes_on_after_a_long_answer,
     what_is_appended_meanwhile_is_left_to_the_next_answer,
+    a_reader_that_pauses_gets_every_byte_once,
 ];
 
 /// Bytes that repeat nowhere within a megabyte.
@@ -218,4 +221,45 @@ async fn what_is_appended_meanwhile_is_left_to_the_next_answer(kind: Kind) {
     assert!(reply.complete && reply.body == all);
     let next = reply.header("stream-next-offset").unwrap().to_owned();
     assert_eq!(world.get(&format!("/a?offset={next}")).await.text(), "later");
+}
+
+/// Reads the first megabyte of a response with pauses, in which the server drops what it has read ahead.
+async fn read_with_pauses(client: &mut Client) {
+    let mut pauses = 0;
+    while client.unread().len() < 1 << 20 {
+        assert!(soon(client.more()).await);
+        if client.unread().len() > pauses * 100_000 {
+            pauses += 1;
+            tokio::time::sleep(Duration::from_millis(10 + pauses as u64 % 4 * 10)).await;
+        }
+    }
+}
+
+async fn a_reader_that_pauses_gets_every_byte_once(kind: Kind) {
+    let world = World::new(kind);
+    let appends = [bytes(5 << 20), bytes(100), bytes(2 << 20), bytes(50_000)];
+    stream(&world, "/a", "application/octet-stream", &appends).await;
+    let message = |nth: usize| format!("{{\"n\":{nth},\"s\":\"{}\"}}", "x".repeat(3_000 + nth));
+    let messages: Vec<String> = (0..1_500).map(message).collect();
+    world.stream("/j", "application/json", format!("[{}]", messages.join(","))).await;
+    let array = format!("[{}]", messages.join(",")).into_bytes();
+    for (path, all) in [("/a", appends.concat()), ("/j", array)] {
+        let mut client = world.server.connect().await;
+        client.send(request("GET", path, "", b"")).await;
+        read_with_pauses(&mut client).await;
+        let reply = soon(client.reply()).await;
+        assert!(reply.complete && reply.body == all, "{path}: {} bytes", reply.body.len());
+    }
+    world.stream("/s", "text/plain", "\u{e9} line\n".repeat(300_000)).await;
+    for (path, data) in [
+        ("/a", base64::engine::general_purpose::STANDARD.encode(&appends[0])),
+        ("/s", "\u{e9} line\n".repeat(300_000)),
+    ] {
+        let mut client = world.server.connect().await;
+        client.send(request("GET", &format!("{path}?offset=-1&live=sse"), "", b"")).await;
+        let head = client.head().await;
+        read_with_pauses(&mut client).await;
+        let event = soon(Sse::new(client, head).event()).await;
+        assert!(event.name == "data" && event.data == data, "{path}: {} bytes", event.data.len());
+    }
 }

@@ -1,8 +1,8 @@
 //! The budget of memory for response bodies: what is read from streams and not taken by clients yet.
 //!
-//! A response holds one piece at a time, 64 KiB. Before it reads the next piece it takes room for it, and waits where
-//! there is none; the room is returned once the transport has taken the piece. Small pieces, which most are, take no
-//! room. One client has a part of the budget ([`StreamOptions::client_share`]), so its readers that take nothing make
+//! A response holds one piece at a time. Before it reads the next piece it takes room for it, and waits where there is
+//! none; the room is returned once the transport has taken the piece. A piece that is larger than a stalled reader may
+//! hold is read only where there is room for it at once. Small pieces, which most are, take no room. One client has a part of the budget ([`StreamOptions::client_share`]), so its readers that take nothing make
 //! only its own wait.
 
 use std::sync::Arc;
@@ -35,8 +35,19 @@ pub(crate) struct AnswerBudget {
 
 /// Room for one piece; dropping it returns it.
 pub(crate) struct AnswerRoom {
-    _all: OwnedSemaphorePermit,
-    _client: Option<ClientPermit>,
+    all: OwnedSemaphorePermit,
+    client: Option<ClientPermit>,
+}
+
+impl AnswerRoom {
+    /// Returns the room beyond that for `bytes`.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        let units = bytes.div_ceil(UNIT);
+        drop(self.all.split(self.all.num_permits().saturating_sub(units)));
+        if let Some(client) = &mut self.client {
+            client.shrink(units);
+        }
+    }
 }
 
 /// The client against whose share of the memory for responses a response counts.
@@ -74,6 +85,12 @@ impl AnswerBudget {
         }
     }
 
+    /// Room for a piece of `bytes`, if there is some at once, of the client's part too.
+    pub(crate) fn room_at_once(&self, bytes: usize, payer: AnswerPayer) -> Option<Box<AnswerRoom>> {
+        let units = bytes.div_ceil(UNIT);
+        (units <= payer.share.of(self.units)).then(|| self.take(units, payer))?
+    }
+
     fn take(&self, units: usize, payer: AnswerPayer) -> Option<Box<AnswerRoom>> {
         let client = match payer.client {
             None => None,
@@ -81,7 +98,7 @@ impl AnswerBudget {
         };
         let count = u32::try_from(units).unwrap_or(u32::MAX);
         let all = self.all.clone().try_acquire_many_owned(count).ok()?;
-        Some(Box::new(AnswerRoom { _all: all, _client: client }))
+        Some(Box::new(AnswerRoom { all, client }))
     }
 
     async fn wait(&self, units: usize, payer: AnswerPayer) -> Option<Box<AnswerRoom>> {
@@ -97,7 +114,7 @@ impl AnswerBudget {
         let count = u32::try_from(units).unwrap_or(u32::MAX);
         // The semaphore is never closed.
         let all = self.all.clone().acquire_many_owned(count).await.ok()?;
-        Some(Box::new(AnswerRoom { _all: all, _client: client }))
+        Some(Box::new(AnswerRoom { all, client }))
     }
 
     fn of_client(
@@ -151,6 +168,23 @@ mod tests {
         assert!(budget.room(PIECE, other).await.is_some());
         drop(held);
         assert!(third.await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_large_piece_waits_for_nothing_and_shrinks_when_its_reader_stalls() {
+        let budget = AnswerBudget::new(32 * PIECE);
+        let (one, other) = (payer(Some("192.0.2.1")), payer(Some("192.0.2.2")));
+        assert!(budget.room_at_once(9 * PIECE, one).is_none(), "more than a quarter");
+        let mut large = budget.room_at_once(8 * PIECE, one).unwrap();
+        assert!(budget.room_at_once(PIECE, one).is_none());
+        large.shrink(PIECE);
+        assert!(budget.room_at_once(8 * PIECE, one).is_none());
+        let _rest = budget.room_at_once(7 * PIECE, one).unwrap();
+        let _others: Vec<_> =
+            (0..3).map(|_| budget.room_at_once(8 * PIECE, payer(None)).unwrap()).collect();
+        assert!(budget.room_at_once(PIECE, other).is_none(), "all of it is taken");
+        drop(large);
+        assert!(budget.room_at_once(PIECE, other).is_some());
     }
 
     #[tokio::test]

@@ -150,6 +150,17 @@ impl ClientPermit {
 }
 
 impl ClientPermit {
+    /// Returns all but `units` of what is held.
+    pub fn shrink(&mut self, units: usize) {
+        let returned = self.units.saturating_sub(units);
+        if let Some(held) = self.table.shard(self.client).lock().get_mut(&self.client)
+            && returned > 0
+        {
+            *held -= returned;
+            self.units -= returned;
+        }
+    }
+
     /// Units held.
     pub fn units(&self) -> usize {
         self.units

@@ -59,7 +59,7 @@ pub mod transport {
     pub use crate::request::StreamRequest;
     pub use crate::stopping::Stopping;
     pub use crate::write::{
-        DeliveredReply, EventChunk, LAST_CHUNK, ReplyWriter, WrittenReply, joined,
+        DeliveredReply, EventChunk, LAST_CHUNK, PATIENCE, ReplyWriter, WrittenReply,
     };
 }
 

@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
+use durable_streams_pingora::transport::PATIENCE;
 use pingora::{ErrorType, OrErr};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
@@ -15,6 +17,9 @@ use crate::edge::options::HttpLimits;
 
 /// What an idle connection may keep of the memory for what is held back, bytes.
 const KEEP: usize = 1024;
+
+/// Chunks in one vectored write.
+const SLICES: usize = 16;
 
 /// How slowly a client may take what is written to it; see [`HttpLimits`].
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +86,68 @@ impl ClientConnection {
             if sent {
                 return Ok(());
             }
+        }
+    }
+
+    /// Writes `chunks` behind what was held back, as far as the client takes them within [`PATIENCE`]. Returns how many
+    /// bytes that is. Over TLS some of them may wait for [`flush_in_time`](Self::flush_in_time).
+    ///
+    /// # Errors
+    /// `WriteError`.
+    pub(crate) async fn send_at_once(&mut self, chunks: &[Bytes]) -> pingora::Result<usize> {
+        let total: usize = chunks.iter().map(Bytes::len).sum();
+        let mut taken = 0;
+        let sending = poll_fn(|cx| {
+            while taken < total {
+                taken += ready!(self.poll_chunks(cx, chunks, taken))?;
+            }
+            Poll::Ready(Ok::<(), io::Error>(()))
+        });
+        if let Ok(sent) = tokio::time::timeout(PATIENCE, sending).await {
+            sent.or_err(ErrorType::WriteError, "writing to the client")?;
+        }
+        Ok(taken)
+    }
+
+    /// Writes what was held back and some of `chunks` after their first `skip` bytes. Returns how many of these.
+    fn poll_chunks(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunks: &[Bytes],
+        mut skip: usize,
+    ) -> Poll<io::Result<usize>> {
+        let ClientConnection { io, held, .. } = self;
+        let mut slices = [io::IoSlice::new(held); SLICES];
+        let mut count = usize::from(!held.is_empty());
+        for chunk in chunks {
+            let from = skip.min(chunk.len());
+            skip -= from;
+            let Some(slice) = slices.get_mut(count) else { break };
+            if from < chunk.len() {
+                *slice = io::IoSlice::new(&chunk[from..]);
+                count += 1;
+            }
+        }
+        let n = ready!(Pin::new(io).poll_write_vectored(cx, &slices[..count]))?;
+        if n == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        let of_held = n.min(held.len());
+        held.drain(..of_held);
+        if held.is_empty() && held.capacity() > KEEP {
+            *held = Vec::new();
+        }
+        Poll::Ready(Ok(n - of_held))
+    }
+
+    /// Writes what TLS keeps of what was sent.
+    ///
+    /// # Errors
+    /// Those of [`send_in_time`](Self::send_in_time).
+    pub(crate) async fn flush_in_time(&mut self, pace: WritePace) -> pingora::Result<()> {
+        match self.io.is_tls() {
+            true => self.send_in_time(&[], &[], pace).await,
+            false => Ok(()),
         }
     }
 

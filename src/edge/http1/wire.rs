@@ -15,9 +15,10 @@ use pingora::{Error, ErrorType, Result};
 
 use crate::edge::connection::{ClientConnection, HOLD, WritePace};
 use crate::edge::text::{self, BodyFraming};
-use durable_streams_pingora::transport::{
-    EventChunk, LAST_CHUNK, ReplyWriter, WrittenReply, joined,
-};
+use durable_streams_pingora::transport::{EventChunk, LAST_CHUNK, ReplyWriter, WrittenReply};
+
+/// A body of so many chunks is copied into one: a copy costs less than their places in a vectored write.
+const WORTH_A_COPY: usize = 4;
 
 /// A connection whose present request has been received, without its session.
 pub(super) struct Http1Wire {
@@ -69,6 +70,25 @@ impl Http1Wire {
         Some(self.connection)
     }
 
+    /// Writes a head and a body that is not copied unless the client stalls: then it must not keep the append in memory
+    /// of which its few bytes are a part.
+    async fn large(&mut self, head: Bytes, mut chunks: Vec<Bytes>) -> Result<()> {
+        if chunks.len() >= WORTH_A_COPY {
+            chunks = vec![chunks.concat().into()];
+        }
+        chunks.insert(0, head);
+        let taken = self.connection.send_at_once(&chunks).await?;
+        let total: usize = chunks.iter().map(Bytes::len).sum();
+        if taken == total {
+            return self.connection.flush_in_time(self.pace).await;
+        }
+        let mut rest = chunks.concat();
+        drop(chunks);
+        rest.drain(..taken);
+        rest.shrink_to_fit();
+        self.connection.send_in_time(&rest, &[], self.pace).await
+    }
+
     fn head_text(&mut self, response: &Response, framing: BodyFraming, body: usize) -> Vec<u8> {
         self.status = Some(response.status);
         let connection = if self.keep_alive { "keep-alive" } else { "close" };
@@ -91,15 +111,14 @@ impl ReplyWriter for Http1Wire {
         // A small body goes into the head's buffer, a large one is not copied.
         let copied = if sent <= HOLD { sent } else { 0 };
         let mut text = self.head_text(&response, framing, copied);
-        let mut body = Bytes::new();
-        if let (Body::Full(chunks), true) = (response.body, sent > 0) {
-            if copied > 0 {
+        match response.body {
+            Body::Full(chunks) if copied < sent => self.large(text.into(), chunks).await?,
+            Body::Full(chunks) if sent > 0 => {
                 chunks.iter().for_each(|chunk| text.extend_from_slice(chunk));
-            } else {
-                body = joined(chunks);
+                self.connection.send_in_time(&text, &[], self.pace).await?;
             }
+            _ => self.connection.send_in_time(&text, &[], self.pace).await?,
         }
-        self.connection.send_in_time(&text, &body, self.pace).await?;
         self.sent += sent;
         Ok(())
     }
@@ -115,6 +134,15 @@ impl ReplyWriter for Http1Wire {
         }
         let text = self.head_text(&response, self.framing, 0);
         self.connection.send_in_time(&text, &[], self.pace).await
+    }
+
+    async fn part(&mut self, chunks: &[Bytes]) -> Result<usize> {
+        if self.framing == BodyFraming::Chunked {
+            return Ok(0);
+        }
+        let taken = self.connection.send_at_once(chunks).await?;
+        self.sent += taken;
+        Ok(taken)
     }
 
     async fn piece(&mut self, piece: Bytes) -> Result<()> {
@@ -136,7 +164,7 @@ impl ReplyWriter for Http1Wire {
 
     async fn end(&mut self) -> Result<()> {
         if self.framing != BodyFraming::Chunked {
-            return Ok(());
+            return self.connection.flush_in_time(self.pace).await;
         }
         self.connection.send_in_time(LAST_CHUNK, &[], self.pace).await
     }

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::store::{AnyStore, Store};
 
-/// Where a page of about `max` bytes ends that begins at `from`, whose first piece is `first`: at the last message
-/// boundary in it, or else at the first one behind it.
+/// The last end of a message in a page of `max` bytes that begins at `from` and whose first piece is `first`; `None` when
+/// no message ends in it.
 pub(super) async fn page_of_messages(
     store: &AnyStore,
     core: &StreamCore,
@@ -20,7 +20,7 @@ pub(super) async fn page_of_messages(
     from: Offset,
     tail: Offset,
     max: usize,
-) -> Result<Offset, Rejection> {
+) -> Result<Option<Offset>, Rejection> {
     let limit = from.advance(max as u64).min(tail);
     let mut before = limit;
     while before > first.end {
@@ -28,16 +28,23 @@ pub(super) async fn page_of_messages(
         let window = window.max(first.end);
         let slice = read_lineage(store, core, window, before, READ_PIECE).await?;
         if let Some(end) = slice.last_message_end() {
-            return Ok(end);
+            return Ok(Some(end));
         }
         before = window;
     }
     let mut within = first.clone();
     within.cut(within.end.position().saturating_sub(limit.position()) as usize);
-    if let Some(end) = within.last_message_end() {
-        return Ok(end);
-    }
-    let mut at = limit;
+    Ok(within.last_message_end())
+}
+
+/// Where the message ends in which the byte at `from` lies.
+pub(super) async fn message_end(
+    store: &AnyStore,
+    core: &StreamCore,
+    from: Offset,
+    tail: Offset,
+) -> Result<Offset, Rejection> {
+    let mut at = from;
     while at < tail {
         let slice = read_lineage(store, core, at, tail, READ_PIECE).await?;
         let mut searched = 0;

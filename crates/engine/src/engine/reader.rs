@@ -1,7 +1,8 @@
 //! Reads a range of a stream's bytes, joined over its fork lineage (§4.2).
 //!
 //! A range is planned first: its end is found and its first piece is read. The rest is read piece by piece as the
-//! transport asks for it, so that a reader holds one piece at most, however long the range is.
+//! transport asks for it, so that a reader holds one piece at most, however long the range is. What the client does not
+//! take of a piece may be put back, and is read again later.
 
 mod dropped;
 
@@ -14,11 +15,11 @@ use self::dropped::{follows_dropped, readable};
 use super::{
     Engine,
     errors::rejection,
-    page::{page_of_appends, page_of_messages},
+    page::{message_end, page_of_appends, page_of_messages},
 };
 use crate::store::{AnyStore, Store};
 
-/// Bytes of one piece at most: what a reader whose client stalls holds.
+/// Bytes of a plan's first piece at most, and of each look that searches for the end of a page.
 pub const READ_PIECE: usize = 64 << 10;
 
 /// A range of a stream's bytes.
@@ -126,6 +127,19 @@ impl ReadPlan {
         first.cut(self.next.position().saturating_sub(self.end.position()) as usize);
         self.next = self.next.min(self.end);
         self.first = first.chunks;
+    }
+
+    /// Puts back the last `bytes` bytes of the pieces that were taken: the next piece begins with them.
+    pub fn put_back(&mut self, bytes: u64) {
+        self.drop_first();
+        self.next = Offset::new(self.next.position().saturating_sub(bytes));
+    }
+
+    /// Drops the first piece, unless it was taken, from memory. It is read again when it is asked for.
+    pub fn drop_first(&mut self) {
+        let first: usize = self.first.iter().map(Bytes::len).sum();
+        self.first = Vec::new();
+        self.next = Offset::new(self.next.position().saturating_sub(first as u64));
     }
 
     /// Takes the first piece.
@@ -243,7 +257,15 @@ async fn plan(
     };
     let end = match page {
         None => tail,
-        Some(page) => page_of_messages(store, core, &slice, from, tail, page).await?,
+        Some(page) => match page_of_messages(store, core, &slice, from, tail, page).await? {
+            Some(end) => end,
+            None => {
+                // One message is larger than the page. The first piece is read again: kept, it would be held during
+                // the search.
+                slice = ReadSlice { chunks: Vec::new(), end: from };
+                message_end(store, core, from.advance(page as u64), tail).await?
+            }
+        },
     };
     slice.cut(slice.end.position().saturating_sub(end.position()) as usize);
     Ok(ReadPlan { next: slice.end, first: slice.chunks, end })

@@ -25,10 +25,11 @@ use crate::{
     write::{EventChunk, ReplyWriter},
 };
 
-/// Bytes of a stream in one event, unless a single append, or JSON message, is larger: small appends share an event.
-const EVENT_BYTES: usize = READ_PIECE;
-/// Bytes that an event may have as one buffer. One that is larger, as one of empty lines is, is written in pieces.
-const WHOLE_EVENT: usize = 2 * EVENT_BYTES;
+/// Bytes of a stream in one event, unless a single append, or JSON message, is larger: small appends share an event. As
+/// base64, and with its control event, it is less than [`WHOLE_EVENT`].
+const EVENT_BYTES: usize = 46 << 10;
+/// Bytes that an event may have as one buffer: what a stalled reader holds. A larger one is written in pieces.
+const WHOLE_EVENT: usize = READ_PIECE;
 
 /// A live read that was accepted. Its head and its events are written by its delivery.
 pub(crate) struct LiveRead {
@@ -202,6 +203,7 @@ impl DurableStreams {
         let encoding = SseEncoding::of(&view.core.content_type);
         let mut whole = self.plan_event(view, from, tail).await?;
         if !whole.is_one_piece() {
+            whole.drop_first();
             return Ok(MadeEvent::Large(whole));
         }
         let mut slice = whole.take_first();
@@ -218,14 +220,20 @@ impl DurableStreams {
         let end = view.core.offset_at(slice.end.position());
         let mut ahead = sse.clone();
         let control = ahead.sent(end, held, tail, self.engine.steady_now());
-        let event = EventChunk::new(slice.len() + slice.len() / 2 + 256, |out| {
+        let room = match encoding {
+            SseEncoding::Base64 => slice.len().div_ceil(3) * 4,
+            SseEncoding::Text | SseEncoding::Json => slice.len() + slice.len() / 32,
+        };
+        let event = EventChunk::new(room + 256, |out| {
             if !slice.is_empty() {
                 encode_data(out, encoding, &slice.chunks);
             }
             encode_control(out, &control);
         });
         if event.len() > WHOLE_EVENT {
-            return self.plan_event(view, from, tail).await.map(MadeEvent::Large);
+            let mut whole = self.plan_event(view, from, tail).await?;
+            whole.drop_first();
+            return Ok(MadeEvent::Large(whole));
         }
         *sse = ahead;
         // Only frames that reach the tail are of use to others; a reader that catches up is alone. One that

@@ -1,25 +1,30 @@
 //! A data event that is too large to be made in memory: one append of up to `limits.max_append`, written in pieces.
 //!
-//! A piece is read, encoded and written before the next one is read, so a client that stalls costs [`PIECE`] bytes of the
-//! stream and [`FULL`] bytes of the event, some 64 KiB together, whatever the event's size.
+//! A piece is read, and parts of it are encoded and written. While a client stalls, only the part that is being written is
+//! in memory, [`BUFFER`] bytes: the rest of the piece is read again later.
 
+use std::pin::pin;
+
+use bytes::Bytes;
 use durable_streams_engine::{ReadPlan, StreamView, TailWatch};
 use durable_streams_protocol::{
     DataEncoder, Offset, Rejection, SseEncoding, SseRead, encode_control, text_boundary,
 };
 
-use super::streamed::of_its_own;
+use super::{piece_size::PieceSize, streamed::joined};
 use crate::{
     DurableStreams,
-    write::{EventChunk, ReplyWriter, cut_off},
+    write::{EventChunk, PATIENCE, ReplyWriter, cut_off},
 };
 
-/// Bytes of the stream that are read at a time; as base64 they are [`FULL`].
-const PIECE: usize = 21 << 10;
+/// Bytes of the stream that are read at a time for a client that stalls; as base64 they are [`FULL`].
+const LEAST: usize = 18 << 10;
+/// Bytes of the stream that are read at a time at most.
+const MOST: usize = 256 << 10;
 /// Bytes that are encoded at a time.
-const PART: usize = 2 << 10;
+const PART: usize = 1 << 10;
 /// Bytes of the event that are written as soon as there are as many. One part more may come to them.
-const FULL: usize = 28 << 10;
+const FULL: usize = 24 << 10;
 const BUFFER: usize = FULL + PART * DataEncoder::MAX_GROWTH + 64;
 
 /// An event that is to be written in pieces.
@@ -60,26 +65,40 @@ impl DurableStreams {
             }
         }
         let mut written = 0;
+        let mut size = PieceSize::new(LEAST, MOST);
         while let Some(chunks) =
-            self.engine.next_piece(&view.core, &mut plan, PIECE).await.map_err(cut_off)?
+            self.engine.next_piece(&view.core, &mut plan, size.bytes()).await.map_err(cut_off)?
         {
-            let piece = of_its_own(chunks);
-            let mut parts = piece.chunks(PART).peekable();
-            while parts.peek().is_some() {
+            let mut piece = joined(chunks);
+            let mut at = 0;
+            while at < piece.len() {
                 let chunk = EventChunk::new(BUFFER, |out| {
                     out.append(&mut beginning);
-                    for part in parts.by_ref() {
+                    while at < piece.len() && out.len() < FULL {
+                        let part = piece.get(at..piece.len().min(at + PART)).unwrap_or_default();
                         encoder.put(out, part);
-                        if out.len() >= FULL {
-                            break;
-                        }
+                        at += part.len();
                     }
                 });
                 // Base64 of a byte or two comes with the next piece.
-                if !chunk.is_empty() {
-                    written += chunk.len();
-                    out.event(chunk).await?;
+                if chunk.is_empty() {
+                    continue;
                 }
+                let encoded = chunk.len();
+                let mut writing = pin!(out.event(chunk));
+                match tokio::time::timeout(PATIENCE, writing.as_mut()).await {
+                    Ok(done) => {
+                        done?;
+                        size.took_all(encoded);
+                    }
+                    Err(_) => {
+                        plan.put_back((piece.len() - at) as u64);
+                        piece = Bytes::new();
+                        size.stalled();
+                        writing.await?;
+                    }
+                }
+                written += encoded;
             }
         }
         // What came meanwhile belongs to the next event, and this one's control event says so.

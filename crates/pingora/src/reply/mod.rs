@@ -15,6 +15,7 @@
 //! | `subscriptions` | requests under the reserved segment |
 //! | `body` | receives a request body, bounded |
 //! | `streamed` | a body that is read while it is written |
+//! | `piece_size` | how much is read at a time for one reader |
 //! | `compress` | content encoding of catch-up responses |
 //! | `time` | durations on the engine's clock |
 
@@ -27,6 +28,7 @@ mod control;
 mod dispatch;
 mod events;
 mod large_event;
+mod piece_size;
 mod read;
 mod rights;
 mod streamed;

@@ -1,4 +1,4 @@
-//! A body that is read while it is written: one piece is in memory, however long the body is.
+//! A body that is read while it is written: a piece is in memory, however long the body is.
 
 use std::sync::Arc;
 
@@ -6,16 +6,25 @@ use bytes::Bytes;
 use durable_streams_engine::{Engine, READ_PIECE, ReadPlan};
 use durable_streams_protocol::{ArrayFramer, Rejection, StreamCore};
 
-use super::compress::StreamEncoder;
+use super::{compress::StreamEncoder, piece_size::PieceSize};
 use crate::answers::{AnswerBudget, AnswerPayer, AnswerRoom};
+
+/// Bytes that a stalled reader holds at most; with its connection less than 64 KiB.
+const HELD: usize = 48 << 10;
+/// Bytes that are read at a time at most.
+const MOST: usize = 512 << 10;
+/// Chunks smaller than this on average are copied into one: a copy costs less than their places in a vectored write.
+const WORTH_A_PLACE: usize = 16 << 10;
 
 /// The body of a catch-up or long-poll response that is longer than one piece.
 pub(crate) struct StreamedBody {
     core: Arc<StreamCore>,
     plan: ReadPlan,
+    size: PieceSize,
     /// In JSON mode.
     framer: Option<ArrayFramer>,
     encoder: Option<StreamEncoder>,
+    is_encoded: bool,
     payer: AnswerPayer,
     /// Room for the piece that was read last, or the first one.
     room: Option<Box<AnswerRoom>>,
@@ -32,10 +41,18 @@ impl StreamedBody {
         payer: AnswerPayer,
         room: Option<Box<AnswerRoom>>,
     ) -> Self {
-        StreamedBody { core, plan, framer, encoder, payer, room, is_first: true }
+        let is_encoded = encoder.is_some();
+        let size = PieceSize::new(HELD, MOST);
+        StreamedBody { core, plan, size, framer, encoder, is_encoded, payer, room, is_first: true }
     }
 
-    /// The next piece as the client receives it, never empty; `None` at the end. It has room until the next call.
+    /// Whether the body has a content encoding. Its pieces cannot be read again.
+    pub(crate) fn is_encoded(&self) -> bool {
+        self.is_encoded
+    }
+
+    /// The next piece as the client receives it, never empty; `None` at the end. It has room until the next call, and
+    /// may share memory with the store.
     ///
     /// # Errors
     /// [`Rejection::NotFound`] when the stream was deleted meanwhile; the store's errors.
@@ -43,47 +60,102 @@ impl StreamedBody {
         &mut self,
         engine: &Engine,
         answers: &AnswerBudget,
-    ) -> Result<Option<Bytes>, Rejection> {
-        if !std::mem::take(&mut self.is_first) {
-            self.room = None;
-            if !self.plan.is_empty() {
-                self.room = answers.room(READ_PIECE, self.payer).await;
-            }
-        }
-        while let Some(chunks) = engine.next_piece(&self.core, &mut self.plan, READ_PIECE).await? {
-            let piece = match &mut self.framer {
-                Some(framer) => {
-                    let length: usize = chunks.iter().map(Bytes::len).sum();
-                    let mut framed = Vec::with_capacity(length + 2);
-                    chunks.iter().for_each(|chunk| framer.put(&mut framed, chunk));
-                    framed.into()
-                }
-                None => of_its_own(chunks),
-            };
-            let piece = match &mut self.encoder {
-                Some(encoder) => encoder.put(piece).await?,
-                None => piece,
-            };
-            if !piece.is_empty() {
-                return Ok(Some(piece));
+    ) -> Result<Option<Vec<Bytes>>, Rejection> {
+        let size = match std::mem::take(&mut self.is_first) {
+            true => READ_PIECE,
+            false => self.make_room(answers).await,
+        };
+        while let Some(chunks) = engine.next_piece(&self.core, &mut self.plan, size).await? {
+            let chunks = self.framed(chunks);
+            let Some(encoder) = &mut self.encoder else { return Ok(Some(chunks)) };
+            let encoded = encoder.put(joined(chunks)).await?;
+            if !encoded.is_empty() {
+                return Ok(Some(vec![encoded]));
             }
         }
         match self.encoder.take() {
-            Some(encoder) => encoder.finish().await.map(Some),
+            Some(encoder) => encoder.finish().await.map(|last| Some(vec![last])),
             None => Ok(None),
         }
     }
+
+    /// Takes room for the next piece, and returns its size.
+    async fn make_room(&mut self, answers: &AnswerBudget) -> usize {
+        self.room = None;
+        let (size, left) = (self.size.bytes(), self.plan.len());
+        let size = usize::try_from(left).unwrap_or(size).min(size);
+        if size > HELD && !self.is_encoded {
+            self.room = answers.room_at_once(size, self.payer);
+            if self.room.is_some() {
+                return size;
+            }
+        }
+        if left > 0 {
+            self.room = answers.room(size.min(HELD), self.payer).await;
+        }
+        HELD
+    }
+
+    /// As the client receives them.
+    fn framed(&mut self, chunks: Vec<Bytes>) -> Vec<Bytes> {
+        let length: usize = chunks.iter().map(Bytes::len).sum();
+        if let Some(framer) = &mut self.framer {
+            let mut framed = Vec::with_capacity(length + 1);
+            chunks.iter().for_each(|chunk| framer.put(&mut framed, chunk));
+            return vec![framed.into()];
+        }
+        if chunks.len() > 1 && chunks.len() * WORTH_A_PLACE > length {
+            return vec![chunks.concat().into()];
+        }
+        chunks
+    }
+
+    /// What is left of a piece of which the client took `taken` bytes, to be written next; `None` when it took all. It
+    /// shares no memory with the store: a slow client must not keep an append in memory that the store has dropped
+    /// from its cache. What is more than a stalled reader may hold is put back.
+    pub(crate) fn rest(&mut self, mut chunks: Vec<Bytes>, taken: usize) -> Option<Bytes> {
+        if self.is_encoded {
+            return Some(joined(chunks));
+        }
+        let length: usize = chunks.iter().map(Bytes::len).sum();
+        if taken == length {
+            self.size.took_all(taken);
+            return None;
+        }
+        self.size.stalled();
+        let kept = (length - taken).min(HELD);
+        let rest = copy(&chunks, taken, kept);
+        chunks.clear();
+        let back = (length - taken - kept) as u64;
+        if back > 0 {
+            self.plan.put_back(back);
+            if let Some(framer) = &mut self.framer {
+                framer.put_back(back);
+            }
+        }
+        if let Some(room) = &mut self.room {
+            room.shrink(HELD);
+        }
+        Some(rest)
+    }
 }
 
-/// The chunks as one piece that shares no memory with the store: a slow client must not keep an append in memory that
-/// the store has dropped from its cache, of which it takes 64 KiB.
-pub(super) fn of_its_own(mut chunks: Vec<Bytes>) -> Bytes {
-    match chunks.pop() {
-        Some(only) if chunks.is_empty() && only.is_unique() => only,
-        Some(last) => {
-            chunks.push(last);
-            chunks.concat().into()
-        }
-        None => Bytes::new(),
+/// `count` bytes after the first `skip`.
+fn copy(chunks: &[Bytes], mut skip: usize, count: usize) -> Bytes {
+    let mut out = Vec::with_capacity(count);
+    for chunk in chunks {
+        let from = skip.min(chunk.len());
+        skip -= from;
+        let part = chunk.get(from..).unwrap_or_default();
+        out.extend_from_slice(part.get(..count - out.len()).unwrap_or(part));
+    }
+    out.into()
+}
+
+/// All chunks as one.
+pub(super) fn joined(mut chunks: Vec<Bytes>) -> Bytes {
+    match chunks.len() {
+        0 | 1 => chunks.pop().unwrap_or_default(),
+        _ => chunks.concat().into(),
     }
 }

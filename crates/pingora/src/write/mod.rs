@@ -11,7 +11,10 @@ mod chunk;
 mod session;
 
 pub use chunk::{EventChunk, LAST as LAST_CHUNK};
-pub use session::joined;
+
+/// How long a reader may take for what was read for it beyond what a stalled one may hold. A part that it has not taken by
+/// then is dropped from memory.
+pub const PATIENCE: Duration = Duration::from_millis(10);
 
 use crate::{
     DurableStreams,
@@ -26,6 +29,15 @@ pub trait ReplyWriter: Send {
     /// Writes the head of a response whose body follows in pieces or events. The body has a known length if it is
     /// [`Body::Streamed`](durable_streams_protocol::Body::Streamed) with one.
     fn head(&mut self, response: Response) -> impl Future<Output = Result<()>> + Send;
+
+    /// Writes as much of a piece of the body as the client takes within [`PATIENCE`], and returns how many bytes that
+    /// is. The caller drops the chunks then: a stalled client must not keep them in memory.
+    ///
+    /// A transport that cannot take a part of a piece takes nothing.
+    fn part(&mut self, chunks: &[Bytes]) -> impl Future<Output = Result<usize>> + Send {
+        let _ = chunks;
+        async { Ok(0) }
+    }
 
     /// Writes a piece of the body, which is not empty.
     fn piece(&mut self, piece: Bytes) -> impl Future<Output = Result<()>> + Send;
@@ -129,7 +141,8 @@ impl DurableStreams {
         self.drive(live, out).await
     }
 
-    /// Writes a body piece by piece: the next one is read when the client has taken the one before.
+    /// Writes a body piece by piece: the next one is read when the client has taken the one before. What a client does
+    /// not take at once of a large piece is read again later.
     ///
     /// If the stream's bytes go meanwhile, this fails, and the transport cuts the response off: no client takes the part
     /// for the whole.
@@ -142,7 +155,14 @@ impl DurableStreams {
         out.head(response).await?;
         loop {
             match body.next(&self.engine, &self.answers).await {
-                Ok(Some(piece)) => out.piece(piece).await?,
+                Ok(Some(piece)) => {
+                    let taken = if body.is_encoded() { 0 } else { out.part(&piece).await? };
+                    if let Some(rest) = body.rest(piece, taken) {
+                        out.piece(rest).await?;
+                    }
+                    // A client that takes everything at once leaves room for others after each piece.
+                    tokio::task::yield_now().await;
+                }
                 Ok(None) => return out.end().await,
                 Err(rejection) => return Err(cut_off(rejection)),
             }

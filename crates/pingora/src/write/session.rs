@@ -23,7 +23,9 @@ impl ReplyWriter for ServerSession {
             Body::Full(chunks) => {
                 let length: usize = chunks.iter().map(Bytes::len).sum();
                 head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-                if head_only { Bytes::new() } else { joined(chunks) }
+                // A copy, even of a single piece: a client that takes nothing must not keep the append in memory
+                // of which this is a part.
+                if head_only { Bytes::new() } else { chunks.concat().into() }
             }
         };
         self.write_response_header(boxed(head)).await?;
@@ -102,14 +104,6 @@ fn parts(response: Response) -> (http::response::Parts, Body) {
         head.headers.append(name, value);
     }
     (head, response.body)
-}
-
-/// All pieces as one: a write, and a wake-up of the client, for each piece costs more than a copy.
-pub fn joined(mut chunks: Vec<Bytes>) -> Bytes {
-    match chunks.len() {
-        0 | 1 => chunks.pop().unwrap_or_default(),
-        _ => chunks.concat().into(),
-    }
 }
 
 fn boxed(head: http::response::Parts) -> Box<ResponseHeader> {

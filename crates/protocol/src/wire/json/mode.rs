@@ -112,6 +112,11 @@ impl ArrayFramer {
         }
     }
 
+    /// Takes back the last `bytes` bytes, of which the array's first one is none: the next piece begins with them.
+    pub fn put_back(&mut self, bytes: u64) {
+        self.left += bytes;
+    }
+
     /// Ends the array, which matters only to one without any piece.
     pub fn end(&mut self, out: &mut Vec<u8>) {
         self.begin(out);
@@ -208,6 +213,11 @@ mod tests {
             let (mut framer, mut array, mut from) = (ArrayFramer::new(stored.len() as u64), Vec::new(), 0);
             for cut in cuts {
                 framer.put(&mut array, &stored.as_bytes()[from..cut]);
+                // A part of it is taken back and put again.
+                let back = (cut - from) / 3;
+                framer.put_back(back as u64);
+                array.truncate(array.len() - back);
+                framer.put(&mut array, &stored.as_bytes()[cut - back..cut]);
                 from = cut;
             }
             framer.end(&mut array);
