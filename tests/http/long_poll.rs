@@ -15,7 +15,6 @@ for_each_kind![
     a_client_that_leaves_frees_its_place,
     a_client_that_leaves_is_counted_as_gone,
     a_connection_goes_on_after_a_long_poll,
-    #[only(http1, proxied, http2; "Pingora drops a request sent ahead unless the host lets it in")]
     a_pipelined_request_waits_its_turn,
     inherited_data_comes_at_once_and_the_source_wakes_nobody,
 ];

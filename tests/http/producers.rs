@@ -16,7 +16,6 @@ for_each_kind![
     a_retry_of_the_closing_append_is_recognised,
     nothing_else_gets_past_a_closure,
     close_only_is_sequenced_too,
-    #[only(http1, proxied, http2; "Pingora drops a request sent ahead unless the host lets it in")]
     pipelined_requests_are_accepted_in_order,
     the_same_request_at_once_is_stored_once,
 ];

@@ -134,6 +134,8 @@ impl DurableStreams {
         &self,
         session: &mut ServerSession,
     ) -> pingora_core::Result<HandledRequest> {
+        // Pingora would take a request that is sent ahead, while a live read waits, for a client that breaks the protocol.
+        session.set_pipelining_enabled(true);
         let request = StreamRequest::parse(&self.options, session.req_header());
         let mut reply = self.reply(session, &self.options, request).await;
         let DeliveredReply { problem, result, .. } = self.deliver(&mut reply, session).await;
