@@ -155,7 +155,10 @@ impl ServeHttp for AdminEndpoints {
         session.set_keepalive(None);
         let request = session.req_header();
         let (head_only, path) = (request.method == Method::HEAD, request.uri.path());
-        let mut response = self.answer(&request.method, path);
+        let mut response = match self.edge.refuse_host(request) {
+            Some(refusal) => rendered(refusal),
+            None => self.answer(&request.method, path),
+        };
         if head_only {
             response.body_mut().clear();
         }
@@ -168,7 +171,10 @@ fn text(body: Vec<u8>) -> Response<Vec<u8>> {
 }
 
 fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Vec<u8>> {
-    let problem = render_problem(status, code, detail.to_owned(), None);
+    rendered(render_problem(status, code, detail.to_owned(), None))
+}
+
+fn rendered(problem: durable_streams_protocol::Response) -> Response<Vec<u8>> {
     let body = match problem.body {
         Body::Full(chunks) => chunks.concat(),
         Body::Empty | Body::Streamed(_) | Body::Live => Vec::new(),

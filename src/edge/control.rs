@@ -5,6 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use durable_streams_pingora::transport::{Stopping, by_status};
 use durable_streams_pingora::{DurableStreams, StreamCounters};
+use durable_streams_protocol::Response;
+use pingora::http::RequestHeader;
 use pingora::{server::ShutdownWatch, services::background::BackgroundService};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -63,6 +65,14 @@ impl EdgeControl {
                 out.number(metrics::UPSTREAM_HEALTHY, &labels, f64::from(u8::from(healthy)));
             }
         }
+    }
+
+    /// Why a request to another listener of this server is refused, if it is: the hosts and origins that requests may
+    /// name are restricted there, too.
+    pub fn refuse_host(&self, request: &RequestHeader) -> Option<Response> {
+        let settings = self.settings.load();
+        let hosts = settings.options.allowed_hosts.as_ref()?;
+        hosts.refuse(request).map(|problem| problem.response())
     }
 
     /// Name resolution and health checks of the upstreams, to be run until the server stops.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use durable_streams_engine::store::{AnyStore, FileStore, FileStoreOptions};
 use durable_streams_engine::{Clock, Engine, EngineLimits};
-use durable_streams_server::edge::EdgeOptions;
+use durable_streams_server::edge::{AllowedHosts, EdgeOptions};
 use durable_streams_server::server::{AdminOptions, ListenOptions, Server, ServerOptions};
 use durable_streams_server::telemetry::metrics::{self, Kind};
 
-use crate::harness::{edge, eventually, to};
+use crate::harness::{Client, edge, eventually, to};
 use crate::scrape::{Scrape, ask, server};
 use crate::upstreams::{Upstream, ok};
 
@@ -35,6 +35,40 @@ async fn each_path_answers_what_it_says() {
     }
     let refused = ask(admin, "POST", "/healthz").await;
     assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_is_not_valid_gets_an_answer() {
+    let server = server(EdgeOptions::default());
+    for head in
+        ["GET /healthz\r\n\r\n", "GET /a b HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\na b: c\r\n\r\n"]
+    {
+        let mut client = Client::connect(server.admin.unwrap()).await;
+        client.send(head).await;
+        let reply = client.reply().await;
+        assert_eq!((reply.status, &*reply.code()), (400, "malformed-request"), "{head:?}");
+        assert!(client.is_closed().await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_for_this_machine_answers_no_page_of_another_host() {
+    let allowed_hosts = Some(AllowedHosts::new(["streams.test".to_owned()]));
+    let server = server(EdgeOptions { allowed_hosts, ..EdgeOptions::default() });
+    for (fields, refused) in [
+        ("host: localhost:5241", None),
+        ("host: streams.test", None),
+        ("host: evil.example", Some("host-not-allowed")),
+        ("host: localhost\r\norigin: https://evil.example", Some("origin-not-allowed")),
+    ] {
+        let mut client = Client::connect(server.admin.unwrap()).await;
+        client.send(format!("GET /metrics HTTP/1.1\r\n{fields}\r\n\r\n")).await;
+        let reply = client.reply().await;
+        match refused {
+            None => assert_eq!(reply.status, 200, "{fields}"),
+            Some(code) => assert_eq!((reply.status, &*reply.code()), (403, code), "{fields}"),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

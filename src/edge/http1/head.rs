@@ -6,9 +6,12 @@
 use std::io;
 
 use bytes::{Buf, BytesMut};
+use http::{HeaderName, HeaderValue};
+use pingora::protocols::Shutdown;
 use tokio::io::AsyncReadExt;
 
 use crate::edge::connection::ClientConnection;
+use crate::edge::options::HttpLimits;
 
 /// Reads a head to its end, of which `read` is the beginning. What came behind it goes back to the connection.
 /// `None`: the client left before the end.
@@ -40,13 +43,21 @@ pub(super) async fn complete(
 }
 
 /// Waits for a whole head and puts it back. Pingora, where it reads heads by itself, logs an error for every client that
-/// leaves inside one. `false`: there will be none.
+/// leaves inside one, and closes without a response where it cannot parse one: that is answered here. `false`: there
+/// will be none.
 pub(crate) async fn arrives(connection: &mut ClientConnection) -> bool {
     match connection.sniff().await {
         Ok(Some(read)) => match complete(connection, read).await {
-            Ok(Some(head)) => {
+            Ok(Some(head)) if has_request_line(&head) && has_fields(&head) => {
                 connection.head_back(head);
                 true
+            }
+            Ok(Some(_)) => {
+                let (refusal, pace) = (super::malformed().http1_text(), HttpLimits::DEFAULT.pace());
+                if connection.send_in_time(&refusal, &[], pace).await.is_ok() {
+                    connection.shutdown().await;
+                }
+                false
             }
             Ok(None) | Err(_) => false,
         },
@@ -93,6 +104,19 @@ pub(super) fn has_request_line(head: &[u8]) -> bool {
         && method.is_some_and(|method| !method.is_empty())
         && target.is_some_and(|target| !target.is_empty() && target.iter().all(is_of_target))
         && version.is_some_and(|version| version.starts_with(b"HTTP/1."))
+}
+
+/// Whether each line behind the request line is a field: a name, a colon, a value.
+fn has_fields(head: &[u8]) -> bool {
+    let lines = head.split(|byte| *byte == b'\n').skip(1);
+    lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line)).filter(|line| !line.is_empty()).all(
+        |line| {
+            let mut parts = line.splitn(2, |byte| *byte == b':');
+            let (name, value) = (parts.next().unwrap_or_default(), parts.next());
+            HeaderName::from_bytes(name).is_ok()
+                && value.is_some_and(|value| HeaderValue::from_bytes(value).is_ok())
+        },
+    )
 }
 
 /// Whether a byte may be part of a target. A fragment may not: Pingora would cut it off.
