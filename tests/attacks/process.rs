@@ -34,7 +34,7 @@ pub(crate) fn raise_descriptor_limit() {
 }
 
 impl Server {
-    /// Standard error is a pipe that nobody reads.
+    /// Standard error is a pipe that nobody reads. `ATTACK_BINARY` names another binary than the one that was built.
     pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
@@ -47,7 +47,9 @@ impl Server {
         );
         let file = directory.path().join("streams.yaml");
         std::fs::write(&file, config).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_durable-streams-server"));
+        let binary = std::env::var_os("ATTACK_BINARY");
+        let built = env!("CARGO_BIN_EXE_durable-streams-server");
+        let mut command = Command::new(binary.unwrap_or_else(|| built.into()));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("DURABLE_STREAMS_") {
                 command.env_remove(name);
