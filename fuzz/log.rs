@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use durable_streams_engine::store::{
-    AnyStore, Commit, CommitSink, FileStore, FileStoreOptions, LoadFor, StoreError,
+    AnyStore, Commit, CommitSink, EventPlace, FileStore, FileStoreOptions, LoadFor, StoreError,
     file::disk::{Disk, DiskFile},
 };
 use durable_streams_protocol::{
@@ -197,7 +197,9 @@ fn stream(store: &AnyStore) -> Option<(StreamState, String)> {
 /// Commits events in one write. The text of event n is the n-th letter, more than once.
 fn batch(store: &AnyStore, numbers: std::ops::Range<usize>) {
     let AnyStore::File(file) = store else { panic!("a file store") };
-    let mut id = stream(store).map(|(state, _)| state.core.id);
+    let known = stream(store).map(|(state, _)| state);
+    let mut id = known.as_ref().map(|state| state.core.id);
+    let mut next = known.as_ref().map_or_else(EventPlace::default, EventPlace::behind);
     for number in numbers {
         let data = Bytes::from(letters(number));
         let at = Timestamp::from_millis(1);
@@ -223,8 +225,10 @@ fn batch(store: &AnyStore, numbers: std::ops::Range<usize>) {
             })),
         };
         let id = *id.get_or_insert_with(|| store.next_id());
-        let (epoch, version) = (store.epoch(), number as u64);
-        store.commit(Commit { id, event, epoch, version, sink: Arc::new(Deaf) }).expect("accepted");
+        let (epoch, version, place) = (store.epoch(), number as u64, next);
+        next = place.after(&event);
+        let commit = Commit { id, event, place, epoch, version, sink: Arc::new(Deaf) };
+        store.commit(commit).expect("accepted");
     }
     assert!(file.step());
 }
@@ -260,9 +264,9 @@ fn good() -> &'static Good {
         for (segment, path) in segments.iter().enumerate() {
             let bytes = &files[path];
             let mut at = 32;
-            while bytes.get(at..at + 4) == Some(b"DSf1") {
+            while bytes.get(at..at + 4) == Some(b"DSf2") {
                 let len = u32::from_le_bytes(bytes[at + 4..at + 8].try_into().expect("four"));
-                at += 36 + len as usize;
+                at += 52 + len as usize;
                 events.push((segment, at));
             }
         }

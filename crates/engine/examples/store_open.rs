@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use durable_streams_engine::store::{
-    AnyStore, Commit, CommitSink, FileStore, FileStoreOptions, Store, StoreError,
+    AnyStore, Commit, CommitSink, EventPlace, FileStore, FileStoreOptions, Store, StoreError,
 };
 use durable_streams_protocol::{
     Appended, ContentType, Created, Expiry, StreamEvent, StreamId, StreamPath, Timestamp,
@@ -54,21 +54,22 @@ impl Sink {
 fn run(
     store: &AnyStore,
     count: u64,
-    mut event: impl FnMut(u64) -> (StreamId, StreamEvent),
+    mut event: impl FnMut(u64) -> (StreamId, EventPlace, StreamEvent),
 ) -> Result<f64, Box<dyn Error>> {
     let (sink, started) = (Arc::new(Sink::default()), Instant::now());
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     for version in 1..=count {
-        let (id, event) = event(version);
+        let (id, place, event) = event(version);
         runtime.block_on(store.throttle());
-        store.commit(Commit { id, event, epoch: store.epoch(), version, sink: sink.clone() })?;
+        let (epoch, sink_of_one) = (store.epoch(), sink.clone());
+        store.commit(Commit { id, event, place, epoch, version, sink: sink_of_one })?;
         sink.wait(version.saturating_sub(WINDOW));
     }
     sink.wait(count);
     Ok(count as f64 / started.elapsed().as_secs_f64())
 }
 
-fn create(store: &AnyStore, n: u64) -> Result<(StreamId, StreamEvent), Box<dyn Error>> {
+fn create(store: &AnyStore, n: u64) -> Result<(StreamId, EventPlace, StreamEvent), Box<dyn Error>> {
     let created = Created {
         at: Timestamp::from_millis(1),
         path: StreamPath::new(&format!("tenant-{}/stream-{n}", n % 100))?,
@@ -81,10 +82,13 @@ fn create(store: &AnyStore, n: u64) -> Result<(StreamId, StreamEvent), Box<dyn E
         public: false,
         data: Bytes::from_static(&[7; 100]),
     };
-    Ok((store.next_id(), StreamEvent::Created(Box::new(created))))
+    let place = EventPlace::of_creation(&created);
+    Ok((store.next_id(), place, StreamEvent::Created(Box::new(created))))
 }
 
-fn append(id: StreamId, data: &Bytes) -> (StreamId, StreamEvent) {
+/// The append after `before` others, each of the size of `data` like the creation.
+fn append(id: StreamId, before: u64, data: &Bytes) -> (StreamId, EventPlace, StreamEvent) {
+    let place = EventPlace { events: 1 + before, position: (1 + before) * data.len() as u64 };
     let event = Appended {
         at: Timestamp::from_millis(2),
         data: data.clone(),
@@ -92,7 +96,7 @@ fn append(id: StreamId, data: &Bytes) -> (StreamId, StreamEvent) {
         stream_seq: None,
         close: false,
     };
-    (id, StreamEvent::Appended(event))
+    (id, place, StreamEvent::Appended(event))
 }
 
 /// Resident memory in MiB: in all, and without pages of files.
@@ -112,19 +116,27 @@ fn measure(streams: u64) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
 
     let store = AnyStore::File(FileStore::open(options())?);
-    let mut failure = None;
+    let (mut failure, mut ids) = (None, Vec::new());
     let creates = run(&store, streams, |n| match create(&store, n) {
-        Ok(made) => made,
+        Ok(made) => {
+            ids.push(made.0);
+            made
+        }
         Err(error) => {
             failure = Some(error.to_string());
-            (store.next_id(), StreamEvent::Touched { at: Timestamp::default() })
+            let event = StreamEvent::Touched { at: Timestamp::default() };
+            (store.next_id(), EventPlace::default(), event)
         }
     })?;
     if let Some(failure) = failure {
         return Err(failure.into());
     }
     let data = Bytes::from_static(&[9; 100]);
-    let appends = run(&store, 300_000, |n| append(StreamId(n % streams.min(1000) + 1), &data))?;
+    let round = streams.min(1000);
+    let appends = run(&store, 300_000, |n| {
+        let (which, before) = ((n - 1) % round, (n - 1) / round);
+        append(ids[which as usize], before, &data)
+    })?;
     let closing = Instant::now();
     runtime.block_on(store.close());
     let closing = closing.elapsed();

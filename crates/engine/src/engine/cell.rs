@@ -36,7 +36,9 @@ use super::{
     ttl::TtlState,
     usage::{UsageChange, UsageTotals},
 };
-use crate::store::{AnyStore, Commit, Committed, LoadedStream, LogEpoch, Store, StoreError};
+use crate::store::{
+    AnyStore, Commit, Committed, EventPlace, LoadedStream, LogEpoch, Store, StoreError,
+};
 
 /// What all cells of an engine share with it.
 #[derive(Default)]
@@ -177,11 +179,15 @@ impl CellState {
             // All that this event is decided on is durable, whatever the log lost elsewhere.
             self.epoch = epoch;
         }
+        let place = match (&event, &self.assigned) {
+            (StreamEvent::Created(created), _) => EventPlace::of_creation(created),
+            (_, assigned) => assigned.as_ref().map_or_else(EventPlace::default, EventPlace::behind),
+        };
         self.apply(id, &event);
         let effect = DurableView::of(self.assigned.as_ref());
         self.version.0 += 1;
         let (epoch, version) = (self.epoch, self.version.0);
-        match store(Commit { id, event, epoch, version, sink: cell.clone() }) {
+        match store(Commit { id, event, place, epoch, version, sink: cell.clone() }) {
             Ok(Committed::Now) => {
                 usage.map(UsageChange::keep);
                 self.durable_version = self.version;

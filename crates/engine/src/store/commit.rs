@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use durable_streams_protocol::{StreamEvent, StreamId};
+use durable_streams_protocol::{Created, StreamEvent, StreamId, StreamState};
 
 use super::StoreError;
 
@@ -17,12 +17,44 @@ pub struct Commit {
     pub id: StreamId,
     /// What happened to the stream.
     pub event: StreamEvent,
+    /// Where the event belongs in its stream.
+    pub place: EventPlace,
     /// See [`LogEpoch`].
     pub epoch: LogEpoch,
     /// The caller's number for this event, which the store passes to the sink.
     pub version: u64,
     /// Receives the result.
     pub sink: Arc<dyn CommitSink>,
+}
+
+/// Where an event belongs in its stream: behind all events that were decided before it. The log keeps it, so that a lost
+/// event, or one of another writer, is noticed before anything is applied behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventPlace {
+    /// Events of the stream before this one.
+    pub events: u64,
+    /// The position of the stream's tail before this event.
+    pub position: u64,
+}
+
+impl EventPlace {
+    /// Of a stream's first event.
+    pub fn of_creation(created: &Created) -> Self {
+        let position = created.fork.as_ref().map_or(0, |fork| fork.position.position());
+        EventPlace { events: 0, position }
+    }
+
+    /// Of the next event of a stream.
+    pub fn behind(state: &StreamState) -> Self {
+        EventPlace { events: state.events, position: state.tail.position() }
+    }
+
+    /// Of the event after `event`, which is here.
+    #[must_use]
+    pub fn after(self, event: &StreamEvent) -> Self {
+        let bytes = event.data().map_or(0, |data| data.len() as u64);
+        EventPlace { events: self.events + 1, position: self.position + bytes }
+    }
 }
 
 /// Receives the results of commits, on a thread of the store. Must not block.

@@ -12,7 +12,7 @@ mod shrink;
 mod stats;
 
 pub use any::AnyStore;
-pub use commit::{Commit, CommitSink, Committed, LogEpoch};
+pub use commit::{Commit, CommitSink, Committed, EventPlace, LogEpoch};
 pub use contract::{LoadFor, LoadedStream, Store};
 pub use error::StoreError;
 pub use file::{FileStore, FileStoreOptions};

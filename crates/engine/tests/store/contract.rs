@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
-use durable_streams_engine::store::{AnyStore, Commit, Store, StoreError};
+use durable_streams_engine::store::{AnyStore, Commit, EventPlace, Store, StoreError};
 use durable_streams_protocol::{ContentType, Expiry, Offset, StreamEvent};
 
 use crate::harness::*;
@@ -125,15 +125,23 @@ fn ends_of_many_small_appends_are_known_wherever_they_are() {
         for round in 0..8 {
             // Few, so that they stay with the state; and more than a record of their own holds.
             let many = if round % 2 == 0 { 20 } else { 700 };
+            let event = StreamEvent::Appended(appended(b""));
+            let mut places = [source, fork, json].map(|id| place(&store, id, &event));
             for n in 0..many {
                 let len = 1 + n % 5;
                 ends.push(ends.last().unwrap() + len);
                 fork_ends.push(fork_ends.last().unwrap_or(&4) + len);
                 let event = || StreamEvent::Appended(appended(&vec![b'y'; len as usize]));
-                for id in [source, fork, json] {
-                    let (epoch, sink) = (store.epoch(), Arc::new(Sink::default()));
-                    store.commit(Commit { id, event: event(), epoch, version: 1, sink }).unwrap();
+                for (id, place) in [source, fork, json].into_iter().zip(&mut places) {
+                    let (epoch, sink, event) = (store.epoch(), Arc::new(Sink::default()), event());
+                    let (here, version) = (*place, 1);
+                    *place = place.after(&event);
+                    store.commit(Commit { id, event, place: here, epoch, version, sink }).unwrap();
                 }
+            }
+            // The place of what follows is that of the durable state.
+            while places[0].position != load(&store, "source").unwrap().state.tail.position() {
+                std::thread::yield_now();
             }
             append(&store, source, b"z");
             ends.push(ends.last().unwrap() + 1);
@@ -308,9 +316,12 @@ fn sinks_hear_of_every_commit_in_order() {
         let id = create(&store, created("s", ""));
         let sink = Arc::new(Sink::default());
         let mut queued = false;
+        let mut next = EventPlace { events: 1, position: 0 };
         for version in 1..=1000 {
             let event = StreamEvent::Appended(appended(&version.to_string().into_bytes()));
-            let commit = Commit { id, event, epoch: store.epoch(), version, sink: sink.clone() };
+            let (place, epoch) = (next, store.epoch());
+            next = place.after(&event);
+            let commit = Commit { id, event, place, epoch, version, sink: sink.clone() };
             queued =
                 store.commit(commit).unwrap() == durable_streams_engine::store::Committed::Queued;
         }

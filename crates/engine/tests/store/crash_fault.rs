@@ -16,7 +16,7 @@ use std::{
 };
 
 use durable_streams_engine::store::{
-    AnyStore, Commit, FileStore, FileStoreOptions, Store, StoreError,
+    AnyStore, Commit, EventPlace, FileStore, FileStoreOptions, Store, StoreError,
 };
 use durable_streams_protocol::{StreamEvent, StreamId};
 
@@ -56,7 +56,12 @@ impl Run {
         for version in 0..=self.rng.below(6) {
             let (id, event) = next_event(&mut self.rng, &decided, store);
             let (epoch, sink) = (store.epoch(), sink.clone());
-            match store.commit(Commit { id, event: event.clone(), epoch, version, sink }) {
+            let place = match (&event, decided.streams.get(&id)) {
+                (_, Some((state, _))) => EventPlace::behind(state),
+                (StreamEvent::Created(created), None) => EventPlace::of_creation(created),
+                _ => unreachable!("of a stream that exists"),
+            };
+            match store.commit(Commit { id, event: event.clone(), place, epoch, version, sink }) {
                 Ok(_) => {
                     decided.apply(id, &event);
                     batch.push((id, event));
@@ -133,6 +138,9 @@ impl Run {
                     break;
                 }
                 self.acked.check(&store)?;
+            }
+            if self.rng.below(4) == 0 {
+                wait(store.close());
             }
         }
         self.disk = if self.rng.below(2) == 0 {

@@ -56,7 +56,8 @@ impl Life {
             }
         };
         let sink = Arc::new(Sink::default());
-        let commit = Commit { id, event, epoch: store.epoch(), version: 1, sink: sink.clone() };
+        let (place, epoch) = (place(store, id, &event), store.epoch());
+        let commit = Commit { id, event, place, epoch, version: 1, sink: sink.clone() };
         store.commit(commit).unwrap();
         assert!(file.step());
         sink.wait_for(1).unwrap();

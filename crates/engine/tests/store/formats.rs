@@ -61,9 +61,9 @@ fn the_log_is_written_as_documented() {
     // Ids begin at random in each directory; only that part differs from run to run, and the checksum with it.
     let first_id = log[60..68].to_vec();
     assert_eq!(u64::from_le_bytes(first_id[..].try_into().unwrap()) as u32, 1);
-    while log[at..].starts_with(b"DSf1") {
+    while log[at..].starts_with(b"DSf2") {
         let len = u32::from_le_bytes(log[at + 4..at + 8].try_into().unwrap()) as usize;
-        let mut frame = log[at..at + 36 + len].to_vec();
+        let mut frame = log[at..at + 52 + len].to_vec();
         assert_eq!(frame[8..12], checksum(&frame), "as docs/storage.md has it");
         for start in 12..frame.len() - 8 {
             if frame[start + 4..start + 8] == first_id[4..] {
@@ -73,7 +73,7 @@ fn the_log_is_written_as_documented() {
         let of_the_rest = checksum(&frame);
         frame[8..12].copy_from_slice(&of_the_rest);
         found.push(hex(&frame));
-        at += 36 + len;
+        at += 52 + len;
     }
     assert!(log[at..].iter().all(|byte| *byte == 0), "nothing after the last frame");
     let golden = include_str!("golden/wal.hex");

@@ -38,8 +38,8 @@ impl FullDisk {
     fn commit(&self, id: StreamId, event: StreamEvent) -> Result<(), StoreError> {
         let (store, file) = self.store();
         let sink = Arc::new(Sink::default());
-        let epoch = store.epoch();
-        store.commit(Commit { id, event, epoch, version: 1, sink: sink.clone() })?;
+        let (place, epoch) = (place(store, id, &event), store.epoch());
+        store.commit(Commit { id, event, place, epoch, version: 1, sink: sink.clone() })?;
         file.step();
         sink.wait_for(1)
     }

@@ -1,7 +1,8 @@
 //! A store under test: commits that wait, events in short, and a model of what must be there.
 
 use std::{
-    collections::BTreeMap,
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
     future::Future,
     ops::Range,
     path::Path,
@@ -14,8 +15,8 @@ use std::{
 
 use bytes::Bytes;
 use durable_streams_engine::store::{
-    AnyStore, Commit, CommitSink, Committed, FileStore, FileStoreOptions, LoadFor, LoadedStream,
-    LogEpoch, MemoryStore, Store, StoreError,
+    AnyStore, Commit, CommitSink, Committed, EventPlace, FileStore, FileStoreOptions, LoadFor,
+    LoadedStream, LogEpoch, MemoryStore, Store, StoreError,
 };
 use durable_streams_protocol::{
     Appended, ContentType, Created, Expiry, ForkPoint, Offset, Producer, ProducerId, StreamEvent,
@@ -142,11 +143,33 @@ pub fn commit_at(
     event: StreamEvent,
 ) -> Result<(), StoreError> {
     let sink = Arc::new(Sink::default());
-    let commit = Commit { id, event, epoch, version: 1, sink: sink.clone() };
+    let place = place(store, id, &event);
+    let commit = Commit { id, event, place, epoch, version: 1, sink: sink.clone() };
     match store.commit(commit)? {
         Committed::Now => Ok(()),
         Committed::Queued => sink.wait_for(1),
     }
+}
+
+/// Where the next event of a stream belongs, all others being durable.
+pub fn place(store: &AnyStore, id: StreamId, event: &StreamEvent) -> EventPlace {
+    thread_local! {
+        static PATHS: RefCell<HashMap<StreamId, StreamPath>> = RefCell::default();
+    }
+    if let StreamEvent::Created(created) = event {
+        PATHS.with_borrow_mut(|paths| paths.insert(id, created.path.clone()));
+        return EventPlace::of_creation(created);
+    }
+    let state = |path: &StreamPath| {
+        let found = wait(store.load(path, LoadFor::State)).ok().flatten();
+        found.map(|found| found.state).filter(|state| state.core.id == id)
+    };
+    let known = PATHS.with_borrow(|paths| paths.get(&id).cloned());
+    let found = known.as_ref().and_then(state).or_else(|| {
+        let paths = wait(store.list(None, usize::MAX)).unwrap_or_default();
+        paths.iter().find_map(state)
+    });
+    found.as_ref().map_or_else(EventPlace::default, EventPlace::behind)
 }
 
 pub fn path(text: &str) -> StreamPath {

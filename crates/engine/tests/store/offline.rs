@@ -169,6 +169,72 @@ fn repair_says_what_it_would_drop_and_drops_it_when_told_to() {
     append(&store, state.core.id, b"!");
 }
 
+/// The log's last event is damaged, of which the mark of a clean stop says that it was safe.
+#[test]
+fn a_damaged_end_is_found_and_repaired() {
+    let dir = tempdir();
+    let store = file(dir.path());
+    let id = create(&store, created("s", "one"));
+    let index = dir.path().join("store/data.mdb");
+    let before = std::fs::read(&index).unwrap();
+    append(&store, id, b"damage me");
+    wait(store.close());
+    drop(store);
+    // As if the checkpoint of the stop had failed.
+    std::fs::write(&index, before).unwrap();
+    assert_eq!(verify(dir.path()).unwrap().events, 2);
+    change(&dir.path().join("wal/00000000000000000001.wal"), |bytes| {
+        let at = find(bytes, b"damage me");
+        bytes[at] = b'D';
+    });
+    let found = verify(dir.path()).unwrap_err().to_string();
+    assert!(found.contains("the log ends before event 2 (of stream "), "{found}");
+    let options = options(dir.path());
+    assert!(FileStore::open(options.clone()).is_err());
+    let damage = offline::repair(&options, true).unwrap().unwrap();
+    assert_eq!((damage.first_lost, damage.last_found), (2, None));
+    assert_eq!(offline::repair(&options, true).unwrap(), None);
+    verify(dir.path()).unwrap();
+    let store = file(dir.path());
+    let state = load(&store, "s").unwrap().state;
+    assert_eq!(read_all(&store, &state, 100), b"one");
+    append(&store, id, b"!");
+}
+
+/// Two processes wrote to one directory: the index is of one, the end of the log of the other.
+#[test]
+fn events_that_do_not_join_their_stream_are_never_applied() {
+    let (dir, other) = (tempdir(), tempdir());
+    let store = file(dir.path());
+    let id = create(&store, created("s", "one"));
+    wait(store.close());
+    drop(store);
+    offline::backup(&options(dir.path()), &other.path().join("b"), &[], &mut |_| {}).unwrap();
+    let other = other.path().join("b");
+    let mine = file(dir.path());
+    append(&mine, id, b"a");
+    append(&mine, id, b"b");
+    drop(mine);
+    let theirs = file(&other);
+    append(&theirs, id, b"longer");
+    wait(theirs.close());
+    drop(theirs);
+    std::fs::copy(other.join("store/data.mdb"), dir.path().join("store/data.mdb")).unwrap();
+    let found = verify(dir.path()).unwrap_err().to_string();
+    assert!(found.contains("event 3 is event 3 of stream "), "{found}");
+    assert!(
+        found.contains("begins at position 4, but the stream has 2 events and ends at 9"),
+        "{found}"
+    );
+    let Err(refused) = FileStore::open(options(dir.path())) else { panic!("it opened") };
+    assert!(refused.to_string().contains("another process has written here"), "{refused}");
+    let damage = offline::repair(&options(dir.path()), true).unwrap().unwrap();
+    assert_eq!((damage.first_lost, damage.last_found), (3, Some(3)));
+    let store = file(dir.path());
+    let state = load(&store, "s").unwrap().state;
+    assert_eq!(read_all(&store, &state, 100), b"onelonger");
+}
+
 #[test]
 fn repair_keeps_later_segments_beside_the_log() {
     let dir = tempdir();

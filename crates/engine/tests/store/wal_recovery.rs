@@ -4,7 +4,7 @@ use durable_streams_engine::store::Store;
 use std::{path::PathBuf, sync::Arc};
 
 use durable_streams_engine::store::{
-    AnyStore, Commit, FileStore, FileStoreOptions, StoreError,
+    AnyStore, Commit, EventPlace, FileStore, FileStoreOptions, StoreError,
     file::{
         Durability,
         disk::{Disk, RealDisk},
@@ -52,13 +52,16 @@ fn batch(store: &AnyStore, texts: &[&str]) -> Result<(), StoreError> {
     let AnyStore::File(file) = store else { panic!("a file store") };
     let id = load(store, "s").map_or_else(|| store.next_id(), |loaded| loaded.state.core.id);
     let sink = Arc::new(Sink::default());
+    let mut next = EventPlace::default();
     for (version, text) in texts.iter().enumerate() {
         let event = match load(store, "s") {
             None if version == 0 => StreamEvent::Created(Box::new(created("s", text))),
             _ => StreamEvent::Appended(appended(text.as_bytes())),
         };
-        let version = version as u64;
-        let commit = Commit { id, event, epoch: store.epoch(), version, sink: sink.clone() };
+        let place = if version == 0 { place(store, id, &event) } else { next };
+        next = place.after(&event);
+        let (version, epoch) = (version as u64, store.epoch());
+        let commit = Commit { id, event, place, epoch, version, sink: sink.clone() };
         store.commit(commit)?;
     }
     file.step();
@@ -106,7 +109,7 @@ fn a_log_cut_anywhere_opens_with_whole_events_or_is_refused_in_the_header() {
 #[test]
 fn a_flipped_byte_is_a_torn_tail_only_in_the_last_batch() {
     let (rig, path, used) = small_log();
-    let last_frame = used - (36 + 9 + 3 + 1);
+    let last_frame = used - (52 + 9 + 3 + 1);
     for at in 0..used {
         let disk = rig.disk.copy();
         disk.tamper(&path, |bytes| bytes[at] ^= 0x40);
@@ -123,6 +126,71 @@ fn a_flipped_byte_is_a_torn_tail_only_in_the_last_batch() {
             Err(other) => panic!("byte {at}: {other}"),
         }
     }
+}
+
+/// With the end marked, as a checkpoint or a clean stop does, also when the index cannot commit.
+#[test]
+fn damage_in_the_last_batch_is_noticed_once_the_end_is_marked() {
+    for stop in [false, true] {
+        let (rig, path, used) = small_log();
+        rig.disk.set_faults(Faults { no_index_commits: true, ..Faults::default() });
+        let store = rig.open();
+        if stop {
+            wait(store.close());
+        } else {
+            let AnyStore::File(file) = &store else { panic!("a file store") };
+            file.checkpoint().unwrap_err();
+        }
+        drop(store);
+        let refused = |disk: &FaultDisk, what: &str| match rig.open_on(disk).map(|_| ()) {
+            Err(StoreError::Corrupt { found, .. }) => found,
+            other => panic!("{what}: {other:?}"),
+        };
+        for at in 0..used {
+            let disk = rig.disk.copy();
+            disk.tamper(&path, |bytes| bytes[at] ^= 0x40);
+            refused(&disk, &format!("byte {at}"));
+            let disk = rig.disk.copy();
+            disk.tamper(&path, |bytes| bytes.truncate(at));
+            refused(&disk, &format!("cut at {at}"));
+        }
+        let disk = rig.disk.copy();
+        for segment in &rig.segments(&rig.disk)[1..] {
+            disk.remove(segment).unwrap();
+        }
+        disk.tamper(&path, |bytes| bytes[used - 1] ^= 1);
+        let found = refused(&disk, "the last event");
+        assert!(found.contains("the log ends before event 4 (of stream "), "{found}");
+        assert!(found.contains("the events up to 4 were safe on disk"), "{found}");
+        // What is written after the mark may be torn, as before.
+        rig.disk.set_faults(Faults::default());
+        let store = rig.open();
+        batch(&store, &["e"]).unwrap();
+        drop(store);
+        let last = rig.segments(&rig.disk).pop().unwrap();
+        let disk = rig.disk.copy();
+        disk.tamper(&last, |bytes| bytes.truncate(40));
+        assert_eq!(text(&rig.open_on(&disk).unwrap()), "abcd");
+        assert_eq!(text(&rig.open()), "abcde");
+    }
+}
+
+/// A damaged mark costs nothing by itself, and the next checkpoint replaces it.
+#[test]
+fn a_damaged_mark_stops_nothing() {
+    let (rig, _, _) = small_log();
+    let store = rig.open();
+    checkpoint(&store);
+    drop(store);
+    let mark = rig.dir.path().join("wal/end");
+    assert!(rig.disk.read(&mark).is_ok());
+    rig.disk.tamper(&mark, |bytes| bytes.iter_mut().for_each(|byte| *byte ^= 0x11));
+    let store = rig.open();
+    assert_eq!(text(&store), "abcd");
+    batch(&store, &["e"]).unwrap();
+    checkpoint(&store);
+    drop(store);
+    assert_eq!(text(&rig.open()), "abcde");
 }
 
 #[test]

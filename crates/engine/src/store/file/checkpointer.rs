@@ -199,6 +199,7 @@ impl Checkpointer {
             tracing::warn!(%error, "cannot checkpoint; the log is kept, and it will be tried again");
             add(&self.core.counters.checkpoint_failures, 1);
         }
+        self.core.old_segments.mark_end();
         *self.failure.lock() = done.clone().err();
         self.failing.store(done.is_err(), Ordering::Relaxed);
         self.ended.notify_waiters();

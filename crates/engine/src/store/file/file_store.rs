@@ -16,10 +16,11 @@ use super::{
     layout::Layout,
     memtable::Memtable,
     options::FileStoreOptions,
+    places::StreamPlaces,
     read_pool::ReadPool,
     snapshot::SnapshotReads,
     stats::StoreCounters,
-    wal::{recovery, writer::WalWriter},
+    wal::{frame::FrameHeader, recovery, writer::WalWriter},
     writer::Writer,
 };
 use crate::store::{
@@ -92,13 +93,19 @@ impl FileStore {
         let memtable =
             Memtable::new(meta.lsn, meta.next_id, meta.streams, meta.bytes, options.cache);
         let (mut replayed, mut replayed_deletions) = (0_u64, false);
-        let recovered = recovery::recover(&*disk, &layout.wal, meta.lsn, &mut |lsn, id, event| {
+        let reading = index.read()?;
+        let base = |id| reading.state(id);
+        let mut places = StreamPlaces::new(&base);
+        let recovered = recovery::recover(&*disk, &layout.wal, meta.lsn, &mut |logged| {
             replayed += 1;
-            let event = event()?;
+            let event = logged.event()?;
             replayed_deletions |= matches!(event, StreamEvent::Deleted { .. });
-            memtable.publish(lsn, std::iter::once((id, event)));
+            let place = places.follow(logged, &event)?;
+            let FrameHeader { lsn, id, .. } = logged.header;
+            memtable.publish(lsn, std::iter::once((id, place, event)));
             Ok(())
         })?;
+        drop(reading);
         memtable.reserve_incarnations(ID_ROOM);
         let dropped = index.read()?.dropped().unwrap_or_else(|error| {
             tracing::error!(%error, "readers cannot go on behind the ranges that `repair` has dropped");

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `layout`, `disk` | the directory; the disk, as tests may replace it |
 //! | `commit_queue`, `writer`, `wal` | group commit; the writer's thread; the log |
+//! | `places` | whether a log's events join the index |
 //! | `memtable`, `append_ends` | events that the index does not have yet; cached tails; where appends end in them |
 //! | `checkpointer`, `index` | the checkpointer's thread; LMDB |
 //! | `snapshot`, `read_pool` | reads over index and memtable; the threads that run them |
@@ -29,6 +30,7 @@ mod map_fault;
 mod memtable;
 pub mod offline;
 mod options;
+mod places;
 mod read_pool;
 mod snapshot;
 mod stats;

@@ -139,7 +139,6 @@ impl SnapshotReads<'_> {
         to: Offset,
         max: usize,
     ) -> Result<Vec<Bytes>, StoreError> {
-        // Folding the state tells the tail cache the position of its bytes.
         self.consistent(|snapshot| {
             let state = snapshot.state(id, false)?;
             state.as_ref().map_or(Ok(()), |state| snapshot.cache_small(state))
@@ -174,7 +173,6 @@ impl SnapshotReads<'_> {
         limit: Offset,
     ) -> Result<Option<Offset>, StoreError> {
         self.consistent(|snapshot| {
-            // Folding the state tells the tail cache the position of its bytes.
             let Some(state) = snapshot.state(id, false)? else { return Ok(None) };
             snapshot.cache_small(&state)?;
             if let Some(end) = self.memtable.append_end(id, from, to, limit) {
@@ -280,8 +278,9 @@ mod tests {
     use durable_streams_protocol::{Appended, ContentType, Created, Expiry, StreamEvent};
 
     use super::*;
+    use crate::store::{EventPlace, file::index::checkpoint::LoggedChange};
 
-    fn events(path: &StreamPath) -> Vec<(StreamId, StreamEvent)> {
+    fn events(path: &StreamPath) -> Vec<(StreamId, EventPlace, StreamEvent)> {
         let created = Created {
             at: Timestamp::default(),
             path: path.clone(),
@@ -303,7 +302,10 @@ mod tests {
         };
         let appended = StreamEvent::Appended(appended);
         let created = StreamEvent::Created(Box::new(created));
-        [created, appended.clone(), appended].map(|event| (StreamId(7), event)).into()
+        let place = |events, position| EventPlace { events, position };
+        let events = [created, appended.clone(), appended];
+        let places = [place(0, 0), place(1, 3), place(2, 6)];
+        places.into_iter().zip(events).map(|(place, event)| (StreamId(7), place, event)).collect()
     }
 
     /// Between the index's commit and the eviction both have the same events.
@@ -315,9 +317,14 @@ mod tests {
         let path = StreamPath::new("s").unwrap();
         let events = events(&path);
         for upto in 0..=events.len() {
-            let indexed: Vec<_> = (1..).zip(&events).take(upto).collect();
-            let events_of =
-                |_| indexed.iter().map(|(lsn, (_, event))| (*lsn, event.clone())).collect();
+            let events_of = |_| {
+                let indexed = (1..).zip(&events).take(upto);
+                let change =
+                    |(lsn, (_, place, event)): (Lsn, &(StreamId, EventPlace, StreamEvent))| {
+                        LoggedChange { lsn, from: place.position, event: event.clone() }
+                    };
+                indexed.map(change).collect()
+            };
             let lsn = upto as Lsn;
             index.checkpoint(&|| Ok(()), lsn, &[StreamId(7)], &events_of).unwrap();
             if upto == 0 {

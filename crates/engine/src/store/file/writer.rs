@@ -166,7 +166,7 @@ impl Writer {
                 }
                 _ => acknowledged.push((commit.sink, commit.version)),
             }
-            (commit.id, commit.event)
+            (commit.id, commit.place, commit.event)
         });
         self.core.memtable.publish(first, events);
         for (sink, version) in state.acknowledged.drain(..) {
@@ -211,6 +211,7 @@ impl Writer {
         while self.write_queued() {}
         if self.core.queue.poisoned().is_none() {
             self.sync_log(&mut self.state.lock());
+            self.core.old_segments.mark_end();
         }
     }
 }

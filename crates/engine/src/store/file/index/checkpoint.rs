@@ -63,8 +63,16 @@ impl RetainedTotals<i64> {
     }
 }
 
+/// An event to fold in.
+pub(in crate::store::file) struct LoggedChange {
+    pub(in crate::store::file) lsn: Lsn,
+    /// The position of the stream's tail before the event.
+    pub(in crate::store::file) from: u64,
+    pub(in crate::store::file) event: StreamEvent,
+}
+
 /// The events of one stream, oldest first.
-pub(in crate::store::file) type StreamEvents = Vec<(Lsn, StreamEvent)>;
+pub(in crate::store::file) type StreamEvents = Vec<LoggedChange>;
 
 /// A stream's own bytes, without those it inherits.
 pub(in crate::store::file) fn own_len(state: &StreamState) -> u64 {
@@ -90,7 +98,7 @@ impl IndexHandle {
                 CheckpointFold { meta: before, folded: FoldedTotals::default(), value: Vec::new() };
             for id in ids {
                 let mut events = events_of(*id);
-                events.retain(|(lsn, _)| *lsn > before.lsn && *lsn <= upto);
+                events.retain(|change| change.lsn > before.lsn && change.lsn <= upto);
                 fold.stream(index, txn, *id, &events)?;
             }
             fold.meta.lsn = fold.meta.lsn.max(upto);
@@ -157,26 +165,29 @@ impl CheckpointFold {
         index: &IndexEnvironment,
         txn: &mut RwTxn<'_>,
         id: StreamId,
-        events: &[(Lsn, StreamEvent)],
+        events: &[LoggedChange],
     ) -> Result<(), WriteError> {
         if events.is_empty() {
             return Ok(());
         }
+        let joins = |stream: &Option<IndexedStream<'_>>| {
+            let tail = stream.as_ref().map(|stream| stream.state.tail.position());
+            let from = events.first().map(|change| change.from);
+            tail.is_none() || tail == from
+        };
         let stream = match index.stream(txn, id) {
-            Err(error @ StoreError::Corrupt { .. }) => {
-                // Stopping here would in the end stop the writes of all streams.
-                let bytes: usize =
-                    events.iter().filter_map(|(_, e)| e.data()).map(Bytes::len).sum();
-                tracing::error!(
-                    %error,
-                    stream = id.0,
-                    events = events.len(),
-                    bytes,
-                    "events of a stream whose state is damaged are lost"
-                );
+            Ok(stream) if joins(&stream) => stream,
+            Ok(_) => {
+                let what =
+                    "its events do not begin where it ends, so another process has written here";
+                report_lost(id, events, &index.damaged(what));
                 return Ok(());
             }
-            stream => stream?,
+            Err(error @ StoreError::Corrupt { .. }) => {
+                report_lost(id, events, &error);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
         };
         let (before, lens, producers) = match stream {
             Some(stream) => (Some(stream.state), stream.lens.to_vec(), stream.producers),
@@ -184,7 +195,7 @@ impl CheckpointFold {
         };
         let mut state = before.clone();
         let mut data = Vec::new();
-        for (_, event) in events {
+        for LoggedChange { event, .. } in events {
             if matches!(event, StreamEvent::Deleted { .. }) {
                 self.folded.freed += state.as_ref().map_or(0, own_len);
             }
@@ -296,4 +307,10 @@ impl CheckpointFold {
         self.meta.bytes = self.meta.bytes.saturating_sub(own_len(before));
         Ok(())
     }
+}
+
+/// Says that events cannot be folded in. Stopping instead would in the end stop the writes of all streams.
+fn report_lost(id: StreamId, events: &[LoggedChange], error: &StoreError) {
+    let bytes: usize = events.iter().filter_map(|change| change.event.data()).map(Bytes::len).sum();
+    tracing::error!(%error, stream = id.0, events = events.len(), bytes, "events of a stream are lost");
 }

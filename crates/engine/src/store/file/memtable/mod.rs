@@ -3,8 +3,7 @@
 //! Invariants
 //! - A stream's events stay here until the checkpoint that folded them in has committed. So the index, which has
 //!   a stream up to some event `C`, and the events here after `C` are together the whole stream; see `snapshot`.
-//! - The cached bytes of a stream have no gap and end at its durable tail. Their position is known once the
-//!   stream's state was loaded, or when its `Created` event is here; until then the cache cannot serve reads.
+//! - The cached bytes of a stream have no gap and end at its durable tail.
 //! - Nothing in this module does I/O. A lock is held for one stream or a bounded number of streams at a time.
 
 mod names;
@@ -17,15 +16,15 @@ mod tests;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use durable_streams_protocol::{Offset, StreamEvent, StreamId};
+use durable_streams_protocol::{StreamEvent, StreamId};
 use parking_lot::Mutex;
 
 use self::{
     names::NameChange,
-    shard::{MemtableShard, PendingEvent},
+    shard::{MemtableEntry, MemtableShard, PendingEvent},
 };
 use super::{index::checkpoint::StreamEvents, wal::Lsn};
-use crate::store::ShrinkSparse;
+use crate::store::{EventPlace, ShrinkSparse};
 
 pub(super) use names::UnindexedNames;
 pub(super) use reads::{ReadGuard, StaleRead};
@@ -141,14 +140,14 @@ impl Memtable {
     pub(super) fn publish(
         &self,
         first: Lsn,
-        events: impl Iterator<Item = (StreamId, StreamEvent)>,
+        events: impl Iterator<Item = (StreamId, EventPlace, StreamEvent)>,
     ) {
         let mut front = self.front.lock();
         let (mut cost, mut dirty) = (0, 0);
         let mut next = first;
-        for (id, event) in events {
+        for (id, place, event) in events {
             cost += cost_of(&event);
-            dirty += usize::from(self.publish_one(front.generation, next, id, event));
+            dirty += usize::from(self.publish_one(front.generation, next, (id, place), event));
             next += 1;
         }
         front.lsn = next - 1;
@@ -157,11 +156,17 @@ impl Memtable {
     }
 
     /// Returns whether this is the stream's first event since the last [`seal`](Self::seal).
-    fn publish_one(&self, generation: u64, lsn: Lsn, id: StreamId, event: StreamEvent) -> bool {
+    fn publish_one(
+        &self,
+        generation: u64,
+        lsn: Lsn,
+        (id, place): (StreamId, EventPlace),
+        event: StreamEvent,
+    ) -> bool {
         self.last_id.fetch_max(id.0, Ordering::Relaxed);
         let mut guard = self.shard(id).lock();
         let shard = &mut *guard;
-        let entry = shard.entries.entry(id).or_default();
+        let entry = shard.entries.entry(id).or_insert_with(|| MemtableEntry::at(place.position));
         let first = entry.generation != generation;
         if first {
             entry.generation = generation;
@@ -169,8 +174,9 @@ impl Memtable {
         }
         match &event {
             StreamEvent::Created(created) => {
-                let start = created.fork.as_ref().map_or(Offset::ZERO, |fork| fork.position);
-                entry.tail.begin(start, created.content_type.is_json());
+                if created.content_type.is_json() {
+                    shard.clean -= entry.tail.note_json();
+                }
                 self.streams.fetch_add(1, Ordering::Relaxed);
             }
             StreamEvent::Deleted { .. } => {
@@ -223,7 +229,7 @@ impl Memtable {
         let shard = self.shard(id).lock();
         let Some(entry) = shard.entries.get(&id) else { return StreamEvents::new() };
         let some = entry.pending.partition_point(|pending| pending.lsn <= upto);
-        entry.pending.range(..some).map(|p| (p.lsn, p.event.clone())).collect()
+        entry.pending.range(..some).map(PendingEvent::to_fold).collect()
     }
 
     /// Ends a committed checkpoint: evicts the events of `ids` up to `upto`, which the index has now, and keeps

@@ -76,8 +76,8 @@ impl Memtable {
         for pending in entry.pending.iter().filter(|pending| pending.lsn > after) {
             state = StreamState::fold(state, id, &pending.event);
         }
-        if let Some(state) = &state {
-            shard.clean -= entry.tail.ends_at(state.tail, state.core.content_type.is_json());
+        if state.as_ref().is_some_and(|state| state.core.content_type.is_json()) {
+            shard.clean -= entry.tail.note_json();
         }
         Ok(state)
     }

@@ -6,7 +6,10 @@ use durable_streams_protocol::{StreamEvent, StreamId};
 use rustc_hash::FxHashMap;
 
 use super::tail_cache::TailCache;
-use crate::store::{ShrinkSparse, file::wal::Lsn};
+use crate::store::{
+    ShrinkSparse,
+    file::{index::checkpoint::LoggedChange, wal::Lsn},
+};
 
 /// Memory of a cached stream beside its bytes, bytes, roughly: an entry of a table that is partly empty, a place in the
 /// ring, a list of pieces, and the rest of the request buffer that the bytes came in.
@@ -41,8 +44,22 @@ pub(super) struct MemtableEntry {
 pub(super) struct PendingEvent {
     pub(super) lsn: Lsn,
     pub(super) event: StreamEvent,
-    /// The end of the stream's cached bytes after this event, as [`TailCache`] counts them.
+    /// The position of the stream's tail after this event.
     pub(super) end: u64,
+}
+
+impl PendingEvent {
+    pub(super) fn to_fold(&self) -> LoggedChange {
+        let bytes = self.event.data().map_or(0, |data| data.len() as u64);
+        LoggedChange { lsn: self.lsn, from: self.end - bytes, event: self.event.clone() }
+    }
+}
+
+impl MemtableEntry {
+    /// Of a stream that ends at `tail`.
+    pub(super) fn at(tail: u64) -> Self {
+        MemtableEntry { tail: TailCache::at(tail), ..MemtableEntry::default() }
+    }
 }
 
 impl MemtableShard {

@@ -1,8 +1,6 @@
 //! The bytes of one stream that are in memory: without gaps, up to the durable tail.
 //!
-//! Positions in this file count from the first byte that was ever cached. A log frame does not say where in the
-//! stream its bytes begin, so after a recovery that is learnt only when the state is loaded; see
-//! [`TailCache::ends_at`].
+//! Starts and ends in this file are positions in the stream.
 //!
 //! Measured: joining small pieces and dropping idle ones is part of 630 -> 25 bytes per idle stream; not copying large
 //! pieces is part of 25,000 -> 500 page faults a second (docs/benchmarks.md).
@@ -34,9 +32,6 @@ pub(super) struct TailCache {
     indexed: u64,
     /// Where they end.
     end: u64,
-    /// The stream's position of count 0; negative when the first cached bytes had no known position and older
-    /// ones were dropped.
-    origin: Option<i128>,
     /// Where appends end in the clean bytes; `None` while each clean piece is one append. A fresh piece always is.
     clean_ends: Option<Box<AppendEnds>>,
     /// The messages of the stream delimit themselves: nothing is noted about appends.
@@ -47,13 +42,13 @@ impl TailCache {
     /// A stream's own bytes, all of them, and the lengths of its appends as far as they are known.
     pub(super) fn indexed(state: &StreamState, bytes: Bytes, lens: &[u8]) -> Self {
         let (start, json) = (state.core.own_start(), state.core.content_type.is_json());
-        let mut cache = TailCache::default();
-        cache.begin(start, json);
+        let mut cache = TailCache::at(start.position());
+        cache.json = json;
         cache.push(bytes);
         cache.mark_indexed(cache.end);
-        let one_append = || AppendLens(lens).eq([cache.end]);
+        let one_append = || AppendLens(lens).eq([cache.end - cache.start]);
         if !json && !one_append() {
-            let known_from = state.delimited_from.position().saturating_sub(start.position());
+            let known_from = state.delimited_from.position().max(start.position());
             let mut ends = AppendEnds::beginning_at(known_from);
             AppendLens(lens).for_each(|len| ends.push(len));
             cache.clean_ends = Some(Box::new(ends));
@@ -61,16 +56,9 @@ impl TailCache {
         cache
     }
 
-    /// The next bytes are the stream's first own ones, at `start`.
-    pub(super) fn begin(&mut self, start: Offset, json: bool) {
-        self.origin = Some(i128::from(start.position()));
-        self.json = json;
-    }
-
-    /// The cached bytes end at `tail`, the stream's tail. Returns how many bytes less the clean pieces take.
-    pub(super) fn ends_at(&mut self, tail: Offset, json: bool) -> usize {
-        self.origin = Some(i128::from(tail.position()) - i128::from(self.end));
-        if json { self.note_json() } else { 0 }
+    /// No bytes yet; the first ones will be those at `position`.
+    pub(super) fn at(position: u64) -> Self {
+        TailCache { start: position, indexed: position, end: position, ..TailCache::default() }
     }
 
     /// The stream is a JSON stream. Returns how many bytes less the clean pieces take.
@@ -94,11 +82,9 @@ impl TailCache {
         self.clean.is_empty() && self.fresh.is_empty()
     }
 
-    /// Returns `None` when the bytes at `from` are not cached, or their position is not known.
+    /// Returns `None` when the bytes at `from` are not cached.
     pub(super) fn read(&self, from: Offset, to: Offset, max: usize) -> Option<Vec<Bytes>> {
-        let origin = self.origin?;
-        let from = u64::try_from(i128::from(from.position()) - origin).ok()?;
-        let to = u64::try_from(i128::from(to.position()) - origin).ok()?;
+        let (from, to) = (from.position(), to.position());
         if from < self.start || self.is_empty() {
             return None;
         }
@@ -122,9 +108,8 @@ impl TailCache {
     /// The end of the last append after `from` and up to `limit`, else of the next one; at most `to`, which is after
     /// `limit`. Returns `None` when the appends around `limit` are not cached or not known.
     pub(super) fn append_end(&self, from: Offset, to: Offset, limit: Offset) -> Option<Offset> {
-        let origin = self.origin.filter(|_| !self.json)?;
-        let limit = u64::try_from(i128::from(limit.position()) - origin).ok()?;
-        if !(self.start..self.end).contains(&limit) {
+        let limit = limit.position();
+        if self.json || !(self.start..self.end).contains(&limit) {
             return None;
         }
         let around = if limit >= self.indexed {
@@ -134,9 +119,7 @@ impl TailCache {
         } else {
             ends_around(self.start, &self.clean, limit)
         };
-        let position = |end: u64| u64::try_from(i128::from(end) + origin).ok();
-        let (last, next) = (position(around.last)?, around.next.and_then(position));
-        let end = EndsAround { last, next }.page_end(from.position())?;
+        let end = around.page_end(from.position())?;
         Some(Offset::new(end).min(to))
     }
 
@@ -259,7 +242,6 @@ mod tests {
 
     fn filled(lens: &[usize]) -> TailCache {
         let mut cache = TailCache::default();
-        cache.begin(Offset::ZERO, false);
         for len in lens {
             cache.push(bytes(cache.end as usize, *len));
         }
@@ -352,7 +334,7 @@ mod tests {
             check_ends(&cache, &ends, dropped_to);
         }
         let mut json = filled(&lens);
-        json.ends_at(Offset::new(json.end), true);
+        json.note_json();
         json.mark_indexed(ends[150]);
         assert!(json.clean_ends.is_none());
         assert_eq!(json.append_end(Offset::ZERO, Offset::new(9), Offset::new(5)), None);
@@ -364,7 +346,6 @@ mod tests {
         cache.push(bytes(0, 1000));
         cache.mark_indexed(1000);
         cache.clean_ends = Some(Box::new(AppendEnds::beginning_at(1000)));
-        cache.ends_at(Offset::new(1000), false);
         (0..10).for_each(|n| cache.push(bytes(n, 100)));
         let ends: Vec<u64> = (10..=20).map(|n| n * 100).collect();
         check_ends(&cache, &ends, 1000);

@@ -4,6 +4,9 @@ use super::*;
 
 fn append(memtable: &Memtable, streams: u64, bytes: usize) {
     let events = (1..=streams).map(|id| {
+        let tail =
+            memtable.shard(StreamId(id)).lock().entries.get(&StreamId(id)).map(|e| e.tail.end());
+        let place = EventPlace { events: 0, position: tail.unwrap_or_default() };
         let appended = Appended {
             at: Timestamp::default(),
             data: vec![b'x'; bytes].into(),
@@ -11,7 +14,7 @@ fn append(memtable: &Memtable, streams: u64, bytes: usize) {
             stream_seq: None,
             close: false,
         };
-        (StreamId(id), StreamEvent::Appended(appended))
+        (StreamId(id), place, StreamEvent::Appended(appended))
     });
     memtable.publish(memtable.lsn() + 1, events);
 }

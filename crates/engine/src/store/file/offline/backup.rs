@@ -17,6 +17,7 @@ use crate::store::{
         index::{handle::IndexHandle, leave_out::LeftOut},
         layout::Layout,
         memtable::Memtable,
+        places::StreamPlaces,
         wal::{recovery, segment},
     },
 };
@@ -39,7 +40,7 @@ pub fn backup(
     copy_index(&index, &to.index_file()?, &to.index_path(), progress)?;
     let checkpoint = index.read()?.meta()?.lsn;
     let mut events = 0_u64;
-    recovery::recover(&RealDisk, &layout.wal, checkpoint, &mut |_, _, _| {
+    recovery::recover(&RealDisk, &layout.wal, checkpoint, &mut |_| {
         events += 1;
         Ok(())
     })?;
@@ -129,10 +130,16 @@ impl Destination {
         if numbers.is_empty() {
             return Ok(());
         }
-        recovery::recover(&RealDisk, self.wal(), meta.lsn, &mut |lsn, id, event| {
-            memtable.publish(lsn, std::iter::once((id, event()?)));
+        let reading = index.read()?;
+        let base = |id| reading.state(id);
+        let mut places = StreamPlaces::new(&base);
+        recovery::recover(&RealDisk, self.wal(), meta.lsn, &mut |logged| {
+            let event = logged.event()?;
+            let place = places.follow(logged, &event)?;
+            memtable.publish(logged.header.lsn, std::iter::once((logged.header.id, place, event)));
             Ok(())
         })?;
+        drop(reading);
         let sealed = memtable.seal();
         let events_of = |id| memtable.events(id, sealed.lsn);
         index.checkpoint(&|| Ok(()), sealed.lsn, &sealed.dirty, &events_of)?;

@@ -17,8 +17,10 @@ use crate::store::{
         error::io_error,
         index::handle::IndexHandle,
         layout::Layout,
+        places::StreamPlaces,
         wal::{
             Lsn,
+            end_mark::EndMark,
             frame::{self, FrameHeader},
             reader, recovery,
             segment::{self, WalSegment},
@@ -74,11 +76,17 @@ pub fn repair(options: &FileStoreOptions, apply: bool) -> Result<Option<LogDamag
     let checkpoint = index.read()?.meta()?.lsn;
     let mut reached = checkpoint;
     let mut paths = HashMap::new();
-    let refused = recovery::recover(&disk, &layout.wal, checkpoint, &mut |lsn, id, event| {
-        note_path(&mut paths, id, &event()?);
-        reached = lsn;
+    let reading = index.read()?;
+    let base = |id| reading.state(id);
+    let mut places = StreamPlaces::new(&base);
+    let refused = recovery::recover(&disk, &layout.wal, checkpoint, &mut |logged| {
+        let event = logged.event()?;
+        places.follow(logged, &event)?;
+        note_path(&mut paths, logged.header.id, &event);
+        reached = logged.header.lsn;
         Ok(())
     });
+    drop(reading);
     let (path, offset, found) = match refused {
         Ok(_) => return Ok(None),
         Err(StoreError::Corrupt { path, offset, found }) => (path, offset, found.to_string()),
@@ -107,7 +115,7 @@ pub fn repair(options: &FileStoreOptions, apply: bool) -> Result<Option<LogDamag
     if apply {
         cut(&layout, &damage, number, checkpoint)?;
         // Fails if there was more damage than was reported.
-        recovery::recover(&disk, &layout.wal, checkpoint, &mut |_, _, event| event().map(drop))?;
+        recovery::recover(&disk, &layout.wal, checkpoint, &mut |logged| logged.event().map(drop))?;
     }
     Ok(Some(damage))
 }
@@ -182,6 +190,7 @@ fn cut(
     if segment::numbers_in(&disk, &layout.wal)?.is_empty() {
         segment::begin_log(&disk, &layout.wal, number, checkpoint + 1)?;
     }
+    EndMark::remove(&disk, &layout.wal)?;
     disk.sync_dir(&layout.wal).map_err(io_error("sync", &layout.wal))
 }
 

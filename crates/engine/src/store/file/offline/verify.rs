@@ -1,8 +1,6 @@
 //! Checking a whole data directory.
 
-use std::{collections::HashSet, path::Path};
-
-use durable_streams_protocol::{StreamEvent, StreamId};
+use std::path::Path;
 
 use super::{OnProgress, OperationPhase, OperationStep, VerifiedTotals, open_index};
 use crate::store::{
@@ -10,10 +8,10 @@ use crate::store::{
     file::{
         FileStoreOptions,
         disk::RealDisk,
-        error::corrupt,
         index::{handle::IndexHandle, verify::IndexTotals},
         layout::Layout,
-        wal::recovery,
+        places::StreamPlaces,
+        wal::{end_mark::EndMark, recovery},
     },
 };
 
@@ -79,15 +77,14 @@ pub(super) fn check(
     // Without it there is no telling where the log goes on.
     let Ok(meta) = reading.meta() else { return Ok(report) };
     report.found.lsn = meta.lsn;
-    let mut log = LogStreams::default();
+    let base = |id| reading.state(id);
+    let mut places = StreamPlaces::new(&base);
     let mut problems = Vec::new();
-    let recovered = recovery::recover(&RealDisk, wal, meta.lsn, &mut |lsn, id, event| {
-        let known = |id| reading.state(id).map_or(true, |state| state.is_some());
-        if let Err(problem) = event().and_then(|event| log.follow(wal, lsn, id, &event, &known)) {
-            problems.push(problem);
-        }
+    let recovered = recovery::recover(&RealDisk, wal, meta.lsn, &mut |logged| {
+        let followed = logged.event().and_then(|event| places.follow(logged, &event));
+        problems.extend(followed.err());
         report.found.events += 1;
-        report.found.lsn = lsn;
+        report.found.lsn = logged.header.lsn;
         if report.found.events.is_multiple_of(1024) {
             progress(OperationStep {
                 what: OperationPhase::Reading,
@@ -98,42 +95,12 @@ pub(super) fn check(
         Ok(())
     });
     problems.into_iter().for_each(|problem| report.add(problem));
+    if let Err(problem @ StoreError::Corrupt { .. }) = EndMark::read(&RealDisk, wal) {
+        report.add(problem);
+    }
     match recovered {
         Err(problem @ StoreError::Corrupt { .. }) => report.add(problem),
         recovered => drop(recovered?),
     }
     Ok(report)
-}
-
-/// The streams that the log created and deleted since the last checkpoint.
-#[derive(Default)]
-struct LogStreams {
-    created: HashSet<StreamId>,
-    deleted: HashSet<StreamId>,
-}
-
-impl LogStreams {
-    /// Fails for an event of a stream that does not exist.
-    fn follow(
-        &mut self,
-        wal: &Path,
-        lsn: u64,
-        id: StreamId,
-        event: &StreamEvent,
-        indexed: &dyn Fn(StreamId) -> bool,
-    ) -> Result<(), StoreError> {
-        if matches!(event, StreamEvent::Created(_)) {
-            self.created.insert(id);
-            return Ok(());
-        }
-        let there = self.created.contains(&id) || indexed(id);
-        if self.deleted.contains(&id) || !there {
-            let what = format!("event {lsn} is of stream {}, which is not there", id.0);
-            return Err(corrupt(wal, 0, &what));
-        }
-        if matches!(event, StreamEvent::Deleted { .. }) {
-            self.deleted.insert(id);
-        }
-        Ok(())
-    }
 }

@@ -7,11 +7,18 @@ use bytes::Bytes;
 use durable_streams_protocol::{StreamEvent, StreamId};
 
 use super::Lsn;
+use crate::store::{Commit, EventPlace};
 
 /// First bytes of a frame.
-pub(in crate::store::file) const MAGIC: [u8; 4] = *b"DSf1";
+const MAGIC: [u8; 4] = *b"DSf2";
+/// First bytes of a frame of format 1, which has no place.
+const MAGIC_1: [u8; 4] = *b"DSf1";
+/// What all of them begin with.
+pub(in crate::store::file) const PREFIX: &[u8] = b"DSf";
 /// Bytes before the record.
-pub(in crate::store::file) const HEADER: usize = 36;
+pub(in crate::store::file) const HEADER: usize = 52;
+/// Bytes before the record in format 1.
+pub(in crate::store::file) const HEADER_1: usize = 36;
 /// The longest record, bytes; a header with a longer one is not a frame.
 pub(in crate::store::file) const MAX_RECORD: usize = 1 << 30;
 
@@ -21,25 +28,40 @@ pub(in crate::store::file) struct FrameHeader {
     /// Every event below this was durable when the frame was written.
     pub(in crate::store::file) synced: Lsn,
     pub(in crate::store::file) id: StreamId,
+    /// Where the event belongs in its stream; `None` in a frame of format 1.
+    pub(in crate::store::file) place: Option<EventPlace>,
+    /// The frame's checksum.
+    pub(in crate::store::file) crc: u32,
     /// Bytes of the record that follows.
     pub(in crate::store::file) len: usize,
 }
 
-/// Appends one frame.
+impl FrameHeader {
+    fn header_size(&self) -> usize {
+        if self.place.is_some() { HEADER } else { HEADER_1 }
+    }
+
+    /// Bytes of the whole frame.
+    pub(in crate::store::file) fn size(&self) -> usize {
+        self.header_size() + self.len
+    }
+}
+
+/// Appends one frame. Returns its checksum.
 pub(in crate::store::file) fn encode(
     out: &mut Vec<u8>,
     segment: u64,
     lsn: Lsn,
     synced: Lsn,
-    id: StreamId,
-    event: &StreamEvent,
-) {
+    commit: &Commit,
+) -> u32 {
     let start = out.len();
+    let Commit { id, event, place, .. } = commit;
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&[0; 8]);
-    out.extend_from_slice(&lsn.to_le_bytes());
-    out.extend_from_slice(&synced.to_le_bytes());
-    out.extend_from_slice(&id.0.to_le_bytes());
+    for field in [lsn, synced, id.0, place.events, place.position] {
+        out.extend_from_slice(&field.to_le_bytes());
+    }
     event.encode_head(out);
     if let Some(data) = event.data() {
         out.extend_from_slice(data);
@@ -49,26 +71,33 @@ pub(in crate::store::file) fn encode(
     frame[4..8].copy_from_slice(&len.to_le_bytes());
     let crc = checksum(segment, len, &frame[12..]);
     frame[8..12].copy_from_slice(&crc.to_le_bytes());
+    crc
 }
 
 /// The header at the front of `bytes`, if it is plausible; its checksum is not computed.
 pub(in crate::store::file) fn peek(bytes: &[u8]) -> Option<FrameHeader> {
-    let header = bytes.get(..HEADER)?;
-    let u64_at = |at: usize| Some(u64::from_le_bytes(header.get(at..at + 8)?.try_into().ok()?));
-    let len = u32::from_le_bytes(header.get(4..8)?.try_into().ok()?) as usize;
-    if header.get(..4)? != MAGIC || len > MAX_RECORD {
+    let u64_at = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+    let u32_at = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let magic = bytes.get(..4)?;
+    let place = if magic == MAGIC {
+        Some(EventPlace { events: u64_at(36)?, position: u64_at(44)? })
+    } else if magic == MAGIC_1 {
+        None
+    } else {
         return None;
-    }
-    Some(FrameHeader { lsn: u64_at(12)?, synced: u64_at(20)?, id: StreamId(u64_at(28)?), len })
+    };
+    let (len, crc, id) = (u32_at(4)? as usize, u32_at(8)?, StreamId(u64_at(28)?));
+    let header = FrameHeader { lsn: u64_at(12)?, synced: u64_at(20)?, id, place, crc, len };
+    (len <= MAX_RECORD).then_some(header)
 }
 
 /// The frame at the front of `bytes`, if it is whole, undamaged and of this segment.
 pub(in crate::store::file) fn decode(segment: u64, bytes: &[u8]) -> Option<(FrameHeader, &[u8])> {
     let header = peek(bytes)?;
-    let crc = u32::from_le_bytes(bytes.get(8..12)?.try_into().ok()?);
-    let covered = bytes.get(12..HEADER + header.len)?;
+    let covered = bytes.get(12..header.size())?;
     let len = u32::try_from(header.len).ok()?;
-    (checksum(segment, len, covered) == crc).then_some((header, covered.get(HEADER - 12..)?))
+    let whole = checksum(segment, len, covered) == header.crc;
+    whole.then_some((header, covered.get(header.header_size() - 12..)?))
 }
 
 /// The event in a record.
@@ -88,12 +117,23 @@ fn checksum(segment: u64, len: u32, rest: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{CommitSink, LogEpoch, StoreError};
     use durable_streams_protocol::Timestamp;
+
+    struct NoSink;
+
+    impl CommitSink for NoSink {
+        fn committed(&self, _: u64) {}
+        fn failed(&self, _: u64, _: StoreError) {}
+    }
+
+    const PLACE: EventPlace = EventPlace { events: 2, position: 11 };
 
     fn touched() -> Vec<u8> {
         let mut out = Vec::new();
         let event = StreamEvent::Touched { at: Timestamp::from_millis(5) };
-        encode(&mut out, 7, 1, 1, StreamId(3), &event);
+        let (id, epoch, sink) = (StreamId(3), LogEpoch::default(), std::sync::Arc::new(NoSink));
+        encode(&mut out, 7, 1, 1, &Commit { id, event, place: PLACE, epoch, version: 0, sink });
         out
     }
 
@@ -101,9 +141,21 @@ mod tests {
     fn a_frame_is_read_back_from_its_own_segment_only() {
         let bytes = touched();
         let (header, record) = decode(7, &bytes).unwrap();
-        assert_eq!(header, FrameHeader { lsn: 1, synced: 1, id: StreamId(3), len: 9 });
+        let (id, place, crc) = (StreamId(3), Some(PLACE), header.crc);
+        assert_eq!(header, FrameHeader { lsn: 1, synced: 1, id, place, crc, len: 9 });
         assert_eq!(event(record).unwrap(), StreamEvent::Touched { at: Timestamp::from_millis(5) });
         assert_eq!(decode(8, &bytes), None, "another segment's frame");
+    }
+
+    #[test]
+    fn a_frame_of_format_1_has_no_place() {
+        let mut bytes = touched();
+        bytes.drain(36..52);
+        bytes[3] = b'1';
+        let crc = checksum(7, 9, &bytes[12..]);
+        bytes[8..12].copy_from_slice(&crc.to_le_bytes());
+        let (header, record) = decode(7, &bytes).unwrap();
+        assert_eq!((header.place, header.size(), record.len()), (None, bytes.len(), 9));
     }
 
     #[test]

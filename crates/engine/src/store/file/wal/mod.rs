@@ -1,5 +1,6 @@
 //! The write-ahead log. See docs/storage.md, "The log".
 
+pub(super) mod end_mark;
 pub(super) mod frame;
 pub(super) mod reader;
 pub(super) mod recovery;

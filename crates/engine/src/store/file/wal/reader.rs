@@ -1,8 +1,8 @@
 //! Reading one segment: its good frames in order, and the check of what follows them.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, path::Path};
 
-use durable_streams_protocol::{StreamEvent, StreamId};
+use durable_streams_protocol::StreamEvent;
 
 use super::{
     Lsn,
@@ -27,9 +27,30 @@ pub(in crate::store::file) struct SegmentEnd {
     pub(in crate::store::file) synced_before: Option<u64>,
 }
 
-/// Receives each event: its LSN, its stream, and a function that decodes it.
-pub(in crate::store::file) type OnEvent<'e> = dyn FnMut(Lsn, StreamId, &dyn Fn() -> Result<StreamEvent, StoreError>) -> Result<(), StoreError>
-    + 'e;
+/// An event in a whole frame.
+pub(in crate::store::file) struct LoggedEvent<'l> {
+    pub(in crate::store::file) header: FrameHeader,
+    record: &'l [u8],
+    path: &'l Path,
+    /// Where its frame is.
+    offset: u64,
+}
+
+impl LoggedEvent<'_> {
+    pub(in crate::store::file) fn event(&self) -> Result<StreamEvent, StoreError> {
+        let decoded = frame::event(self.record);
+        decoded.map_err(|error| self.damaged(&format!("a whole frame, but {error}")))
+    }
+
+    /// Damage at this frame.
+    pub(in crate::store::file) fn damaged(&self, found: &str) -> StoreError {
+        corrupt(self.path, self.offset, found)
+    }
+}
+
+/// Receives each event.
+pub(in crate::store::file) type OnEvent<'e> =
+    dyn FnMut(&LoggedEvent<'_>) -> Result<(), StoreError> + 'e;
 
 /// Receives each whole frame: its header, its record and its offset.
 pub(in crate::store::file) type OnFrame<'e> =
@@ -76,18 +97,13 @@ pub(in crate::store::file) fn read(
     let mut end = SegmentEnd { next: segment.first, offset: segment::HEADER, synced_before: None };
     while limit.is_none_or(|limit| end.next < limit) {
         let Some(header) = frame::peek(window.at(end.offset, frame::HEADER)?) else { break };
-        let len = frame::HEADER + header.len;
+        let len = header.size();
         if header.lsn != end.next || end.offset + len as u64 > segment.allocated {
             break;
         }
         let bytes = window.at(end.offset, len)?;
         let Some((header, record)) = frame::decode(segment.number, bytes) else { break };
-        let decode = || {
-            frame::event(record).map_err(|error| {
-                corrupt(&segment.path, end.offset, &format!("a whole frame, but {error}"))
-            })
-        };
-        each(header.lsn, header.id, &decode)?;
+        each(&LoggedEvent { header, record, path: &segment.path, offset: end.offset })?;
         if header.synced == header.lsn {
             end.synced_before = Some(end.offset);
         }
@@ -136,20 +152,20 @@ pub(in crate::store::file) fn scan(
 ) -> Result<(), StoreError> {
     let mut window = ReadWindow { segment, bytes: Vec::new(), start: 0 };
     let mut offset = from;
-    while offset + frame::HEADER as u64 <= segment.allocated {
+    while offset + frame::HEADER_1 as u64 <= segment.allocated {
         let bytes = window.at(offset, frame::HEADER)?;
-        let Some(found) = memchr::memmem::find(bytes, &frame::MAGIC) else {
-            // A magic number may lie across two windows.
-            offset += bytes.len().saturating_sub(frame::MAGIC.len() - 1).max(1) as u64;
+        let Some(found) = memchr::memmem::find(bytes, frame::PREFIX) else {
+            // It may lie across two windows.
+            offset += bytes.len().saturating_sub(frame::PREFIX.len() - 1).max(1) as u64;
             continue;
         };
         offset += found as u64;
         if let Some(header) = frame::peek(window.at(offset, frame::HEADER)?)
             && header.synced <= header.lsn
             && wanted(&header)
-            && offset + (frame::HEADER + header.len) as u64 <= segment.allocated
+            && offset + header.size() as u64 <= segment.allocated
             && let Some((header, record)) =
-                frame::decode(segment.number, window.at(offset, frame::HEADER + header.len)?)
+                frame::decode(segment.number, window.at(offset, header.size())?)
             && each(header, record, offset).is_break()
         {
             return Ok(());

@@ -8,6 +8,7 @@ use std::{collections::VecDeque, io, path::Path};
 
 use super::{
     Lsn,
+    end_mark::EndMark,
     reader::{self, OnEvent},
     segment::{self, WalSegment},
 };
@@ -37,6 +38,8 @@ pub(in crate::store::file) struct RecoveredLog {
     pub(in crate::store::file) next: Lsn,
     /// The number of the next segment.
     pub(in crate::store::file) next_segment: u64,
+    /// The checksum of the last frame, 0 when there is none.
+    pub(in crate::store::file) last_crc: u32,
     /// Replayed frames, oldest first; in each segment those from `from` on may not be durable.
     pub(in crate::store::file) replayed: Vec<ReplayedFrames>,
 }
@@ -106,7 +109,16 @@ pub(in crate::store::file) fn recover(
     }
     check_order(dir, checkpoint, &segments)?;
 
+    let mark = match EndMark::read(disk, dir) {
+        // A damaged mark costs nothing by itself.
+        Err(error @ StoreError::Corrupt { .. }) => {
+            tracing::warn!(%error, "the end of the log cannot be checked");
+            EndMark::default()
+        }
+        mark => mark?.unwrap_or_default(),
+    };
     let mut next = checkpoint + 1;
+    let mut last_crc = 0;
     let mut empty = None;
     let mut replayed = Vec::<ReplayedFrames>::new();
     for (at, segment) in segments.iter().enumerate() {
@@ -114,8 +126,17 @@ pub(in crate::store::file) fn recover(
         if limit.is_some_and(|limit| limit <= checkpoint + 1) {
             continue;
         }
-        let end = reader::read(segment, limit, &mut |lsn, id, decode| {
-            if lsn > checkpoint { each(lsn, id, decode) } else { Ok(()) }
+        let end = reader::read(segment, limit, &mut |logged| {
+            let header = &logged.header;
+            last_crc = header.crc;
+            if header.lsn + 1 == mark.next && mark.crc != 0 && mark.crc != header.crc {
+                let found = format!(
+                    "event {} is whole, but is not the one that was safe on disk: another process has written here",
+                    header.lsn
+                );
+                return Err(logged.damaged(&found));
+            }
+            if header.lsn > checkpoint { each(logged) } else { Ok(()) }
         })?;
         if limit.is_some_and(|limit| end.next < limit) {
             let found = format!(
@@ -126,6 +147,17 @@ pub(in crate::store::file) fn recover(
             return Err(corrupt(&segment.path, end.offset, &found));
         }
         next = next.max(end.next);
+        if limit.is_none() && next < mark.next {
+            let found = format!(
+                "the log ends before event {next}{}, but the events up to {} were safe on disk (in segment {}, as `end` \
+                 beside it says): they are missing or broken; this is damage, not a crash. Restore a backup, or see what \
+                 `repair` would drop",
+                reader::whose(segment, end),
+                mark.next - 1,
+                mark.segment
+            );
+            return Err(corrupt(&segment.path, end.offset, &found));
+        }
         if end.synced_before.is_some() {
             replayed.iter_mut().for_each(|earlier| earlier.from = earlier.to);
         }
@@ -138,7 +170,7 @@ pub(in crate::store::file) fn recover(
     let sealed = segments.iter().map(|s| OldSegment { number: s.number, first: s.first });
     let sealed = sealed.filter(|sealed| Some(*sealed) != empty).collect();
     let next_segment = numbers.last().map_or(1, |last| last + 1);
-    Ok(RecoveredLog { sealed, empty, next, next_segment, replayed })
+    Ok(RecoveredLog { sealed, empty, next, next_segment, last_crc, replayed })
 }
 
 fn check_order(dir: &Path, checkpoint: Lsn, segments: &[WalSegment]) -> Result<(), StoreError> {

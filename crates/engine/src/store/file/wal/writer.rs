@@ -24,7 +24,9 @@ use durable_streams_protocol::StreamEvent;
 use parking_lot::Mutex;
 
 use super::{
-    Lsn, frame,
+    Lsn,
+    end_mark::EndMark,
+    frame,
     recovery::{OldSegment, RecoveredLog},
     reserve,
     segment::{self, CreateError, WalSegment},
@@ -54,6 +56,10 @@ pub(in crate::store::file) struct OldSegments {
     files: Mutex<SegmentFiles>,
     /// The reserve was needed, and does not exist again yet.
     reserve_released: AtomicBool,
+    /// The end of what is durable.
+    end: Mutex<EndMark>,
+    /// The last mark that was written.
+    marked: Mutex<EndMark>,
 }
 
 struct SegmentFiles {
@@ -73,6 +79,8 @@ pub(in crate::store::file) struct WalWriter {
     next: Lsn,
     /// Every event below is durable.
     synced: Lsn,
+    /// The checksum of the last frame.
+    last_crc: u32,
     sync_times: Arc<DurationHistogram>,
     buffer: Vec<u8>,
 }
@@ -86,7 +94,7 @@ impl WalWriter {
         recovered: RecoveredLog,
     ) -> Result<Self, StoreError> {
         recovered.make_durable(&*disk, dir)?;
-        let RecoveredLog { sealed, mut empty, next, next_segment, .. } = recovered;
+        let RecoveredLog { sealed, mut empty, next, next_segment, last_crc, .. } = recovered;
         let remove = |segment: OldSegment| {
             let path = dir.join(segment::file_name(segment.number));
             disk.remove(&path).map_err(io_error("remove", &path))
@@ -107,7 +115,10 @@ impl WalWriter {
         }
         let files = Mutex::new(SegmentFiles { sealed, active_first: next });
         let reserve_released = AtomicBool::new(released);
-        let old = OldSegments { disk, dir: dir.to_owned(), size, files, reserve_released };
+        let end = Mutex::new(EndMark { next, segment: active.number, crc: last_crc });
+        let marked = Mutex::default();
+        let old =
+            OldSegments { disk, dir: dir.to_owned(), size, files, reserve_released, end, marked };
         Ok(WalWriter {
             old: Arc::new(old),
             active,
@@ -115,6 +126,7 @@ impl WalWriter {
             spoiled: false,
             next,
             synced: next,
+            last_crc,
             sync_times: Arc::default(),
             buffer: Vec::new(),
         })
@@ -143,11 +155,11 @@ impl WalWriter {
         if self.spoiled {
             self.rotate(batch)?;
         }
-        self.encode(batch);
+        let mut last_crc = self.encode(batch);
         if self.position + self.buffer.len() as u64 > self.active.allocated {
             if self.position > segment::HEADER {
                 self.rotate(batch)?;
-                self.encode(batch);
+                last_crc = self.encode(batch);
             }
             let needed = self.position + self.buffer.len() as u64;
             let active = &mut self.active;
@@ -163,6 +175,7 @@ impl WalWriter {
         }
         let (first, bytes) = (self.next, self.buffer.len() as u64);
         self.position += bytes;
+        self.last_crc = last_crc;
         self.next += batch.len() as u64;
         if self.buffer.capacity() > KEEP_BUFFER {
             self.buffer = Vec::new();
@@ -181,16 +194,20 @@ impl WalWriter {
             self.sync_times.observe_duration(began.elapsed());
             synced.map_err(|e| AppendError::Unsure(io_error("sync", &self.active.path)(e)))?;
             self.synced = self.next;
+            *self.old.end.lock() =
+                EndMark { next: self.next, segment: self.active.number, crc: self.last_crc };
         }
         Ok(())
     }
 
-    fn encode(&mut self, batch: &[Commit]) {
+    /// Encodes a batch. Returns the checksum of its last frame.
+    fn encode(&mut self, batch: &[Commit]) -> u32 {
         self.buffer.clear();
+        let (number, synced, mut crc) = (self.active.number, self.synced, 0);
         for (lsn, commit) in (self.next..).zip(batch) {
-            let number = self.active.number;
-            frame::encode(&mut self.buffer, number, lsn, self.synced, commit.id, &commit.event);
+            crc = frame::encode(&mut self.buffer, number, lsn, synced, commit);
         }
+        crc
     }
 
     /// Begins a new segment, for `batch`.
@@ -287,6 +304,20 @@ impl OldSegments {
         renamed
     }
 
+    /// Marks the end of what is durable, unless the last mark names it already. Without the mark, damage at the end would
+    /// be taken for a torn batch.
+    pub(in crate::store::file) fn mark_end(&self) {
+        let mut marked = self.marked.lock();
+        let end = *self.end.lock();
+        if *marked == end {
+            return;
+        }
+        match end.write(&*self.disk, &self.dir) {
+            Ok(()) => *marked = end,
+            Err(error) => tracing::warn!(%error, "cannot mark the end of the log"),
+        }
+    }
+
     /// Frees the reserve's space. Returns whether there was a reserve.
     pub(in crate::store::file) fn release_reserve(&self) -> bool {
         let released = reserve::release(&*self.disk, &self.dir);
@@ -316,7 +347,13 @@ mod tests {
     use durable_streams_protocol::{StreamId, Timestamp};
 
     use super::*;
-    use crate::store::{CommitSink, LogEpoch, file::disk::RealDisk, file::wal::recovery};
+    use crate::store::{
+        CommitSink, EventPlace, LogEpoch,
+        file::{
+            disk::RealDisk,
+            wal::{reader::LoggedEvent, recovery},
+        },
+    };
 
     struct NoSink;
 
@@ -327,14 +364,14 @@ mod tests {
 
     fn touch() -> Commit {
         let event = StreamEvent::Touched { at: Timestamp::from_millis(1) };
-        let (id, epoch) = (StreamId(1), LogEpoch::default());
-        Commit { id, event, epoch, version: 0, sink: Arc::new(NoSink) }
+        let (id, epoch, place) = (StreamId(1), LogEpoch::default(), EventPlace::default());
+        Commit { id, event, place, epoch, version: 0, sink: Arc::new(NoSink) }
     }
 
-    /// Seven events, two in a segment: a frame takes 45 bytes.
+    /// Seven events, two in a segment: a frame takes 61 bytes.
     fn log(dir: &Path) -> WalWriter {
-        let recovered = recovery::recover(&RealDisk, dir, 0, &mut |_, _, _| Ok(())).unwrap();
-        let mut log = WalWriter::begin(Arc::new(RealDisk), dir, 32 + 90, recovered).unwrap();
+        let recovered = recovery::recover(&RealDisk, dir, 0, &mut |_| Ok(())).unwrap();
+        let mut log = WalWriter::begin(Arc::new(RealDisk), dir, 32 + 122, recovered).unwrap();
         for _ in 0..7 {
             assert!(log.append(&[touch()], true).is_ok());
         }
@@ -352,8 +389,8 @@ mod tests {
             let kept = segment::numbers_in(&RealDisk, dir.path()).unwrap();
             assert_eq!(kept, Vec::from_iter(checkpoint / 2 + 1..=4), "after {checkpoint}");
             let mut events = Vec::new();
-            let mut each = |lsn, _, _: &dyn Fn() -> _| {
-                events.push(lsn);
+            let mut each = |logged: &LoggedEvent<'_>| {
+                events.push(logged.header.lsn);
                 Ok(())
             };
             recovery::recover(&RealDisk, dir.path(), checkpoint, &mut each).unwrap();
