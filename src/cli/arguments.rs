@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use super::{access, check, describe, dev, healthcheck, operate, rotate_keys, run, tls_root};
+use super::{
+    access, check, describe, dev, healthcheck, operate, rotate_keys, run, streams, tls_root,
+};
 use crate::telemetry::build;
 
 /// What the program is called.
@@ -45,6 +47,22 @@ pub(super) enum CliCommand {
     Run(run::RunCommand),
     /// Validate a configuration without starting
     Check(check::CheckCommand),
+    /// Create a stream
+    Create(streams::CreateCommand),
+    /// Append standard input to a stream, each message once
+    Append(streams::AppendCommand),
+    /// Write what a stream holds to standard output
+    Read(streams::ReadCommand),
+    /// Write what a stream holds and what is appended to standard output, until it is closed
+    Follow(streams::FollowCommand),
+    /// Print a stream's type, tail, expiry, and whether it is closed
+    Head(streams::HeadCommand),
+    /// Close a stream: nothing can be appended then
+    Close(streams::CloseCommand),
+    /// Delete a stream
+    Delete(streams::DeleteCommand),
+    /// Copy a stream to another server or path, resumable and each message once
+    Copy(streams::CopyCommand),
     /// Ask a running server whether it is ready; exit code 0 when it is
     Healthcheck(healthcheck::HealthcheckCommand),
     /// Print a completion script for a shell

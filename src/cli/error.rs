@@ -3,6 +3,7 @@
 use durable_streams_engine::store::StoreError;
 
 use super::operate::error::OperateError;
+use super::streams::StreamCommandError;
 use crate::config::ConfigError;
 use crate::server::ServerError;
 use crate::telemetry::logging::LoggingError;
@@ -46,9 +47,22 @@ pub enum CliError {
     /// A command on a data directory failed.
     #[error(transparent)]
     Operate(#[from] OperateError),
+    /// A command on a stream failed.
+    #[error(transparent)]
+    Stream(#[from] StreamCommandError),
     /// Standard output could not be written.
     #[error("error: cannot write to standard output: {0}")]
     Output(#[from] std::io::Error),
+}
+
+impl CliError {
+    /// The exit code of the process.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            CliError::Stream(error) => error.exit_code(),
+            _ => 1,
+        }
+    }
 }
 
 fn count(error: &ConfigError) -> String {

@@ -15,6 +15,7 @@ mod logging;
 mod operate;
 mod rotate_keys;
 mod run;
+mod streams;
 mod tls_root;
 
 use clap::Parser;
@@ -22,7 +23,9 @@ use durable_streams_engine::store::file::report_map_faults;
 
 use self::arguments::{CliArguments, CliCommand};
 
-pub use self::{dev::banner, error::CliError, operate::error::OperateError};
+pub use self::{
+    dev::banner, error::CliError, operate::error::OperateError, streams::StreamCommandError,
+};
 
 /// Parses the command line and runs the command. Prints help, version and usage errors itself and
 /// ends the process after those, as `clap` does.
@@ -35,6 +38,14 @@ pub fn run() -> Result<(), CliError> {
         CliCommand::Dev(dev) => dev.execute(),
         CliCommand::Run(run) => run.execute(),
         CliCommand::Check(check) => check.execute(),
+        CliCommand::Create(create) => create.execute(),
+        CliCommand::Append(append) => append.execute(),
+        CliCommand::Read(read) => read.execute(),
+        CliCommand::Follow(follow) => follow.execute(),
+        CliCommand::Head(head) => head.execute(),
+        CliCommand::Close(close) => close.execute(),
+        CliCommand::Delete(delete) => delete.execute(),
+        CliCommand::Copy(copy) => copy.execute(),
         CliCommand::Healthcheck(healthcheck) => healthcheck.execute(),
         CliCommand::Completions(completions) => completions.execute(),
         CliCommand::Man(man) => man.execute(),

@@ -42,6 +42,7 @@ const RESERVED: &[Reserved] = &[
         places: &[
             "crates/auth/src/credentials/disk.rs",
             "crates/engine/src/store/file/disk.rs",
+            "src/cli/streams/files.rs",
             "src/config/reader/load.rs",
             "src/edge/upstream/ca.rs",
             "src/server/access.rs",

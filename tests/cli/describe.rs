@@ -11,7 +11,7 @@ fn every_shell_gets_a_script_that_knows_the_commands() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let seen = finish(binary().args(["completions", shell]));
         assert_eq!((seen.code, seen.stderr.as_str()), (0, ""), "{shell}");
-        for part in ["healthcheck", "data-dir", "durable-streams-server"] {
+        for part in ["healthcheck", "data-dir", "producer-id", "durable-streams-server"] {
             assert!(seen.stdout.contains(part), "{shell}: {part}");
         }
     }
@@ -41,6 +41,9 @@ fn the_man_page_has_every_command_and_flag() {
         "DEV",
         "RUN",
         "CHECK",
+        "APPEND",
+        "FOLLOW",
+        "COPY",
         "HEALTHCHECK",
         "COMPLETIONS",
         "BACKUP",

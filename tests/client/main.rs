@@ -6,6 +6,8 @@
     reason = "a scene that cannot be set up ends the test"
 )]
 
+mod commands;
+mod examples;
 mod faults;
 mod follow;
 mod produce;

@@ -80,6 +80,33 @@ fn the_first_stream_of_the_readme_works_as_pasted() {
 }
 
 #[test]
+fn the_commands_of_the_readme_and_the_client_page_work_as_pasted() {
+    let dev = Dev::start();
+    let programs = Path::new(SERVER).parent().expect("a folder").display();
+    let url = format!("{}/v1/stream", dev.url);
+    for (document, expected) in [
+        ("README.md", "Hello, world!\nHello, world!\n"),
+        ("docs/client.md", "{\"token\":\"Hel\"}\n{\"token\":\"lo\"}\n{\"token\":\"lo\"}\ncopied\n"),
+    ] {
+        let scripts = blocks(document, "sh");
+        let script = scripts
+            .iter()
+            .find(|script| script.contains("durable-streams-server append"))
+            .expect("a script");
+        let directory = tempfile::tempdir().expect("a directory");
+        let output = Command::new("sh")
+            .args(["-c", &format!("set -e; PATH={programs}:$PATH; {script}")])
+            .current_dir(directory.path())
+            .env("STREAMS_URL", &url)
+            .output()
+            .expect("sh runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{script}\n{error}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{script}\n{error}");
+    }
+}
+
+#[test]
 fn the_curl_lines_of_the_banner_work_as_pasted() {
     let dev = Dev::start();
     let addresses: Vec<std::net::SocketAddr> = vec!["127.0.0.1:4437".parse().expect("an address")];

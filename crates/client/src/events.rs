@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use durable_streams_protocol::{ReceivedControl, SseDecoder, SseError, SseEvent, split_messages};
+use durable_streams_protocol::{
+    ContentType, ReceivedControl, SseDecoder, SseEncoding, SseError, SseEvent, split_messages,
+};
 use http::{HeaderValue, Method, header};
 use tokio::time::Instant;
 
@@ -26,6 +28,16 @@ pub(crate) enum PayloadKind {
     Text,
     /// Base64.
     Binary,
+}
+
+impl PayloadKind {
+    pub(crate) fn of(content_type: &ContentType) -> Self {
+        match SseEncoding::of(content_type) {
+            SseEncoding::Json => PayloadKind::Json,
+            SseEncoding::Text => PayloadKind::Text,
+            SseEncoding::Base64 => PayloadKind::Binary,
+        }
+    }
 }
 
 /// An open SSE response.

@@ -50,6 +50,7 @@ pub struct SubscriptionBuilder {
     from: StartFrom,
     mode: FollowMode,
     retry: RetryPolicy,
+    events_of: Option<ContentType>,
 }
 
 /// A read that goes on as the stream does. Ends when the stream is closed.
@@ -88,7 +89,7 @@ enum ReadLink {
 impl SubscriptionBuilder {
     pub(crate) fn new(stream: Stream, from: StartFrom) -> Self {
         let retry = RetryPolicy { give_up_after: None, ..stream.client().inner.retry.clone() };
-        SubscriptionBuilder { stream, from, mode: FollowMode::default(), retry }
+        SubscriptionBuilder { stream, from, mode: FollowMode::default(), retry, events_of: None }
     }
 
     /// How to follow.
@@ -105,22 +106,33 @@ impl SubscriptionBuilder {
         self
     }
 
+    /// Catches up by SSE, too, where the stream is of `content_type`. Slower than pages; but each batch is an event,
+    /// and some servers keep appends whole in their events.
+    #[must_use]
+    pub fn events_from_the_beginning(mut self, content_type: &ContentType) -> Self {
+        self.events_of = Some(content_type.clone());
+        self
+    }
+
     /// Makes the subscription. Sends nothing yet.
     pub fn build(self) -> Subscription {
         let position = match &self.from {
             StartFrom::Start | StartFrom::Now => StreamPosition::START,
             StartFrom::Position(position) => position.clone(),
         };
+        // Where `now` is, and how a page goes on, only a page says.
+        let events_of = self.events_of.as_ref();
+        let events_of = events_of.filter(|_| self.from != StartFrom::Now && position.skip() == 0);
         Subscription {
+            kind: events_of.map_or(PayloadKind::Binary, PayloadKind::of),
+            caught_up: events_of.is_some(),
             stream: self.stream,
             from: self.from,
             position,
             mode: self.mode,
             retry: self.retry,
             link: ReadLink::None,
-            kind: PayloadKind::Binary,
             cursor: None,
-            caught_up: false,
             long_poll: self.mode == FollowMode::LongPoll,
             cuts: 0,
             failures: FailureCount::default(),
@@ -278,9 +290,7 @@ impl Subscription {
         self.kind = match page.content_type() {
             // A 204 has none.
             None => self.kind,
-            Some(kind) if ContentType::is_json(kind) => PayloadKind::Json,
-            Some(kind) if kind.is_text() => PayloadKind::Text,
-            Some(_) => PayloadKind::Binary,
+            Some(content_type) => PayloadKind::of(content_type),
         };
         if let Some(cursor) = page.cursor() {
             self.cursor = Some(cursor.into());

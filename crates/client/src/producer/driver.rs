@@ -114,6 +114,11 @@ impl BatchSender {
         {
             return Err(response.broken("it answers another batch"));
         }
-        Ok(BatchResponse::Accepted { offset: response.next_offset()? })
+        let offset = match response.next_offset() {
+            Ok(offset) => offset,
+            // Some servers return none for a batch that they had before.
+            Err(_) => self.stream.head().await?.tail,
+        };
+        Ok(BatchResponse::Accepted { offset })
     }
 }
