@@ -58,6 +58,16 @@ fn listeners(config: &Config, problems: &mut ConfigProblems<'_>) {
         let rule = format!("is already covered by listen = \"{covering}\"");
         problems.broken(&values, rule, "give it a port of its own");
     }
+    if let Some(admin) = &config.admin
+        && admin.api == Some(true)
+        && config.auth.is_none()
+        && !admin.listen.ip().is_loopback()
+    {
+        let values = [("admin.api", "true"), ("admin.listen", &*admin.listen.text())];
+        let rule =
+            "would let everybody who reaches it administer the server: there is no auth section";
+        problems.broken(&values, rule.to_owned(), "add an auth section, or listen on 127.0.0.1");
+    }
 }
 
 /// True when both cannot be listened on: the same address, or all addresses and one of them.

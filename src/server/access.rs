@@ -24,6 +24,7 @@ use pingora::{server::ShutdownWatch, services::background::BackgroundService};
 use reqwest::{Client, redirect};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::admin::AdminAccess;
 use crate::config::{
     AccessCacheConfig, AuditConfig, AuthConfig, IssuerConfig, RateConfig, RatesConfig, operations,
 };
@@ -132,6 +133,14 @@ impl ServerAccess {
                 reported: AtomicBool::new(false),
             },
         })
+    }
+}
+
+impl ServerAccess {
+    /// Who may use the administration API.
+    pub(super) fn administrators(&self) -> AdminAccess {
+        let credentials = self.refresh.credentials.clone();
+        AdminAccess::Guarded { guard: self.guard.clone(), credentials }
     }
 }
 

@@ -18,6 +18,7 @@ use super::{
     backup_socket::BackupSocket, descriptors, reload::ConfigReloader, tls, upstreams,
 };
 use crate::{
+    admin::AdminAccess,
     config::{self, ByteSize, Config, ConfigSources, HostPattern, ListenerConfig},
     edge::{EdgeOptions, HttpLimits, StreamOptions, StreamsBackground},
     telemetry::process,
@@ -54,11 +55,16 @@ pub fn run(
     options.edge.limits.max_connections = connections(config, mode);
     let mut server = Server::bind(options, engine.clone())?;
     server.trace_with(tracer.clone());
+    let mut administrators = open_administration(config);
     if let Some(auth) = &config.auth {
         let access = ServerAccess::new(auth)?;
+        administrators = access.administrators();
         server.protect(access.guard, access.audit);
         server.cache_protected(access.caching);
         server.add_background(Arc::new(access.refresh));
+    }
+    if config.admin.as_ref().is_some_and(|admin| admin.api != Some(false)) {
+        server.administer(administrators);
     }
     if let Some(sources) = sources {
         let reloader = ConfigReloader::new(
@@ -95,6 +101,14 @@ pub fn run(
     }
     tracing::info!(?stopped, "stopped");
     Ok(stopped)
+}
+
+/// Who may administer a server that has no credentials to ask for.
+fn open_administration(config: &Config) -> AdminAccess {
+    match &config.admin {
+        Some(admin) if admin.listen.ip().is_loopback() => AdminAccess::Loopback,
+        _ => AdminAccess::Closed,
+    }
 }
 
 /// The connections that the limit of file descriptors has room for.

@@ -45,7 +45,7 @@ use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora::services::background::BackgroundService;
 
-use crate::admin::AdminEndpoints;
+use crate::admin::{AdminAccess, AdminEndpoints};
 use crate::edge::upstream::UpstreamError;
 use crate::edge::{AccessCaching, AuditLevel, Edge, EdgeControl, EdgeOptions, HttpLimits};
 use crate::telemetry::trace::Tracer;
@@ -204,6 +204,13 @@ impl Server {
     /// Says what caches may do with the responses of protected streams.
     pub fn cache_protected(&mut self, caching: AccessCaching) {
         self.edge.streams.cache_protected(caching);
+    }
+
+    /// Says who may use the administration API of the admin listener; without this nobody may.
+    pub fn administer(&mut self, access: AdminAccess) {
+        if let Some((admin, _)) = &mut self.admin {
+            admin.administer(access);
+        }
     }
 
     /// Makes a span of each request.

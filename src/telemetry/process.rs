@@ -17,7 +17,8 @@ pub fn started() {
     start();
 }
 
-fn start() -> f64 {
+/// When the process started, seconds since 1970.
+pub fn start() -> f64 {
     static START: OnceLock<f64> = OnceLock::new();
     *START.get_or_init(|| {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())

@@ -185,27 +185,67 @@ fn the_data_directory_is_looked_after_as_the_operations_manual_says() {
     assert_eq!(said.matches("backed up").count(), 2, "{said}");
 }
 
+/// A `run` server with a configuration, and the addresses that its log names.
+struct Run {
+    child: Child,
+    /// Of the streams, then of the admin listener where there is one.
+    addresses: Vec<String>,
+}
+
+impl Run {
+    fn start(folder: &Path, config: &str) -> Self {
+        fs::write(folder.join("streams.yaml"), config).expect("written");
+        let mut child = Command::new(SERVER)
+            .args(["run", "--config", "streams.yaml", "--log-format", "json"])
+            .current_dir(folder)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("stderr")).lines();
+        let addresses = lines.find_map(|line| {
+            let line = line.ok()?;
+            let found = line.split("127.0.0.1:").skip(1).map(|rest| {
+                let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+                format!("127.0.0.1:{port}")
+            });
+            let found: Vec<String> = found.collect();
+            (!found.is_empty()).then_some(found)
+        });
+        std::thread::spawn(move || lines.for_each(drop));
+        Run { child, addresses: addresses.expect("the log names the address") }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a script in a folder, with the server as an installed program; returns what it prints.
+fn pasted(folder: &Path, script: &str) -> String {
+    let programs = Path::new(SERVER).parent().expect("a folder").display().to_string();
+    let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
+    let output = Command::new("sh")
+        .args(["-c", script])
+        .current_dir(folder)
+        .env("PATH", path)
+        .output()
+        .expect("sh runs");
+    let seen = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}\n{seen}\n{error}");
+    seen
+}
+
 /// All shell blocks of docs/access.md in one shell, against a server with its first configuration.
 #[test]
 fn the_commands_of_the_access_page_work_as_pasted() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = blocks("docs/access.md", "yaml").first().cloned().expect("a configuration");
-    let config = config.replace("127.0.0.1:4437", "127.0.0.1:0");
-    fs::write(folder.path().join("streams.yaml"), config).expect("written");
-    let mut server = Command::new(SERVER)
-        .args(["run", "--config", "streams.yaml", "--log-format", "json"])
-        .current_dir(folder.path())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the server starts");
-    let mut lines = BufReader::new(server.stderr.take().expect("stderr")).lines();
-    let address = lines.find_map(|line| {
-        let line = line.ok()?;
-        let (_, rest) = line.split_once("127.0.0.1:")?;
-        Some(rest.chars().take_while(char::is_ascii_digit).collect::<String>())
-    });
-    std::thread::spawn(move || lines.for_each(drop));
-    let url = format!("http://127.0.0.1:{}", address.expect("the log names the address"));
+    let server = Run::start(folder.path(), &config.replace("127.0.0.1:4437", "127.0.0.1:0"));
+    let url = format!("http://{}", server.addresses[0]);
 
     let mut script = String::from("set -e\n");
     for block in blocks("docs/access.md", "sh") {
@@ -216,25 +256,35 @@ fn the_commands_of_the_access_page_work_as_pasted() {
         }
     }
     let script = script.replace("http://localhost:4437", &url).replace("curl -i", "curl -s -i");
-    let programs = Path::new(SERVER).parent().expect("a folder").display().to_string();
-    let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
-    let output = Command::new("sh")
-        .args(["-c", &script])
-        .current_dir(folder.path())
-        .env("PATH", path)
-        .output()
-        .expect("sh runs");
-    let _ = server.kill();
-    let _ = server.wait();
-    let seen = String::from_utf8_lossy(&output.stdout).into_owned();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{script}\n{seen}\n{error}");
+    let seen = pasted(folder.path(), &script);
     let statuses: Vec<&str> = seen.lines().filter(|line| line.starts_with("HTTP/1.1")).collect();
     assert_eq!(
         statuses,
         ["HTTP/1.1 201 Created", "HTTP/1.1 201 Created", "HTTP/1.1 200 OK"],
         "{seen}"
     );
+}
+
+/// The shell blocks of docs/admin.md, against a server with access control and one stream.
+#[test]
+fn the_commands_of_the_admin_page_work_as_pasted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = "listen: ['127.0.0.1:0']\nadmin: {listen: '127.0.0.1:0'}\nauth: {credentials: credentials.json}\n";
+    let server = Run::start(folder.path(), config);
+    let [streams, admin] = &server.addresses[..] else { panic!("{:?}", server.addresses) };
+    let mut script = format!(
+        "set -e\nAPP=$(durable-streams-server key create --config streams.yaml --name app --allow all)\nsleep 2\n\
+         curl -fsS -X PUT -H \"Authorization: Bearer $APP\" http://{streams}/v1/stream/chat/42\n"
+    );
+    for block in blocks("docs/admin.md", "sh") {
+        // A server takes a changed file within two seconds.
+        let block = block.replace("--allow administer)", "--allow administer)\nsleep 2");
+        script.push_str(&format!("{}\n", block.replace("curl ", "curl -fsS ")));
+    }
+    let seen = pasted(folder.path(), &script.replace("127.0.0.1:4438", admin));
+    for said in ["\"ready\":true", "\"path\":\"chat/42\"", "dsk_", "\"name\":\"dashboard\""] {
+        assert!(seen.contains(said), "{said}: {seen}");
+    }
 }
 
 #[test]

@@ -1,0 +1,112 @@
+//! Who may use the administration API.
+
+use std::{fmt, sync::Arc};
+
+use durable_streams_auth::{AccessError, AccessGuard, CredentialFile, Operation, RequestHead};
+use durable_streams_engine::Clock;
+use durable_streams_protocol::subscription::Glob;
+use http::{HeaderValue, StatusCode, header};
+use pingora::protocols::http::ServerSession;
+
+use super::{AdminApi, ApiRefusal};
+use crate::{
+    admin::response::{problem, rendered},
+    edge::AllowedHosts,
+};
+
+/// Who may use the administration API.
+#[derive(Clone, Default)]
+pub enum AdminAccess {
+    /// Nobody.
+    #[default]
+    Closed,
+    /// Everybody who reaches the listener, which is on loopback; there are no credentials to ask for. Requests that a web
+    /// page of another host made are refused.
+    Loopback,
+    /// Principals without a tenant that may [administer](Operation::Administer) everything.
+    Guarded {
+        /// Decides.
+        guard: AccessGuard,
+        /// What the endpoints of keys and projects change.
+        credentials: Option<Arc<CredentialFile>>,
+    },
+}
+
+/// On whose behalf a request is made, for the log.
+pub(super) struct Administrator(Arc<str>);
+
+impl fmt::Display for Administrator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl AdminApi {
+    /// Lets a request through, or refuses it.
+    pub(super) async fn admit(&self, session: &ServerSession) -> Result<Administrator, ApiRefusal> {
+        let request = session.req_header();
+        match &self.access {
+            AdminAccess::Closed => {
+                let detail = "the administration API is off: it needs an auth section in the configuration, or an admin \
+                              listener on loopback, and not admin.api: false";
+                Err(ApiRefusal::new(StatusCode::NOT_FOUND, "not-found", detail))
+            }
+            AdminAccess::Loopback => match AllowedHosts::default().refuse(request) {
+                Some(refused) => Err(rendered(refused.response()).into()),
+                None => Ok(Administrator("local".into())),
+            },
+            AdminAccess::Guarded { guard, .. } => {
+                let client = session.client_addr().and_then(|address| address.as_inet());
+                let head = RequestHead {
+                    method: &request.method,
+                    query: request.uri.query(),
+                    headers: &request.headers,
+                    path: None,
+                    client: client.map(|address| address.ip()),
+                    now: Clock::System.now(),
+                };
+                let principal = guard.authenticate(&head).await.map_err(|error| refused(&error))?;
+                let everything =
+                    Glob::parse("**").map_err(|_| refused(&AccessError::NotAllowed))?;
+                let allowed = principal.tenant.is_none()
+                    && principal.covers(Operation::Administer, &everything);
+                if !allowed {
+                    let error = match principal.anonymous {
+                        true => AccessError::NoCredentials,
+                        false => AccessError::NotAllowed,
+                    };
+                    tracing::info!(target: "audit", who = %principal.identity, path = request.uri.path(), "administration refused");
+                    return Err(refused(&error));
+                }
+                Ok(Administrator(principal.identity.clone()))
+            }
+        }
+    }
+
+    /// The file of keys and projects.
+    pub(super) fn credentials(&self) -> Result<&CredentialFile, ApiRefusal> {
+        let AdminAccess::Guarded { credentials: Some(file), .. } = &self.access else {
+            let detail = "there is no credentials file: set auth.credentials in the configuration";
+            return Err(ApiRefusal::new(StatusCode::CONFLICT, "no-credentials-file", detail));
+        };
+        Ok(file)
+    }
+}
+
+fn refused(error: &AccessError) -> ApiRefusal {
+    let detail = match error {
+        AccessError::NotAllowed => {
+            "these credentials do not administer; `key create --allow administer` makes some that do".to_owned()
+        }
+        other => other.to_string(),
+    };
+    let mut response = problem(error.status(), error.code(), &detail);
+    let headers = response.headers_mut();
+    if let Some(challenge) = error.challenge() {
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if let Some(seconds) = error.retry_after() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response.into()
+}
