@@ -14,6 +14,7 @@ mod produce;
 mod proxy;
 mod requests;
 mod scene;
+mod secure;
 
 #[path = "../crash/client.rs"]
 #[allow(dead_code, reason = "`server` needs it")]
@@ -22,3 +23,11 @@ mod client;
 #[path = "../crash/server.rs"]
 #[allow(dead_code, reason = "this binary uses a part of it")]
 mod server;
+
+/// An authority, and the binary with any configuration; at home with the TLS tests.
+#[path = "../tls/authority.rs"]
+#[allow(dead_code, reason = "this binary uses a part of it")]
+mod authority;
+#[path = "../tls/process.rs"]
+#[allow(dead_code, reason = "this binary uses a part of it")]
+mod process;

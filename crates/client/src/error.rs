@@ -30,7 +30,7 @@ pub enum ClientError {
     },
     /// The server refused the request.
     #[error(transparent)]
-    Refused(#[from] Box<Refusal>),
+    Refused(#[from] Box<RefusedRequest>),
     /// The response is not what PROTOCOL.md describes.
     #[error("{url}: the response is not of this protocol: {reason}")]
     InvalidResponse {
@@ -57,7 +57,7 @@ pub enum ClientError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{url}: {status}{}{}", separated(.code), separated(.detail))]
 #[non_exhaustive]
-pub struct Refusal {
+pub struct RefusedRequest {
     /// Where the request went, without its query.
     pub url: String,
     /// The status.
@@ -119,7 +119,7 @@ impl ClientError {
     }
 
     /// The refusal, if the server sent one.
-    pub fn refusal(&self) -> Option<&Refusal> {
+    pub fn refusal(&self) -> Option<&RefusedRequest> {
         if let ClientError::Refused(refusal) = self { Some(refusal) } else { None }
     }
 
@@ -129,7 +129,7 @@ impl ClientError {
     }
 }
 
-impl Refusal {
+impl RefusedRequest {
     fn is_retryable(&self) -> bool {
         // The last one: the request was cut on its way.
         matches!(self.status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504)
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     fn refusal(status: u16) -> ClientError {
-        ClientError::Refused(Box::new(Refusal {
+        ClientError::Refused(Box::new(RefusedRequest {
             url: "http://h/a".to_owned(),
             status: StatusCode::from_u16(status).unwrap(),
             code: "some-code".to_owned(),

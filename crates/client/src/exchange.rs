@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::{
     auth::RequestAuth,
-    error::{ClientError, Refusal},
+    error::{ClientError, RefusedRequest},
     position::StreamOffset,
 };
 
@@ -164,7 +164,7 @@ async fn refusal(
         }
     }
     let problem = ProblemDetails::parse(&body).unwrap_or_default();
-    ClientError::Refused(Box::new(Refusal {
+    ClientError::Refused(Box::new(RefusedRequest {
         url,
         status,
         code: problem.code.into_owned(),

@@ -20,12 +20,12 @@ mod subscription;
 pub use batch::StreamBatch;
 pub use client::{Client, ClientBuilder, HttpVersion};
 pub use create::CreateOptions;
-pub use error::{ClientError, Refusal};
+pub use error::{ClientError, RefusedRequest};
 pub use position::{InvalidPosition, StartFrom, StreamOffset, StreamPosition};
 pub use producer::{Delivery, Producer, ProducerBuilder, ProducerError};
 pub use reader::StreamReader;
 pub use retry::RetryPolicy;
-pub use stream::{AppendOptions, CreatedStream, Stream, StreamHead};
+pub use stream::{AppendOptions, CreatedStream, Stream, StreamMetadata};
 pub use subscription::{FollowMode, Subscription, SubscriptionBuilder};
 
 pub use durable_streams_protocol::{ContentType, Expiry, Timestamp};

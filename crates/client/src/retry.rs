@@ -83,10 +83,10 @@ impl FailureCount {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Refusal;
+    use crate::error::RefusedRequest;
 
     fn busy(retry_after: Option<Duration>) -> ClientError {
-        ClientError::Refused(Box::new(Refusal {
+        ClientError::Refused(Box::new(RefusedRequest {
             url: String::new(),
             status: http::StatusCode::SERVICE_UNAVAILABLE,
             code: String::new(),

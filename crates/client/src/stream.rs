@@ -32,7 +32,7 @@ pub struct Stream {
 /// What `HEAD` says of a stream (§5.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct StreamHead {
+pub struct StreamMetadata {
     /// The type that the stream was created with, where the response has one.
     pub content_type: Option<ContentType>,
     /// The tail: the offset after the last byte.
@@ -112,7 +112,7 @@ impl Stream {
     /// [`Producer`](crate::Producer) repeats without duplicating.
     ///
     /// # Errors
-    /// A 409 when the stream is closed ([`Refusal::closed`](crate::Refusal::closed)); every other [`ClientError`].
+    /// A 409 when the stream is closed ([`RefusedRequest::closed`](crate::RefusedRequest::closed)); every other [`ClientError`].
     pub async fn append(
         &self,
         data: impl Into<Bytes>,
@@ -178,10 +178,10 @@ impl Stream {
     ///
     /// # Errors
     /// A 404 when there is no such stream, a 410 when it is deleted but has forks; every other [`ClientError`].
-    pub async fn head(&self) -> Result<StreamHead, ClientError> {
+    pub async fn head(&self) -> Result<StreamMetadata, ClientError> {
         let response =
             self.exchange("head", &self.call(Method::HEAD), RepeatRule::Idempotent).await?;
-        Ok(StreamHead {
+        Ok(StreamMetadata {
             content_type: response.facts.content_type.clone(),
             tail: response.next_offset()?,
             closed: response.facts.closed,

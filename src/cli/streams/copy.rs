@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::Args;
 use durable_streams_client::{
-    ContentType, CreateOptions, Expiry, FollowMode, Producer, Stream, StreamBatch, StreamHead,
+    ContentType, CreateOptions, Expiry, FollowMode, Producer, Stream, StreamBatch, StreamMetadata,
     StreamPosition, Subscription,
 };
 
@@ -134,7 +134,7 @@ fn is_elsewhere(from: &str, to: &str) -> bool {
 /// Creates the copy, open, with the source's type and expiry.
 async fn create(
     target: &Stream,
-    head: &StreamHead,
+    head: &StreamMetadata,
     map: &CopyMap,
 ) -> Result<(), StreamCommandError> {
     let mut options = CreateOptions::of_type(&head.content_type.clone().unwrap_or_default());
@@ -181,7 +181,7 @@ impl StreamCopy<'_> {
     async fn run(
         &mut self,
         producer: &Producer,
-        head: &StreamHead,
+        head: &StreamMetadata,
         content_type: &ContentType,
         command: &CopyCommand,
     ) -> Result<bool, StreamCommandError> {
@@ -242,7 +242,7 @@ impl StreamCopy<'_> {
 }
 
 /// Everything that was stored when the copy began is read.
-fn is_reached(subscription: &Subscription, head: &StreamHead) -> bool {
+fn is_reached(subscription: &Subscription, head: &StreamMetadata) -> bool {
     let position = subscription.position();
     position.skip() == 0 && position.offset().is_some_and(|offset| *offset >= head.tail)
 }

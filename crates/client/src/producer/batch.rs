@@ -7,7 +7,7 @@ use super::error::ProducerError;
 use crate::position::StreamOffset;
 
 /// Where messages end up: the offset after the batch, or why it was not stored.
-pub(super) type Delivered = Option<Result<StreamOffset, ProducerError>>;
+pub(super) type DeliveryOutcome = Option<Result<StreamOffset, ProducerError>>;
 
 /// The batch that is being filled.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct OpenBatch {
     messages: u64,
     /// Bytes of the messages, as the bound of the buffer counts them.
     cost: usize,
-    outcome: watch::Sender<Delivered>,
+    outcome: watch::Sender<DeliveryOutcome>,
 }
 
 /// A batch with its sequence number, until it is acknowledged.
@@ -31,7 +31,7 @@ pub(super) struct SealedBatch {
     pub(super) state: BatchState,
     /// When it was sent, all before this number were acknowledged.
     pub(super) sent_after: u64,
-    outcome: watch::Sender<Delivered>,
+    outcome: watch::Sender<DeliveryOutcome>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl OpenBatch {
         self.messages
     }
 
-    pub(super) fn push(&mut self, message: &[u8]) -> watch::Receiver<Delivered> {
+    pub(super) fn push(&mut self, message: &[u8]) -> watch::Receiver<DeliveryOutcome> {
         if self.json {
             self.body.push(if self.messages == 0 { b'[' } else { b',' });
         }
@@ -77,7 +77,7 @@ impl OpenBatch {
         self.outcome.subscribe()
     }
 
-    pub(super) fn subscribe(&self) -> watch::Receiver<Delivered> {
+    pub(super) fn subscribe(&self) -> watch::Receiver<DeliveryOutcome> {
         self.outcome.subscribe()
     }
 
@@ -99,7 +99,7 @@ impl OpenBatch {
 }
 
 impl SealedBatch {
-    pub(super) fn subscribe(&self) -> watch::Receiver<Delivered> {
+    pub(super) fn subscribe(&self) -> watch::Receiver<DeliveryOutcome> {
         self.outcome.subscribe()
     }
 

@@ -12,7 +12,7 @@ use durable_streams_protocol::{Producer as ProducerHeaders, ProducerId};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    batch::{BatchState, Delivered, OpenBatch, SealedBatch},
+    batch::{BatchState, DeliveryOutcome, OpenBatch, SealedBatch},
     error::ProducerError,
 };
 use crate::{
@@ -120,7 +120,7 @@ impl ProducerCore {
         &mut self,
         message: &[u8],
         now: Instant,
-    ) -> Result<watch::Receiver<Delivered>, ProducerError> {
+    ) -> Result<watch::Receiver<DeliveryOutcome>, ProducerError> {
         self.check_open()?;
         if !self.open.is_empty() && self.open.length_with(message) > self.options.max_batch {
             self.seal(false);
@@ -143,7 +143,7 @@ impl ProducerCore {
     }
 
     /// Sends what is buffered without waiting for more, and returns the outcomes of all that is not acknowledged.
-    pub(super) fn flush(&mut self) -> Result<Vec<watch::Receiver<Delivered>>, ProducerError> {
+    pub(super) fn flush(&mut self) -> Result<Vec<watch::Receiver<DeliveryOutcome>>, ProducerError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
@@ -158,7 +158,7 @@ impl ProducerCore {
     /// Seals what is buffered as the last batch, with which the stream is closed.
     pub(super) fn close_stream(
         &mut self,
-    ) -> Result<Vec<watch::Receiver<Delivered>>, ProducerError> {
+    ) -> Result<Vec<watch::Receiver<DeliveryOutcome>>, ProducerError> {
         self.check_open()?;
         self.seal(true);
         self.closing = true;

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use self::{
-    batch::Delivered,
+    batch::DeliveryOutcome,
     core::{CoreOptions, ProducerCore},
     driver::{ProducerDriver, ProducerShared},
 };
@@ -65,7 +65,7 @@ pub struct Producer {
 /// The outcome of one message. It need not be awaited; the message is sent all the same.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    outcome: watch::Receiver<Delivered>,
+    outcome: watch::Receiver<DeliveryOutcome>,
 }
 
 impl ProducerBuilder {
@@ -264,7 +264,7 @@ impl Producer {
 
     async fn wait_for(
         &self,
-        outcomes: Vec<watch::Receiver<Delivered>>,
+        outcomes: Vec<watch::Receiver<DeliveryOutcome>>,
     ) -> Result<Option<StreamOffset>, ProducerError> {
         self.shared.changed.notify_one();
         let mut last = None;

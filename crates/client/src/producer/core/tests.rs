@@ -50,7 +50,7 @@ fn accepted() -> BatchResponse {
 }
 
 fn refused(status: u16) -> ClientError {
-    ClientError::Refused(Box::new(crate::error::Refusal {
+    ClientError::Refused(Box::new(crate::error::RefusedRequest {
         url: String::new(),
         status: http::StatusCode::from_u16(status).unwrap(),
         code: String::new(),
@@ -127,7 +127,7 @@ struct World {
     /// With the response, once the server has received it.
     on_the_way: Vec<(BatchRequest, Option<BatchResponse>)>,
     pushed: u32,
-    outcomes: Vec<watch::Receiver<Delivered>>,
+    outcomes: Vec<watch::Receiver<DeliveryOutcome>>,
 }
 
 impl World {
