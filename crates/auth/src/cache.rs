@@ -1,4 +1,4 @@
-//! Tokens that were verified already, by their hash.
+//! Tokens that were verified already, or found to be another provider's, by their hash.
 //!
 //! Invariants
 //! - A principal is returned only for the very token that it was verified from (SHA-256), only before it
@@ -19,6 +19,9 @@ use crate::Principal;
 const SHARDS: usize = 16;
 /// What an entry is taken to need besides its principal's strings, bytes.
 const ENTRY_BYTES: usize = 512;
+
+/// What an entry without a principal takes, bytes.
+const FOREIGN_BYTES: usize = 160;
 
 /// The hash of a token.
 pub(crate) type TokenHash = [u8; 32];
@@ -51,9 +54,18 @@ struct CacheShard {
 }
 
 struct CachedToken {
-    principal: Arc<Principal>,
+    /// `None`: the token is not this provider's.
+    principal: Option<Arc<Principal>>,
     revision: u64,
     bytes: usize,
+}
+
+/// What is known of a token.
+#[derive(Clone, Debug)]
+pub(crate) enum KnownToken {
+    Verified(Arc<Principal>),
+    /// It is not this provider's.
+    Foreign,
 }
 
 impl TokenCache {
@@ -69,6 +81,19 @@ impl TokenCache {
         revision: u64,
         now: Timestamp,
     ) -> Option<Arc<Principal>> {
+        match self.known(token, revision, now)? {
+            KnownToken::Verified(principal) => Some(principal),
+            KnownToken::Foreign => None,
+        }
+    }
+
+    /// What is known of a token under this revision; nothing once it has expired.
+    pub(crate) fn known(
+        &self,
+        token: &TokenHash,
+        revision: u64,
+        now: Timestamp,
+    ) -> Option<KnownToken> {
         let mut shard = self.shard(token).lock();
         let found = match shard.young.get(token) {
             Some(found) => found.principal.clone(),
@@ -82,7 +107,20 @@ impl TokenCache {
             }
         };
         let current = shard.young.get(token).is_some_and(|entry| entry.revision == revision);
-        (current && !found.is_expired(now)).then_some(found)
+        match found.filter(|_| current) {
+            Some(principal) => {
+                (!principal.is_expired(now)).then_some(KnownToken::Verified(principal))
+            }
+            None => current.then_some(KnownToken::Foreign),
+        }
+    }
+
+    /// Remembers that a token is not this provider's.
+    pub(crate) fn insert_foreign(&self, token: TokenHash, revision: u64) {
+        let entry = CachedToken { principal: None, revision, bytes: FOREIGN_BYTES };
+        if FOREIGN_BYTES <= self.half {
+            self.shard(&token).lock().insert(token, entry, self.half);
+        }
     }
 
     /// Remembers a verified token, which had `length` bytes.
@@ -96,7 +134,7 @@ impl TokenCache {
         // A token's claims are held decoded, as JSON values: a few times its length.
         let bytes = ENTRY_BYTES + length.saturating_mul(4);
         if bytes <= self.half {
-            let entry = CachedToken { principal, revision, bytes };
+            let entry = CachedToken { principal: Some(principal), revision, bytes };
             self.shard(&token).lock().insert(token, entry, self.half);
         }
     }
@@ -155,6 +193,20 @@ mod tests {
         assert!(cache.get(&token, 1, at(50)).is_none(), "expired");
         assert!(cache.get(&token, 2, at(0)).is_none(), "the secrets were reloaded");
         assert!(cache.get(&token_hash("b"), 1, at(0)).is_none());
+    }
+
+    #[test]
+    fn what_is_another_providers_is_so_under_one_revision() {
+        let cache = TokenCache::new(1 << 20);
+        let token = token_hash("a");
+        cache.insert_foreign(token, 1);
+        assert!(matches!(cache.known(&token, 1, at(0)), Some(KnownToken::Foreign)));
+        assert!(cache.get(&token, 1, at(0)).is_none());
+        assert!(cache.known(&token, 2, at(0)).is_none(), "a project was made since");
+        cache.insert(token, 100, 2, principal(None));
+        assert!(cache.get(&token, 2, at(0)).is_some());
+        let bytes = (mem::size_of::<(TokenHash, CachedToken)>() + 1) * 16 / 7;
+        assert!(bytes <= FOREIGN_BYTES, "{bytes}");
     }
 
     #[test]

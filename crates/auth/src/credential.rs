@@ -77,6 +77,18 @@ fn once<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
     text.map(Some).map_err(|_| AccessError::InvalidCredentials("a header is not ASCII"))
 }
 
+/// Which bytes a token may have.
+const TOKEN_BYTES: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = 0;
+    while byte < allowed.len() {
+        let punctuation = matches!(byte as u8, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
+        allowed[byte] = (byte as u8).is_ascii_alphanumeric() || punctuation;
+        byte += 1;
+    }
+    allowed
+};
+
 /// RFC 6750's `b64token`, bounded.
 fn plausible(token: &str) -> Result<&str, AccessError> {
     if token.is_empty() {
@@ -85,8 +97,9 @@ fn plausible(token: &str) -> Result<&str, AccessError> {
     if token.len() > MAX_CREDENTIAL_BYTES {
         return Err(AccessError::InvalidCredentials("the token is too long"));
     }
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
-    if token.bytes().all(allowed) {
+    // Without a branch in each step: a token has some hundred bytes, and several providers look at it.
+    let allowed = token.bytes().fold(true, |all, byte| all & TOKEN_BYTES[usize::from(byte)]);
+    if allowed {
         Ok(token)
     } else {
         Err(AccessError::InvalidCredentials("the token has characters of no token"))
