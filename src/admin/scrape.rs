@@ -1,6 +1,6 @@
 //! What `/metrics` says.
 
-use durable_streams_engine::store::Store;
+use durable_streams_engine::{ScopeUsage, store::Store};
 
 use super::AdminEndpoints;
 use crate::telemetry::{Exposition, build, metrics, process};
@@ -47,6 +47,16 @@ impl AdminEndpoints {
             (metrics::EXPIRED, stats.expired),
         ] {
             out.number(metric, &[], value as f64);
+        }
+        for ScopeUsage { name, streams, bytes, quota } in self.engine.scope_usage() {
+            for (what, used, limit) in
+                [("streams", streams, quota.streams), ("bytes", bytes, quota.bytes)]
+            {
+                out.number(metrics::QUOTA_USED, &[&name, what], used as f64);
+                if let Some(limit) = limit {
+                    out.number(metrics::QUOTA_LIMIT, &[&name, what], limit as f64);
+                }
+            }
         }
         let Some(disk) = self.engine.store().disk_stats() else { return };
         out.sizes(metrics::BATCH_EVENTS, &disk.batches);

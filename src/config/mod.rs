@@ -31,8 +31,8 @@ use crate::edge::AllowedHosts;
 pub use self::changes::ConfigChange;
 pub use self::keys::auth::{
     AccessCacheConfig, AlgorithmName, AuditConfig, AuthConfig, ClaimPointer, CookieName,
-    GrantConfig, IssuerConfig, IssuerName, KeysUrl, OperationWord, PatternText, RateConfig,
-    RatesConfig, ScopeConfig, TemplateText, operations,
+    GrantConfig, IssuerConfig, IssuerName, KeysUrl, OperationWord, PatternText, ScopeConfig,
+    TemplateText, operations,
 };
 pub use self::keys::browser::{BrowserConfig, SecurityPolicy};
 pub use self::keys::cors::CorsConfig;
@@ -42,6 +42,10 @@ pub use self::keys::listen::{
     ClientCertificate, DEFAULT_PORT, ListenerConfig, ListenerGroup, ListenerTls, TlsFiles,
 };
 pub use self::keys::log::{LogConfig, LogFormat, LogLevel};
+pub use self::keys::quotas::{
+    PathQuotaConfig, PathRateConfig, PrefixText, QuotasConfig, RateConfig, RatesConfig,
+    ReaderQuotaConfig, StoredQuotaConfig, TenantQuotaConfig, TenantText,
+};
 pub use self::keys::root::Config;
 pub use self::keys::storage::{DurabilityConfig, StorageConfig};
 pub use self::keys::subscriptions::SubscriptionsConfig;

@@ -81,6 +81,11 @@ fn defaults() -> BTreeMap<String, String> {
     for kind in ["client", "principal", "tenant"] {
         tree.put(&format!("auth.rates.{kind}"), RateConfig::default().write());
     }
+    let one =
+        |item: ConfigNode| ConfigNode { value: NodeValue::List(vec![item]), ..Default::default() };
+    tree.put("auth.rates.paths", one(PathRateConfig::default().write()));
+    tree.put("auth.quotas.tenants", one(TenantQuotaConfig::default().write()));
+    tree.put("auth.quotas.paths", one(PathQuotaConfig::default().write()));
     tree.put("admin", AdminConfig::default().write());
     tree.put("telemetry.tracing", TracingConfig::default().write());
     let mut found = BTreeMap::new();
@@ -153,6 +158,25 @@ fn the_reference_has_every_key_with_its_default() {
         "limits.max_read",
         "limits.max_streams",
         "limits.max_total",
+        "limits.max_producers",
+        "auth.rates.client.bytes",
+        "auth.rates.principal.bytes",
+        "auth.rates.tenant.bytes",
+        "auth.rates.paths[].prefix",
+        "auth.rates.paths[].bytes",
+        "auth.quotas.client.live_readers",
+        "auth.quotas.principal.live_readers",
+        "auth.quotas.tenant.live_readers",
+        "auth.quotas.tenant.streams",
+        "auth.quotas.tenant.bytes",
+        "auth.quotas.tenants[].name",
+        "auth.quotas.tenants[].live_readers",
+        "auth.quotas.tenants[].streams",
+        "auth.quotas.tenants[].bytes",
+        "auth.quotas.paths[].prefix",
+        "auth.quotas.paths[].live_readers",
+        "auth.quotas.paths[].streams",
+        "auth.quotas.paths[].bytes",
         "auth.credentials",
         "auth.cookie",
         "auth.anonymous[].allow",

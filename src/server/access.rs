@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use durable_streams_auth::{
     AccessGuard, AnonymousAccess, ApiKeys, CredentialFile, CredentialFileError, DuplicateProvider,
-    GuardOptions, ProjectTokens, ProviderChain, RateRule, RateRules, SignedUrls, X_API_KEY,
+    GuardOptions, ProjectTokens, ProviderChain, SignedUrls, X_API_KEY,
     jwt::{
         AudienceRule, ClaimRules, ClaimTemplate, FetchKeys, IssuerOptions, IssuerOptionsError,
         JwtIssuer, KeyFetchError, KeySource, Url,
@@ -25,10 +25,10 @@ use reqwest::{Client, redirect};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::admin::AdminAccess;
-use crate::config::{
-    AccessCacheConfig, AuditConfig, AuthConfig, IssuerConfig, RateConfig, RatesConfig, operations,
-};
+use crate::config::{AccessCacheConfig, AuditConfig, AuthConfig, IssuerConfig, operations};
 use crate::edge::{AccessCaching, AuditLevel};
+
+use super::quotas;
 
 /// How often the credentials file is looked at.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -36,8 +36,6 @@ const REFRESH: Duration = Duration::from_secs(1);
 const SAVE_USAGE: Duration = Duration::from_secs(60);
 /// Bytes for verified tokens of each provider.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
-/// Buckets of each kind of rate that are remembered.
-const RATE_BUCKETS: usize = 65_536;
 /// The longest wait for an issuer's keys, and the most bytes of them.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_KEYS_BYTES: usize = 1024 * 1024;
@@ -119,7 +117,7 @@ impl ServerAccess {
             public_streams: config.public_streams,
         };
         Ok(ServerAccess {
-            guard: guarded(AccessGuard::new(Arc::new(chain), options), &config.rates),
+            guard: quotas::guarded(AccessGuard::new(Arc::new(chain), options), config),
             audit: match config.audit {
                 AuditConfig::Off => AuditLevel::Off,
                 AuditConfig::Refused => AuditLevel::Refused,
@@ -152,18 +150,6 @@ fn caching(config: &AuthConfig) -> AccessCaching {
     // A cookie that is no credential must not keep a cache from sharing.
     credentials.extend(config.cookie.as_ref().map(|_| header::COOKIE));
     AccessCaching::shared(&credentials)
-}
-
-fn guarded(guard: AccessGuard, rates: &RatesConfig) -> AccessGuard {
-    let rule = |one: &Option<RateConfig>| {
-        one.as_ref().map(|rate| RateRule { requests: rate.requests, burst: rate.burst })
-    };
-    let (client, principal, tenant) =
-        (rule(&rates.client), rule(&rates.principal), rule(&rates.tenant));
-    if client.is_none() && principal.is_none() && tenant.is_none() {
-        return guard;
-    }
-    guard.with_rates(RateRules { client, principal, tenant, buckets: RATE_BUCKETS })
 }
 
 fn issuer(config: &IssuerConfig, cookie: Option<String>) -> Result<JwtIssuer, AccessSetupError> {

@@ -15,7 +15,7 @@ use durable_streams_subscriptions::{KeySource, SubscriptionOptions, Subscription
 
 use super::{
     AdminOptions, ListenOptions, Server, ServerError, ServerOptions, Stopped, access::ServerAccess,
-    backup_socket::BackupSocket, descriptors, reload::ConfigReloader, tls, upstreams,
+    backup_socket::BackupSocket, descriptors, quotas, reload::ConfigReloader, tls, upstreams,
 };
 use crate::{
     admin::AdminAccess,
@@ -50,6 +50,12 @@ pub fn run(
     process::started();
     let (tracer, exporter) = trace_exporter(config)?;
     let engine = Arc::new(Engine::new(open_store(config)?, Clock::System, limits(config)));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if let Some(auth) = &config.auth {
+        // Nothing is served yet, so what is counted does not change meanwhile.
+        let counted = runtime.block_on(engine.limit_scopes(quotas::scopes(&auth.quotas)));
+        counted.map_err(ServerError::Quotas)?;
+    }
     let tls = tls::open(config, Clock::System)?;
     let mut options = server_options(config, mode, tls);
     options.edge.limits.max_connections = connections(config, mode);
@@ -78,7 +84,6 @@ pub fn run(
     }
     let admin = server.admin_address();
     let control = config.data_dir.as_deref().and_then(|dir| BackupSocket::open(dir, &engine));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let webhooks = WebhookOptions { tracer, ..WebhookOptions::default() };
     let webhooks = Arc::new(HttpWebhookClient::new(webhooks)?);
     let options = subscription_options(config, mode, server.addresses());
@@ -174,6 +179,7 @@ pub(super) fn limits(config: &Config) -> EngineLimits {
         max_inflight_append: size(limits.max_inflight_append),
         max_streams: limits.max_streams,
         max_total: limits.max_total.map(ByteSize::get),
+        max_producers: limits.max_producers,
     }
 }
 

@@ -30,6 +30,7 @@ mod compose;
 mod descriptors;
 mod http2;
 mod listen;
+mod quotas;
 mod redirect;
 mod reload;
 mod services;
@@ -149,6 +150,9 @@ pub enum ServerError {
     /// Access control cannot be set up.
     #[error(transparent)]
     Access(#[from] access::AccessSetupError),
+    /// What quotas bound cannot be counted.
+    #[error("cannot count the streams that auth.quotas bounds: {0}")]
+    Quotas(durable_streams_protocol::Rejection),
     /// TLS cannot be set up.
     #[error("cannot set up TLS: {0}")]
     Tls(#[from] TlsError),

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use durable_streams_engine::store::{AnyStore, FileStore, FileStoreOptions};
-use durable_streams_engine::{Clock, Engine, EngineLimits};
+use durable_streams_engine::{Clock, Engine, EngineLimits, ScopeQuota, UsageScope};
+use durable_streams_protocol::{Create, StreamPath};
 use durable_streams_server::edge::{AllowedHosts, EdgeOptions};
 use durable_streams_server::server::{AdminOptions, ListenOptions, Server, ServerOptions};
 use durable_streams_server::telemetry::metrics::{self, Kind};
@@ -155,6 +157,8 @@ async fn every_metric_there_is_is_scraped_and_no_other() {
             metrics::CHECKPOINT_PENDING,
             metrics::INDEX_AVAILABLE,
             metrics::INDEX_REOPENED,
+            metrics::QUOTA_USED,
+            metrics::QUOTA_LIMIT,
             metrics::TLS_HANDSHAKES,
             metrics::TLS_EXPIRY,
             metrics::TLS_ORDER_FAILURES,
@@ -174,4 +178,52 @@ async fn every_metric_there_is_is_scraped_and_no_other() {
         .map(|metric| (metric.name, kind(metric.kind)))
         .collect();
     assert_eq!(seen, all);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quotas_are_scraped_of_those_that_have_a_name() {
+    let engine = Arc::new(Engine::in_memory());
+    let quota = |streams| ScopeQuota { streams, bytes: Some(1_000) };
+    let tenants = UsageScope {
+        name: "tenant".into(),
+        prefix: "__ds/t".into(),
+        each: true,
+        quota: quota(Some(9)),
+        named: vec![("acme".into(), quota(None))],
+    };
+    let chat = UsageScope {
+        name: "path:chat".into(),
+        prefix: "chat".into(),
+        quota: quota(Some(5)),
+        ..UsageScope::default()
+    };
+    engine.limit_scopes(vec![tenants, chat]).await.unwrap();
+    for path in ["__ds/t/acme/a", "__ds/t/globex/a", "chat/a", "chat/b"] {
+        let path = StreamPath::system(path).unwrap();
+        engine.create(&path, &Create::default(), Bytes::from_static(b"12345")).await.unwrap();
+    }
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let options = ServerOptions {
+        listen: ListenOptions { addresses: vec!["127.0.0.1:0".into()] },
+        admin: Some(AdminOptions { address, optional: false }),
+        ..ServerOptions::default()
+    };
+    let server = Server::bind(options, engine).unwrap();
+    let (admin, handle) = (server.admin_address().unwrap(), server.stop_handle());
+    let thread = std::thread::spawn(move || server.run_without_signals());
+    let scrape = Scrape::of(admin).await.text;
+    let quotas: BTreeSet<&str> =
+        scrape.lines().filter(|line| line.starts_with("durable_streams_quota_")).collect();
+    let expected = BTreeSet::from([
+        r#"durable_streams_quota_limit{scope="path:chat",what="bytes"} 1000"#,
+        r#"durable_streams_quota_limit{scope="path:chat",what="streams"} 5"#,
+        r#"durable_streams_quota_limit{scope="tenant:acme",what="bytes"} 1000"#,
+        r#"durable_streams_quota_used{scope="path:chat",what="bytes"} 10"#,
+        r#"durable_streams_quota_used{scope="path:chat",what="streams"} 2"#,
+        r#"durable_streams_quota_used{scope="tenant:acme",what="bytes"} 5"#,
+        r#"durable_streams_quota_used{scope="tenant:acme",what="streams"} 1"#,
+    ]);
+    assert_eq!(quotas, expected);
+    handle.stop();
+    thread.join().unwrap();
 }

@@ -310,10 +310,10 @@ async fn responses_stay_with_the_client_that_they_are_for(kind: Kind) {
 async fn rates_bound_clients_and_principals(kind: Kind) {
     let mut access = Access::new();
     let rules = RateRules {
-        client: Some(RateRule { requests: 1, burst: 20 }),
-        principal: Some(RateRule { requests: 1, burst: 5 }),
-        tenant: None,
+        client: Some(RateRule { requests: 1, burst: 20, bytes: None }),
+        principal: Some(RateRule { requests: 1, burst: 5, bytes: None }),
         buckets: 1024,
+        ..RateRules::default()
     };
     access.guard = access.guard.clone().with_rates(rules);
     let world = access.world(kind);

@@ -32,6 +32,7 @@ mod long_poll;
 mod paths;
 mod producers;
 mod public_streams;
+mod quotas;
 mod shutdown;
 mod sse;
 mod subscription_access;

@@ -5,7 +5,73 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
+
+/// What a rate or quota counts (`qu` of draft-ietf-httpapi-ratelimit-headers-10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateUnit {
+    /// Requests.
+    Requests,
+    /// Bytes of bodies.
+    ContentBytes,
+    /// Requests that are served at the same time: live readers.
+    ConcurrentRequests,
+}
+
+/// A rate or quota that is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the {unit} that {policy} allows are used up; try again later")]
+pub struct RateRefusal {
+    /// What it is called in responses.
+    pub policy: &'static str,
+    /// What it counts.
+    pub unit: RateUnit,
+    /// How many of them it allows at once.
+    pub quota: u64,
+    /// Seconds in which so many become available again.
+    pub window: Option<u64>,
+    /// When the request would pass.
+    pub retry_after: Duration,
+}
+
+impl std::fmt::Display for RateUnit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            RateUnit::Requests => "requests",
+            RateUnit::ContentBytes => "bytes",
+            RateUnit::ConcurrentRequests => "live readers",
+        })
+    }
+}
+
+impl RateRefusal {
+    /// The fields `RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers-10.
+    pub fn fields(&self) -> [(HeaderName, HeaderValue); 2] {
+        let RateRefusal { policy, quota, .. } = self;
+        let unit = match self.unit {
+            RateUnit::Requests => "",
+            RateUnit::ContentBytes => ";qu=\"content-bytes\"",
+            RateUnit::ConcurrentRequests => ";qu=\"concurrent-requests\"",
+        };
+        let window = self.window.map(|seconds| format!(";w={seconds}")).unwrap_or_default();
+        let after = whole_seconds(self.retry_after);
+        let value = |text: String| {
+            HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("\"rate\";r=0"))
+        };
+        [
+            (POLICY, value(format!("\"{policy}\";q={quota}{unit}{window}"))),
+            (LIMIT, value(format!("\"{policy}\";r=0;t={after}"))),
+        ]
+    }
+}
+
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// Up to the next whole second, at least one.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
+}
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,11 +95,8 @@ pub enum AccessError {
     #[error("there is no stream here")]
     Hidden,
     /// 429: a quota or rate is used up.
-    #[error("too many requests; try again later")]
-    RateLimited {
-        /// When the request would pass.
-        retry_after: Duration,
-    },
+    #[error("{0}")]
+    RateLimited(RateRefusal),
     /// 503: whether the credential is valid cannot be found out now.
     #[error("credentials cannot be checked at the moment: {reason}")]
     Unavailable {
@@ -51,7 +114,7 @@ impl AccessError {
             | AccessError::InvalidCredentials(_) => StatusCode::UNAUTHORIZED,
             AccessError::NotAllowed => StatusCode::FORBIDDEN,
             AccessError::Hidden => StatusCode::NOT_FOUND,
-            AccessError::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            AccessError::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             AccessError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -65,7 +128,7 @@ impl AccessError {
             }
             AccessError::NotAllowed => "not-allowed",
             AccessError::Hidden => "not-found",
-            AccessError::RateLimited { .. } => "rate-limited",
+            AccessError::RateLimited(_) => "rate-limited",
             AccessError::Unavailable { .. } => "auth-unavailable",
         }
     }
@@ -85,10 +148,7 @@ impl AccessError {
     /// The `Retry-After` of a 429 or 503: whole seconds, at least one.
     pub fn retry_after(&self) -> Option<u64> {
         match self {
-            AccessError::RateLimited { retry_after } => {
-                let part = u64::from(retry_after.subsec_nanos() > 0);
-                Some(retry_after.as_secs().saturating_add(part).max(1))
-            }
+            AccessError::RateLimited(refusal) => Some(whole_seconds(refusal.retry_after)),
             AccessError::Unavailable { .. } => Some(1),
             _ => None,
         }
@@ -106,7 +166,26 @@ mod tests {
 
     #[test]
     fn only_a_401_challenges_and_only_a_wait_says_how_long() {
-        let limited = AccessError::RateLimited { retry_after: Duration::from_millis(1_200) };
+        let refusal = RateRefusal {
+            policy: "client",
+            unit: RateUnit::Requests,
+            quota: 200,
+            window: Some(4),
+            retry_after: Duration::from_millis(1_200),
+        };
+        let fields = |refusal: RateRefusal| {
+            refusal.fields().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+        };
+        assert_eq!(
+            fields(refusal),
+            [r#"ratelimit-policy: "client";q=200;w=4"#, r#"ratelimit: "client";r=0;t=2"#]
+        );
+        let readers = RateRefusal { unit: RateUnit::ConcurrentRequests, window: None, ..refusal };
+        assert_eq!(
+            fields(readers)[0],
+            r#"ratelimit-policy: "client";q=200;qu="concurrent-requests""#
+        );
+        let limited = AccessError::RateLimited(refusal);
         for (error, status, challenges, waits) in [
             (AccessError::NoCredentials, 401, true, None),
             (AccessError::UnknownCredentials, 401, true, None),

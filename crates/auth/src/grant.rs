@@ -11,6 +11,35 @@ use crate::{Operation, OperationSet};
 /// The most patterns of one grant.
 pub const MAX_PATTERNS: usize = 64;
 
+/// The streams whose path is this text or begins with it and a slash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathPrefix(StreamPath);
+
+impl PathPrefix {
+    /// Checks a prefix: whole segments, with no empty one among them.
+    ///
+    /// # Errors
+    /// A text that says what is wrong.
+    pub fn new(text: &str) -> Result<Self, String> {
+        let path = StreamPath::new(text).map_err(|error| error.to_string())?;
+        if text.split('/').any(str::is_empty) {
+            return Err("a path prefix has no slash at its ends and no empty segments".into());
+        }
+        Ok(PathPrefix(path))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// Whether a path is below the prefix, or the prefix itself.
+    pub fn covers(&self, path: &StreamPath) -> bool {
+        let rest = path.as_str().strip_prefix(self.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
 /// Which paths a grant covers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -6,6 +6,8 @@ use durable_streams_protocol::{StreamPath, Timestamp, subscription::Glob};
 
 use crate::{
     AccessControl, AccessError, Operation, OperationSet, Principal, RequestHead,
+    live_readers::{LiveReaders, ReaderPermit, ReaderQuotas},
+    meter::ByteMeter,
     rates::{RateLimits, RateRules},
     stored_path,
 };
@@ -33,6 +35,18 @@ pub struct AccessGuard {
     control: Arc<dyn AccessControl>,
     options: GuardOptions,
     rates: Option<Arc<RateLimits>>,
+    readers: Option<Arc<LiveReaders>>,
+}
+
+/// What a request takes beside its place among the requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestSize {
+    /// A body of so many bytes, as far as its head tells.
+    Body(usize),
+    /// A response with bytes of a stream.
+    Read,
+    /// A live read.
+    LiveRead,
 }
 
 /// A request that was let through.
@@ -47,7 +61,7 @@ pub struct Admitted {
 impl AccessGuard {
     /// A guard that goes by `control`.
     pub fn new(control: Arc<dyn AccessControl>, options: GuardOptions) -> Self {
-        AccessGuard { control, options, rates: None }
+        AccessGuard { control, options, rates: None, readers: None }
     }
 
     /// The same guard, which lets requests through at certain rates only.
@@ -55,6 +69,43 @@ impl AccessGuard {
     pub fn with_rates(mut self, rules: RateRules) -> Self {
         self.rates = Some(Arc::new(RateLimits::new(rules)));
         self
+    }
+
+    /// The same guard, which lets so many live readers through only.
+    #[must_use]
+    pub fn with_reader_quotas(mut self, quotas: ReaderQuotas) -> Self {
+        self.readers = Some(Arc::new(LiveReaders::new(quotas)));
+        self
+    }
+
+    /// Takes a request that was let through off the rates of its path and of bytes, and a live read off the quotas.
+    /// Returns what its bytes are taken from, and the place of the live read. `path` is the client's name for the
+    /// stream.
+    ///
+    /// # Errors
+    /// [`AccessError::RateLimited`].
+    pub fn charge(
+        &self,
+        head: &RequestHead<'_>,
+        principal: Option<&Principal>,
+        path: &StreamPath,
+        size: RequestSize,
+    ) -> Result<(Option<ByteMeter>, Option<ReaderPermit>), AccessError> {
+        let tenant = principal.and_then(|one| one.tenant.as_ref());
+        let tenantless = tenant.is_none().then_some(path);
+        let mut meter = None;
+        if let Some(rates) = &self.rates {
+            tenantless.map_or(Ok(()), |path| rates.path(path))?;
+            meter = rates.meter(head, principal, tenantless);
+        }
+        match (&meter, size) {
+            (Some(meter), RequestSize::Body(bytes)) => meter.take(bytes, head.now)?,
+            (Some(meter), RequestSize::Read | RequestSize::LiveRead) => meter.begin(head.now)?,
+            (None, _) => {}
+        }
+        let readers = self.readers.as_ref().filter(|_| size == RequestSize::LiveRead);
+        let permit = readers.map(|readers| readers.enter(head, principal, tenantless));
+        Ok((meter, permit.transpose()?))
     }
 
     /// The principal of a request.

@@ -13,6 +13,8 @@ mod guard;
 mod jws;
 #[cfg(feature = "jwt")]
 pub mod jwt;
+mod live_readers;
+mod meter;
 mod operation;
 mod principal;
 mod projects;
@@ -30,18 +32,20 @@ pub use credentials::{
     ApiKeyRecord, CredentialFile, CredentialFileError, ProjectRecord, UrlKeyRecord,
 };
 pub use durable_streams_protocol::{
-    MAX_TENANT_BYTES, TenantId, TenantIdError, client_path, stored_path, stored_prefix,
-    stored_tenant,
+    MAX_TENANT_BYTES, TENANTS_PREFIX, TenantId, TenantIdError, client_path, stored_path,
+    stored_prefix, stored_tenant,
 };
-pub use error::AccessError;
-pub use grant::{Grant, MAX_PATTERNS, PathPattern};
-pub use guard::{AccessGuard, Admitted, GuardOptions};
+pub use error::{AccessError, RateRefusal, RateUnit};
+pub use grant::{Grant, MAX_PATTERNS, PathPattern, PathPrefix};
+pub use guard::{AccessGuard, Admitted, GuardOptions, RequestSize};
+pub use live_readers::{ReaderPermit, ReaderQuotas};
+pub use meter::{ByteMeter, MeteredBytes};
 pub use operation::{Operation, OperationSet};
 pub use principal::Principal;
 pub use projects::{
     MAX_PROJECT_SECRETS, NewProjectToken, PROJECT_SECRET_PREFIX, ProjectScope, ProjectTokens,
 };
-pub use rates::{RateRule, RateRules};
+pub use rates::{ByteRate, RateRule, RateRules};
 pub use signed_url::{
     NewUrlKey, SignedUrls, URL_SECRET_PREFIX, UrlGrant, redacted_query, sign_url_query,
 };

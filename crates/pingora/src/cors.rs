@@ -16,7 +16,8 @@ const REQUEST_HEADERS: &str = "Content-Type, Authorization, X-Api-Key, Cache-Con
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, Stream-Public, \
      Stream-TTL, Stream-Expires-At, Stream-SSE-Data-Encoding, Producer-Epoch, Producer-Seq, \
-     Producer-Expected-Seq, Producer-Received-Seq, ETag, Location, Retry-After, WWW-Authenticate",
+     Producer-Expected-Seq, Producer-Received-Seq, ETag, Location, Retry-After, RateLimit, \
+     RateLimit-Policy, WWW-Authenticate",
 );
 
 /// How long a browser may remember a preflight, seconds.

@@ -37,7 +37,7 @@ pub use wire::{
         SseEvent, encode_control, encode_data, keep_alive, text_boundary,
     },
     tenant::{
-        MAX_TENANT_BYTES, TenantId, TenantIdError, client_path, split_stored, stored_path,
-        stored_prefix, stored_tenant,
+        MAX_TENANT_BYTES, TENANTS_PREFIX, TenantId, TenantIdError, client_path, split_stored,
+        stored_path, stored_prefix, stored_tenant,
     },
 };

@@ -9,6 +9,8 @@ use crate::config::reader::error::ConfigProblems;
 use crate::config::reader::setting::{InvalidValue, ScalarSetting, choice, settings};
 use crate::config::units::HumanDuration;
 
+use super::quotas::{self, QuotasConfig, RatesConfig};
+
 choice! {
     /// Which decisions are logged, with the target `audit`.
     pub enum AuditConfig: "a choice of decisions" {
@@ -50,32 +52,12 @@ settings! {
         public_streams: bool = true;
         /// What caches may do with responses.
         cache: AccessCacheConfig = AccessCacheConfig::Private;
-        /// How many requests are let through; without limits by default.
+        /// How many requests and bytes are let through; without limits by default.
         rates: RatesConfig = RatesConfig::default();
+        /// What may be held: live readers, streams and bytes; without limits by default.
+        quotas: QuotasConfig = QuotasConfig::default();
         /// Which decisions are logged.
         audit: AuditConfig = AuditConfig::Refused;
-    }
-}
-
-settings! {
-    /// How many requests are let through. Beyond it: 429 with `Retry-After`.
-    pub struct RatesConfig {
-        /// For each client address, before credentials are looked at; IPv6 by its /64.
-        client: Option<RateConfig> = None;
-        /// For each principal.
-        principal: Option<RateConfig> = None;
-        /// For each tenant, all its principals together.
-        tenant: Option<RateConfig> = None;
-    }
-}
-
-settings! {
-    /// A token bucket.
-    pub struct RateConfig {
-        /// Requests in a second, over time.
-        requests: u64 = 100 => 1, 1_000_000_000;
-        /// Requests at once.
-        burst: u64 = 200 => 1, 1_000_000_000;
     }
 }
 
@@ -327,6 +309,7 @@ pub(in crate::config) fn check(auth: Option<&AuthConfig>, problems: &mut ConfigP
         some(&grant.allow, &path, "allow", "allows nothing", problems);
         some(&grant.paths, &path, "paths", "names no paths", problems);
     }
+    quotas::check(&auth.rates, &auth.quotas, problems);
     for (at, issuer) in auth.issuers.iter().enumerate() {
         let path = format!("auth.issuers[{at}]");
         let same = |other: &IssuerConfig| other.name == issuer.name;

@@ -46,6 +46,8 @@ settings! {
         max_streams: Option<u64> = EngineLimits::DEFAULT.max_streams;
         /// Most bytes stored over all streams; unlimited when not set.
         max_total: Option<ByteSize> = EngineLimits::DEFAULT.max_total.map(ByteSize::bytes);
+        /// Most producers that one stream remembers; unlimited when not set.
+        max_producers: Option<u64> = EngineLimits::DEFAULT.max_producers;
         /// Longest time to receive a request's headers.
         header_timeout: HumanDuration = HttpLimits::DEFAULT.header_timeout.into()
             => HumanDuration::millis(100), HumanDuration::secs(3600);

@@ -72,6 +72,10 @@ metrics! {
         "Streams in the store, soft-deleted ones included.";
     STORED_BYTES: Gauge "durable_streams_stored_bytes" []
         "Payload bytes of all streams.";
+    QUOTA_USED: Gauge "durable_streams_quota_used" ["scope", "what"]
+        "What a tenant or path prefix holds that the configuration names with a quota: streams or bytes.";
+    QUOTA_LIMIT: Gauge "durable_streams_quota_limit" ["scope", "what"]
+        "What it may hold.";
     CELLS: Gauge "durable_streams_open_streams" []
         "Streams held in memory because they are or were just in use.";
     EVICTED: Counter "durable_streams_evicted_streams_total" []

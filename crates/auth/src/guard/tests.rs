@@ -21,6 +21,16 @@ fn operation(word: &str) -> OperationSet {
     OperationSet::from_word(word).unwrap()
 }
 
+fn rate_refusal() -> AccessError {
+    AccessError::RateLimited(crate::RateRefusal {
+        policy: "x",
+        unit: crate::RateUnit::Requests,
+        quota: 1,
+        window: None,
+        retry_after: std::time::Duration::ZERO,
+    })
+}
+
 /// Tokens are names of principals.
 fn guard(options: GuardOptions) -> AccessGuard {
     let users = BearerValidator::new("users", |token| async move {
@@ -120,7 +130,7 @@ async fn publishing_can_be_forbidden_to_all() {
         (AccessError::UnknownCredentials, false),
         (AccessError::InvalidCredentials("x"), false),
         (AccessError::Unavailable { reason: "x" }, false),
-        (AccessError::RateLimited { retry_after: std::time::Duration::ZERO }, false),
+        (rate_refusal(), false),
     ] {
         assert_eq!(allowed.public_path(None, &path, &refused).is_some(), public, "{refused:?}");
         assert_eq!(forbidden.public_path(None, &path, &refused), None);

@@ -72,10 +72,20 @@ impl Engine {
                 Err(absent) => return Ok(state.judged(Err(absent))),
             };
             let id = assigned.core.id;
+            let refused = append.producer.as_ref().and_then(|producer| {
+                let limit = self.limits().max_producers?;
+                let known = assigned.producers.contains_key(&producer.id);
+                let full = !known && assigned.producers.len() as u64 >= limit;
+                full.then_some(Rejection::TooManyProducers { limit })
+            });
             match assigned.append(append, body_empty, stored, now) {
+                Ok(Decision::Commit(..)) if let Some(refused) = refused => {
+                    Ok(state.judged(Err(refused)))
+                }
                 Ok(Decision::Commit(event, outcome)) => {
                     let added = UsageDelta::appended(event.data().map_or(0, Bytes::len));
-                    let usage = Some(self.context.usage.change(added, &self.limits())?);
+                    let usage =
+                        Some(self.context.usage.change(&cell.path, added, &self.limits())?);
                     let decided = DecidedEvent { id, event, forks: None, usage };
                     let ticket = state.commit(cell, &self.store, decided);
                     Ok(Judged { verdict: Ok(outcome), ticket: ticket.map_err(rejection)? })

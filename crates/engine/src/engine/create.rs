@@ -139,7 +139,7 @@ impl Engine {
             _ => None,
         };
         let added = UsageDelta::created(stored.as_ref().map_or(0, Bytes::len));
-        let usage = Some(self.context.usage.change(added, &self.limits())?);
+        let usage = Some(self.context.usage.change(&cell.path, added, &self.limits())?);
         let id = self.store.next_id();
         let decision = StreamState::create(id, &cell.path, create, fork_source, stored, now)?;
         let (event, outcome) = match decision {

@@ -135,7 +135,11 @@ impl Engine {
         if fork != source.as_ref().map(|(id, _)| *id) {
             return Err(reloading());
         }
-        let usage = Some(self.context.usage.change(UsageDelta::deleted(assigned), &self.limits())?);
+        let usage = Some(self.context.usage.change(
+            &cell.path,
+            UsageDelta::deleted(assigned),
+            &self.limits(),
+        )?);
         let forks = source.as_ref().map(|(source_id, source)| ForkChange {
             source: source.clone(),
             source_id: *source_id,

@@ -23,6 +23,8 @@ pub struct EngineLimits {
     pub max_streams: Option<u64>,
     /// Payload bytes of all streams, without what forks inherit (507). `None` is no limit.
     pub max_total: Option<u64>,
+    /// Producers that one stream remembers (507). `None` is no limit.
+    pub max_producers: Option<u64>,
 }
 
 impl EngineLimits {
@@ -34,6 +36,7 @@ impl EngineLimits {
         max_inflight_append: 256 << 20,
         max_streams: None,
         max_total: None,
+        max_producers: None,
     };
 }
 

@@ -42,6 +42,7 @@ pub use limits::{EngineLimits, LimitPermit};
 pub use reader::{READ_PIECE, ReadPlan, ReadSlice};
 pub use tail_watch::{LiveFrame, TailWatch};
 pub use ticket::{Judged, Ticket};
+pub use usage::{ScopeQuota, ScopeUsage, UsageScope};
 
 use cell::{CellContext, CellState, StreamCell};
 use clock_steps::ClockSteps;
@@ -290,8 +291,7 @@ impl Engine {
         self.store.list(after, max).await.map_err(errors::rejection)
     }
 
-    /// Makes every decided event durable and closes the store. Later commits fail with
-    /// [`Rejection::ShuttingDown`].
+    /// Makes every decided event durable and closes the store. Later commits fail with [`Rejection::ShuttingDown`].
     pub async fn close(&self) {
         self.store.close().await;
     }

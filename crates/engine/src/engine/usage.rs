@@ -8,65 +8,57 @@
 //! - Events become durable in the order in which they were decided, so no prefix of the log exceeds a limit.
 //! - Once every decided event is durable or lost, the totals are those of the store.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+mod count;
+mod delta;
+mod scopes;
 
-use durable_streams_protocol::{Rejection, StreamState};
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use durable_streams_protocol::{Rejection, StreamPath};
 
 use super::EngineLimits;
 use crate::store::StoreStats;
+
+pub(super) use delta::UsageDelta;
+use scopes::ScopedUsage;
+pub use scopes::{ScopeQuota, ScopeUsage, UsageScope};
 
 /// The totals of all decided events.
 #[derive(Debug, Default)]
 pub(super) struct UsageTotals {
     streams: AtomicU64,
     bytes: AtomicU64,
-}
-
-/// What one event adds to the totals, or removes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct UsageDelta {
-    streams: i64,
-    bytes: i64,
+    /// Empty unless parts of the path space have quotas.
+    scopes: OnceLock<ScopedUsage>,
 }
 
 /// A counted change; dropping it reverts it, [`keep`](Self::keep) makes it stand.
 #[must_use]
 pub(super) struct UsageChange<'t> {
     totals: &'t UsageTotals,
+    path: &'t StreamPath,
     delta: UsageDelta,
-}
-
-impl UsageDelta {
-    /// A stream created with `bytes` of its own.
-    pub(super) fn created(bytes: usize) -> Self {
-        UsageDelta { streams: 1, bytes: bytes as i64 }
-    }
-
-    pub(super) fn appended(bytes: usize) -> Self {
-        UsageDelta { streams: 0, bytes: bytes as i64 }
-    }
-
-    /// A stream deleted with its own bytes; what it inherits belongs to others.
-    pub(super) fn deleted(state: &StreamState) -> Self {
-        let own = state.tail.position().saturating_sub(state.core.own_start().position());
-        UsageDelta { streams: -1, bytes: -(own as i64) }
-    }
 }
 
 impl UsageTotals {
     pub(super) fn new(stored: StoreStats) -> Self {
-        UsageTotals { streams: AtomicU64::new(stored.streams), bytes: AtomicU64::new(stored.bytes) }
+        let (streams, bytes) = (AtomicU64::new(stored.streams), AtomicU64::new(stored.bytes));
+        UsageTotals { streams, bytes, scopes: OnceLock::new() }
     }
 
-    /// Counts a change if the limits allow what it adds.
+    /// Counts a change of the stream at a path if the limits and quotas allow what it adds.
     ///
     /// # Errors
-    /// [`Rejection::TooManyStreams`], [`Rejection::StorageFull`]; nothing is counted then.
-    pub(super) fn change(
-        &self,
+    /// [`Rejection::TooManyStreams`], [`Rejection::StorageFull`], [`Rejection::QuotaExceeded`]; nothing is counted then.
+    pub(super) fn change<'t>(
+        &'t self,
+        path: &'t StreamPath,
         delta: UsageDelta,
         limits: &EngineLimits,
-    ) -> Result<UsageChange<'_>, Rejection> {
+    ) -> Result<UsageChange<'t>, Rejection> {
         if !add(&self.streams, delta.streams, limits.max_streams) {
             let limit = limits.max_streams.unwrap_or(u64::MAX);
             return Err(Rejection::TooManyStreams { limit });
@@ -75,13 +67,26 @@ impl UsageTotals {
             add(&self.streams, -delta.streams, None);
             return Err(Rejection::StorageFull);
         }
-        Ok(UsageChange { totals: self, delta })
+        if let Some(scopes) = self.scopes.get()
+            && let Err(refused) = scopes.change(path, delta)
+        {
+            self.add_all(delta.reverted());
+            return Err(refused);
+        }
+        Ok(UsageChange { totals: self, path, delta })
     }
 
     /// Reverts a change whose event is lost.
-    pub(super) fn revert(&self, delta: UsageDelta) {
-        add(&self.streams, -delta.streams, None);
-        add(&self.bytes, -delta.bytes, None);
+    pub(super) fn revert(&self, path: &StreamPath, delta: UsageDelta) {
+        self.add_all(delta.reverted());
+        if let Some(scopes) = self.scopes.get() {
+            scopes.count(path, delta.reverted());
+        }
+    }
+
+    fn add_all(&self, delta: UsageDelta) {
+        add(&self.streams, delta.streams, None);
+        add(&self.bytes, delta.bytes, None);
     }
 
     #[cfg(test)]
@@ -101,7 +106,7 @@ impl UsageChange<'_> {
 
 impl Drop for UsageChange<'_> {
     fn drop(&mut self) {
-        self.totals.revert(self.delta);
+        self.totals.revert(self.path, self.delta);
     }
 }
 
@@ -132,27 +137,32 @@ mod tests {
 
     #[test]
     fn a_refused_or_dropped_change_leaves_the_totals() {
+        let path = StreamPath::new("a").unwrap();
         let totals = UsageTotals::new(StoreStats { streams: 1, bytes: 90 });
         let limits = limits(2, 100);
-        let full = totals.change(UsageDelta::created(11), &limits).err();
+        let full = totals.change(&path, UsageDelta::created(11), &limits).err();
         assert_eq!(full, Some(Rejection::StorageFull));
         assert_eq!(totals.now(), (1, 90));
-        drop(totals.change(UsageDelta::created(10), &limits).unwrap());
+        drop(totals.change(&path, UsageDelta::created(10), &limits).unwrap());
         assert_eq!(totals.now(), (1, 90));
-        let kept = totals.change(UsageDelta::created(10), &limits).unwrap().keep();
+        let kept = totals.change(&path, UsageDelta::created(10), &limits).unwrap().keep();
         assert_eq!(totals.now(), (2, 100));
-        let refused = totals.change(UsageDelta::created(0), &limits).err();
+        let refused = totals.change(&path, UsageDelta::created(0), &limits).err();
         assert_eq!(refused, Some(Rejection::TooManyStreams { limit: 2 }));
-        assert!(totals.change(UsageDelta::appended(0), &limits).is_ok(), "a close needs no room");
-        totals.revert(kept);
+        assert!(
+            totals.change(&path, UsageDelta::appended(0), &limits).is_ok(),
+            "a close needs no room"
+        );
+        totals.revert(&path, kept);
         assert_eq!(totals.now(), (1, 90));
     }
 
     #[test]
     fn a_limit_below_the_totals_still_lets_them_shrink() {
+        let path = StreamPath::new("a").unwrap();
         let totals = UsageTotals::new(StoreStats { streams: 5, bytes: 50 });
         let shrink = UsageDelta { streams: -1, bytes: -20 };
-        let _ = totals.change(shrink, &limits(1, 1)).unwrap().keep();
+        let _ = totals.change(&path, shrink, &limits(1, 1)).unwrap().keep();
         assert_eq!(totals.now(), (4, 30));
     }
 }

@@ -17,16 +17,18 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use durable_streams_auth::{
     AccessError, AccessGuard, Admitted, Operation, OperationSet, Principal, RequestHead,
+    RequestSize,
 };
 use durable_streams_engine::Engine;
 use durable_streams_protocol::{
-    Rejection, Request, Response, StreamPath, render_problem, render_rejection,
+    LiveMode, Rejection, Request, Response, StreamPath, render_problem, render_rejection,
 };
 use durable_streams_subscriptions::ControlAuthority;
 use http::header;
 use pingora_http::RequestHeader;
 
 use super::{
+    body::BodyHead,
     caching::AccessCaching,
     rights::{AccessRights, find_public},
 };
@@ -98,6 +100,9 @@ impl Denial {
         };
         let after = error.retry_after().map(Duration::from_secs);
         let mut response = render_problem(error.status(), error.code(), error.to_string(), after);
+        if let AccessError::RateLimited(refusal) = error {
+            response.headers.extend(refusal.fields());
+        }
         if let Some(challenge) = error.challenge() {
             response.headers.push((header::WWW_AUTHENTICATE, challenge));
         }
@@ -125,7 +130,7 @@ impl DurableStreams {
         access: &StreamAccess,
         request: &RequestHeader,
         peer: Option<SocketAddr>,
-        without_body: bool,
+        body: BodyHead,
         options: &StreamOptions,
         target: RequestTarget,
     ) -> Result<AdmittedRequest, Denial> {
@@ -143,8 +148,9 @@ impl DurableStreams {
         };
         match target {
             RequestTarget::Stream(path, request) => {
-                let operations = operations(&request, without_body);
-                access.stream(&self.engine, &head, path, request, operations).await
+                let operations = operations(&request, body.absent);
+                let size = size(&request, body.declared);
+                access.stream(&self.engine, &head, path, request, operations, size).await
             }
             RequestTarget::Subscriptions(rest) => {
                 let (control, rights) = access.control(&head, &rest).await?;
@@ -179,6 +185,15 @@ fn operations(request: &Request, without_body: bool) -> OperationSet {
     }
 }
 
+/// What a request takes of rates and quotas; a body of unknown length is taken when it is there.
+fn size(request: &Request, declared: Option<usize>) -> RequestSize {
+    match request {
+        Request::Read(read) if read.live == LiveMode::CatchUp => RequestSize::Read,
+        Request::Read(_) => RequestSize::LiveRead,
+        _ => RequestSize::Body(declared.unwrap_or(0)),
+    }
+}
+
 impl StreamAccess {
     /// What caches may do with responses.
     pub(super) fn caching(&self) -> &AccessCaching {
@@ -206,6 +221,7 @@ impl StreamAccess {
         path: StreamPath,
         mut request: Request,
         operations: OperationSet,
+        size: RequestSize,
     ) -> Result<AdmittedRequest, Denial> {
         if matches!(request, Request::Preflight) {
             let target = RequestTarget::Stream(path, request);
@@ -222,7 +238,8 @@ impl StreamAccess {
                 let refused = public.is_none().then_some(&error);
                 self.log(head, principal.as_deref(), operations, refused);
                 let Some(stored) = public else { return Err(error.into()) };
-                let rights = AccessRights::of_public(&self.guard);
+                let mut rights = AccessRights::of_public(&self.guard);
+                self.charge(&mut rights, head, &path, size)?;
                 let named = (stored != path).then_some(path);
                 let target = RequestTarget::Stream(stored, request);
                 return Ok(AdmittedRequest {
@@ -247,7 +264,8 @@ impl StreamAccess {
                 Err(error) => return Err(error.into()),
             };
         }
-        let rights = AccessRights::of(&self.guard, principal);
+        let mut rights = AccessRights::of(&self.guard, principal);
+        self.charge(&mut rights, head, &path, size)?;
         let rights = Some(rights);
         let named = (admitted.stored != path).then_some(path);
         Ok(AdmittedRequest {
@@ -255,6 +273,20 @@ impl StreamAccess {
             named,
             rights,
             control: ControlAuthority::WakeToken,
+        })
+    }
+
+    fn charge(
+        &self,
+        rights: &mut AccessRights,
+        head: &RequestHead<'_>,
+        path: &StreamPath,
+        size: RequestSize,
+    ) -> Result<(), Denial> {
+        let charged = rights.charge(head, path, size);
+        charged.map_err(|error| {
+            self.log(head, rights.principal(), OperationSet::NONE, Some(&error));
+            error.into()
         })
     }
 

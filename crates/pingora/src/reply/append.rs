@@ -10,7 +10,7 @@ use durable_streams_engine::Judged;
 use durable_streams_protocol::{Append, Outcome, Rejection, Response, StreamPath, render};
 use pingora_core::protocols::http::ServerSession;
 
-use super::{AppendTicket, PendingReply, body};
+use super::{AppendTicket, PendingReply, body, rights::AccessRights};
 use crate::{DurableStreams, StreamOptions};
 
 impl DurableStreams {
@@ -20,12 +20,14 @@ impl DurableStreams {
         options: &StreamOptions,
         path: &StreamPath,
         append: &Append,
+        rights: Option<&AccessRights>,
         commit_wait: &mut Option<Duration>,
     ) -> Result<(Response, PendingReply), Rejection> {
         if body::expects_continue(session.req_header()) && !body::is_absent(session) {
             self.refuse_from_head(path, append).await?;
         }
         let body = self.receive(session, options).await?;
+        self.meter_body(session, rights, body.bytes.len()).await;
         let received = Instant::now();
         let Judged { verdict, ticket } = self.engine.judge_append(path, append, body.bytes).await;
         match verdict {

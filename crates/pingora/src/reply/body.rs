@@ -187,6 +187,21 @@ pub(super) fn expects_continue(request: &RequestHeader) -> bool {
             .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
+/// What the head of a request says of its body.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BodyHead {
+    /// There is none.
+    pub(super) absent: bool,
+    /// Its length, bytes, where that is known.
+    pub(super) declared: Option<usize>,
+}
+
+impl BodyHead {
+    pub(super) fn of(session: &mut ServerSession) -> Self {
+        BodyHead { absent: is_absent(session), declared: declared_length(session) }
+    }
+}
+
 pub(super) fn declared_length(session: &ServerSession) -> Option<usize> {
     let headers = &session.req_header().headers;
     if headers.contains_key(header::TRANSFER_ENCODING) {

@@ -16,8 +16,8 @@ use pingora_core::protocols::http::ServerSession;
 use super::{
     PendingReply, StreamReply,
     access::AdmittedRequest,
-    body::{self, expects_continue},
-    rights::{AccessRights, readable},
+    body::{self, BodyHead, expects_continue},
+    rights::{AccessRights, pace, readable},
 };
 use crate::{
     DurableStreams, StreamOptions,
@@ -61,9 +61,9 @@ impl DurableStreams {
             // Boxed: without access control a connection's future keeps no room for it.
             Some(access) => {
                 let client = forwarded::peer_addr(session);
-                let without_body = body::is_absent(session);
+                let body = BodyHead::of(session);
                 let head = session.req_header();
-                Box::pin(self.admit(&access, head, client, without_body, options, target)).await
+                Box::pin(self.admit(&access, head, client, body, options, target)).await
             }
         };
         let AdmittedRequest { target, named, rights, control } = match admitted {
@@ -142,10 +142,13 @@ impl DurableStreams {
         }
         let response = match request {
             Request::Append(append) => {
-                return self.append(session, options, path, &append, commit_wait).await;
+                return self
+                    .append(session, options, path, &append, rights.as_ref(), commit_wait)
+                    .await;
             }
             Request::Create(create) => {
                 let body = self.receive(session, options).await?;
+                self.meter_body(session, rights.as_ref(), body.bytes.len()).await;
                 let received = Instant::now();
                 let created = self.engine.create(path, &create, body.bytes).await;
                 *commit_wait = Some(received.elapsed());
@@ -215,6 +218,21 @@ impl DurableStreams {
                 session.set_keepalive(None);
                 Err(Rejection::BodyTimeout)
             }
+        }
+    }
+
+    /// Takes a body whose length its head did not tell off the rates of bytes: it waits until they allow it.
+    pub(super) async fn meter_body(
+        &self,
+        session: &ServerSession,
+        rights: Option<&AccessRights>,
+        bytes: usize,
+    ) {
+        if let Some(meter) = rights.and_then(AccessRights::meter)
+            && body::declared_length(session).is_none()
+        {
+            // Boxed: rare.
+            Box::pin(pace(meter, &self.engine, bytes)).await;
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{
     PendingReply,
     large_event::LargeEvent,
-    rights::{AccessRights, readable, rights_over},
+    rights::{AccessRights, pace, readable, rights_over},
     time::{later, millis, until},
 };
 use crate::{
@@ -130,6 +130,8 @@ impl DurableStreams {
                         Ok(MadeEvent::Whole(event)) => (SseEvent::Data, event),
                         // It keeps the room of one piece to its end.
                         Ok(MadeEvent::Large(plan)) => {
+                            let bytes = usize::try_from(plan.len()).unwrap_or(usize::MAX);
+                            self.metered(rights.as_ref(), bytes, out).await?;
                             let large = LargeEvent { view, from, plan };
                             let bytes = Box::pin(self.write_large(large, watch, sse, out)).await?;
                             self.counters.sse_event(SseEvent::Data, bytes);
@@ -167,11 +169,32 @@ impl DurableStreams {
                 }
             };
             let bytes = event.len();
+            self.metered(rights.as_ref(), bytes, out).await?;
             out.event(event).await?;
             drop(room);
             self.counters.sse_event(kind, bytes);
         }
         out.end().await
+    }
+
+    /// Waits until the rates of bytes allow an event, the server stops, or the client leaves.
+    async fn metered(
+        &self,
+        rights: Option<&AccessRights>,
+        bytes: usize,
+        out: &mut impl ReplyWriter,
+    ) -> pingora_core::Result<()> {
+        let Some(meter) = rights.and_then(AccessRights::meter) else { return Ok(()) };
+        let mut stopping = self.stopping.clone();
+        // Boxed: a reader's future would have room for it as long as it lives.
+        Box::pin(async move {
+            tokio::select! {
+                () = pace(meter, &self.engine, bytes) => Ok(()),
+                () = stopping.begun() => Ok(()),
+                gone = out.left() => Err(gone),
+            }
+        })
+        .await
     }
 
     /// What another reader left, if that is just what this one needs.

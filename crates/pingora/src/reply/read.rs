@@ -1,5 +1,6 @@
 //! Catch-up and long-poll (§5.6, §5.7).
 
+use bytes::Bytes;
 use durable_streams_engine::{READ_PIECE, StreamView, TailWatch};
 use durable_streams_protocol::{
     ArrayFramer, Body, Cursor, LiveMode, LongPollStep, Offset, Outcome, Read, ReadFrom, Rejection,
@@ -11,7 +12,7 @@ use pingora_core::protocols::http::ServerSession;
 use super::{
     PendingReply, StreamedBody,
     compress::StreamEncoder,
-    rights::{AccessRights, readable, rights_over},
+    rights::{AccessRights, pace, readable, rights_over},
     time::{later, until},
 };
 use crate::{DurableStreams, StreamOptions, answers::AnswerPayer, counters::LiveKind};
@@ -29,7 +30,7 @@ impl DurableStreams {
             let view = self.engine.open(path).await?;
             readable(rights, &view.core)?;
             let from = view.start(read.from)?;
-            return self.slice(session, options, read, &view, from).await;
+            return self.slice(session, options, read, &view, from, rights).await;
         }
         let _client = self.client_reader(session, options)?;
         let _place = self.engine.live_permit()?;
@@ -50,7 +51,7 @@ impl DurableStreams {
         };
         view.tail = tail;
         if view.tail.offset > from {
-            return self.slice(session, options, read, &view, from).await;
+            return self.slice(session, options, read, &view, from, rights).await;
         }
         let mut meta = self.meta(session, read, &view, from);
         meta.end = view.tail.offset;
@@ -107,6 +108,7 @@ impl DurableStreams {
         read: &Read,
         view: &StreamView,
         from: Offset,
+        rights: Option<&AccessRights>,
     ) -> Result<(Response, PendingReply), Rejection> {
         let page = self.engine.limits().max_read;
         let payer = AnswerPayer::of(session, options);
@@ -119,6 +121,7 @@ impl DurableStreams {
         meta.up_to_date = meta.end == view.tail.offset;
         meta.closed = view.tail.closed && meta.up_to_date;
         let framer = meta.content_type.is_json().then(|| ArrayFramer::new(plan.len()));
+        let meter = rights.and_then(AccessRights::meter);
         let length = framer.as_ref().map_or(plan.len(), ArrayFramer::len);
         let streamed = !plan.is_one_piece();
         let varies = read.live == LiveMode::CatchUp && meta.content_type.is_compressible();
@@ -135,10 +138,17 @@ impl DurableStreams {
             (render(Outcome::NotModified(&meta)), PendingReply::Nothing)
         } else if streamed {
             let body = Body::Streamed(encoder.is_none().then_some(length));
-            let streamed = StreamedBody::new(view.core.clone(), plan, framer, encoder, payer, room);
+            let mut streamed =
+                StreamedBody::new(view.core.clone(), plan, framer, encoder, payer, room);
+            streamed.meter(meter);
             (render(Outcome::Slice(&meta, body)), PendingReply::Body(Box::new(streamed)))
         } else {
             let mut chunks = plan.take_first().chunks;
+            if let Some(meter) = meter {
+                let bytes = chunks.iter().map(Bytes::len).sum();
+                // Boxed: rare.
+                Box::pin(pace(meter, &self.engine, bytes)).await;
+            }
             if framer.is_some() {
                 chunks = vec![frame_array(&chunks)];
             }

@@ -2,7 +2,10 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use durable_streams_auth::{AccessGuard, Principal};
+use durable_streams_auth::{
+    AccessError, AccessGuard, ByteMeter, MeteredBytes, Principal, ReaderPermit, RequestHead,
+    RequestSize,
+};
 use durable_streams_engine::Engine;
 use durable_streams_protocol::{Rejection, StreamCore, StreamPath, Timestamp};
 
@@ -20,17 +23,51 @@ pub(super) struct AccessRights {
     guard: AccessGuard,
     /// `None`: the stream is read because it is public, by a client without credentials or in spite of them.
     principal: Option<Arc<Principal>>,
+    /// What the bytes of the request are taken from.
+    meter: Option<Arc<ByteMeter>>,
+    /// The place of a live read, for as long as it goes on.
+    _reader: Option<ReaderPermit>,
 }
 
 impl AccessRights {
     /// What a principal was granted.
     pub(super) fn of(guard: &AccessGuard, principal: Arc<Principal>) -> Self {
-        AccessRights { guard: guard.clone(), principal: Some(principal) }
+        AccessRights {
+            guard: guard.clone(),
+            principal: Some(principal),
+            meter: None,
+            _reader: None,
+        }
     }
 
     /// To read a public stream.
     pub(super) fn of_public(guard: &AccessGuard) -> Self {
-        AccessRights { guard: guard.clone(), principal: None }
+        AccessRights { guard: guard.clone(), principal: None, meter: None, _reader: None }
+    }
+
+    /// Takes the request off its rates and quotas.
+    ///
+    /// # Errors
+    /// [`AccessError::RateLimited`].
+    pub(super) fn charge(
+        &mut self,
+        head: &RequestHead<'_>,
+        path: &StreamPath,
+        size: RequestSize,
+    ) -> Result<(), AccessError> {
+        let (meter, reader) = self.guard.charge(head, self.principal.as_deref(), path, size)?;
+        (self.meter, self._reader) = (meter.map(Arc::new), reader);
+        Ok(())
+    }
+
+    /// Whom they are granted to; `None` for a public stream.
+    pub(super) fn principal(&self) -> Option<&Principal> {
+        self.principal.as_deref()
+    }
+
+    /// What the bytes of the request are taken from.
+    pub(super) fn meter(&self) -> Option<&Arc<ByteMeter>> {
+        self.meter.as_ref()
     }
 
     /// Whether the principal may no longer go on.
@@ -61,6 +98,14 @@ impl AccessRights {
             Some(one) if one.by_url || one.anonymous => ReplyAudience::Url { until: one.expires },
             Some(_) => ReplyAudience::Client,
         }
+    }
+}
+
+/// Waits until there are tokens for bytes of a body. Cancel safe: what was taken stays taken.
+pub(crate) async fn pace(meter: &ByteMeter, engine: &Engine, bytes: usize) {
+    let mut metered = MeteredBytes::new(bytes);
+    while let Some(wait) = meter.step(&mut metered, engine.now()) {
+        tokio::time::sleep(wait).await;
     }
 }
 
@@ -113,9 +158,9 @@ mod tests {
         let anyone = AnonymousAccess::new(Vec::new());
         let guard =
             AccessGuard::new(Arc::new(anyone), durable_streams_auth::GuardOptions::default());
-        let public = AccessRights { guard: guard.clone(), principal: None };
+        let public = AccessRights::of_public(&guard);
         let owner = Arc::new(Principal::new("owner"));
-        let granted = AccessRights { guard, principal: Some(owner) };
+        let granted = AccessRights::of(&guard, owner);
         for is_public in [true, false] {
             let create =
                 durable_streams_protocol::Create { public: is_public, ..Default::default() };

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use durable_streams_auth::ByteMeter;
 use durable_streams_engine::{Engine, READ_PIECE, ReadPlan};
 use durable_streams_protocol::{ArrayFramer, Rejection, StreamCore};
 
-use super::{compress::StreamEncoder, piece_size::PieceSize};
+use super::{compress::StreamEncoder, piece_size::PieceSize, rights::pace};
 use crate::answers::{AnswerBudget, AnswerPayer, AnswerRoom};
 
 /// Bytes that a stalled reader holds at most; with its connection less than 64 KiB.
@@ -30,6 +31,8 @@ pub(crate) struct StreamedBody {
     room: Option<Box<AnswerRoom>>,
     /// The first piece was read with the plan.
     is_first: bool,
+    /// What its bytes are taken from.
+    meter: Option<Arc<ByteMeter>>,
 }
 
 impl StreamedBody {
@@ -43,7 +46,23 @@ impl StreamedBody {
     ) -> Self {
         let is_encoded = encoder.is_some();
         let size = PieceSize::new(HELD, MOST);
-        StreamedBody { core, plan, size, framer, encoder, is_encoded, payer, room, is_first: true }
+        StreamedBody {
+            core,
+            plan,
+            size,
+            framer,
+            encoder,
+            is_encoded,
+            payer,
+            room,
+            is_first: true,
+            meter: None,
+        }
+    }
+
+    /// Slows the body down to a rate of bytes.
+    pub(super) fn meter(&mut self, meter: Option<&Arc<ByteMeter>>) {
+        self.meter = meter.cloned();
     }
 
     /// Whether the body has a content encoding. Its pieces cannot be read again.
@@ -61,6 +80,12 @@ impl StreamedBody {
         engine: &Engine,
         answers: &AnswerBudget,
     ) -> Result<Option<Vec<Bytes>>, Rejection> {
+        // Boxed: rare. Before the room, so that a client that is slowed down takes none from others meanwhile.
+        if let Some(meter) = &self.meter {
+            let size = if self.is_first { READ_PIECE } else { HELD };
+            let bytes = usize::try_from(self.plan.len()).unwrap_or(size).min(size);
+            Box::pin(pace(meter, engine, bytes)).await;
+        }
         let size = match std::mem::take(&mut self.is_first) {
             true => READ_PIECE,
             false => self.make_room(answers).await,
@@ -84,7 +109,7 @@ impl StreamedBody {
         self.room = None;
         let (size, left) = (self.size.bytes(), self.plan.len());
         let size = usize::try_from(left).unwrap_or(size).min(size);
-        if size > HELD && !self.is_encoded {
+        if size > HELD && !self.is_encoded && self.meter.is_none() {
             self.room = answers.room_at_once(size, self.payer);
             if self.room.is_some() {
                 return size;

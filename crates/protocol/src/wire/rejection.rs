@@ -197,6 +197,20 @@ pub enum Rejection {
         /// The limit.
         limit: u64,
     },
+    /// As many streams or bytes as the tenant or path prefix may hold.
+    #[error("this would exceed the quota here, {limit} {what}; delete streams or raise the quota")]
+    QuotaExceeded {
+        /// Streams or bytes.
+        what: &'static str,
+        /// The quota.
+        limit: u64,
+    },
+    /// As many producers as a stream remembers.
+    #[error("the stream remembers as many producers as it may, {limit}; use one that it knows")]
+    TooManyProducers {
+        /// The limit.
+        limit: u64,
+    },
     /// The stream cannot grow.
     #[error("the stream has reached the largest offset")]
     StreamFull,
@@ -266,9 +280,11 @@ impl Rejection {
             Rejection::Unavailable { .. } | Rejection::ShuttingDown => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Rejection::TooManyStreams { .. } | Rejection::StreamFull | Rejection::StorageFull => {
-                StatusCode::INSUFFICIENT_STORAGE
-            }
+            Rejection::TooManyStreams { .. }
+            | Rejection::QuotaExceeded { .. }
+            | Rejection::TooManyProducers { .. }
+            | Rejection::StreamFull
+            | Rejection::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
         }
     }
 
@@ -316,6 +332,8 @@ impl Rejection {
                 "too-many-appends"
             }
             Rejection::TooManyStreams { .. } => "too-many-streams",
+            Rejection::QuotaExceeded { .. } => "quota-exceeded",
+            Rejection::TooManyProducers { .. } => "too-many-producers",
             Rejection::StreamFull => "stream-full",
             Rejection::StorageFull => "storage-full",
             Rejection::Unavailable { .. } => "unavailable",

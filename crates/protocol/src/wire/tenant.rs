@@ -26,7 +26,9 @@ use serde::{Deserialize, Serialize};
 
 use super::path::{PathError, StreamPath};
 
-/// What every tenant's stored paths begin with.
+/// What every tenant's stored paths begin with, before the slash and the tenant's name.
+pub const TENANTS_PREFIX: &str = "__ds/t";
+/// The same with the slash.
 const TENANTS: &str = "__ds/t/";
 /// The longest tenant id, bytes.
 pub const MAX_TENANT_BYTES: usize = 64;

@@ -82,7 +82,7 @@ impl CommitSink for StreamCell {
         // Newest first, so that each undo finds the set as its change left it; and before the tickets
         // resolve, so that a retry finds the sets and totals right.
         for effect in lost.iter().rev().filter_map(|pending| pending.effect.as_ref()) {
-            self.context.usage.revert(effect.usage);
+            self.context.usage.revert(&self.path, effect.usage);
             effect.forks.iter().for_each(ForkChange::undo);
         }
         for pending in lost {

@@ -191,7 +191,8 @@ fn a_lost_or_refused_event_gives_its_room_back() {
     let cell = created_stream(&mut log, "a", 1);
     let context = cell.context.clone();
     let commit = |log: &mut Log, bytes: usize| {
-        let usage = context.usage.change(UsageDelta::appended(bytes), &EngineLimits::DEFAULT);
+        let usage =
+            context.usage.change(&cell.path, UsageDelta::appended(bytes), &EngineLimits::DEFAULT);
         let decided =
             DecidedEvent { usage: usage.ok(), ..decided(StreamId(1), appended("whatever")) };
         let epoch = log.epoch;
@@ -205,7 +206,8 @@ fn a_lost_or_refused_event_gives_its_room_back() {
     log.load(&cell);
     log.epoch.0 += 1;
     let stale = LogEpoch(log.epoch.0 - 1);
-    let usage = context.usage.change(UsageDelta::created(9), &EngineLimits::DEFAULT).ok();
+    let usage =
+        context.usage.change(&cell.path, UsageDelta::created(9), &EngineLimits::DEFAULT).ok();
     let decided = DecidedEvent { usage, ..decided(StreamId(1), appended("x")) };
     let mut state = cell.state.lock();
     assert!(state.commit_to(&cell, stale, |commit| log.take(commit), decided).is_err());
