@@ -1,5 +1,5 @@
 # One command for each chore; each is a script in scripts/, for machines without make.
-.PHONY: attacks client-faults live-memory mutants dev test quick fmt check conformance lint package crash power-loss
+.PHONY: attacks client-faults live-memory mutants dev test quick fmt check conformance lint package crash power-loss disk-faults flips
 
 dev: ; @scripts/dev
 test: ; @scripts/test
@@ -14,7 +14,13 @@ ROUNDS ?= 300
 crash: ; @CRASH_ROUNDS=$(ROUNDS) cargo test --locked --release --test crash kill:: -- --nocapture
 # The store on a simulated disk that loses its power, SEEDS times over.
 SEEDS ?= 5000
-power-loss: ; @STORE_CRASH_SEEDS=$(SEEDS) cargo test --locked -p durable-streams-engine --test store crash_fault:: -- --nocapture
+power-loss: ; @STORE_CRASH_SEEDS=$(SEEDS) cargo test --locked -p durable-streams-engine --test store what_was_acknowledged -- --nocapture
+# A failed write and a failed sync at each of the first OPERATIONS after a start.
+OPERATIONS ?= 200
+disk-faults: ; @STORE_FAIL_OPERATIONS=$(OPERATIONS) cargo test --locked -p durable-streams-engine --test store one_failure -- --nocapture
+# Single flipped bits in the index, FLIPS times: none is served, and every one is repaired.
+FLIPS ?= 1000
+flips: ; @STORE_FLIP_SEEDS=$(FLIPS) STORE_REPAIR_SEEDS=$(FLIPS) cargo test --locked -p durable-streams-engine --test store flip -- --nocapture
 # The client through kill -9 and a bad network, FAULT_ROUNDS times.
 FAULT_ROUNDS ?= 100
 client-faults: ; @CLIENT_FAULT_ROUNDS=$(FAULT_ROUNDS) cargo test --locked --test client faults:: -- --nocapture

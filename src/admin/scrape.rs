@@ -67,6 +67,7 @@ impl AdminEndpoints {
             (metrics::LOG_BYTES, &[], files.wal_reserved_bytes),
             (metrics::DATABASE_BYTES, &[], files.index_bytes),
             (metrics::DATABASE_FREE, &[], files.index_free_bytes),
+            (metrics::DISK_LIMIT, &[], files.disk_limit_bytes),
             (metrics::INDEX_AVAILABLE, &[], u64::from(files.index_available)),
             (metrics::INDEX_REOPENED, &[], files.index_reopenings),
             (metrics::KEPT_STREAMS, &[], files.kept_streams),

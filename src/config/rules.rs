@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use durable_streams_engine::store::FileStoreOptions;
+
 use super::keys::listen::ListenerConfig;
 use super::keys::root::Config;
 use super::keys::storage::DurabilityConfig;
@@ -99,6 +101,12 @@ fn storage(config: &Config, problems: &mut ConfigProblems<'_>) {
         ("storage.map_size", storage.map_size),
         problems,
     );
+    let least = ByteSize::bytes(FileStoreOptions::least_max_disk(storage.wal_segment.get()));
+    if let Some(most) = storage.max_disk.filter(|most| *most < least) {
+        let rule = "is less than eight times storage.wal_segment, or than 64MiB".to_owned();
+        let fix = format!("raise it to {} or more, or make log files smaller", least.text());
+        problems.broken(&[("storage.max_disk", &most.text())], rule, &fix);
+    }
     if let DurabilityConfig::Interval(interval) = config.durability {
         at_most(
             ("durability.interval", interval),

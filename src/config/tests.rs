@@ -177,6 +177,7 @@ fn the_reference_has_every_key_with_its_default() {
         "auth.quotas.paths[].live_readers",
         "auth.quotas.paths[].streams",
         "auth.quotas.paths[].bytes",
+        "storage.max_disk",
         "auth.credentials",
         "auth.cookie",
         "auth.anonymous[].allow",
@@ -434,6 +435,10 @@ fn messages_name_place_key_value_rule_and_fix() {
         (
             "data_dir: d\nstorage: {wal_segment: 8MiB}\n",
             r#"t.yaml:2:24: limits.max_append = "16MiB" exceeds storage.wal_segment = "8MiB"; change one of them"#,
+        ),
+        (
+            "data_dir: d\nstorage: {max_disk: 500MiB}\n",
+            r#"t.yaml:2:21: storage.max_disk = "500MiB" is less than eight times storage.wal_segment, or than 64MiB; raise it to 512MiB or more, or make log files smaller"#,
         ),
         (
             "durability: os\n",

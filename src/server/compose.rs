@@ -166,6 +166,7 @@ pub fn store_options(config: &Config) -> Option<FileStoreOptions> {
         checkpoint_interval: storage.checkpoint_interval.get(),
         checkpoint_size: size(storage.checkpoint_size),
         wal_segment: storage.wal_segment.get(),
+        max_disk: storage.max_disk.map(ByteSize::get),
         cache: size(storage.cache),
     })
 }

@@ -155,6 +155,7 @@ async fn every_metric_there_is_is_scraped_and_no_other() {
             metrics::CHECKPOINT_SECONDS,
             metrics::CHECKPOINT_LAG,
             metrics::CHECKPOINT_PENDING,
+            metrics::DISK_LIMIT,
             metrics::INDEX_AVAILABLE,
             metrics::INDEX_REOPENED,
             metrics::QUOTA_USED,

@@ -37,6 +37,8 @@ settings! {
         /// Size of one log file.
         wal_segment: ByteSize = ByteSize::bytes(FileStoreOptions::WAL_SEGMENT)
             => ByteSize::mib(1), ByteSize::gib(4);
+        /// Most disk that log and index may take together; unlimited when not set.
+        max_disk: Option<ByteSize> = None;
         /// Most memory for data that was written or read in the last half minute.
         cache: ByteSize = FileStoreOptions::CACHE.into()
             => ByteSize::bytes(0), ByteSize::tib(1);

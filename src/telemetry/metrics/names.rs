@@ -97,6 +97,8 @@ metrics! {
         "Size of the index on disk.";
     DATABASE_FREE: Gauge "durable_streams_database_free_bytes" []
         "Part of the index on disk that holds nothing: checkpoints use it again, compact gives it back.";
+    DISK_LIMIT: Gauge "durable_streams_disk_limit_bytes" []
+        "What log and index may take on disk together (storage.max_disk); 0 when there is no limit.";
     INDEX_AVAILABLE: Gauge "durable_streams_database_available" []
         "1 while the index can be used; 0 after it failed, until it could be opened again.";
     INDEX_REOPENED: Counter "durable_streams_database_reopened_total" []

@@ -15,6 +15,17 @@ pub enum StoreError {
         /// The file that could not grow.
         path: PathBuf,
     },
+    /// The limit on disk use is reached. Appends may work again after deletes.
+    #[error(
+        "the limit on disk use is reached: {path} may take storage.max_disk = {limit} bytes; delete streams, or raise it \
+         and restart"
+    )]
+    Limit {
+        /// The data directory.
+        path: PathBuf,
+        /// The limit.
+        limit: u64,
+    },
     /// An earlier failure leaves it unknown what is on disk; restart to recover.
     #[error("writes are refused since an earlier failure ({reason}); restart to recover")]
     Poisoned {

@@ -62,6 +62,8 @@ pub struct FileStoreStats {
     pub index_available: bool,
     /// How often the index was opened again after a failure.
     pub index_reopenings: u64,
+    /// The limit on disk use, bytes; 0 when there is none.
+    pub disk_limit_bytes: u64,
     /// Writes are refused until a restart.
     pub poisoned: bool,
 }

@@ -192,3 +192,55 @@ fn what_was_acknowledged_survives_any_crash() {
     });
     println!("{} seeds", end - seeds.start);
 }
+
+/// What a store does in its first moments: batches, checkpoints, maintenance, and at last a clean stop.
+fn first_moments(run: &mut Run, faults: Faults) -> Result<(), String> {
+    run.disk.set_faults(faults);
+    if let Ok(store) = run.open() {
+        run.settle(&store)?;
+        run.maybe.clear();
+        for round in 0..12 {
+            run.batch(&store);
+            if round % 4 == 3 {
+                let AnyStore::File(file) = &store else { panic!("a file store") };
+                let _ = file.checkpoint();
+                file.maintain();
+            }
+            run.acked.check(&store)?;
+        }
+        wait(store.close());
+    }
+    Ok(())
+}
+
+/// One write, or one sync, fails: the first one after a start, the second one, and so on. Then the process is killed, or
+/// the power goes.
+#[test]
+fn one_failure_at_each_of_the_first_operations_loses_nothing() {
+    let count = seeds("STORE_FAIL_OPERATIONS", 30).end;
+    for fails in 1..=count {
+        for (write, sync) in [(fails, 0), (0, fails)] {
+            for kill in [false, true] {
+                let mut run = Run {
+                    rng: Rng(fails),
+                    dir: tempdir(),
+                    disk: FaultDisk::default(),
+                    acked: Model::default(),
+                    maybe: Vec::new(),
+                };
+                let what = format!("write {write} or sync {sync} fails, kill: {kill}");
+                let failed = |wrong: String| -> ! { panic!("{what}: {wrong}") };
+                first_moments(&mut run, Faults::default()).unwrap_or_else(|wrong| failed(wrong));
+                let faults = Faults { write, sync, ..Faults::default() };
+                first_moments(&mut run, faults).unwrap_or_else(|wrong| failed(wrong));
+                run.disk = if kill {
+                    run.disk.after_kill(&mut run.rng)
+                } else {
+                    run.disk.after_power_cut(&mut run.rng)
+                };
+                first_moments(&mut run, Faults::default()).unwrap_or_else(|wrong| failed(wrong));
+            }
+        }
+    }
+    println!("{count} operations, each with a failed write and a failed sync");
+}

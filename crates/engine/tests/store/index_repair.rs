@@ -218,5 +218,6 @@ fn whatever_bit_flips_is_repaired_and_nothing_is_lost_unsaid() {
         }
         drop(store);
     }
+    println!("{} flips, {needed} repaired", seeds.end - seeds.start);
     assert!(needed * 5 > seeds.end - seeds.start, "only {needed} were damage");
 }

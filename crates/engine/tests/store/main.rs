@@ -7,6 +7,7 @@ mod bounds;
 mod concurrent;
 mod contract;
 mod crash_fault;
+mod disk_limit;
 mod durability;
 mod expiry;
 mod fault_disk;

@@ -33,6 +33,8 @@ use crate::store::{Commit, StoreError};
 const THROTTLE_AT: usize = 4;
 /// The largest payload of one event, bytes; the rest of a record is far smaller than what is left.
 const LARGEST: usize = frame::MAX_RECORD - (1 << 20);
+/// Bytes of the pages that a checkpoint writes anew for a changed stream, at most: its state, its last chunk, its name.
+const PAGES_PER_STREAM: u64 = 16 << 10;
 /// Records removed in one transaction on behalf of deleted streams.
 pub(super) const PURGE: usize = 1024;
 /// A checkpoint was large when it changed a stream per this many bytes of the checkpoint size.
@@ -89,7 +91,32 @@ impl Checkpointer {
     }
 
     fn limit(&self) -> usize {
-        self.core.options.checkpoint_size.saturating_mul(THROTTLE_AT)
+        let usual = self.core.options.checkpoint_size.saturating_mul(THROTTLE_AT);
+        let limit = self.core.limit.map(|limit| limit.pending(&self.core.options));
+        limit.map_or(usual, |limit| limit.min(usual))
+    }
+
+    /// Refuses what a limited index may have no room for. What waits for a checkpoint counts twice, since pages are half
+    /// full at worst; and each changed stream counts with the pages that a checkpoint writes anew.
+    fn has_disk(&self) -> Result<(), StoreError> {
+        let Some(limit) = self.core.limit else { return Ok(()) };
+        let used = self.core.index_used.load(Ordering::Relaxed);
+        let anew = (self.core.memtable.dirty() as u64).saturating_mul(PAGES_PER_STREAM).min(used);
+        let needed = anew.saturating_add(2 * self.core.memtable.pending() as u64);
+        // Free pages may not lie together as chunks need them, so a checkpoint may fail all the same.
+        if needed <= self.core.index_room.load(Ordering::Relaxed) && !self.is_failing_for_room() {
+            return Ok(());
+        }
+        // What waits may take less, and deletes among it make room.
+        if needed > 0 {
+            self.request();
+        }
+        Err(StoreError::Limit { path: self.core.options.dir.clone(), limit: limit.total })
+    }
+
+    fn is_failing_for_room(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+            && matches!(*self.failure.lock(), Some(StoreError::Full { .. }))
     }
 
     /// Refuses an event that the log cannot hold; and every event that does not free space while the reserve is
@@ -108,8 +135,10 @@ impl Checkpointer {
         self.has_room()
     }
 
-    /// Whether memory can take more events: not when it is full and checkpoints fail.
+    /// Whether memory and disk can take more events: not when the limit on disk use is reached, and not when memory is
+    /// full and checkpoints fail.
     pub(super) fn has_room(&self) -> Result<(), StoreError> {
+        self.has_disk()?;
         if self.failing.load(Ordering::Relaxed) && self.core.memtable.pending() > self.limit() {
             let failure = self.failure.lock().clone();
             return failure.map_or(Ok(()), Err);
@@ -189,12 +218,17 @@ impl Checkpointer {
     pub(super) fn checkpoint(&self) -> Result<(), StoreError> {
         let _one = self.one_at_a_time.lock();
         let mut done = self.checkpoint_once();
-        if matches!(done, Err(StoreError::Full { .. }))
-            && self.core.memtable.names.lock().has_deletions()
-            && self.core.old_segments.release_reserve()
-        {
+        let is_full = |done: &Result<(), StoreError>| matches!(done, Err(StoreError::Full { .. }));
+        let (index, limited) = (&self.core.index, self.core.limit.is_some());
+        let deletes = is_full(&done) && self.core.memtable.names.lock().has_deletions();
+        if deletes && (limited || self.core.old_segments.release_reserve()) {
+            done = index.with_reserve(|| self.checkpoint_once());
+        }
+        let before_commit = || self.core.disk.before_index_commit();
+        if is_full(&done) && index.with_reserve(|| index.age_free_pages(&before_commit)).is_ok() {
             done = self.checkpoint_once();
         }
+        self.note_room();
         if let Err(error) = &done {
             tracing::warn!(%error, "cannot checkpoint; the log is kept, and it will be tried again");
             add(&self.core.counters.checkpoint_failures, 1);
@@ -239,7 +273,8 @@ impl Checkpointer {
     pub(super) fn run_maintenance(&self) {
         let before_commit = || self.core.disk.before_index_commit();
         loop {
-            match self.core.index.purge_some(&before_commit, PURGE) {
+            let index = &self.core.index;
+            match index.with_reserve(|| index.purge_some(&before_commit, PURGE)) {
                 Ok(true) if !self.signal.lock().stop => {}
                 Ok(_) => break,
                 Err(error) => {
@@ -248,8 +283,21 @@ impl Checkpointer {
                 }
             }
         }
+        self.note_room();
         self.core.old_segments.prepare_files();
         self.count_retained();
+    }
+
+    /// Notes how much room a limited index has.
+    pub(super) fn note_room(&self) {
+        let Some(limit) = self.core.limit else { return };
+        if let Ok((used, grown)) = self.core.index.extent() {
+            let most = limit.index - limit.index_reserve;
+            // Half of the free pages, since they do not lie together.
+            let room = most.saturating_sub(grown) + grown.min(most).saturating_sub(used) / 2;
+            self.core.index_used.store(used, Ordering::Relaxed);
+            self.core.index_room.store(room, Ordering::Relaxed);
+        }
     }
 
     /// Frees memory that was not used since the previous call.

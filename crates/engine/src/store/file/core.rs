@@ -1,7 +1,7 @@
 //! What the writer's and the checkpointer's threads share, and reads use: queue, memtable, index.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     thread::{self, JoinHandle},
 };
 
@@ -9,6 +9,7 @@ use super::{
     FileStoreOptions,
     commit_queue::CommitQueue,
     disk::Disk,
+    disk_limit::DiskLimit,
     error::io_error,
     index::{dropped::DroppedRanges, handle::IndexHandle},
     memtable::Memtable,
@@ -21,6 +22,10 @@ use crate::store::{Commit, StoreError};
 pub(super) struct StoreCore {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) options: FileStoreOptions,
+    pub(super) limit: Option<DiskLimit>,
+    /// Bytes that a limited index has for more records, and bytes that hold some, at the last checkpoint.
+    pub(super) index_room: AtomicU64,
+    pub(super) index_used: AtomicU64,
     pub(super) index: IndexHandle,
     pub(super) memtable: Memtable,
     pub(super) dropped: DroppedRanges,

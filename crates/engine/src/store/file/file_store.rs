@@ -1,6 +1,9 @@
 //! A data directory in use: opening, recovery, threads, and the implementation of `Store`.
 
-use std::{sync::Arc, thread};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    thread,
+};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -11,6 +14,7 @@ use super::{
     commit_queue::CommitQueue,
     core::StoreCore,
     disk::{Disk, RealDisk, mode_open_to_others},
+    disk_limit::{DiskLimit, LimitedDisk},
     error::io_error,
     index::{dropped::DroppedRanges, handle::IndexHandle},
     layout::Layout,
@@ -83,7 +87,12 @@ impl FileStore {
         layout: Layout,
     ) -> Result<Self, StoreError> {
         layout.upgrade(&*disk)?;
-        let index = IndexHandle::open(&layout.index, options.map_size)?;
+        let limit = DiskLimit::of(&options);
+        let disk = match limit {
+            Some(limit) => Arc::new(LimitedDisk::new(disk, &layout.wal, limit.log)),
+            None => disk,
+        };
+        let index = IndexHandle::open_limited(&layout.index, options.map_size, limit)?;
         disk.sync_dir(&layout.index).map_err(io_error("sync", &layout.index))?;
         let sealed = index.migrate(&|| disk.before_index_commit())?;
         if sealed > 0 {
@@ -127,6 +136,9 @@ impl FileStore {
         let core = Arc::new(StoreCore {
             disk,
             options,
+            limit,
+            index_room: AtomicU64::new(0),
+            index_used: AtomicU64::new(0),
             index,
             memtable,
             dropped,
@@ -135,6 +147,7 @@ impl FileStore {
             counters: StoreCounters { sync_times: log.sync_times(), ..StoreCounters::default() },
         });
         let checkpointer = Arc::new(Checkpointer::new(core.clone(), meta.lsn));
+        checkpointer.note_room();
         Ok(FileStore {
             writer: Arc::new(Writer::new(core.clone(), checkpointer.clone(), log)),
             checkpointer,

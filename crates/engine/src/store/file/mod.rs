@@ -6,7 +6,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `layout`, `disk` | the directory; the disk, as tests may replace it |
+//! | `layout`, `disk`, `disk_limit` | the directory; the disk, as tests may replace it; a limit on its use |
 //! | `commit_queue`, `writer`, `wal` | group commit; the writer's thread; the log |
 //! | `places` | whether a log's events join the index |
 //! | `memtable`, `append_ends` | events that the index does not have yet; cached tails; where appends end in them |
@@ -22,6 +22,7 @@ mod commit_queue;
 mod core;
 mod destination;
 pub mod disk;
+mod disk_limit;
 mod error;
 mod file_store;
 mod index;

@@ -32,6 +32,9 @@ pub struct FileStoreOptions {
     pub checkpoint_size: usize,
     /// Size of a log segment, bytes; reserved when it is created.
     pub wal_segment: u64,
+    /// The most that log and index may take on disk together, bytes; `None` for no limit. At least
+    /// [`least_max_disk`](Self::least_max_disk). The index does not shrink by itself, but uses its free room again.
+    pub max_disk: Option<u64>,
     /// Memory for the tail cache: bytes that the index has, and that were written or read lately.
     pub cache: usize,
 }
@@ -48,6 +51,14 @@ impl FileStoreOptions {
     /// Default of [`cache`](Self::cache), bytes.
     pub const CACHE: usize = 256 << 20;
 
+    /// Segments that fit into the log's share of [`max_disk`](Self::max_disk): two with events, a spare one, the reserve.
+    pub(super) const LEAST_LOG_SEGMENTS: u64 = 4;
+
+    /// The least [`max_disk`](Self::max_disk) for a segment size, bytes.
+    pub fn least_max_disk(wal_segment: u64) -> u64 {
+        wal_segment.saturating_mul(2 * Self::LEAST_LOG_SEGMENTS).max(64 << 20)
+    }
+
     /// The defaults, for a data directory.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         FileStoreOptions {
@@ -57,6 +68,7 @@ impl FileStoreOptions {
             checkpoint_interval: Self::CHECKPOINT_INTERVAL,
             checkpoint_size: Self::CHECKPOINT_SIZE,
             wal_segment: Self::WAL_SEGMENT,
+            max_disk: None,
             cache: Self::CACHE,
         }
     }

@@ -36,6 +36,7 @@ impl FileStoreStats {
             kept_bytes: retained.bytes,
             index_available: core.index.available().is_ok(),
             index_reopenings: core.index.reopenings(),
+            disk_limit_bytes: core.limit.map_or(0, |limit| limit.total),
             poisoned: core.queue.poisoned().is_some(),
         }
     }

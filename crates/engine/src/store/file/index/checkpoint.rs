@@ -107,6 +107,24 @@ impl IndexHandle {
         })
     }
 
+    /// Commits twice without a change. LMDB does not use the pages that its last transaction freed, nor those of the one
+    /// before; a transaction that fails for want of pages would fail for the same want again and again.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] and [`StoreError::Io`].
+    pub(in crate::store::file) fn age_free_pages(
+        &self,
+        before_commit: &dyn Fn() -> io::Result<()>,
+    ) -> Result<(), StoreError> {
+        for _ in 0..2 {
+            self.write(before_commit, |index, txn| {
+                let mut meta = index.meta(txn)?;
+                Ok(index.put_meta(txn, &mut meta)?)
+            })?;
+        }
+        Ok(())
+    }
+
     /// Counts what is retained for forks only, by loading each such stream.
     pub(in crate::store::file) fn retained(&self) -> Result<RetainedTotals<u64>, StoreError> {
         let txn = self.read()?;

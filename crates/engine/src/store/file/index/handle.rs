@@ -11,6 +11,8 @@
 //!
 //! Measured: reopening after large checkpoints is part of 630 -> 25 bytes per idle stream (docs/benchmarks.md).
 
+mod map_size;
+
 use std::{
     io::{Read, Write},
     path::{Path, PathBuf},
@@ -27,11 +29,13 @@ use std::os::windows::io::OwnedHandle as OwnedPipe;
 use heed::{CompactionOption, RoTxn, RwTxn, WithoutTls};
 use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 
+use self::map_size::map_bytes;
 use super::{backoff::ReopenBackoff, env::IndexEnvironment, keys::IndexMeta};
 use crate::store::{
     StoreError,
     file::{
         disk::File,
+        disk_limit::DiskLimit,
         error::{corrupt, index_error, io_error},
     },
 };
@@ -47,6 +51,10 @@ pub(in crate::store::file) struct IndexHandle {
     dir: PathBuf,
     path: PathBuf,
     map_size: usize,
+    /// The largest map, and the part of it that only deletes may use; see `disk_limit`.
+    limit: Option<(usize, usize)>,
+    /// Deletes are being folded in or purged.
+    reserve_open: AtomicBool,
     /// The most streams that one checkpoint changed since the last
     /// [`release_idle_memory`](Self::release_idle_memory).
     largest: AtomicUsize,
@@ -71,12 +79,25 @@ pub(in crate::store::file) struct ReadTxn<'i> {
 impl IndexHandle {
     /// Opens the index in `dir`, which must exist; creates missing databases.
     pub(in crate::store::file) fn open(dir: &Path, map_size: usize) -> Result<Self, StoreError> {
+        Self::open_limited(dir, map_size, None)
+    }
+
+    /// Opens the index with a map that never exceeds what `limit` gives it.
+    pub(in crate::store::file) fn open_limited(
+        dir: &Path,
+        map_size: usize,
+        limit: Option<DiskLimit>,
+    ) -> Result<Self, StoreError> {
+        let limit = limit.map(|limit| (map_bytes(limit.index), map_bytes(limit.index_reserve)));
+        let map_size = limit.map_or(map_size, |(most, reserve)| map_size.min(most - reserve));
         let environment = IndexEnvironment::open(dir, map_size)?;
         Ok(IndexHandle {
             path: environment.path().to_owned(),
             open: RwLock::new(Some(environment)),
             dir: dir.to_owned(),
             map_size,
+            limit,
+            reserve_open: AtomicBool::new(false),
             largest: AtomicUsize::new(0),
             bloated: AtomicBool::new(false),
             failed: AtomicBool::new(false),
@@ -229,8 +250,11 @@ impl IndexHandle {
         let page = u64::from(open.env.unnamed_database_stat().page_size);
         drop(open);
         let used = (info.last_page_number as u64).saturating_mul(page);
-        if used.saturating_mul(2) > info.map_size as u64 {
-            self.grow()?;
+        if used.saturating_mul(2) > info.map_size as u64
+            && let Err(error) = self.grow()
+            && self.limit.is_none()
+        {
+            return Err(error);
         }
         let failed = io_error("copy the index to", path);
         let (reader, writer) = std::io::pipe().map_err(&failed)?;
@@ -303,17 +327,6 @@ impl IndexHandle {
             return Err(error.into());
         }
         Ok(done)
-    }
-
-    fn grow(&self) -> Result<(), StoreError> {
-        let open = self.open.write();
-        // A reopened environment has a larger map.
-        let Some(open) = &*open else { return Ok(()) };
-        let size = open.env.info().map_size.saturating_mul(2);
-        #[expect(unsafe_code, reason = "LMDB does not check for active transactions")]
-        // SAFETY: every transaction holds the lock shared, and it is held exclusively here.
-        let resized = unsafe { open.env.resize(size) };
-        resized.map_err(index_error("grow", &self.path))
     }
 }
 

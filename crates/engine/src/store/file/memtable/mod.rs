@@ -114,6 +114,11 @@ impl Memtable {
         self.front.lock().lsn
     }
 
+    /// Streams that changed since the last seal, roughly.
+    pub(super) fn dirty(&self) -> usize {
+        self.dirty.load(Ordering::Relaxed)
+    }
+
     /// Memory that only a checkpoint can free, bytes.
     pub(super) fn pending(&self) -> usize {
         self.pending.load(Ordering::Relaxed)

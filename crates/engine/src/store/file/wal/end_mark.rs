@@ -16,7 +16,7 @@ use crate::store::{
 };
 
 /// The file beside the segments.
-const NAME: &str = "end";
+pub(in crate::store::file) const NAME: &str = "end";
 const MAGIC: [u8; 8] = *b"DSend\0\0\x01";
 const SIZE: usize = 32;
 /// Two marks, written in turn, so that a torn write leaves one; on pages of their own.

@@ -1,0 +1,213 @@
+//! `max_disk`: a limit on what the log, its reserve and the index may take together.
+//!
+//! The log has a share, beyond which its files do not grow: to the writer that looks like a full disk. The index has the
+//! rest as the largest size of its map, which LMDB never exceeds. Appends are refused before either is used up, so that
+//! deletes can still be written and folded in.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    FileStoreOptions,
+    disk::{Disk, DiskFile},
+    wal::end_mark,
+};
+
+/// The least that only deletes may use of the index, bytes.
+const LEAST_RESERVE: u64 = 8 << 20;
+
+/// How a limit is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DiskLimit {
+    /// What log and index may take together, bytes.
+    pub(super) total: u64,
+    /// The log's share, with its reserve and its spare file.
+    pub(super) log: u64,
+    /// The index's share.
+    pub(super) index: u64,
+    /// The part of the index's share that only deletes may use.
+    pub(super) index_reserve: u64,
+}
+
+impl DiskLimit {
+    pub(super) fn of(options: &FileStoreOptions) -> Option<Self> {
+        let total = options.max_disk?;
+        // What waits for a checkpoint takes no more in the log than in memory.
+        let most = (options.checkpoint_size as u64).saturating_mul(4);
+        let segments = options.wal_segment.saturating_mul(FileStoreOptions::LEAST_LOG_SEGMENTS);
+        let log = (total / 4).min(most.saturating_add(segments)).max(segments);
+        let index = total.saturating_sub(log);
+        let index_reserve = (index / 16).max(LEAST_RESERVE).min(index / 2);
+        Some(DiskLimit { total, log, index, index_reserve })
+    }
+
+    /// The most events that may wait for a checkpoint, in bytes of memory, so that the log's share suffices.
+    pub(super) fn pending(&self, options: &FileStoreOptions) -> usize {
+        let kept = options.wal_segment.saturating_mul(FileStoreOptions::LEAST_LOG_SEGMENTS - 1);
+        usize::try_from(self.log.saturating_sub(kept)).unwrap_or(usize::MAX)
+    }
+}
+
+/// A disk on which the files of one directory do not grow beyond a limit together.
+pub(super) struct LimitedDisk {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    limit: u64,
+}
+
+struct LimitedFile {
+    file: Box<dyn DiskFile>,
+    limits: Arc<LimitedDisk>,
+}
+
+impl LimitedDisk {
+    pub(super) fn new(disk: Arc<dyn Disk>, dir: &Path, limit: u64) -> Self {
+        LimitedDisk { disk, dir: dir.to_owned(), limit }
+    }
+
+    fn used(&self) -> io::Result<u64> {
+        let mut used = 0;
+        for name in self.disk.list(&self.dir)? {
+            match self.disk.open(&self.dir.join(name), false) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                opened => used += opened?.len()?,
+            }
+        }
+        Ok(used)
+    }
+
+    fn left(&self) -> io::Result<u64> {
+        Ok(self.limit.saturating_sub(self.used()?))
+    }
+}
+
+impl Disk for LimitedDisk {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.disk.create_dir_all(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.disk.list(dir)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.disk.read(path)
+    }
+
+    fn open(&self, path: &Path, create: bool) -> io::Result<Box<dyn DiskFile>> {
+        let file = self.disk.open(path, create)?;
+        // The mark is small, and needed most when the disk is full.
+        if path.parent() != Some(&*self.dir) || path.ends_with(end_mark::NAME) {
+            return Ok(file);
+        }
+        let limits = LimitedDisk::new(self.disk.clone(), &self.dir, self.limit);
+        Ok(Box::new(LimitedFile { file, limits: Arc::new(limits) }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk.sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>> {
+        self.disk.lock(path)
+    }
+
+    fn room(&self, dir: &Path) -> Option<u64> {
+        let room = self.disk.room(dir);
+        if dir != self.dir {
+            return room;
+        }
+        let left = self.left().ok()?;
+        Some(room.map_or(left, |room| room.min(left)))
+    }
+
+    fn before_index_commit(&self) -> io::Result<()> {
+        self.disk.before_index_commit()
+    }
+}
+
+impl LimitedFile {
+    fn grow(&self, len: u64) -> io::Result<()> {
+        let more = len.saturating_sub(self.file.len()?);
+        let fits = more == 0 || more <= self.limits.left()?;
+        if fits { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+    }
+}
+
+impl DiskFile for LimitedFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(offset, out)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_at(offset, bytes)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.grow(len)?;
+        self.file.allocate(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::file::disk::RealDisk;
+
+    #[test]
+    fn the_shares_are_the_whole_and_deletes_have_a_part() {
+        for mib in [64, 512, 4096, 1 << 20] {
+            for (checkpoint_size, wal_segment) in [(1 << 20, 1 << 20), (64 << 20, 8 << 20)] {
+                let options = FileStoreOptions {
+                    max_disk: Some(mib << 20),
+                    checkpoint_size,
+                    wal_segment,
+                    ..FileStoreOptions::new("")
+                };
+                let limit = DiskLimit::of(&options).unwrap();
+                assert_eq!(limit.log + limit.index, limit.total, "{limit:?}");
+                assert!(
+                    limit.index_reserve >= LEAST_RESERVE && limit.index >= limit.log,
+                    "{limit:?}"
+                );
+                assert!(limit.pending(&options) as u64 >= wal_segment, "{limit:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn files_do_not_grow_beyond_the_limit_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = LimitedDisk::new(Arc::new(RealDisk), dir.path(), 10_000);
+        let open = |name: &str| disk.open(&dir.path().join(name), true).unwrap();
+        open("a").allocate(6000).unwrap();
+        let second = open("b");
+        assert_eq!(second.allocate(5000).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        second.allocate(4000).unwrap();
+        assert_eq!(disk.room(dir.path()), Some(0));
+        disk.remove(&dir.path().join("a")).unwrap();
+        second.allocate(10_000).unwrap();
+        // Elsewhere there is no limit.
+        let other = tempfile::tempdir().unwrap();
+        disk.open(&other.path().join("c"), true).unwrap().allocate(20_000).unwrap();
+    }
+}
