@@ -20,9 +20,6 @@ const KEEP: usize = 1024;
 
 /// Chunks in one vectored write.
 const SLICES: usize = 16;
-/// Bytes in one vectored write, after which other tasks of the thread have their turn: with 64 readers that take
-/// everything, a client beside them waits for 64 of these.
-const TURN: usize = 256 << 10;
 
 /// How slowly a client may take what is written to it; see [`HttpLimits`].
 #[derive(Clone, Copy, Debug)]
@@ -101,13 +98,8 @@ impl ClientConnection {
         let total: usize = chunks.iter().map(Bytes::len).sum();
         let mut taken = 0;
         let sending = poll_fn(|cx| {
-            if taken < total {
+            while taken < total {
                 taken += ready!(self.poll_chunks(cx, chunks, taken))?;
-            }
-            if taken < total {
-                // Behind the other tasks.
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
             }
             Poll::Ready(Ok::<(), io::Error>(()))
         });
@@ -126,15 +118,13 @@ impl ClientConnection {
     ) -> Poll<io::Result<usize>> {
         let ClientConnection { io, held, .. } = self;
         let mut slices = [io::IoSlice::new(held); SLICES];
-        let (mut count, mut room) = (usize::from(!held.is_empty()), TURN);
+        let mut count = usize::from(!held.is_empty());
         for chunk in chunks {
             let from = skip.min(chunk.len());
             skip -= from;
-            let until = chunk.len().min(from + room);
-            let Some(slice) = slices.get_mut(count).filter(|_| room > 0) else { break };
-            if from < until {
-                *slice = io::IoSlice::new(&chunk[from..until]);
-                room -= until - from;
+            let Some(slice) = slices.get_mut(count) else { break };
+            if from < chunk.len() {
+                *slice = io::IoSlice::new(&chunk[from..]);
                 count += 1;
             }
         }

@@ -138,8 +138,8 @@ impl DurableStreams {
             (render(Outcome::NotModified(&meta)), PendingReply::Nothing)
         } else if streamed {
             let body = Body::Streamed(encoder.is_none().then_some(length));
-            let mut streamed =
-                StreamedBody::new(view.core.clone(), plan, framer, encoder, payer, room);
+            let (core, counted) = (view.core.clone(), self.answers.streamed());
+            let mut streamed = StreamedBody::new(core, plan, framer, encoder, payer, room, counted);
             streamed.meter(meter);
             (render(Outcome::Slice(&meta, body)), PendingReply::Body(Box::new(streamed)))
         } else {

@@ -8,12 +8,14 @@ use durable_streams_engine::{Engine, READ_PIECE, ReadPlan};
 use durable_streams_protocol::{ArrayFramer, Rejection, StreamCore};
 
 use super::{compress::StreamEncoder, piece_size::PieceSize, rights::pace};
-use crate::answers::{AnswerBudget, AnswerPayer, AnswerRoom};
+use crate::answers::{AnswerBudget, AnswerPayer, AnswerRoom, StreamedResponse};
 
 /// Bytes that a stalled reader holds at most; with its connection less than 64 KiB.
 const HELD: usize = 48 << 10;
 /// Bytes that are read at a time at most.
 const MOST: usize = 512 << 10;
+/// As [`MOST`], where many responses are under way: what other tasks wait for from each.
+const TURN: usize = 256 << 10;
 /// Chunks smaller than this on average are copied into one: a copy costs less than their places in a vectored write.
 const WORTH_A_PLACE: usize = 16 << 10;
 
@@ -31,6 +33,7 @@ pub(crate) struct StreamedBody {
     room: Option<Box<AnswerRoom>>,
     /// The first piece was read with the plan.
     is_first: bool,
+    counted: StreamedResponse,
     /// What its bytes are taken from.
     meter: Option<Arc<ByteMeter>>,
 }
@@ -43,6 +46,7 @@ impl StreamedBody {
         encoder: Option<StreamEncoder>,
         payer: AnswerPayer,
         room: Option<Box<AnswerRoom>>,
+        counted: StreamedResponse,
     ) -> Self {
         let is_encoded = encoder.is_some();
         let size = PieceSize::new(HELD, MOST);
@@ -56,8 +60,14 @@ impl StreamedBody {
             payer,
             room,
             is_first: true,
+            counted,
             meter: None,
         }
+    }
+
+    /// Whether so many responses are under way that each yields to other tasks after a piece.
+    pub(crate) fn is_one_of_many(&self) -> bool {
+        self.counted.is_one_of_many()
     }
 
     /// Slows the body down to a rate of bytes.
@@ -107,7 +117,8 @@ impl StreamedBody {
     /// Takes room for the next piece, and returns its size.
     async fn make_room(&mut self, answers: &AnswerBudget) -> usize {
         self.room = None;
-        let (size, left) = (self.size.bytes(), self.plan.len());
+        let most = if self.is_one_of_many() { TURN } else { MOST };
+        let (size, left) = (self.size.bytes().min(most), self.plan.len());
         let size = usize::try_from(left).unwrap_or(size).min(size);
         if size > HELD && !self.is_encoded && self.meter.is_none() {
             self.room = answers.room_at_once(size, self.payer);

@@ -160,8 +160,9 @@ impl DurableStreams {
                     if let Some(rest) = body.rest(piece, taken) {
                         out.piece(rest).await?;
                     }
-                    // A client that takes everything at once leaves room for others after each piece.
-                    tokio::task::yield_now().await;
+                    if body.is_one_of_many() {
+                        tokio::task::yield_now().await;
+                    }
                 }
                 Ok(None) => return out.end().await,
                 Err(rejection) => return Err(cut_off(rejection)),
