@@ -95,6 +95,26 @@ async fn a_lease_is_extended_by_heartbeats_and_ends_on_time() {
     assert_eq!((status, &taken["generation"]), (200, &json!(2)));
 }
 
+/// A lease goes by elapsed time.
+#[tokio::test]
+async fn a_lease_ends_on_time_though_the_clock_is_set() {
+    for step in [-3_600_000, 3_600_000] {
+        let rig = subscribed().await;
+        rig.append("events/a", "1").await;
+        let (_, claimed) = claim(&rig, "one").await;
+        rig.clock.as_ref().unwrap().step_wall_millis(step);
+        rig.pass(999);
+        assert_eq!(code(&claim(&rig, "two").await.1), "ALREADY_CLAIMED", "set by {step}");
+        rig.pass(1);
+        wake_event(&rig, 2).await;
+        if step < 0 {
+            let (status, body) = ack(&rig, &claimed, reply(&claimed, None, false)).await;
+            assert_eq!((status, code(&body)), (409, "FENCED"));
+        }
+        assert_eq!(claim(&rig, "two").await.0, 200, "set by {step}");
+    }
+}
+
 #[tokio::test]
 async fn an_offset_of_a_deleted_stream_acknowledges_nothing_of_the_next() {
     let rig = subscribed().await;

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use durable_streams_protocol::{
     Offset, StreamId, StreamPath, Timestamp,
     subscription::{
-        Ack, CreateRequest, DeliveryOutcome, EndReason, Fence, LinkRecord, StreamHead,
-        Subscription, SubscriptionEvent, SubscriptionId, TokenClaims, WakeAction, WakeId,
-        WakePhase, decode_log, encode_batch,
+        Ack, CreateRequest, DeliveryOutcome, EndReason, Fence, LinkRecord, RetrySchedule,
+        StreamHead, Subscription, SubscriptionEvent, SubscriptionId, TokenClaims, WakeAction,
+        WakeId, WakePhase, decode_log, encode_batch,
     },
 };
 use proptest::prelude::*;
@@ -447,4 +447,27 @@ fn a_lease_ends_to_the_millisecond() {
     assert_eq!(world.state.ack(fence, &[], false, world.now()).unwrap_err().code(), "FENCED");
     let events = world.state.poll(world.now(), true, || WakeId::from_random([9; 12]), 0);
     assert_eq!(events, [SubscriptionEvent::Ended { reason: EndReason::Expired }]);
+}
+
+#[test]
+fn stored_deadlines_are_bounded_by_their_own_length() {
+    let far = Timestamp::from_millis(10_000_000);
+    let now = Timestamp::from_millis(1_000);
+    let mut world = World::new("webhook");
+    let wake_id = WakeId::from_random([1; 12]);
+    world.commit(vec![SubscriptionEvent::Woken { generation: 1, wake_id, lease_until: Some(far) }]);
+    assert_eq!(world.state.deadline(), Some(far));
+    world.state.bound_deadlines(now);
+    assert_eq!(world.state.deadline(), Some(Timestamp::from_millis(1_000 + TTL)));
+    let mut world = World::new("pull-wake");
+    let wake_id = WakeId::from_random([1; 12]);
+    world.commit(vec![SubscriptionEvent::Woken { generation: 1, wake_id, lease_until: None }]);
+    let retry = RetrySchedule { failures: 1, at: far };
+    world.commit(vec![SubscriptionEvent::AnnounceFailed { retry }]);
+    assert_eq!(world.state.deadline(), Some(far));
+    world.state.bound_deadlines(now);
+    assert_eq!(world.state.deadline(), Some(Timestamp::from_millis(73_000)));
+    let before = world.state.deadline();
+    world.state.bound_deadlines(far);
+    assert_eq!(world.state.deadline(), before, "an earlier one stays");
 }

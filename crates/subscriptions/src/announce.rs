@@ -54,7 +54,7 @@ impl SubscriptionsInner {
         if subscription.in_flight == Some(attempt) {
             subscription.in_flight = None;
         }
-        let now = self.engine.now();
+        let now = self.engine.steady_now();
         if self.refresh(subscription).await.is_ok() {
             let random = fastrand::u32(..);
             let events =

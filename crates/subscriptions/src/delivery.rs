@@ -126,7 +126,7 @@ impl SubscriptionsInner {
         }
         let mut guard = cell.lock().await;
         let Some(subscription) = guard.as_mut() else { return };
-        let now = self.engine.now();
+        let now = self.engine.steady_now();
         if subscription.in_flight == Some(attempt) {
             subscription.in_flight = None;
             subscription.slow = slow;

@@ -22,7 +22,7 @@ use super::{
     wake_id,
 };
 
-/// The longest sleep, so that the driver notices a clock that was set back or forward.
+/// The longest sleep: while a machine is suspended, the timer may stand still and the clock go on.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
 /// The pause after a failed commit before the driver tries a subscription again, milliseconds.
 const PAUSE_AFTER_ERROR: u64 = 1_000;
@@ -33,7 +33,7 @@ impl WakeDriver {
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
         loop {
-            let now = self.shared.engine.now();
+            let now = self.shared.engine.steady_now();
             for key in self.shared.deadlines.take_due(now) {
                 if let Some(cell) = self.shared.registry.get(key) {
                     self.shared.queue(&cell);
@@ -84,7 +84,7 @@ impl SubscriptionsInner {
         may_post: bool,
     ) -> Result<(), Refusal> {
         self.refresh(subscription).await?;
-        let now = self.engine.now();
+        let now = self.engine.steady_now();
         for (path, head) in cell.take_inbox() {
             subscription.state.observe(&path, head);
             let DeliveryConfig::PullWake { wake_stream } = &subscription.state.config().delivery
@@ -101,8 +101,12 @@ impl SubscriptionsInner {
             }
         }
         loop {
-            let events =
-                subscription.state.poll(self.engine.now(), may_post, wake_id, fastrand::u32(..));
+            let events = subscription.state.poll(
+                self.engine.steady_now(),
+                may_post,
+                wake_id,
+                fastrand::u32(..),
+            );
             if events.is_empty() {
                 return Ok(());
             }
@@ -119,7 +123,7 @@ impl SubscriptionsInner {
         cell.queued.store(false, Ordering::Release);
         let mut guard = cell.lock().await;
         let Some(subscription) = guard.as_mut() else { return };
-        let now = self.engine.now();
+        let now = self.engine.steady_now();
         let caught_up = self.catch_up(&cell, subscription, permit.is_some()).await;
         subscription.recount_links();
         let deadline = match caught_up {
@@ -145,7 +149,8 @@ impl SubscriptionsInner {
     ) {
         let now = self.engine.now();
         let announce_now = std::mem::take(&mut subscription.announce_now);
-        let due = if announce_now { Timestamp::from_millis(u64::MAX) } else { now };
+        let steady = self.engine.steady_now();
+        let due = if announce_now { Timestamp::from_millis(u64::MAX) } else { steady };
         match (subscription.state.work(due), permit) {
             (Some(WakeAction::Post(attempt)), Some(permit))
                 if subscription.in_flight != Some(attempt) =>

@@ -47,7 +47,8 @@ impl SubscriptionsInner {
             let mut events = subscription.state.recovered();
             if self.wake_stream_missing(&subscription.state).await? {
                 let random = fastrand::u32(..);
-                events.extend(subscription.state.wake_stream_gone(self.engine.now(), random));
+                events
+                    .extend(subscription.state.wake_stream_gone(self.engine.steady_now(), random));
             }
             self.commit(subscription, &events).await?;
             drop(guard);
@@ -70,7 +71,10 @@ impl SubscriptionsInner {
             let events = decode_log(&bytes)
                 .map_err(|error| Refusal::Unavailable(format!("{}: {error}", name.path)))?;
             match Subscription::replay(events) {
-                Some(state) => subscription = Some(OpenSubscription::new(state, log, &self.links)),
+                Some(mut state) => {
+                    state.bound_deadlines(self.engine.steady_now());
+                    subscription = Some(OpenSubscription::new(state, log, &self.links));
+                }
                 None => superseded.push(name),
             }
         }

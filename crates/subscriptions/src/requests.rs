@@ -126,7 +126,7 @@ impl Subscriptions {
             authority.check_sight(&subscription.state).await?;
             shared.catch_up(&cell, subscription, false).await?;
             let now = shared.engine.now();
-            let events = subscription.state.claim(worker, now)?;
+            let events = subscription.state.claim(worker, shared.engine.steady_now())?;
             shared.commit(subscription, &events).await?;
             shared.queue(&cell);
             let state = &subscription.state;
@@ -172,7 +172,7 @@ impl Subscriptions {
             subscription.state.expect_pull_wake()?;
             shared.refresh(subscription).await?;
             let events =
-                subscription.state.release(request.fence(&claims)?, shared.engine.now())?;
+                subscription.state.release(request.fence(&claims)?, shared.engine.steady_now())?;
             shared.commit(subscription, &events).await?;
             drop(guard);
             shared.queue(&cell);
@@ -285,7 +285,7 @@ impl SubscriptionsInner {
             }
         }
         let done = request.done == Some(true);
-        let now = self.engine.now();
+        let now = self.engine.steady_now();
         let events = subscription.state.ack(request.fence(&claims)?, acks, done, now)?;
         foreign.map_or(Ok(()), Err)?;
         self.commit(subscription, &events).await?;

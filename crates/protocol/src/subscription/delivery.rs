@@ -9,6 +9,9 @@ use crate::Timestamp;
 const FIRST_MILLIS: u64 = 1_000;
 const LONGEST_MILLIS: u64 = 60_000;
 
+/// The longest pause with jitter, milliseconds.
+pub(super) const LONGEST_PAUSE_MILLIS: u64 = LONGEST_MILLIS * 6 / 5;
+
 /// Identifies one delivery attempt of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeliveryAttempt {

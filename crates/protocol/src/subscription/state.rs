@@ -8,6 +8,7 @@ use std::{
 use super::{
     DeliveryConfig, LinkInfo, LinkRecord, RetrySchedule, StreamInfo, SubscriptionConfig,
     SubscriptionEvent, SubscriptionId, SubscriptionName,
+    delivery::LONGEST_PAUSE_MILLIS,
     link::{Link, LinkCursor, StreamHead},
     wake::{Wake, WakePhase},
 };
@@ -56,6 +57,21 @@ impl Subscription {
         };
         events.for_each(|event| subscription.apply(&event));
         subscription.ready.then_some(subscription)
+    }
+
+    /// After a replay: no lease and no retry ends later than `now` and its own length, since the clock may have been set
+    /// back after it was stored.
+    pub fn bound_deadlines(&mut self, now: Timestamp) {
+        let at_most = |at: Timestamp, millis: u64| {
+            at.min(Timestamp::from_millis(now.millis().saturating_add(millis)))
+        };
+        if let Some(wake) = &mut self.wake {
+            let lease = self.config.lease_ttl_ms;
+            wake.lease_until = wake.lease_until.map(|until| at_most(until, lease));
+        }
+        if let Some(retry) = &mut self.retry {
+            retry.at = at_most(retry.at, LONGEST_PAUSE_MILLIS);
+        }
     }
 
     /// Applies one committed event.
