@@ -257,7 +257,7 @@ impl ProducerCore {
                     return self.fail(ProducerError::ServerLostBatches { expected, acknowledged });
                 }
                 self.set_state(at, BatchState::AfterOthers);
-                if at == 0 {
+                if expected >= seq {
                     // The server contradicts itself; not at full speed.
                     let error = gap_error(seq, expected);
                     return self.retry_later(&error);
