@@ -1,5 +1,6 @@
 //! The protocol over a real port: one file per behaviour, each test on every store and over every transport.
 
+#![allow(clippy::duplicate_mod, reason = "the examples of providers share a file")]
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed helper fails its test")]
 
@@ -10,6 +11,7 @@ mod support;
 mod world;
 
 mod access;
+mod access_examples;
 mod append;
 mod caddy_compat;
 mod catch_up;
