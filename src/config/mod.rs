@@ -29,13 +29,15 @@ use self::reader::{load, yaml};
 use crate::edge::AllowedHosts;
 
 pub use self::changes::ConfigChange;
+pub use self::keys::access_words::{KeysUrl, OperationWord, PatternText, TemplateText, operations};
 pub use self::keys::auth::{
     AccessCacheConfig, AlgorithmName, AuditConfig, AuthConfig, ClaimPointer, CookieName,
-    GrantConfig, IssuerConfig, IssuerName, KeysUrl, OperationWord, PatternText, ScopeConfig,
-    TemplateText, operations,
+    GrantConfig, IssuerConfig, IssuerName, ScopeConfig,
 };
 pub use self::keys::browser::{BrowserConfig, SecurityPolicy};
+pub use self::keys::client_certificates::CertificateConfig;
 pub use self::keys::cors::CorsConfig;
+pub use self::keys::forward_auth::ForwardAuthConfig;
 pub use self::keys::limits::LimitsConfig;
 pub use self::keys::listen::{
     AcmeChallenge, AcmeConfig, AcmeDirectory, AcmeExternalAccount, CertificatePair,

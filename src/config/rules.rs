@@ -32,6 +32,9 @@ fn check(config: &Config, problems: &mut ConfigProblems<'_>) {
     }
     upstream_paths(config, problems);
     super::keys::auth::check(config.auth.as_ref(), problems);
+    let rules = config.auth.as_ref().map_or(&[][..], |auth| &auth.client_certificates);
+    let asked_for = config.listen.iter().any(ListenerConfig::asks_for_certificates);
+    super::keys::client_certificates::check(rules, asked_for, problems);
     super::keys::tracing::check(config.telemetry.tracing.as_ref(), problems);
 }
 

@@ -76,8 +76,14 @@ fn defaults() -> BTreeMap<String, String> {
         ConfigNode { value: NodeValue::List(vec![upstream]), ..ConfigNode::default() },
     );
     let issuer = IssuerConfig { scopes: vec![ScopeConfig::default()], ..Default::default() };
-    let (issuers, anonymous) = (vec![issuer], vec![GrantConfig::default()]);
-    tree.put("auth", AuthConfig { issuers, anonymous, ..AuthConfig::default() }.write());
+    let auth = AuthConfig {
+        issuers: vec![issuer],
+        anonymous: vec![GrantConfig::default()],
+        client_certificates: vec![CertificateConfig::default()],
+        forward: Some(ForwardAuthConfig::default()),
+        ..AuthConfig::default()
+    };
+    tree.put("auth", auth.write());
     for kind in ["client", "principal", "tenant"] {
         tree.put(&format!("auth.rates.{kind}"), RateConfig::default().write());
     }
@@ -142,9 +148,11 @@ fn the_reference_has_every_key_with_its_default() {
     leaves(&yaml::parse(&text).ok().unwrap(), "", &mut written);
     // The other form of `durability`, shown as a comment.
     written.insert("durability.interval".to_owned(), String::new());
-    // Those of HTTPS are shown in config/tls.yaml.
+    // Those of HTTPS are shown in config/tls.yaml and docs/access.md.
     let https = |key: &&String| {
-        ["listen[].", "acme", "redirect_http", "hsts"].iter().any(|begin| key.starts_with(begin))
+        ["listen[].", "acme", "redirect_http", "hsts", "auth.client_certificates", "auth.forward"]
+            .iter()
+            .any(|begin| key.starts_with(begin))
     };
     let of_https: Vec<String> = all_keys().iter().filter(https).cloned().collect();
     written.extend(of_https.iter().map(|key| (key.clone(), String::new())));

@@ -11,8 +11,8 @@ use std::{
 
 use async_trait::async_trait;
 use durable_streams_auth::{
-    AccessGuard, AnonymousAccess, ApiKeys, CredentialFile, CredentialFileError, DuplicateProvider,
-    GuardOptions, ProjectTokens, ProviderChain, SignedUrls, X_API_KEY,
+    AccessGuard, AnonymousAccess, ApiKeys, ClientCertificates, CredentialFile, CredentialFileError,
+    DuplicateProvider, GuardOptions, ProjectTokens, ProviderChain, SignedUrls, X_API_KEY,
     jwt::{
         AudienceRule, ClaimRules, ClaimTemplate, FetchKeys, IssuerOptions, IssuerOptionsError,
         JwtIssuer, KeyFetchError, KeySource, Url,
@@ -24,8 +24,11 @@ use pingora::{server::ShutdownWatch, services::background::BackgroundService};
 use reqwest::{Client, redirect};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::forward_auth;
 use crate::admin::AdminAccess;
-use crate::config::{AccessCacheConfig, AuditConfig, AuthConfig, IssuerConfig, operations};
+use crate::config::{
+    AccessCacheConfig, AuditConfig, AuthConfig, CertificateConfig, IssuerConfig, operations,
+};
 use crate::edge::{AccessCaching, AuditLevel};
 
 use super::quotas;
@@ -67,8 +70,8 @@ pub enum AccessSetupError {
     /// Two providers of one name.
     #[error("auth.issuers: {0}")]
     Duplicate(#[from] DuplicateProvider),
-    /// The client that fetches keys.
-    #[error("auth.issuers: {0}")]
+    /// The client that fetches keys, or asks a service.
+    #[error("auth: {0}")]
     Client(#[from] reqwest::Error),
 }
 
@@ -90,7 +93,7 @@ pub(super) struct AccessRefresh {
 }
 
 impl ServerAccess {
-    pub(super) fn new(config: &AuthConfig) -> Result<Self, AccessSetupError> {
+    pub(super) fn new(config: &AuthConfig, route: &str) -> Result<Self, AccessSetupError> {
         let cookie = config.cookie.as_ref().map(|name| name.as_str().to_owned());
         let credentials = config.credentials.as_deref().map(CredentialFile::open).transpose()?;
         let credentials = credentials.map(Arc::new);
@@ -107,6 +110,15 @@ impl ServerAccess {
         }
         if let Some(file) = &credentials {
             chain.push(Arc::new(SignedUrls::new(file.clone())))?;
+        }
+        if !config.client_certificates.is_empty() {
+            let rules = config.client_certificates.iter().filter_map(CertificateConfig::rule);
+            chain.push(Arc::new(ClientCertificates::new(rules.collect(), CACHE_BYTES)))?;
+        }
+        if let Some(forward) = &config.forward
+            && let Some(provider) = forward_auth::provider(forward, route)?
+        {
+            chain.push(Arc::new(provider))?;
         }
         if !config.anonymous.is_empty() {
             let grants = config.anonymous.iter().map(|one| one.grant()).collect();
@@ -149,6 +161,7 @@ fn caching(config: &AuthConfig) -> AccessCaching {
     let mut credentials = vec![header::AUTHORIZATION, X_API_KEY];
     // A cookie that is no credential must not keep a cache from sharing.
     credentials.extend(config.cookie.as_ref().map(|_| header::COOKIE));
+    credentials.extend(config.forward.iter().flat_map(|one| one.request_headers.clone()));
     AccessCaching::shared(&credentials)
 }
 

@@ -63,7 +63,7 @@ pub fn run(
     server.trace_with(tracer.clone());
     let mut administrators = open_administration(config);
     if let Some(auth) = &config.auth {
-        let access = ServerAccess::new(auth)?;
+        let access = ServerAccess::new(auth, config.route.as_str())?;
         administrators = access.administrators();
         server.protect(access.guard, access.audit);
         server.cache_protected(access.caching);

@@ -28,6 +28,7 @@ pub mod backup_socket;
 pub mod backup_socket;
 mod compose;
 mod descriptors;
+mod forward_auth;
 mod http2;
 mod listen;
 mod quotas;

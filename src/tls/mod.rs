@@ -6,7 +6,7 @@
 //! | `certificate` | a certificate chain and its key, read and judged |
 //! | `pem` | PEM files: chains, keys, authorities |
 //! | `resolver` | which certificate answers which server name (SNI) |
-//! | `client_auth` | client certificates: who may connect, and the identity they prove |
+//! | `client_auth` | client certificates: who may connect |
 //! | `listener` | one listener: its rustls configuration, replaced while it serves |
 //! | `handshake` | one connection: the handshake, bounded in time and number |
 //! | `proxy_header` | the PROXY protocol header that a load balancer sends first |
@@ -34,7 +34,6 @@ mod resolver;
 mod service;
 
 pub use certificate::{CertificateError, CertificateFacts};
-pub use client_auth::ClientIdentity;
 pub use internal::root_pem as internal_root;
 pub use listener::TlsListener;
 pub use options::{CertificateFiles, CertificateSource, ClientAuthOptions, TlsOptions};

@@ -15,8 +15,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio_rustls::TlsConnector;
 
 use super::{
-    AlpnChallenges, CertificateFiles, CertificateSource, ClientAuthOptions, ClientIdentity,
-    TlsListener, TlsOptions,
+    AlpnChallenges, CertificateFiles, CertificateSource, ClientAuthOptions, TlsListener,
+    TlsOptions,
     handshake::{HandshakeFailure, Handshakes},
 };
 
@@ -132,7 +132,8 @@ async fn handshake(
     let serve = async {
         let mut stream = handshakes.complete(listener, server).await?;
         let peer = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let identity = peer.and_then(|der| ClientIdentity::of(der)?.common_name);
+        let identity =
+            peer.and_then(|der| durable_streams_auth::ClientIdentity::of(der)?.common_name);
         let _ = stream.write_all(b"x").await;
         let _ = stream.flush().await;
         Ok(identity)

@@ -73,6 +73,7 @@ const RESERVED: &[Reserved] = &[
             "src/webhooks/",
             "src/telemetry/trace/",
             "src/server/access.rs",
+            "src/server/forward_auth.rs",
             "src/tls/acme/http_client.rs",
         ],
         why: "HTTP requests are made in few places, those of webhooks behind an address guard",
@@ -86,6 +87,7 @@ const RESERVED: &[Reserved] = &[
         words: &["tokio"],
         places: &[
             "crates/client/src/",
+            "crates/auth/src/forward.rs",
             "crates/auth/src/jwt/source.rs",
             "crates/engine/src/engine/",
             "crates/engine/src/store/file/",

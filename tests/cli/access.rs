@@ -58,6 +58,12 @@ impl Running {
 
     /// The status of one request.
     pub(crate) fn status(&self, method: &str, path: &str, token: &str) -> u16 {
+        let reply = self.reply(method, path, token);
+        reply.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status")
+    }
+
+    /// The whole reply to one request.
+    pub(crate) fn reply(&self, method: &str, path: &str, token: &str) -> String {
         let mut socket = TcpStream::connect(&self.address).expect("it listens");
         let auth = if token.is_empty() {
             String::new()
@@ -70,7 +76,7 @@ impl Running {
         socket.write_all(request.as_bytes()).expect("sent");
         let mut reply = String::new();
         socket.read_to_string(&mut reply).expect("a reply");
-        reply.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status")
+        reply
     }
 
     fn eventually(&self, path: &str, token: &str, status: u16) {

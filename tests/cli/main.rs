@@ -11,6 +11,7 @@ mod authorities;
 mod check;
 mod describe;
 mod examples;
+mod forward_auth;
 mod healthcheck;
 mod help;
 mod hostile;

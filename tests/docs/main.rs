@@ -5,6 +5,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -294,6 +295,7 @@ fn the_configurations_of_the_access_page_are_valid() {
     for block in found {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("streams.yaml"), &block).expect("written");
+        write_certificates(folder.path());
         let checked = Command::new(SERVER)
             .args(["check", "--config", "streams.yaml"])
             .current_dir(folder.path())
@@ -301,4 +303,16 @@ fn the_configurations_of_the_access_page_are_valid() {
             .expect("the command runs");
         assert!(checked.status.success(), "{block}\n{}", String::from_utf8_lossy(&checked.stderr));
     }
+}
+
+/// The files that the page's listener with TLS names.
+fn write_certificates(folder: &Path) {
+    let names = vec!["streams.example.com".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    for name in ["fullchain.pem", "devices-ca.pem"] {
+        fs::write(folder.join(name), made.cert.pem()).expect("written");
+    }
+    let key = folder.join("privkey.pem");
+    fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).expect("private");
 }

@@ -28,6 +28,12 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 
+    /// PEM of a certificate with these parameters, and of its key.
+    pub(crate) fn sign(&self, params: &CertificateParams) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        (params.clone().signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
     /// Writes a certificate for `name` and its key.
     pub(crate) fn write(&self, directory: &Path, name: &str) -> (PathBuf, PathBuf) {
         let (certificate, key) = self.issue(name);

@@ -6,6 +6,7 @@
 mod acme;
 mod authority;
 mod certificates;
+mod client_certificates;
 mod listeners;
 mod memory;
 mod pebble;

@@ -21,6 +21,9 @@ pub struct RequestHead<'a> {
     pub path: Option<&'a StreamPath>,
     /// The client's address, when it is known.
     pub client: Option<IpAddr>,
+    /// The certificate (DER) by which the client proved its identity in the TLS handshake. Never taken from
+    /// a header.
+    pub certificate: Option<&'a [u8]>,
     /// The time.
     pub now: Timestamp,
 }

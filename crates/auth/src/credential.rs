@@ -174,7 +174,15 @@ mod tests {
 
     fn head<'a>(method: &'a Method, headers: &'a HeaderMap) -> RequestHead<'a> {
         let now = Timestamp::from_millis(0);
-        RequestHead { method, query: None, headers, path: None, client: None, now }
+        RequestHead {
+            method,
+            query: None,
+            headers,
+            path: None,
+            client: None,
+            certificate: None,
+            now,
+        }
     }
 
     fn headers(pairs: &[(HeaderName, &'static str)]) -> HeaderMap {

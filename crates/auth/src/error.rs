@@ -94,6 +94,14 @@ pub enum AccessError {
     /// it does.
     #[error("there is no stream here")]
     Hidden,
+    /// 401 or 403 of the operator's authorization service, passed on.
+    #[error("the authorization service refuses this")]
+    Forwarded {
+        /// 401 or 403.
+        status: StatusCode,
+        /// Its `WWW-Authenticate`.
+        challenge: Option<HeaderValue>,
+    },
     /// 429: a quota or rate is used up.
     #[error("{0}")]
     RateLimited(RateRefusal),
@@ -114,6 +122,7 @@ impl AccessError {
             | AccessError::InvalidCredentials(_) => StatusCode::UNAUTHORIZED,
             AccessError::NotAllowed => StatusCode::FORBIDDEN,
             AccessError::Hidden => StatusCode::NOT_FOUND,
+            AccessError::Forwarded { status, .. } => *status,
             AccessError::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             AccessError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -126,7 +135,10 @@ impl AccessError {
             AccessError::UnknownCredentials | AccessError::InvalidCredentials(_) => {
                 "invalid-credentials"
             }
-            AccessError::NotAllowed => "not-allowed",
+            AccessError::Forwarded { status: StatusCode::UNAUTHORIZED, .. } => {
+                "invalid-credentials"
+            }
+            AccessError::NotAllowed | AccessError::Forwarded { .. } => "not-allowed",
             AccessError::Hidden => "not-found",
             AccessError::RateLimited(_) => "rate-limited",
             AccessError::Unavailable { .. } => "auth-unavailable",
@@ -139,6 +151,12 @@ impl AccessError {
             AccessError::NoCredentials => r#"Bearer realm="durable-streams""#,
             AccessError::UnknownCredentials | AccessError::InvalidCredentials(_) => {
                 r#"Bearer realm="durable-streams", error="invalid_token""#
+            }
+            AccessError::Forwarded { challenge: Some(challenge), .. } => {
+                return Some(challenge.clone());
+            }
+            AccessError::Forwarded { status: StatusCode::UNAUTHORIZED, .. } => {
+                r#"Bearer realm="durable-streams""#
             }
             _ => return None,
         };

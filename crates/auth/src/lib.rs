@@ -5,9 +5,13 @@ mod api_keys;
 mod cache;
 mod callbacks;
 mod chain;
+#[cfg(feature = "client-certificates")]
+mod client_certificates;
 mod credential;
 mod credentials;
 mod error;
+#[cfg(feature = "forward-auth")]
+mod forward;
 mod grant;
 mod guard;
 mod jws;
@@ -20,11 +24,17 @@ mod principal;
 mod projects;
 mod rates;
 mod signed_url;
+mod template;
 
 pub use access::{AccessControl, RequestHead};
 pub use api_keys::{API_KEY_PREFIX, ApiKeys, NewApiKey, api_key_id};
 pub use callbacks::{AccessClosures, AnonymousAccess, ApiKeyValidator, BearerValidator};
 pub use chain::{DuplicateProvider, ProviderChain};
+#[cfg(feature = "client-certificates")]
+pub use client_certificates::{
+    CertificateName, CertificateRule, CertificateTenant, ClientCertificates, ClientIdentity,
+    NamePattern,
+};
 pub use credential::{
     MAX_CREDENTIAL_BYTES, NoRandomness, X_API_KEY, api_key, bearer, cookie, secrets_match,
 };
@@ -36,6 +46,10 @@ pub use durable_streams_protocol::{
     stored_prefix, stored_tenant,
 };
 pub use error::{AccessError, RateRefusal, RateUnit};
+#[cfg(feature = "forward-auth")]
+pub use forward::{
+    ForwardAuth, ForwardClient, ForwardFailure, ForwardOptions, ForwardedAnswer, ForwardedRequest,
+};
 pub use grant::{Grant, MAX_PATTERNS, PathPattern, PathPrefix};
 pub use guard::{AccessGuard, Admitted, GuardOptions, RequestSize};
 pub use live_readers::{ReaderPermit, ReaderQuotas};
@@ -49,3 +63,4 @@ pub use rates::{ByteRate, RateRule, RateRules};
 pub use signed_url::{
     NewUrlKey, SignedUrls, URL_SECRET_PREFIX, UrlGrant, redacted_query, sign_url_query,
 };
+pub use template::ClaimTemplate;

@@ -165,6 +165,7 @@ mod tests {
             headers: &headers,
             path: path.as_ref(),
             client: address.parse().ok(),
+            certificate: None,
             now: Timestamp::from_millis(0),
         };
         readers.enter(&head, principal, path.as_ref()).map_err(|error| match error {

@@ -107,6 +107,7 @@ mod tests {
             headers: &headers,
             path: None,
             client: "192.0.2.1".parse().ok(),
+            certificate: None,
             now: at(1_000),
         };
         RateLimits::new(rules).meter(&head, Some(&Principal::new("one")), None)

@@ -63,6 +63,7 @@ impl AdminApi {
                     headers: &request.headers,
                     path: None,
                     client: client.map(|address| address.ip()),
+                    certificate: None,
                     now: Clock::System.now(),
                 };
                 let principal = guard.authenticate(&head).await.map_err(|error| refused(&error))?;

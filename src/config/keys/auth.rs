@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
-use durable_streams_auth::jwt::{ClaimTemplate, JwtAlgorithm, Url};
-use durable_streams_auth::{Grant, OperationSet, PathPattern};
+use durable_streams_auth::jwt::JwtAlgorithm;
+use durable_streams_auth::{Grant, PathPattern};
 
+use super::access_words::{KeysUrl, OperationWord, PatternText, TemplateText, operations, some};
+use super::client_certificates::CertificateConfig;
+use super::forward_auth::ForwardAuthConfig;
 use crate::config::reader::error::ConfigProblems;
 use crate::config::reader::setting::{InvalidValue, ScalarSetting, choice, settings};
 use crate::config::units::HumanDuration;
@@ -42,6 +45,11 @@ settings! {
         credentials: Option<PathBuf> = None;
         /// Identity providers whose tokens are accepted, in this order.
         issuers: Vec<IssuerConfig> = Vec::new();
+        /// What client certificates allow; the first rule that fits decides. They need a listener with
+        /// `client_ca`, and stand behind all credentials above.
+        client_certificates: Vec<CertificateConfig> = Vec::new();
+        /// A service of the operator's that decides about requests which no provider above knows.
+        forward: Option<ForwardAuthConfig> = None;
         /// What requests without credentials may do.
         anonymous: Vec<GrantConfig> = Vec::new();
         /// The cookie that may carry a key or token in GET and HEAD requests.
@@ -118,18 +126,6 @@ settings! {
     }
 }
 
-/// One of the words of [`OperationSet`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct OperationWord(String);
-
-/// A path pattern.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PatternText(String);
-
-/// A path pattern with claims in it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TemplateText(String);
-
 /// A JSON Pointer into the claims of a token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClaimPointer(String);
@@ -146,10 +142,6 @@ pub struct IssuerName(String);
 #[derive(Clone, Debug, PartialEq)]
 pub struct CookieName(String);
 
-/// Where a key set is.
-#[derive(Clone, Debug, PartialEq)]
-pub struct KeysUrl(pub Url);
-
 macro_rules! text_of {
     ($($name:ident),*) => {$(
         impl $name {
@@ -160,61 +152,13 @@ macro_rules! text_of {
         }
     )*};
 }
-text_of!(TemplateText, ClaimPointer, IssuerName, CookieName);
+text_of!(ClaimPointer, IssuerName, CookieName);
 
 impl GrantConfig {
     /// The grant.
     pub fn grant(&self) -> Grant {
-        let paths = self.paths.iter().filter_map(|text| PathPattern::parse(&text.0).ok());
+        let paths = self.paths.iter().filter_map(|text| PathPattern::parse(text.as_str()).ok());
         Grant { operations: operations(&self.allow), paths: paths.collect() }
-    }
-}
-
-/// The operations that words stand for.
-pub fn operations(words: &[OperationWord]) -> OperationSet {
-    let sets = words.iter().filter_map(|word| OperationSet::from_word(&word.0));
-    sets.fold(OperationSet::NONE, OperationSet::union)
-}
-
-impl ScalarSetting for OperationWord {
-    const WHAT: &'static str = "an operation";
-
-    fn parse(text: &str) -> Result<Self, InvalidValue> {
-        if OperationSet::from_word(text).is_some() {
-            return Ok(OperationWord(text.to_owned()));
-        }
-        let fix = "use create, publish, append, close, read, delete, subscribe, write or all";
-        Err(InvalidValue::not_a(Self::WHAT).fix(fix))
-    }
-
-    fn text(&self) -> String {
-        self.0.clone()
-    }
-}
-
-impl ScalarSetting for PatternText {
-    const WHAT: &'static str = "a path pattern";
-
-    fn parse(text: &str) -> Result<Self, InvalidValue> {
-        let parsed = PathPattern::parse(text).map(|_| PatternText(text.to_owned()));
-        parsed.map_err(|why| InvalidValue::not_a(Self::WHAT).fix(why))
-    }
-
-    fn text(&self) -> String {
-        self.0.clone()
-    }
-}
-
-impl ScalarSetting for TemplateText {
-    const WHAT: &'static str = "a path pattern such as users/{sub}/**";
-
-    fn parse(text: &str) -> Result<Self, InvalidValue> {
-        let parsed = ClaimTemplate::parse(text).map(|_| TemplateText(text.to_owned()));
-        parsed.map_err(|why| InvalidValue::not_a(Self::WHAT).fix(why))
-    }
-
-    fn text(&self) -> String {
-        self.0.clone()
     }
 }
 
@@ -280,27 +224,20 @@ impl ScalarSetting for CookieName {
     }
 }
 
-impl ScalarSetting for KeysUrl {
-    const WHAT: &'static str = "a URL such as https://id.example.com/keys";
-
-    fn parse(text: &str) -> Result<Self, InvalidValue> {
-        match Url::parse(text) {
-            Ok(url) if matches!(url.scheme(), "https" | "http") && url.has_host() => {
-                Ok(KeysUrl(url))
-            }
-            _ => Err(InvalidValue::not_a(Self::WHAT)),
-        }
-    }
-
-    fn text(&self) -> String {
-        self.0.to_string()
-    }
-}
-
 /// Reports what contradicts itself in the section.
 pub(in crate::config) fn check(auth: Option<&AuthConfig>, problems: &mut ConfigProblems<'_>) {
     let Some(auth) = auth else { return };
-    if auth.credentials.is_none() && auth.issuers.is_empty() && auth.anonymous.is_empty() {
+    let providers = [
+        auth.credentials.is_some(),
+        !auth.issuers.is_empty(),
+        !auth.client_certificates.is_empty(),
+        auth.forward.is_some(),
+        !auth.anonymous.is_empty(),
+    ];
+    if let Some(forward) = &auth.forward {
+        super::forward_auth::check(forward, !auth.anonymous.is_empty(), problems);
+    }
+    if !providers.contains(&true) {
         let fix = "name a file in auth.credentials, or an issuer in auth.issuers";
         problems.broken(&[("auth", "")], "lets nobody in".to_owned(), fix);
     }
@@ -364,11 +301,5 @@ fn check_issuer(issuer: &IssuerConfig, path: &str, problems: &mut ConfigProblems
     if issuer.paths_claim.is_some() != issuer.paths.is_empty() {
         let fix = "write paths for all tokens, or paths_claim";
         broken("paths", "must be there when paths_claim is not, and only then", fix);
-    }
-}
-
-fn some<T>(list: &[T], path: &str, key: &str, rule: &str, problems: &mut ConfigProblems<'_>) {
-    if list.is_empty() {
-        problems.broken(&[(&format!("{path}.{key}"), "")], rule.to_owned(), "name some");
     }
 }

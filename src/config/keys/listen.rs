@@ -153,6 +153,12 @@ impl ScalarSetting for AcmeDirectory {
 }
 
 impl ListenerConfig {
+    /// Whether clients are asked for a certificate.
+    pub(in crate::config) fn asks_for_certificates(&self) -> bool {
+        let ListenerConfig::Group(group) = self else { return false };
+        matches!(&group.tls, Some(ListenerTls::Files(files)) if files.client_ca.is_some())
+    }
+
     /// The address.
     pub fn address(&self) -> SocketAddr {
         match self {

@@ -74,6 +74,7 @@ async fn admit(
         headers: &headers,
         path: Some(path),
         client: None,
+        certificate: None,
         now: Timestamp::from_millis(now),
     };
     guard.admit(&head, operations, path).await
@@ -255,6 +256,7 @@ proptest! {
             headers: &headers,
             path: Some(&named),
             client: None,
+            certificate: None,
             now: Timestamp::from_millis(0),
         };
         struct ByGrants;

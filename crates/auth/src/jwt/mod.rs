@@ -17,7 +17,8 @@ mod keys;
 mod source;
 mod verify;
 
-pub use claims::{AudienceRule, ClaimRules, ClaimTemplate};
+pub use crate::ClaimTemplate;
+pub use claims::{AudienceRule, ClaimRules};
 pub use issuer::{IssuerOptions, IssuerOptionsError, JwtIssuer};
 pub use jsonwebtoken::Algorithm as JwtAlgorithm;
 pub use url::Url;

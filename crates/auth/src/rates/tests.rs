@@ -16,6 +16,7 @@ fn from(limits: &RateLimits, address: &str, now: u64) -> Result<(), AccessError>
         headers: &headers,
         path: None,
         client: address.parse().ok(),
+        certificate: None,
         now: Timestamp::from_millis(now),
     })
 }

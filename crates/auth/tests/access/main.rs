@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]
 
 mod api_keys;
+#[cfg(feature = "forward-auth")]
+mod forward;
 #[cfg(feature = "jwt")]
 mod issuers;
 #[cfg(feature = "jwt")]

@@ -61,6 +61,7 @@ impl Request {
             headers: &self.headers,
             path: self.path.as_ref(),
             client: None,
+            certificate: None,
             now: self.now,
         }
     }

@@ -57,6 +57,14 @@ pub(crate) struct StreamAccess {
     caching: AccessCaching,
 }
 
+/// What the connection says about the client.
+#[derive(Clone, Copy)]
+pub(super) struct ConnectionFacts<'a> {
+    pub(super) peer: Option<SocketAddr>,
+    /// The client certificate (DER) that the TLS handshake verified.
+    pub(super) certificate: Option<&'a [u8]>,
+}
+
 /// A request that may be dispatched.
 pub(super) struct AdmittedRequest {
     /// With the paths under which its streams are stored.
@@ -129,7 +137,7 @@ impl DurableStreams {
         &self,
         access: &StreamAccess,
         request: &RequestHeader,
-        peer: Option<SocketAddr>,
+        from: ConnectionFacts<'_>,
         body: BodyHead,
         options: &StreamOptions,
         target: RequestTarget,
@@ -143,7 +151,8 @@ impl DurableStreams {
             query: request.uri.query(),
             headers: &request.headers,
             path: path.as_ref(),
-            client: forwarded::client_ip(request, peer, &options.trusted_proxies),
+            client: forwarded::client_ip(request, from.peer, &options.trusted_proxies),
+            certificate: from.certificate,
             now: self.engine.now(),
         };
         match target {

@@ -31,6 +31,7 @@ struct OwnedHead {
     query: Option<String>,
     headers: HeaderMap,
     client: Option<IpAddr>,
+    certificate: Option<Vec<u8>>,
     now: Timestamp,
 }
 
@@ -41,6 +42,7 @@ impl OwnedHead {
             query: head.query.map(str::to_owned),
             headers: head.headers.clone(),
             client: head.client,
+            certificate: head.certificate.map(<[u8]>::to_vec),
             now: head.now,
         }
     }
@@ -52,6 +54,7 @@ impl OwnedHead {
             headers: &self.headers,
             path,
             client: self.client,
+            certificate: self.certificate.as_deref(),
             now: self.now,
         }
     }

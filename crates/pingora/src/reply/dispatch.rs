@@ -15,7 +15,7 @@ use pingora_core::protocols::http::ServerSession;
 
 use super::{
     PendingReply, StreamReply,
-    access::AdmittedRequest,
+    access::{AdmittedRequest, ConnectionFacts},
     body::{self, BodyHead, expects_continue},
     rights::{AccessRights, pace, readable},
 };
@@ -60,10 +60,14 @@ impl DurableStreams {
             None => Ok(AdmittedRequest::unprivileged(target, ControlAuthority::Unrestricted)),
             // Boxed: without access control a connection's future keeps no room for it.
             Some(access) => {
-                let client = forwarded::peer_addr(session);
                 let body = BodyHead::of(session);
+                let tls = session.digest().and_then(|digest| digest.ssl_digest.as_deref());
+                let from = ConnectionFacts {
+                    peer: forwarded::peer_addr(session),
+                    certificate: tls.map(|tls| tls.cert_digest.as_slice()),
+                };
                 let head = session.req_header();
-                Box::pin(self.admit(&access, head, client, body, options, target)).await
+                Box::pin(self.admit(&access, head, from, body, options, target)).await
             }
         };
         let AdmittedRequest { target, named, rights, control } = match admitted {
