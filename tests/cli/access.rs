@@ -176,6 +176,26 @@ fn a_configuration_that_contradicts_itself_is_refused() {
             "{issuers: [{name: i, issuer: \"https://i\", audience: [a], algorithms: [none], allow: [read], paths: [a]}]}",
             "algorithm",
         ),
+        ("{client_certificates: [{dns: a.test, allow: [read], paths: [a]}]}", "no listener asks"),
+        ("{client_certificates: [{allow: [read], paths: [a]}]}", "does not name certificates"),
+        (
+            "{client_certificates: [{dns: a, uri: b, allow: [read], paths: [a]}]}",
+            "does not name certificates",
+        ),
+        ("{client_certificates: [{dns: \"*.*\", allow: [read], paths: [a]}]}", "one *"),
+        ("{client_certificates: [{dns: a, allow: [read], paths: [\"{sub}\"]}]}", "{name}"),
+        ("{client_certificates: [{dns: a, tenant: \"a/b\", allow: [read], paths: [a]}]}", "tenant"),
+        ("{forward: {allow: [read], paths: [a]}}", "url"),
+        ("{forward: {url: \"http://a/\", paths: [a]}}", "allow_header"),
+        ("{forward: {url: \"http://a/\", allow: [read]}}", "paths_header"),
+        (
+            "{forward: {url: \"http://a/\", allow: [read], paths: [a], request_headers: [X-Forwarded-For]}}",
+            "not taken from the client",
+        ),
+        (
+            "{forward: {url: \"http://a/\", allow: [read], paths: [a]}, anonymous: [{allow: [read], paths: [a]}]}",
+            "anonymous",
+        ),
     ] {
         let seen = Scene::with(format!("auth: {auth}\n")).check(&[]);
         assert_eq!(seen.code, 1, "{auth}");

@@ -12,3 +12,5 @@ mod jwt_attacks;
 mod projects;
 mod request;
 mod signed_urls;
+#[cfg(feature = "jwt")]
+mod token_shapes;
