@@ -172,6 +172,10 @@ async fn a_page_of_another_host_cannot_drive_it() {
 
 /// The real binary with access control, and a key that administers.
 async fn protected(folder: &std::path::Path) -> (Process, Api) {
+    protected_with(folder, "").await
+}
+
+async fn protected_with(folder: &std::path::Path, auth: &str) -> (Process, Api) {
     let file = folder.join("credentials.json");
     let made = std::process::Command::new(env!("CARGO_BIN_EXE_durable-streams-server"))
         .args(["key", "create", "--name", "operator", "--allow", "administer", "--credentials"])
@@ -180,7 +184,7 @@ async fn protected(folder: &std::path::Path) -> (Process, Api) {
         .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let key = String::from_utf8(made.stdout).unwrap();
-    let config = format!("{OPEN}auth: {{credentials: {}}}\n", file.display());
+    let config = format!("{OPEN}auth: {{credentials: {}{auth}}}\n", file.display());
     let server = Process::run(&config).await;
     let (_, admin) = server.addresses();
     (server, Api { admin, fields: format!("Authorization: Bearer {}\r\n", key.trim()) })
@@ -256,6 +260,31 @@ async fn keys_projects_and_urls_made_here_work_at_once() {
     assert_eq!(api.ask("DELETE", &format!("/url-keys/{id}"), Value::Null).await.0, 204);
     assert_eq!(send(streams, "GET", &target, "", "").await.status, 401, "with its key");
     assert!(server.logged("administration").is_some(), "changes are logged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_names_what_quotas_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let quotas = ", quotas: {tenant: {streams: 7}, paths: [{prefix: scratch, bytes: 1KiB}]}";
+    let (server, api) = protected_with(folder.path(), quotas).await;
+    let (streams, _) = server.addresses();
+    let grants = json!([{ "allow": ["all"], "paths": ["**"] }]);
+    for (name, tenant) in [("acme", json!("acme")), ("app", Value::Null)] {
+        let body = json!({ "name": name, "tenant": tenant, "grants": grants });
+        let (_, made) = api.ask("POST", "/keys", body).await;
+        let key = format!("Authorization: Bearer {}\r\n", made["key"].as_str().unwrap());
+        put(streams, "scratch/x", &key).await;
+    }
+    let usage = api.get("/usage").await;
+    assert_eq!((&usage["streams"], &usage["bytes"]), (&json!(2), &json!(10)), "{usage}");
+    let of = |name: &str| {
+        let scopes = usage["scopes"].as_array().unwrap().iter();
+        let mut found = scopes.filter(|one| one["name"].as_str().unwrap().contains(name));
+        found.next().cloned().unwrap_or_else(|| panic!("no {name} in {usage}"))
+    };
+    let (acme, scratch) = (of("acme"), of("scratch"));
+    assert_eq!((&acme["streams"], &acme["limits"]["streams"]), (&json!(1), &json!(7)));
+    assert_eq!((&scratch["bytes"], &scratch["limits"]["bytes"]), (&json!(5), &json!(1024)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::authority::{Authority, write_key};
 use crate::process::{Server, binary, eventually};
-use crate::secure::{connect, connector, head, request};
+use crate::secure::{connect, connector, connector_of, head, request};
 use crate::skips::skipped;
 
 /// One listener on a free port, with the files that [`Authority::write`] makes.
@@ -130,6 +130,30 @@ pub(crate) async fn read_until(
         let read = reader.read_buf(seen);
         let read = tokio::time::timeout(crate::process::PATIENCE, read).await;
         assert!(read.expect("the reader is served").unwrap() > 0, "the reader was dropped");
+    }
+}
+
+/// The second handshake of a client needs no certificate and no signature.
+#[tokio::test]
+async fn a_client_resumes_its_session() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    authority.write(directory.path(), "a.test");
+    let server = Server::run(directory.path(), &config(directory.path(), "")).await;
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let connector = connector_of(&authority.pem, None, &["http/1.1"], &[version]);
+        let mut kinds = Vec::new();
+        for _ in 0..2 {
+            let mut stream = connect(&connector, server.address(), "a.test", b"").await.unwrap();
+            stream.write_all(head("HEAD", "x", "").as_bytes()).await.unwrap();
+            let mut response = Vec::new();
+            // TLS 1.3 sends its tickets behind the handshake.
+            stream.read_to_end(&mut response).await.unwrap();
+            assert!(response.starts_with(b"HTTP/1.1 404"));
+            kinds.push(stream.get_ref().1.handshake_kind().unwrap());
+        }
+        let expected = [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed];
+        assert_eq!(kinds, expected, "{version:?}");
     }
 }
 

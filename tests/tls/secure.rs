@@ -18,12 +18,22 @@ pub(crate) fn connector(
     own: Option<&(String, String)>,
     alpn: &[&str],
 ) -> TlsConnector {
+    connector_of(roots, own, alpn, rustls::DEFAULT_VERSIONS)
+}
+
+/// The same for these versions of TLS.
+pub(crate) fn connector_of(
+    roots: &str,
+    own: Option<&(String, String)>,
+    alpn: &[&str],
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> TlsConnector {
     let mut store = RootCertStore::empty();
     for root in CertificateDer::pem_slice_iter(roots.as_bytes()) {
         store.add(root.unwrap()).unwrap();
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(store);
     let mut config = match own {

@@ -100,6 +100,7 @@ impl AdminApi {
             ("GET", []) => Ok(json(StatusCode::OK, &openapi::index())),
             ("GET", ["openapi.json"]) => Ok(openapi::document()),
             ("GET", ["status"]) => Ok(self.status(not_ready())),
+            ("GET", ["usage"]) => Ok(self.usage()),
             ("GET", ["streams"]) => self.list_streams(request).await,
             ("GET", ["streams", ..]) => self.show_stream(request).await,
             ("DELETE", ["streams", _, ..]) => self.delete_stream(request).await,
@@ -141,6 +142,18 @@ impl AdminApi {
             "inflight_append_bytes": stats.inflight_append_bytes,
             "expired": stats.expired,
         });
+        json(StatusCode::OK, &value)
+    }
+
+    /// What is stored: in all, and in each scope that a quota bounds.
+    fn usage(&self) -> Response<Vec<u8>> {
+        let stats = self.engine.stats().store;
+        let scope = |scope: durable_streams_engine::ScopeUsage| {
+            let limits = json!({ "streams": scope.quota.streams, "bytes": scope.quota.bytes });
+            json!({ "name": scope.name, "streams": scope.streams, "bytes": scope.bytes, "limits": limits })
+        };
+        let scopes: Vec<_> = self.engine.scope_usage().into_iter().map(scope).collect();
+        let value = json!({ "streams": stats.streams, "bytes": stats.bytes, "scopes": scopes });
         json(StatusCode::OK, &value)
     }
 }

@@ -12,6 +12,7 @@ const DOCUMENT: &str = include_str!("openapi.json");
 /// Paths behind the root, and their methods. `*` is one segment, `**` one or more.
 const ENDPOINTS: &[(&str, &[&str])] = &[
     ("status", &["GET"]),
+    ("usage", &["GET"]),
     ("streams", &["GET"]),
     ("streams/**", &["GET", "DELETE"]),
     ("keys", &["GET", "POST"]),
