@@ -265,7 +265,8 @@ async fn keys_projects_and_urls_made_here_work_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn usage_names_what_quotas_bound() {
     let folder = tempfile::tempdir().unwrap();
-    let quotas = ", quotas: {tenant: {streams: 7}, paths: [{prefix: scratch, bytes: 1KiB}]}";
+    let quotas =
+        ", quotas: {tenants: [{name: acme, streams: 7}], paths: [{prefix: scratch, bytes: 1KiB}]}";
     let (server, api) = protected_with(folder.path(), quotas).await;
     let (streams, _) = server.addresses();
     let grants = json!([{ "allow": ["all"], "paths": ["**"] }]);

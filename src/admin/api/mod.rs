@@ -145,7 +145,7 @@ impl AdminApi {
         json(StatusCode::OK, &value)
     }
 
-    /// What is stored: in all, and in each scope that a quota bounds.
+    /// What is stored: in all, and in each tenant and prefix that the quotas name.
     fn usage(&self) -> Response<Vec<u8>> {
         let stats = self.engine.stats().store;
         let scope = |scope: durable_streams_engine::ScopeUsage| {
