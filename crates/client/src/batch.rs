@@ -1,6 +1,7 @@
 //! What a read delivers: bytes or messages, and the position after them.
 
 use bytes::Bytes;
+use futures_util::{Stream as FuturesStream, TryStreamExt, stream};
 use serde::de::DeserializeOwned;
 
 use crate::{error::ClientError, position::StreamPosition};
@@ -95,6 +96,22 @@ impl BatchData {
         }
         *skip -= units as u64;
     }
+}
+
+/// The messages of JSON batches as values, one by one. Ends after an error, a message that is no `T` among them.
+pub(crate) fn messages_of<T: DeserializeOwned + Send>(
+    batches: impl FuturesStream<Item = Result<StreamBatch, ClientError>> + Send,
+) -> impl FuturesStream<Item = Result<T, ClientError>> + Send {
+    let unread = (Box::pin(batches), Vec::new().into_iter());
+    stream::try_unfold(unread, |(mut batches, mut unread)| async {
+        loop {
+            if let Some(message) = unread.next() {
+                return Ok(Some((message, (batches, unread))));
+            }
+            let Some(batch) = batches.try_next().await? else { return Ok(None) };
+            unread = batch.json()?.into_iter();
+        }
+    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::{
-    batch::StreamBatch,
+    batch::{StreamBatch, messages_of},
     error::ClientError,
     page::PageBody,
     position::{StartFrom, StreamPosition},
@@ -138,16 +138,7 @@ impl StreamReader {
     pub fn into_messages<T: DeserializeOwned + Send>(
         self,
     ) -> impl FuturesStream<Item = Result<T, ClientError>> + Send {
-        let unread = (self, Vec::new().into_iter());
-        stream::try_unfold(unread, |(mut reader, mut unread): (_, std::vec::IntoIter<T>)| async {
-            loop {
-                if let Some(message) = unread.next() {
-                    return Ok(Some((message, (reader, unread))));
-                }
-                let Some(batch) = reader.next().await? else { return Ok(None) };
-                unread = batch.json()?.into_iter();
-            }
-        })
+        messages_of(self.into_stream())
     }
 }
 

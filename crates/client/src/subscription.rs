@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::{
-    batch::StreamBatch,
+    batch::{StreamBatch, messages_of},
     error::ClientError,
     events::{EventFailure, EventLink, EventStep, PayloadKind, append_query},
     page::PageBody,
@@ -203,16 +203,7 @@ impl Subscription {
     pub fn into_messages<T: DeserializeOwned + Send>(
         self,
     ) -> impl FuturesStream<Item = Result<T, ClientError>> + Send {
-        let unread = (self, Vec::new().into_iter());
-        stream::try_unfold(unread, |(mut reader, mut unread): (_, std::vec::IntoIter<T>)| async {
-            loop {
-                if let Some(message) = unread.next() {
-                    return Ok(Some((message, (reader, unread))));
-                }
-                let Some(batch) = reader.next().await? else { return Ok(None) };
-                unread = batch.json()?.into_iter();
-            }
-        })
+        messages_of(self.into_stream())
     }
 
     async fn step(&mut self) -> Result<Option<StreamBatch>, ClientError> {
@@ -347,7 +338,7 @@ impl Subscription {
         }
     }
 
-    /// Counts an SSE response that ended early, and gives SSE up after several.
+    /// Counts an SSE response that ended early, and stops using SSE after several.
     fn count_cut(&mut self) {
         if let ReadLink::Events(events) = &self.link {
             self.cuts = if events.was_short() { self.cuts + 1 } else { 0 };
