@@ -42,6 +42,14 @@ pub(super) fn answer(
     response
 }
 
+/// A 204, which has no fields that describe a body (RFC 9110 §8.6).
+pub(super) fn no_content() -> Response<Vec<u8>> {
+    let mut response = Response::new(Vec::new());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
 /// A value as JSON.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Vec<u8>> {
     answer(status, "application/json", serde_json::to_vec(value).unwrap_or_default())

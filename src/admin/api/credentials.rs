@@ -7,7 +7,7 @@ use durable_streams_auth::{
 };
 use durable_streams_engine::Clock;
 use durable_streams_protocol::{StreamPath, Timestamp};
-use http::{Response, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use super::{
     AdminApi, ApiRefusal, ApiResult,
     request::{ApiRequest, bad, decoded},
 };
-use crate::admin::response::{answer, json};
+use crate::admin::response::{json, no_content};
 
 /// How long tokens and URLs are valid unless the request says otherwise, seconds.
 const DEFAULT_LIFE: u64 = 3_600;
@@ -92,10 +92,6 @@ fn time(at: Option<Timestamp>) -> Option<String> {
     at.map(|at| at.to_string())
 }
 
-fn done() -> Response<Vec<u8>> {
-    answer(StatusCode::NO_CONTENT, "application/json", Vec::new())
-}
-
 fn listed(name: &str, entries: Vec<Value>) -> ApiResult {
     Ok(json(StatusCode::OK, &json!({ name: entries })))
 }
@@ -127,7 +123,7 @@ impl AdminApi {
     pub(super) fn revoke_key(&self, id: &str) -> ApiResult {
         let revoked = self.credentials()?.revoke_api_key(&decoded(id), now());
         revoked.map_err(failed)?;
-        Ok(done())
+        Ok(no_content())
     }
 
     pub(super) fn list_projects(&self) -> ApiResult {
@@ -156,7 +152,7 @@ impl AdminApi {
 
     pub(super) fn delete_project(&self, name: &str) -> ApiResult {
         self.credentials()?.delete_project(&decoded(name)).map_err(failed)?;
-        Ok(done())
+        Ok(no_content())
     }
 
     pub(super) fn issue_token(&self, request: &ApiRequest) -> ApiResult {
@@ -193,7 +189,7 @@ impl AdminApi {
 
     pub(super) fn delete_url_key(&self, id: &str) -> ApiResult {
         self.credentials()?.delete_url_key(&decoded(id)).map_err(failed)?;
-        Ok(done())
+        Ok(no_content())
     }
 
     pub(super) fn sign_url(&self, request: &ApiRequest) -> ApiResult {

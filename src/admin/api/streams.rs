@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{AdminApi, ApiRefusal, ApiResult, request::ApiRequest, request::bad};
-use crate::admin::response::{answer, json, rendered};
+use crate::admin::response::{json, no_content, rendered};
 
 /// Streams on a page, unless the request says otherwise.
 const PAGE: usize = 100;
@@ -101,7 +101,7 @@ impl AdminApi {
         request.only(&["tenant"])?;
         let (_, _, stored) = named(request)?;
         self.engine.delete(&stored).await.map_err(|one| refused(&one))?;
-        Ok(answer(StatusCode::NO_CONTENT, "application/json", Vec::new()))
+        Ok(no_content())
     }
 }
 
