@@ -5,7 +5,7 @@
 //! passed on; anything else, or no answer in time, is a 503.
 //!
 //! Invariants
-//! - The URL is written anew from the decoded path, so that the service and this server read the same one.
+//! - The provider builds the URL from the decoded path, so that the service and this server read the same one.
 //! - Subrequests at one time are bounded, and so is the time of each, the wait for its turn included.
 //! - What is remembered of answers is bounded in bytes and age; refusals are not remembered.
 
@@ -23,7 +23,7 @@ use crate::{
     cache::{TokenCache, TokenHash, bytes_hash},
 };
 
-/// The claim that holds who the service says that the client is.
+/// The claim that holds the client's name, from the service's answer.
 const USER: &str = "user";
 /// The longest header of an answer that is looked at, bytes.
 const MAX_HEADER_BYTES: usize = 8 * 1024;

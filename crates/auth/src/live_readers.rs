@@ -32,7 +32,7 @@ pub struct ReaderQuotas {
     pub tenant: Option<u64>,
     /// Tenants with a quota of their own instead.
     pub tenants: Vec<(String, Option<u64>)>,
-    /// Streams of no tenant below a prefix, whoever reads them.
+    /// Streams of no tenant below a prefix, over all readers together.
     pub paths: Vec<(PathPrefix, u64)>,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct LiveReaders {
 #[derive(Default)]
 struct ReaderTable([Mutex<FxHashMap<u64, u64>>; SHARDS]);
 
-/// The place of one live reader in every quota that is for it; dropping it gives it back.
+/// The place of one live reader in every quota that is for it; dropping it returns it.
 pub struct ReaderPermit {
     table: Arc<ReaderTable>,
     held: Vec<u64>,

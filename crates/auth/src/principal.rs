@@ -27,7 +27,7 @@ pub struct Principal {
     pub claims: Map<String, Value>,
     /// Whether it stands for requests without credentials.
     pub anonymous: bool,
-    /// Whether the URL itself is the credential: everyone who has it is this principal.
+    /// Whether the URL itself is the credential: every client that has the URL is this principal.
     pub by_url: bool,
 }
 

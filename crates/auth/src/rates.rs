@@ -61,7 +61,7 @@ pub struct RateRules {
     pub principal: Option<RateRule>,
     /// For each tenant, all its principals together.
     pub tenant: Option<RateRule>,
-    /// For streams of no tenant below a prefix, whoever uses them.
+    /// For streams of no tenant below a prefix, over all clients together.
     pub paths: Vec<(PathPrefix, RateRule)>,
     /// Buckets of each kind that are remembered.
     pub buckets: usize,

@@ -1,4 +1,4 @@
-//! Who the client says it is: a token, or a callback that returns one for each request.
+//! The credential that the client sends: a token, or a callback that returns one for each request.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 

@@ -20,7 +20,7 @@ settings! {
         principal: Option<RateConfig> = None;
         /// For each tenant, all its principals together.
         tenant: Option<RateConfig> = None;
-        /// For streams of no tenant below a prefix, whoever uses them.
+        /// For streams of no tenant below a prefix, over all clients together.
         paths: Vec<PathRateConfig> = Vec::new();
     }
 }

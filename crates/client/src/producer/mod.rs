@@ -297,7 +297,7 @@ impl Producer {
         room: tokio::sync::SemaphorePermit<'_>,
     ) -> Result<Delivery, ProducerError> {
         let outcome = self.shared.core.lock().push(message, Instant::now())?;
-        // The driver gives it back when the batch is acknowledged.
+        // The driver returns it when the batch is acknowledged.
         room.forget();
         self.shared.changed.notify_one();
         Ok(Delivery { outcome })

@@ -33,7 +33,7 @@ use crate::store::{Commit, StoreError};
 const THROTTLE_AT: usize = 4;
 /// The largest payload of one event, bytes; the rest of a record is far smaller than what is left.
 const LARGEST: usize = frame::MAX_RECORD - (1 << 20);
-/// Bytes of the pages that a checkpoint writes anew for a changed stream, at most: its state, its last chunk, its name.
+/// Bytes of the pages that a checkpoint rewrites for a changed stream, at most: its state, its last chunk, its name.
 const PAGES_PER_STREAM: u64 = 16 << 10;
 /// Records removed in one transaction on behalf of deleted streams.
 pub(super) const PURGE: usize = 1024;
