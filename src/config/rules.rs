@@ -211,6 +211,9 @@ fn upstream(
             problems,
         );
     }
+    if let Some(forward) = &upstream.forward_auth {
+        super::keys::forward_auth::check_upstream(forward, &key("forward_auth"), problems);
+    }
     tls(upstream, path, problems);
 }
 

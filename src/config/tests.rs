@@ -71,6 +71,7 @@ fn defaults() -> BTreeMap<String, String> {
     let mut tree = Config::default().write();
     let mut upstream = UpstreamConfig::default().write();
     upstream.put("health_check", HealthCheckConfig::default().write());
+    upstream.put("forward_auth", UpstreamAuthConfig::default().write());
     tree.put(
         "upstreams",
         ConfigNode { value: NodeValue::List(vec![upstream]), ..ConfigNode::default() },
@@ -148,7 +149,7 @@ fn the_reference_has_every_key_with_its_default() {
     leaves(&yaml::parse(&text).ok().unwrap(), "", &mut written);
     // The other form of `durability`, shown as a comment.
     written.insert("durability.interval".to_owned(), String::new());
-    // Those of HTTPS are shown in config/tls.yaml and docs/access.md.
+    // Those of HTTPS are shown in config/tls.yaml, and those that exclude others of the reference in config/auth.yaml.
     let https = |key: &&String| {
         ["listen[].", "acme", "redirect_http", "hsts", "auth.client_certificates", "auth.forward"]
             .iter()
@@ -208,6 +209,8 @@ fn the_reference_has_every_key_with_its_default() {
         "upstreams[].hash_header",
         "upstreams[].tls.sni",
         "upstreams[].tls.ca",
+        "upstreams[].forward_auth.url",
+        "upstreams[].forward_auth.copy_headers",
         "subscriptions.public_url",
     ];
     // The same value may be spelled `60s` or `1m`.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use pingora::protocols::http::ServerSession;
 
+use super::forward_auth::ClientIdentity;
 use super::request_id::RequestId;
 use super::route::EdgeRoute;
 use super::settings::EdgeSettings;
@@ -26,6 +27,8 @@ pub struct RequestContext {
     pub(crate) request_id: RequestId,
     /// Reverse proxy only: where the request went and what was tried.
     pub(crate) attempt: UpstreamAttempts,
+    /// Reverse proxy only: what the upstream's authorization service says about the client.
+    pub(crate) identity: Option<ClientIdentity>,
     /// The address the client's connection comes from.
     pub(crate) client: Option<SocketAddr>,
     /// The code of the problem that the response reports, if it does.
@@ -62,6 +65,7 @@ impl RequestContext {
             timing: RequestTiming { started: Instant::now() },
             request_id: RequestId::default(),
             attempt: UpstreamAttempts::default(),
+            identity: None,
             client: None,
             problem: None,
             span: Span::default(),

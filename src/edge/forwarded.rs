@@ -5,7 +5,6 @@
 //! anything there. Other fields that upstreams may believe are passed on from such a network and taken off otherwise.
 //! The `Forwarded` field (RFC 7239) is not read: two fields that say the same thing are two chances to disagree.
 
-use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use http::{HeaderName, HeaderValue};
@@ -15,9 +14,11 @@ use durable_streams_pingora::forwarded::{
     X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, external_parts, field_list,
 };
 
+use super::forward_auth::identity::{dashed, names_identity};
+
 pub(crate) use durable_streams_pingora::forwarded::{client_ip, is_trusted, peer_addr};
 
-/// Fields besides `X-Forwarded-*` that servers take a client's address or the requested URL from, or, as a CGI program
+/// Fields besides `X-Forwarded-*` and those of a client's identity that servers take a client's address or the requested URL from, or, as a CGI program
 /// does with `Proxy`, the proxy for their own requests. In order.
 const TRUSTED_FIELDS: [&str; 16] = [
     "cf-connecting-ip",
@@ -38,13 +39,12 @@ const TRUSTED_FIELDS: [&str; 16] = [
     "x-url-scheme",
 ];
 
-/// Whether servers behind a proxy take the proxy's word from this field. `_` is `-`: CGI and its descendants do not
-/// tell them apart.
+/// Whether servers behind a proxy take the proxy's word from this field.
 fn carries_trust(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    let plain: Cow<'_, str> =
-        if name.contains('_') { name.replace('_', "-").into() } else { name.into() };
-    plain.starts_with("x-forwarded-") || TRUSTED_FIELDS.binary_search(&&*plain).is_ok()
+    let name = dashed(name);
+    name.starts_with("x-forwarded-")
+        || TRUSTED_FIELDS.binary_search(&&*name).is_ok()
+        || names_identity(&name)
 }
 
 /// Takes off what only a proxy in front may say.
@@ -114,7 +114,7 @@ mod tests {
     fn fields_that_upstreams_believe_are_known() {
         assert!(TRUSTED_FIELDS.is_sorted());
         for name in
-            ["x-forwarded-port", "X-Forwarded-Prefix", "x_forwarded_for", "true_client-ip", "proxy"]
+            ["x-forwarded-port", "x_forwarded_for", "true_client-ip", "proxy", "Remote_User"]
         {
             assert!(carries_trust(&name.to_lowercase().parse().unwrap()), "{name}");
         }

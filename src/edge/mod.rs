@@ -18,6 +18,7 @@
 //! | `settings`, `control` | the settings of this moment, and their change while the server runs |
 //! | `upstream` | the reverse proxy: peer choice, headers, retries, errors |
 //! | `forwarded` | `X-Forwarded-*`, in and out |
+//! | `forward_auth` | asks a service whether an upstream may get a request |
 //! | `problem` | errors as problem+json |
 //! | `record` | counts and logs a request when it ends |
 //! | `access_log` | one event per request |
@@ -42,6 +43,7 @@ mod allowed_hosts;
 pub mod connection;
 pub mod context;
 mod control;
+mod forward_auth;
 pub mod forwarded;
 pub mod http1;
 pub mod options;
@@ -62,6 +64,7 @@ pub use durable_streams_pingora::{
     AccessCaching, AllowedOrigins, AuditLevel, BrowserRules, ClientShare, CorsPolicy,
     DurableStreams, StreamOptions, StreamsBackground,
 };
+pub(crate) use forward_auth::SubrequestClient;
 pub use options::{EdgeOptions, HttpLimits};
 pub use route::EdgeRoute;
 
@@ -171,7 +174,12 @@ impl Edge {
                 let request = session.req_header();
                 ctx.route = route::classify(request.uri.path(), options);
                 match ctx.route {
-                    EdgeRoute::Upstream(_) => return None,
+                    EdgeRoute::Upstream(_) => {
+                        let upstream = upstream::choose::upstream_of(ctx).ok()?;
+                        let gate = upstream.gate()?;
+                        // Boxed: other requests' futures keep no room for it.
+                        return Box::pin(forward_auth::admit(gate, session, ctx)).await;
+                    }
                     EdgeRoute::NotFound => route::nowhere(options),
                     EdgeRoute::Ambiguous => route::ambiguous(),
                     EdgeRoute::Stream => {

@@ -42,8 +42,21 @@ pub(super) fn upstream_options(configured: &config::UpstreamConfig) -> UpstreamO
         write_timeout: configured.write_timeout.get(),
         idle_timeout: configured.idle_timeout.get(),
         retries: configured.retries as usize,
+        forward_auth: configured.forward_auth.as_ref().and_then(forward_auth),
         ..UpstreamOptions::default()
     }
+}
+
+/// `None` without a URL, which the configuration's own rules refuse.
+fn forward_auth(configured: &config::UpstreamAuthConfig) -> Option<upstream::ForwardAuthOptions> {
+    Some(upstream::ForwardAuthOptions {
+        url: configured.url.clone()?.0,
+        request_headers: configured.request_headers.clone(),
+        copy_headers: configured.copy_headers.clone(),
+        timeout: configured.timeout.get(),
+        cache: configured.cache.get(),
+        max_concurrent: usize::try_from(configured.max_concurrent).unwrap_or(usize::MAX),
+    })
 }
 
 pub(super) fn health_check(configured: &config::HealthCheckConfig) -> upstream::HealthCheck {

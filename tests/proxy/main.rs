@@ -7,6 +7,7 @@ mod access_log;
 mod balancing;
 mod bodies;
 mod chunks;
+mod forward_auth;
 mod forwarding;
 mod h2;
 mod h2_timeouts;

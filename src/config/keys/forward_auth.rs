@@ -1,4 +1,4 @@
-//! Forward auth: a service of the operator's that is asked about each request.
+//! Forward auth: a service of the operator's that is asked about each request, on streams or of an upstream.
 
 use durable_streams_auth::{ClaimTemplate, OperationSet};
 use http::HeaderName;
@@ -42,7 +42,34 @@ settings! {
     }
 }
 
-/// Headers that no subrequest takes from the client: they belong to its connection or are written anew.
+settings! {
+    /// A service that is asked about each request of an upstream.
+    pub struct UpstreamAuthConfig {
+        /// Its URL; GET, without a body. 2xx lets the request on, redirects and 4xx are the client's answer.
+        url: Option<KeysUrl> = None;
+        /// The client's headers that are copied to it.
+        request_headers: Vec<HeaderName> = vec![
+            http::header::AUTHORIZATION,
+            http::header::COOKIE,
+            http::header::ACCEPT,
+            http::header::ACCEPT_LANGUAGE,
+            http::header::USER_AGENT,
+            HeaderName::from_static("x-requested-with"),
+        ];
+        /// Headers of its answer that the upstream gets, in place of what the client sent in them.
+        copy_headers: Vec<HeaderName> = Vec::new();
+        /// The longest wait for its answer.
+        timeout: HumanDuration = HumanDuration::secs(2)
+            => HumanDuration::millis(10), HumanDuration::secs(30);
+        /// How long an answer may be used again for the same URL and headers; 0s never.
+        cache: HumanDuration = HumanDuration::millis(0)
+            => HumanDuration::millis(0), HumanDuration::secs(60);
+        /// The most subrequests at one time.
+        max_concurrent: u64 = 64 => 1, 10_000;
+    }
+}
+
+/// Headers that no subrequest takes from the client: they belong to its connection, or the server writes them.
 const NOT_COPIED: [&str; 9] = [
     "host",
     "connection",
@@ -53,6 +80,17 @@ const NOT_COPIED: [&str; 9] = [
     "expect",
     "x-forwarded-method",
     "x-forwarded-uri",
+];
+
+/// Headers that no answer sets for the upstream, besides these: what frames the request, and what the server writes.
+const NOT_SET: [&str; 7] = [
+    "keep-alive",
+    "trailer",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-request-id",
 ];
 
 /// Reports what contradicts itself in the section.
@@ -78,15 +116,40 @@ pub(crate) fn check(
     if parsed.into_iter().any(|template| template.claims().any(|claim| claim != "user")) {
         broken("paths", "names something else than {user}", "use {user}");
     }
-    for name in &forward.request_headers {
+    request_headers(&forward.request_headers, &mut broken);
+    if beside_anonymous {
+        let fix = "remove one of them: the service decides about requests without credentials too";
+        broken("url", "stands beside auth.anonymous, which nothing would reach", fix);
+    }
+}
+
+/// Reports what contradicts itself in the section of an upstream, `path`.
+pub(in crate::config) fn check_upstream(
+    forward: &UpstreamAuthConfig,
+    path: &str,
+    problems: &mut ConfigProblems<'_>,
+) {
+    let mut broken = |key: &str, rule: &str, fix: &str| {
+        problems.broken(&[(&format!("{path}.{key}"), "")], rule.to_owned(), fix);
+    };
+    if forward.url.is_none() {
+        broken("url", "is missing", "name the service, such as http://127.0.0.1:9091/verify");
+    }
+    request_headers(&forward.request_headers, &mut broken);
+    for name in &forward.copy_headers {
+        if NOT_COPIED.contains(&name.as_str()) || NOT_SET.contains(&name.as_str()) {
+            let rule = format!("names {}, which is not taken from the answer", name.text());
+            broken("copy_headers", &rule, "remove it");
+        }
+    }
+}
+
+fn request_headers(names: &[HeaderName], broken: &mut impl FnMut(&str, &str, &str)) {
+    for name in names {
         if NOT_COPIED.contains(&name.as_str()) || name.as_str().starts_with("x-forwarded-") {
             let rule = format!("names {}, which is not taken from the client", name.text());
             broken("request_headers", &rule, "remove it");
         }
-    }
-    if beside_anonymous {
-        let fix = "remove one of them: the service decides about requests without credentials too";
-        broken("url", "stands beside auth.anonymous, which nothing would reach", fix);
     }
 }
 

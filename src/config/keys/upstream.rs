@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use http::HeaderName;
 
+use super::forward_auth::UpstreamAuthConfig;
 use crate::config::net::ServerUrl;
 use crate::config::path::{CheckPath, PathPrefix};
 use crate::config::reader::setting::{choice, settings};
@@ -69,6 +70,8 @@ settings! {
         host: HostHeaderConfig = HostHeaderConfig::Preserve;
         /// Whether `path` is removed from the request's path.
         strip_prefix: bool = false;
+        /// A service that is asked about each request before a server gets it; off by default.
+        forward_auth: Option<UpstreamAuthConfig> = None;
     }
 }
 

@@ -10,6 +10,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use super::{choose::upstream_of, http10, options::HostHeader};
+use crate::edge::forward_auth::identity;
 use crate::edge::request_id::X_REQUEST_ID;
 use crate::edge::{connection, context::RequestContext, forwarded, span};
 use durable_streams_pingora::transport::is_under;
@@ -31,6 +32,10 @@ pub(crate) fn request(
     let trusted = forwarded::is_trusted(ctx.client, &ctx.settings.options.trusted_proxies);
     let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
     forwarded::write(downstream, upstream_request, ctx.client, trusted, tls)?;
+    if let Some(gate) = upstream.gate() {
+        let identity = ctx.identity.as_deref().unwrap_or_default();
+        identity::identify(upstream_request, gate.copied(), identity)?;
+    }
     upstream_request.insert_header(X_REQUEST_ID.clone(), ctx.request_id.header().clone())?;
     span::propagate(&ctx.span, upstream_request)?;
     join_cookies(upstream_request)?;

@@ -26,6 +26,7 @@ pub(crate) mod set;
 mod upgrade;
 
 pub use options::{
-    Balance, HealthCheck, HealthProbe, HostHeader, UpstreamOptions, UpstreamServer, UpstreamTls,
+    Balance, ForwardAuthOptions, HealthCheck, HealthProbe, HostHeader, UpstreamOptions,
+    UpstreamServer, UpstreamTls,
 };
 pub use set::UpstreamError;

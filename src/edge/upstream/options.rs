@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
 
+pub use crate::edge::forward_auth::ForwardAuthOptions;
+
 /// One upstream: a path prefix and the servers behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamOptions {
@@ -43,6 +45,8 @@ pub struct UpstreamOptions {
     pub idle_timeout: Duration,
     /// Further attempts after a failed one. Default 1.
     pub retries: usize,
+    /// The service that decides about each request. Default none.
+    pub forward_auth: Option<ForwardAuthOptions>,
 }
 
 impl Default for UpstreamOptions {
@@ -64,6 +68,7 @@ impl Default for UpstreamOptions {
             write_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(60),
             retries: 1,
+            forward_auth: None,
         }
     }
 }

@@ -13,6 +13,7 @@ use pingora::upstreams::peer::{ALPN, HttpPeer};
 use super::balancer::ServerPool;
 use super::ca;
 use super::options::UpstreamOptions;
+use crate::edge::forward_auth::ForwardGate;
 
 /// Why there can be no upstreams as configured.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +40,8 @@ pub(crate) struct Upstream {
     pub(super) pool: ServerPool,
     /// Cloned for every request; only the address and the name change.
     pub(super) template: HttpPeer,
+    /// Forward auth.
+    gate: Option<ForwardGate>,
 }
 
 impl UpstreamSet {
@@ -65,9 +68,11 @@ impl UpstreamSet {
             let fail = |reason| UpstreamError::Options { name: name(), reason };
             let template = template(options).map_err(fail)?;
             let pool = ServerPool::build(options, &template).map_err(fail)?;
+            let gate = options.forward_auth.clone().map(ForwardGate::new).transpose();
+            let gate = gate.map_err(fail)?;
             let named = before.iter().find(|old| old.options.name == options.name);
             let answered = named.map(|old| old.answered.clone()).unwrap_or_default();
-            Ok(Arc::new(Upstream { options: options.clone(), answered, pool, template }))
+            Ok(Arc::new(Upstream { options: options.clone(), answered, pool, template, gate }))
         });
         built.collect::<Result<_, _>>().map(UpstreamSet)
     }
@@ -80,6 +85,11 @@ impl UpstreamSet {
 impl Upstream {
     pub(crate) fn name(&self) -> &str {
         &self.options.name
+    }
+
+    /// Who decides about its requests; none lets all of them on.
+    pub(crate) fn gate(&self) -> Option<&ForwardGate> {
+        self.gate.as_ref()
     }
 
     /// Counts a finished request.
