@@ -10,6 +10,7 @@ mod logs;
 mod names;
 mod paths;
 mod rooms;
+mod secrets;
 mod source;
 mod words;
 

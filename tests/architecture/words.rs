@@ -73,7 +73,7 @@ const RESERVED: &[Reserved] = &[
             "src/webhooks/",
             "src/telemetry/trace/",
             "src/server/access.rs",
-            "src/server/forward_auth.rs",
+            "src/edge/forward_auth/subrequest.rs",
             "src/tls/acme/http_client.rs",
         ],
         why: "HTTP requests are made in few places, those of webhooks behind an address guard",

@@ -108,3 +108,31 @@ fn a_service_decides_about_each_request() {
     assert_eq!(server.status("GET", "users/ada/a%20b", "t-1"), 503);
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
 }
+
+#[test]
+fn public_streams_are_everyones_whatever_the_service_says() {
+    let service = Service::start();
+    let server = service.server();
+    service.answers("204 No Content", "remote-user: ada\r\nx-allow: create, publish, append\r\n");
+    assert_eq!(server.status("PUT", "users/ada/news?public=true", "t-1"), 201);
+    assert_eq!(server.status("PUT", "users/ada/diary", "t-1"), 201);
+    for verdict in ["401 Unauthorized", "403 Forbidden"] {
+        let refused: u16 = verdict[..3].parse().unwrap();
+        service.answers(verdict, "");
+        for token in ["", "expired"] {
+            for method in ["GET", "HEAD"] {
+                assert_eq!(server.status(method, "users/ada/news", token), 200, "{verdict}");
+            }
+            assert_eq!(server.status("GET", "users/ada/diary", token), refused);
+            assert_eq!(server.status("GET", "users/ada/none", token), refused);
+            assert_eq!(server.status("POST", "users/ada/news", token), refused);
+            assert_eq!(server.status("DELETE", "users/ada/news", token), refused);
+        }
+    }
+    // Who is known and may not read it reads it because it is public.
+    service.answers("200 OK", "remote-user: bob\r\nx-allow: append\r\n");
+    assert_eq!(server.status("GET", "users/ada/news", "t-2"), 200);
+    assert_eq!(server.status("GET", "users/ada/diary", "t-2"), 404);
+    service.answers("500 Oops", "");
+    assert_eq!(server.status("GET", "users/ada/news", "t-1"), 503);
+}

@@ -16,6 +16,7 @@ use crate::world::{Kind, World, request, soon};
 
 for_each_kind![
     a_refusal_says_which_rate_and_when,
+    requests_with_the_token_of_a_wake_have_their_clients_rate,
     bytes_are_taken_in_both_directions,
     what_was_begun_is_slowed_down,
     live_readers_have_quotas,
@@ -73,6 +74,35 @@ async fn a_refusal_says_which_rate_and_when(kind: Kind) {
     let shown = world.ask("GET", "/open/chat/a", page, b"").await;
     let exposed = shown.header("access-control-expose-headers").unwrap();
     assert!(exposed.contains("RateLimit-Policy"), "{exposed}");
+}
+
+async fn requests_with_the_token_of_a_wake_have_their_clients_rate(kind: Kind) {
+    let world = guarded(kind, |guard| {
+        let client = Some(rule(1, 6));
+        guard.with_rates(RateRules { client, buckets: 1024, ..RateRules::default() })
+    });
+    let ack = "content-type: application/json\r\nauthorization: Bearer guessed\r\n";
+    let guesses = [
+        ("POST", "/__ds/subscriptions/a/ack"),
+        ("POST", "/__ds/subscriptions/a/release"),
+        ("POST", "/__ds/subscriptions/a/callback"),
+        ("GET", "/__ds/jwks.json"),
+    ];
+    let mut served = 0;
+    let refused = loop {
+        let (method, path) = guesses[served % guesses.len()];
+        let reply = world.ask(method, path, ack, b"{}").await;
+        if reply.status == 429 {
+            break reply;
+        }
+        served += 1;
+        assert!(served < 100, "guessed {served} times");
+    };
+    assert!(served >= 6, "{served}");
+    rate_limited(&refused, "\"client\";q=6;w=6", "\"client\";r=0;t=1");
+    // A preflight sends nothing that could be guessed.
+    let page = "origin: https://page.example\r\naccess-control-request-method: POST\r\n";
+    assert_ne!(world.ask("OPTIONS", guesses[0].1, page, b"").await.status, 429);
 }
 
 async fn bytes_are_taken_in_both_directions(kind: Kind) {

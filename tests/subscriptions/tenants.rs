@@ -8,7 +8,9 @@ use durable_streams_protocol::{
     StreamPath, TenantId,
     subscription::{Glob, MAX_FLOATING, Refusal},
 };
-use durable_streams_subscriptions::{ControlAccess, ControlAuthority, ControlRequest};
+use durable_streams_subscriptions::{
+    ControlAccess, ControlAuthority, ControlRequest, SubscriptionOptions,
+};
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -160,4 +162,64 @@ async fn the_bound_on_patterns_is_for_all_tenants_together() {
     let (n, code) = refused.expect("a bound");
     assert_eq!(code, "LIMIT_REACHED");
     assert!((130..=137).contains(&n), "{n}");
+}
+
+#[tokio::test]
+async fn one_tenant_leaves_room_for_the_others() {
+    let bounds = SubscriptionOptions { max_subscriptions: 8, max_links: 40, ..options() };
+    let mut rig = Rig::new(bounds).await;
+    let pull = |pattern: &str| json!({"type": "pull-wake", "pattern": pattern, "wake_stream": "w"});
+    let put = async |rig: &Rig, tenant: &str, id: &str, pattern: &str| {
+        let target = format!("subscriptions/{id}");
+        let (status, answer) = call(rig, tenant, Method::PUT, &target, pull(pattern)).await;
+        (status.as_u16(), answer.to_string())
+    };
+    for restarted in [false, true] {
+        if restarted {
+            rig.restart().await;
+        }
+        // A quarter of the subscriptions.
+        for id in ["a", "b"] {
+            assert_eq!(put(&rig, "acme", id, "x/*").await.0, if restarted { 200 } else { 201 });
+        }
+        let (status, refused) = put(&rig, "acme", "c", "x/*").await;
+        assert!(status == 507 && refused.contains("of one tenant"), "{status} {refused}");
+    }
+    // And of the links: ten.
+    let add =
+        |count: usize| json!({"streams": (0..count).map(|n| format!("y/{n}")).collect::<Vec<_>>()});
+    let target = "subscriptions/a/streams";
+    assert_eq!(call(&rig, "acme", Method::POST, target, add(11)).await.0, 507);
+    assert_eq!(call(&rig, "acme", Method::POST, target, add(10)).await.0, 204);
+    assert_eq!(call(&rig, "acme", Method::DELETE, "subscriptions/b", Value::Null).await.0, 204);
+    assert_eq!(put(&rig, "acme", "c", "x/*").await.0, 201, "deletion makes room");
+    // Others have theirs, and those of no tenant have all that is left.
+    assert_eq!(put(&rig, "globex", "a", "x/*").await.0, 201);
+    assert_eq!(call(&rig, "globex", Method::POST, target, add(10)).await.0, 204);
+    for id in ["a", "b", "c", "d", "e"] {
+        assert_eq!(put(&rig, "", id, "x/*").await.0, 201, "{id}");
+    }
+    assert_eq!(call(&rig, "", Method::POST, target, add(20)).await.0, 204);
+    assert_eq!(put(&rig, "", "f", "x/*").await.0, 507);
+}
+
+#[tokio::test]
+async fn the_patterns_of_one_tenant_have_a_bound_of_their_own() {
+    let rig = Rig::new(options()).await;
+    let mut refused = None;
+    for n in 0..MAX_FLOATING / 20 {
+        let tail: Vec<String> = (0..29).map(|at| format!("{n}-{at}")).collect();
+        let pattern = format!("**/{}", tail.join("/"));
+        let body = json!({"type": "pull-wake", "pattern": pattern, "wake_stream": "w"});
+        let target = format!("subscriptions/{n}");
+        let (status, answer) = call(&rig, "acme", Method::PUT, &target, body.clone()).await;
+        if status != 201 {
+            refused = Some((n, answer.to_string()));
+            assert_eq!(call(&rig, "globex", Method::PUT, &target, body).await.0, 201);
+            break;
+        }
+    }
+    let (n, answer) = refused.expect("a bound");
+    assert!(answer.contains("of one tenant"), "{answer}");
+    assert!((32..=35).contains(&n), "{n}");
 }

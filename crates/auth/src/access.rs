@@ -17,8 +17,11 @@ pub struct RequestHead<'a> {
     pub query: Option<&'a str>,
     /// The headers.
     pub headers: &'a HeaderMap,
-    /// The stream that the URL names, in the client's words; `None` for a control request (§6).
+    /// The stream that the URL names, in the client's words; `None` for a control request (§6), and for one that is not
+    /// about streams.
     pub path: Option<&'a StreamPath>,
+    /// The path of the URL, where that is outside the stream route: the administration API's.
+    pub other_path: Option<&'a str>,
     /// The client's address, when it is known.
     pub client: Option<IpAddr>,
     /// The certificate (DER) by which the client proved its identity in the TLS handshake. Never taken from

@@ -15,11 +15,11 @@ type Validator = Box<dyn Fn(String) -> Pin<Box<dyn Future<Output = Verdict> + Se
 /// Asks a function about the token of `Authorization: Bearer`.
 ///
 /// ```
-/// use durable_streams_auth::{BearerValidator, Grant, OperationSet, Principal};
+/// use durable_streams_auth::{BearerValidator, Grant, OperationSet, Principal, secrets_match};
 ///
 /// let provider = BearerValidator::new("sessions", |token| async move {
 ///     // Look the session up; `None` is a token that is not known.
-///     let user = (token == "s3cret").then_some("ada");
+///     let user = secrets_match(&token, "s3cret").then_some("ada");
 ///     Ok(user.map(|user| {
 ///         Principal::new(user).with_grant(Grant::everywhere(OperationSet::ALL))
 ///     }))
@@ -33,10 +33,12 @@ pub struct BearerValidator {
 /// Asks a function about the key of `X-Api-Key` or `Authorization: Bearer`.
 ///
 /// ```
-/// use durable_streams_auth::{ApiKeyValidator, Grant, OperationSet, PathPattern, Principal};
+/// use durable_streams_auth::{
+///     ApiKeyValidator, Grant, OperationSet, PathPattern, Principal, secrets_match,
+/// };
 ///
 /// let provider = ApiKeyValidator::new("partners", |key| async move {
-///     let partner = (key == "k-123").then_some("partner-7");
+///     let partner = secrets_match(&key, "k-123").then_some("partner-7");
 ///     let read = OperationSet::from_word("read").unwrap_or_default();
 ///     Ok(partner.map(|partner| {
 ///         let feeds = PathPattern::parse("feeds/**").expect("a pattern");

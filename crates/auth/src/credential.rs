@@ -181,6 +181,7 @@ mod tests {
             path: None,
             client: None,
             certificate: None,
+            other_path: None,
             now,
         }
     }

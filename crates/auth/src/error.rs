@@ -101,6 +101,9 @@ pub enum AccessError {
         status: StatusCode,
         /// Its `WWW-Authenticate`.
         challenge: Option<HeaderValue>,
+        /// Whether a public stream is readable all the same. Not if the service might have named a tenant, for whom the
+        /// same URL is another stream.
+        reads_public: bool,
     },
     /// 429: a quota or rate is used up.
     #[error("{0}")]

@@ -67,7 +67,7 @@ pub trait ForwardClient: Send + Sync {
     async fn ask(&self, request: ForwardedRequest) -> Result<ForwardedAnswer, ForwardFailure>;
 }
 
-/// What is asked, and what answers mean.
+/// What is asked, and what answers mean for streams.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ForwardOptions {
@@ -141,15 +141,20 @@ impl ForwardAuth {
     }
 
     fn request(&self, head: &RequestHead<'_>) -> ForwardedRequest {
-        // A control request names no stream; what it may do is decided by what the answer allows.
-        let path = head.path.map_or(StreamPath::RESERVED.into(), StreamPath::to_url);
+        let route = &self.options.route;
+        let path = match (head.path, head.other_path) {
+            (Some(path), _) => format!("{route}/{}", path.to_url()),
+            (None, Some(other)) => other.to_owned(),
+            // A control request names no stream; what it may do is decided by what the answer allows.
+            (None, None) => format!("{route}/{}", StreamPath::RESERVED),
+        };
         let query = head.query.map(|query| format!("?{query}")).unwrap_or_default();
         let copied = self.options.request_headers.iter().flat_map(|name| {
             head.headers.get_all(name).iter().map(|value| (name.clone(), value.clone()))
         });
         ForwardedRequest {
             method: head.method.clone(),
-            uri: format!("{}/{path}{query}", self.options.route),
+            uri: format!("{path}{query}"),
             client: head.client,
             headers: copied.collect(),
         }
@@ -214,6 +219,25 @@ impl ForwardAuth {
         Ok(principal.with_expiry(Some(durable_streams_protocol::Timestamp::from_millis(end))))
     }
 
+    /// A refusal, with the challenges of its `WWW-Authenticate`. `asked_with` are the client's headers that the service
+    /// saw.
+    fn refusal(
+        &self,
+        answer: &ForwardedAnswer,
+        asked_with: &[(HeaderName, HeaderValue)],
+    ) -> AccessError {
+        let mut challenges: Vec<&[u8]> = Vec::new();
+        for value in answer.headers.get_all(WWW_AUTHENTICATE) {
+            if value.len() <= MAX_HEADER_BYTES {
+                challenges.push(value.as_bytes());
+            }
+        }
+        let challenge = HeaderValue::from_bytes(&challenges.join(&b", "[..])).ok();
+        let challenge = challenge.filter(|value| !value.is_empty());
+        let reads_public = self.options.tenant.is_none() || asked_with.is_empty();
+        AccessError::Forwarded { status: answer.status, challenge, reads_public }
+    }
+
     /// Answers of one window of the cache's time; `None` when nothing is remembered.
     fn window(&self, head: &RequestHead<'_>) -> Option<u64> {
         let span = u64::try_from(self.options.cache.as_millis()).ok()?;
@@ -265,19 +289,6 @@ fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split([',', ' ']).filter(|one| !one.is_empty())
 }
 
-/// A refusal, with the challenges of its `WWW-Authenticate`.
-fn refusal(answer: &ForwardedAnswer) -> AccessError {
-    let mut challenges: Vec<&[u8]> = Vec::new();
-    for value in answer.headers.get_all(WWW_AUTHENTICATE) {
-        if value.len() <= MAX_HEADER_BYTES {
-            challenges.push(value.as_bytes());
-        }
-    }
-    let challenge = HeaderValue::from_bytes(&challenges.join(&b", "[..])).ok();
-    let challenge = challenge.filter(|value| !value.is_empty());
-    AccessError::Forwarded { status: answer.status, challenge }
-}
-
 #[async_trait]
 impl AccessControl for ForwardAuth {
     fn name(&self) -> &str {
@@ -293,6 +304,7 @@ impl AccessControl for ForwardAuth {
         {
             return Ok(known);
         }
+        let asked_with = request.headers.clone();
         let answer = self.ask(request).await?;
         match answer.status {
             status if status.is_success() => {
@@ -302,7 +314,9 @@ impl AccessControl for ForwardAuth {
                 }
                 Ok(principal)
             }
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(refusal(&answer)),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Err(self.refusal(&answer, &asked_with))
+            }
             _ => Err(AccessError::Unavailable { reason: "the authorization service is unclear" }),
         }
     }

@@ -108,6 +108,14 @@ impl AccessGuard {
         Ok((meter, permit.transpose()?))
     }
 
+    /// Takes a request that needs no principal off the rate of its client's address.
+    ///
+    /// # Errors
+    /// [`AccessError::RateLimited`].
+    pub fn charge_client(&self, head: &RequestHead<'_>) -> Result<(), AccessError> {
+        self.rates.as_ref().map_or(Ok(()), |rates| rates.client(head))
+    }
+
     /// The principal of a request.
     ///
     /// # Errors
@@ -117,9 +125,7 @@ impl AccessGuard {
         &self,
         head: &RequestHead<'_>,
     ) -> Result<Arc<Principal>, AccessError> {
-        if let Some(rates) = &self.rates {
-            rates.client(head)?;
-        }
+        self.charge_client(head)?;
         let principal = self.control.authenticate(head).await?;
         if !self.control.is_current(&principal, head.now) {
             return Err(AccessError::InvalidCredentials("they have expired or were revoked"));
@@ -209,6 +215,7 @@ impl AccessGuard {
             AccessError::NoCredentials | AccessError::NotAllowed | AccessError::Hidden => true,
             // Closures refuse like this whatever the request carries.
             AccessError::UnknownCredentials => principal.is_some(),
+            AccessError::Forwarded { reads_public, .. } => *reads_public,
             _ => false,
         };
         if !self.options.public_streams || !readable {

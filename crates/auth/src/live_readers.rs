@@ -166,6 +166,7 @@ mod tests {
             path: path.as_ref(),
             client: address.parse().ok(),
             certificate: None,
+            other_path: None,
             now: Timestamp::from_millis(0),
         };
         readers.enter(&head, principal, path.as_ref()).map_err(|error| match error {

@@ -108,6 +108,7 @@ mod tests {
             path: None,
             client: "192.0.2.1".parse().ok(),
             certificate: None,
+            other_path: None,
             now: at(1_000),
         };
         RateLimits::new(rules).meter(&head, Some(&Principal::new("one")), None)

@@ -305,10 +305,10 @@ impl AccessControl for ProjectTokens {
 
     fn is_current(&self, principal: &Principal, now: Timestamp) -> bool {
         let credential = principal.credential.as_deref().and_then(|text| text.split_once('/'));
-        let Some((project, secret)) = credential else { return false };
+        let Some((project, secret_id)) = credential else { return false };
         let known = self.file.with_set(|set| {
             let entry = set.projects.get(project);
-            entry.is_some_and(|entry| entry.secrets.iter().any(|(id, _)| &**id == secret))
+            entry.is_some_and(|entry| entry.secrets.iter().any(|(id, _)| &**id == secret_id))
         });
         known && !principal.is_expired(now)
     }

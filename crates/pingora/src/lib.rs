@@ -55,6 +55,7 @@ pub mod transport {
     pub use crate::counters::{StatusCounts, by_status};
     pub use crate::path::is_under;
     pub use crate::reply::StreamReply;
+    pub use crate::reply::access::render_access_error;
     pub use crate::reply::body::BodyPace;
     pub use crate::request::StreamRequest;
     pub use crate::stopping::Stopping;

@@ -22,6 +22,7 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 use super::{
     SubscriptionsInner,
     link_budget::{CountedLinks, LinkBudget},
+    options::tenants_part,
     state_log::{LogName, SubscriptionLog},
 };
 
@@ -62,7 +63,7 @@ pub(super) struct OpenSubscription {
 impl OpenSubscription {
     pub(super) fn new(state: Subscription, log: SubscriptionLog, budget: &Arc<LinkBudget>) -> Self {
         OpenSubscription {
-            links: CountedLinks::new(budget, state.link_count()),
+            links: CountedLinks::new(budget, state.tenant(), state.link_count()),
             state,
             log,
             in_flight: None,
@@ -199,6 +200,8 @@ pub(super) struct SubscriptionRegistry {
 struct RegistryMaps {
     by_name: HashMap<SubscriptionName, Arc<SubscriptionCell>>,
     by_key: HashMap<SubscriptionKey, Arc<SubscriptionCell>>,
+    /// How many each tenant has, if it has any.
+    of_tenants: HashMap<TenantId, usize>,
 }
 
 impl SubscriptionRegistry {
@@ -210,7 +213,11 @@ impl SubscriptionRegistry {
         self.maps.read().by_key.get(&key).cloned()
     }
 
-    /// The cell of a name, created if there is none and there are fewer than `limit`.
+    /// The cell of a name, created if there is none and there are fewer than `limit`, and of its tenant fewer than its
+    /// part of them.
+    ///
+    /// # Errors
+    /// [`Refusal::TooMany`].
     pub(super) fn claim(
         &self,
         name: &SubscriptionName,
@@ -222,6 +229,14 @@ impl SubscriptionRegistry {
         }
         if maps.by_name.len() >= limit {
             return Err(Refusal::TooMany { what: "subscriptions", limit });
+        }
+        if let Some(tenant) = &name.tenant {
+            let part = tenants_part(Some(tenant), limit);
+            let held = maps.of_tenants.get(tenant).copied().unwrap_or(0);
+            if held >= part {
+                return Err(Refusal::TooMany { what: "subscriptions of one tenant", limit: part });
+            }
+            maps.of_tenants.insert(tenant.clone(), held + 1);
         }
         let key = SubscriptionKey(self.next.fetch_add(1, Ordering::Relaxed));
         let cell = Arc::new(SubscriptionCell {
@@ -243,6 +258,12 @@ impl SubscriptionRegistry {
         maps.by_key.remove(&cell.key);
         if maps.by_name.get(&cell.name).is_some_and(|found| found.key == cell.key) {
             maps.by_name.remove(&cell.name);
+            if let Some(tenant) = &cell.name.tenant {
+                match maps.of_tenants.get(tenant).copied() {
+                    Some(held) if held > 1 => maps.of_tenants.insert(tenant.clone(), held - 1),
+                    _ => maps.of_tenants.remove(tenant),
+                };
+            }
         }
     }
 

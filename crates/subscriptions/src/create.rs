@@ -102,7 +102,8 @@ impl SubscriptionsInner {
         let mut links: Vec<(StreamPath, Option<StreamHead>)> = Vec::new();
         let matching = match &config.pattern {
             Some(pattern) => {
-                self.matching(tenant, pattern, self.links.room(self.options.max_links)).await?
+                let room = self.links.room(tenant, self.options.max_links);
+                self.matching(tenant, pattern, room).await?
             }
             None => Vec::new(),
         };
@@ -113,7 +114,8 @@ impl SubscriptionsInner {
             }
         }
         let globbed = links.len();
-        self.links.check_room(globbed + config.streams.len(), self.options.max_links)?;
+        let new = globbed + config.streams.len();
+        self.links.check_room(tenant, new, self.options.max_links)?;
         for path in &config.streams {
             links.push((path.clone(), self.head(tenant, path).await?));
         }

@@ -2,9 +2,18 @@
 
 use std::time::Duration;
 
-use durable_streams_protocol::subscription::TargetRules;
+use durable_streams_protocol::{TenantId, subscription::TargetRules};
 
 use super::KeySource;
+
+/// One tenant may hold the fourth part of what all subscriptions together may. Those of no tenant have no part: without
+/// tenants there are no others.
+const TENANT_PARTS: usize = 4;
+
+/// What a tenant may hold of a bound on all subscriptions together.
+pub(super) fn tenants_part(tenant: Option<&TenantId>, bound: usize) -> usize {
+    if tenant.is_some() { bound.div_ceil(TENANT_PARTS) } else { bound }
+}
 
 /// Settings of subscriptions.
 #[derive(Clone, Debug)]
@@ -28,10 +37,10 @@ pub struct SubscriptionOptions {
     pub max_answer: usize,
     /// The most streams in one wake, those with work first. The others follow in the next wake.
     pub max_wake_streams: usize,
-    /// The most subscriptions.
+    /// The most subscriptions; a quarter of them for one tenant.
     pub max_subscriptions: usize,
     /// The most links over all subscriptions; each takes some 300 to 700 bytes of memory. A pattern's new
-    /// links are counted, and never refused.
+    /// links are counted, and never refused. A quarter of them for one tenant.
     pub max_links: usize,
     /// The most bytes of a control request's body.
     pub max_body: usize,

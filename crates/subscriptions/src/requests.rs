@@ -233,8 +233,8 @@ impl SubscriptionsInner {
         }
         self.catch_up(&cell, subscription, false).await?;
         let new = paths.iter().filter(|path| subscription.state.link(path).is_none()).count();
-        self.links.check_room(new, self.options.max_links)?;
         let tenant = name.tenant.as_ref();
+        self.links.check_room(tenant, new, self.options.max_links)?;
         paths.iter().for_each(|path| self.watcher.watch_path(tenant, path, cell.key));
         let mut streams = Vec::with_capacity(paths.len());
         for path in paths {

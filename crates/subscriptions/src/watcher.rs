@@ -26,7 +26,7 @@ use durable_streams_protocol::{
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
-use super::cell::SubscriptionKey;
+use super::{cell::SubscriptionKey, options::tenants_part};
 
 /// Which subscriptions watch which streams, and the changes that they have not seen.
 #[derive(Default)]
@@ -134,6 +134,8 @@ impl WatchFilter {
     }
 }
 
+const FLOATING_OF_ALL: &str = "pattern segments from the first ** on, over all subscriptions,";
+
 impl StreamWatcher {
     /// Watches one stream.
     pub(super) fn watch_path(
@@ -174,10 +176,17 @@ impl StreamWatcher {
             let all = globs.none.floating()
                 + globs.tenants.values().map(GlobIndex::floating).sum::<usize>();
             let index = globs.entry(tenant);
-            if !index.has_room_for(pattern, all - index.floating()) {
+            let part = tenants_part(tenant, MAX_FLOATING);
+            // To the index of a tenant, what is beyond its part is taken already.
+            let elsewhere = all - index.floating();
+            let whole = index.has_room_for(pattern, elsewhere);
+            if !whole || !index.has_room_for(pattern, elsewhere.max(MAX_FLOATING - part)) {
                 globs.tidy(tenant, GlobIndex::is_empty);
-                let what = "pattern segments from the first ** on, over all subscriptions,";
-                return Err(Refusal::TooMany { what, limit: MAX_FLOATING });
+                let (what, limit) = match whole {
+                    false => (FLOATING_OF_ALL, MAX_FLOATING),
+                    true => ("pattern segments of one tenant from the first ** on", part),
+                };
+                return Err(Refusal::TooMany { what, limit });
             }
             index.insert(pattern, key);
         }

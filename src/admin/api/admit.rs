@@ -4,15 +4,13 @@ use std::{fmt, sync::Arc};
 
 use durable_streams_auth::{AccessError, AccessGuard, CredentialFile, Operation, RequestHead};
 use durable_streams_engine::Clock;
+use durable_streams_pingora::transport::render_access_error;
 use durable_streams_protocol::subscription::Glob;
-use http::{HeaderValue, StatusCode, header};
+use http::StatusCode;
 use pingora::protocols::http::ServerSession;
 
 use super::{AdminApi, ApiRefusal};
-use crate::{
-    admin::response::{problem, rendered},
-    edge::AllowedHosts,
-};
+use crate::{admin::response::rendered, edge::AllowedHosts};
 
 /// Who may use the administration API.
 #[derive(Clone, Default)]
@@ -23,7 +21,8 @@ pub enum AdminAccess {
     /// Everybody who reaches the listener, which is on loopback; there are no credentials to ask for. Requests that a web
     /// page of another host made are refused.
     Loopback,
-    /// Principals without a tenant that may [administer](Operation::Administer) everything.
+    /// Principals without a tenant that may [administer](Operation::Administer) everything. A service of the operator's
+    /// that decides about requests sees the path and the query of this API as they were sent.
     Guarded {
         /// Decides.
         guard: AccessGuard,
@@ -62,6 +61,7 @@ impl AdminApi {
                     query: request.uri.query(),
                     headers: &request.headers,
                     path: None,
+                    other_path: Some(request.uri.path()),
                     client: client.map(|address| address.ip()),
                     certificate: None,
                     now: Clock::System.now(),
@@ -101,13 +101,5 @@ fn refused(error: &AccessError) -> ApiRefusal {
         }
         other => other.to_string(),
     };
-    let mut response = problem(error.status(), error.code(), &detail);
-    let headers = response.headers_mut();
-    if let Some(challenge) = error.challenge() {
-        headers.insert(header::WWW_AUTHENTICATE, challenge);
-    }
-    if let Some(seconds) = error.retry_after() {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response.into()
+    rendered(render_access_error(error, detail)).into()
 }

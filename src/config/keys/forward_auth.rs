@@ -124,7 +124,7 @@ pub(crate) fn check(
 }
 
 /// Reports what contradicts itself in the section of an upstream, `path`.
-pub(in crate::config) fn check_upstream(
+pub(crate) fn check_upstream(
     forward: &UpstreamAuthConfig,
     path: &str,
     problems: &mut ConfigProblems<'_>,

@@ -22,18 +22,16 @@ const OWN_FIELDS: [HeaderName; 8] = [
 pub(super) fn passed_on(answer: ServiceAnswer) -> Response {
     let named = named_by_connection(&answer.headers);
     let fields = answer.headers.iter().filter(|(name, _)| {
-        let own = OWN_FIELDS.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection");
+        let own =
+            OWN_FIELDS.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection");
         !own && !named.contains(name)
     });
     let mut headers: Vec<_> = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
     if !answer.headers.contains_key(header::CACHE_CONTROL) {
         headers.push((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
     }
-    let body = if answer.body.is_empty() {
-        Body::Empty
-    } else {
-        Body::Full(vec![answer.body.into()])
-    };
+    let body =
+        if answer.body.is_empty() { Body::Empty } else { Body::Full(vec![answer.body.into()]) };
     Response { status: answer.status, headers, body }
 }
 

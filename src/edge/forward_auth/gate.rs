@@ -17,6 +17,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use ring::digest;
 use tokio::{sync::Semaphore, time::timeout};
+use url::Url;
 
 use super::{fields, subrequest::SubrequestClient};
 
@@ -35,7 +36,7 @@ pub(crate) type ClientIdentity = Arc<[(HeaderName, HeaderValue)]>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardAuthOptions {
     /// The service.
-    pub url: reqwest::Url,
+    pub url: Url,
     /// The client's fields that the service gets.
     pub request_headers: Vec<HeaderName>,
     /// The fields of a 2xx that the upstream gets in place of the client's.
@@ -164,9 +165,9 @@ fn digest_of(request: &ForwardedRequest) -> RequestDigest {
 
 /// The fields of an answer that the upstream gets; `None` when they are more than [`MAX_IDENTITY`] bytes.
 fn identity_of(headers: &HeaderMap, names: &[HeaderName]) -> Option<ClientIdentity> {
-    let fields = names.iter().flat_map(|name| {
-        headers.get_all(name).iter().map(|value| (name.clone(), value.clone()))
-    });
+    let fields = names
+        .iter()
+        .flat_map(|name| headers.get_all(name).iter().map(|value| (name.clone(), value.clone())));
     let fields: Vec<_> = fields.collect();
     let bytes = bytes_of(fields.iter().map(|(name, value)| (name, value)));
     (bytes <= MAX_IDENTITY).then(|| fields.into())
@@ -175,7 +176,6 @@ fn identity_of(headers: &HeaderMap, names: &[HeaderName]) -> Option<ClientIdenti
 fn bytes_of<'a>(fields: impl IntoIterator<Item = (&'a HeaderName, &'a HeaderValue)>) -> usize {
     fields.into_iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -48,9 +48,7 @@ pub(crate) async fn admit(
             ctx.identity = Some(identity);
             None
         }
-        Err(GateRefusal::Answered(response)) => {
-            Some(StreamReply::refusal(*response, REFUSED))
-        }
+        Err(GateRefusal::Answered(response)) => Some(StreamReply::refusal(*response, REFUSED)),
         Err(GateRefusal::Unavailable(what)) => {
             let detail = format!("the authorization service {what}; try again");
             let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, "auth-unavailable");
@@ -85,4 +83,3 @@ fn forwarded_request(
         headers,
     }
 }
-

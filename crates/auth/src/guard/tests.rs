@@ -75,6 +75,7 @@ async fn admit(
         path: Some(path),
         client: None,
         certificate: None,
+        other_path: None,
         now: Timestamp::from_millis(now),
     };
     guard.admit(&head, operations, path).await
@@ -257,6 +258,7 @@ proptest! {
             path: Some(&named),
             client: None,
             certificate: None,
+            other_path: None,
             now: Timestamp::from_millis(0),
         };
         struct ByGrants;

@@ -17,6 +17,7 @@ fn from(limits: &RateLimits, address: &str, now: u64) -> Result<(), AccessError>
         path: None,
         client: address.parse().ok(),
         certificate: None,
+        other_path: None,
         now: Timestamp::from_millis(now),
     })
 }

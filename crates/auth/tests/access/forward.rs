@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use durable_streams_auth::{
-    AccessControl, AccessError, ClaimTemplate, ForwardAuth, ForwardClient, ForwardFailure,
-    ForwardOptions, ForwardedAnswer, ForwardedRequest, Operation, OperationSet, TenantId,
+    AccessControl, AccessError, AccessGuard, ClaimTemplate, ForwardAuth, ForwardClient,
+    ForwardFailure, ForwardOptions, ForwardedAnswer, ForwardedRequest, GuardOptions, Operation,
+    OperationSet, TenantId,
 };
 use durable_streams_protocol::{StreamPath, Timestamp};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
@@ -300,4 +301,42 @@ async fn subrequests_are_bounded_in_number_and_time() {
     assert_eq!(statuses, [200, 200, 200, 200, 503, 503, 503, 503, 503, 503]);
     assert_eq!(service.most.load(Ordering::SeqCst), 2);
     assert!(began.elapsed() < Duration::from_millis(1_300), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_refusal_leaves_public_streams_readable_unless_it_hides_a_tenant() {
+    let refused = async |tenant: bool, token: bool, status: u16| {
+        let service = Service::new(move |_| Ok(answer(status, &[])));
+        let mut options = options();
+        options.tenant = tenant.then(|| HeaderName::from_static("x-tenant"));
+        let provider: Arc<dyn AccessControl> = Arc::new(provider(options, &service));
+        let guard = AccessGuard::new(provider.clone(), GuardOptions::default());
+        let sent = Request::new("news");
+        let sent = if token { sent.header("authorization", "Bearer t") } else { sent };
+        let error = guard.authenticate(&sent.head()).await.unwrap_err();
+        guard.public_path(None, &path("news"), &error)
+    };
+    for status in [401, 403] {
+        for (tenant, token, readable) in
+            [(false, false, true), (false, true, true), (true, false, true), (true, true, false)]
+        {
+            let expected = readable.then(|| path("news"));
+            assert_eq!(refused(tenant, token, status).await, expected, "{tenant} {token} {status}");
+        }
+    }
+    assert_eq!(refused(false, false, 500).await, None, "no verdict");
+}
+
+#[tokio::test]
+async fn what_is_not_about_streams_is_asked_with_its_own_path() {
+    let service = Service::new(|_| Ok(answer(200, &[("remote-user", "ada")])));
+    let provider = provider(options(), &service);
+    let sent = Request::new("..").query("limit=5");
+    let mut head = sent.head();
+    provider.authenticate(&head).await.unwrap();
+    head.other_path = Some("/admin/v1/streams");
+    provider.authenticate(&head).await.unwrap();
+    let asked = service.asked.lock();
+    let uris: Vec<&str> = asked.iter().map(|one| one.uri.as_str()).collect();
+    assert_eq!(uris, ["/v1/stream/__ds?limit=5", "/admin/v1/streams?limit=5"]);
 }

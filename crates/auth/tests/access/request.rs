@@ -62,6 +62,7 @@ impl Request {
             path: self.path.as_ref(),
             client: None,
             certificate: None,
+            other_path: None,
             now: self.now,
         }
     }

@@ -102,20 +102,24 @@ impl From<AccessError> for Denial {
 
 impl Denial {
     pub(super) fn response(&self) -> (Response, &'static str) {
-        let error = match self {
-            Denial::Rejected(rejection) => return (render_rejection(rejection), rejection.code()),
-            Denial::Access(error) => error,
-        };
-        let after = error.retry_after().map(Duration::from_secs);
-        let mut response = render_problem(error.status(), error.code(), error.to_string(), after);
-        if let AccessError::RateLimited(refusal) = error {
-            response.headers.extend(refusal.fields());
+        match self {
+            Denial::Rejected(rejection) => (render_rejection(rejection), rejection.code()),
+            Denial::Access(error) => (render_access_error(error, error.to_string()), error.code()),
         }
-        if let Some(challenge) = error.challenge() {
-            response.headers.push((header::WWW_AUTHENTICATE, challenge));
-        }
-        (response, error.code())
     }
+}
+
+/// The response to a request that access control refuses; `detail` is for people.
+pub fn render_access_error(error: &AccessError, detail: String) -> Response {
+    let after = error.retry_after().map(Duration::from_secs);
+    let mut response = render_problem(error.status(), error.code(), detail, after);
+    if let AccessError::RateLimited(refusal) = error {
+        response.headers.extend(refusal.fields());
+    }
+    if let Some(challenge) = error.challenge() {
+        response.headers.push((header::WWW_AUTHENTICATE, challenge));
+    }
+    response
 }
 
 impl DurableStreams {
@@ -151,6 +155,7 @@ impl DurableStreams {
             query: request.uri.query(),
             headers: &request.headers,
             path: path.as_ref(),
+            other_path: None,
             client: forwarded::client_ip(request, from.peer, &options.trusted_proxies),
             certificate: from.certificate,
             now: self.engine.now(),

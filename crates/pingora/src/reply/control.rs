@@ -53,6 +53,7 @@ impl OwnedHead {
             query: self.query.as_deref(),
             headers: &self.headers,
             path,
+            other_path: None,
             client: self.client,
             certificate: self.certificate.as_deref(),
             now: self.now,
@@ -67,10 +68,16 @@ impl StreamAccess {
         head: &RequestHead<'_>,
         rest: &str,
     ) -> Result<(ControlAuthority, Option<AccessRights>), Denial> {
-        if *head.method == Method::OPTIONS || needs_no_principal(rest) {
+        if *head.method == Method::OPTIONS {
             return Ok((ControlAuthority::WakeToken, None));
         }
         let subscribe = OperationSet::of(Operation::Subscribe);
+        if needs_no_principal(rest) {
+            // The rate bounds how fast the tokens of wakes can be guessed, as it does for credentials.
+            let charged = self.guard.charge_client(head);
+            charged.inspect_err(|error| self.log(head, None, subscribe, Some(error)))?;
+            return Ok((ControlAuthority::WakeToken, None));
+        }
         let principal = self.guard.authenticate(head).await;
         let principal =
             principal.inspect_err(|error| self.log(head, None, subscribe, Some(error)))?;
