@@ -230,6 +230,35 @@ fn the_reference_has_every_key_with_its_default() {
     assert_eq!(stated, Config::default(), "the keys that are switched on must be the defaults");
 }
 
+/// config/auth.yaml with what excludes its other parts switched on in their place.
+#[test]
+fn the_example_of_access_shows_certificates_and_forward_auth() {
+    let text = fs::read_to_string(repository("config/auth.yaml")).unwrap();
+    let (before, rest) = text.split_once("  anonymous:\n").unwrap();
+    let (_, rest) = rest.split_once("\n\n").unwrap();
+    let on = |line: &str| match line.strip_prefix("#  ") {
+        Some(rest) => format!("  {rest}\n"),
+        None => format!("{line}\n"),
+    };
+    let file = repository("Cargo.toml").display().to_string();
+    let certificates = format!("[{{certificate: '{file}', key: '{file}'}}]");
+    let tls = format!("{{certificates: {certificates}, client_ca: '{file}'}}");
+    let listen = format!("listen: [{{address: '127.0.0.1:4437', tls: {tls}}}]");
+    let before = before.replace("listen: [\"127.0.0.1:4437\"]", &listen);
+    let rest: String = rest.lines().map(on).collect();
+    let whole = format!("{before}{rest}");
+    let config = load(&whole, &[], &[]).unwrap_or_else(|error| panic!("{error}\n{whole}"));
+    let auth = config.auth.unwrap();
+    assert!(auth.forward.is_some() && auth.client_certificates.len() == 4, "{whole}");
+    for key in all_keys() {
+        let shown = ["auth.client_certificates", "auth.forward"];
+        if shown.iter().any(|begin| key.starts_with(begin)) {
+            let name = key.rsplit('.').next().unwrap();
+            assert!(whole.contains(&format!("{name}:")), "config/auth.yaml does not show {key}");
+        }
+    }
+}
+
 #[test]
 fn the_documentation_has_every_key_with_its_default() {
     let text = fs::read_to_string(repository("docs/configuration.md")).unwrap();

@@ -1,24 +1,10 @@
 // A headless browser: no stale and no deleted data, `EventSource` at the end of a closed stream, and pages of other
 // origins against a server of `dev`.
 import assert from "node:assert/strict"
-import { createServer } from "node:http"
 import { after, before, describe, test } from "node:test"
-import { chromium } from "playwright-core"
+import { launch, site, skip } from "./page.js"
 import { start } from "./server.js"
 import { until } from "./support.js"
-
-const executablePath = process.env.CHROMIUM
-const skip = executablePath ? false : "no Chromium here; scripts/bootstrap installs it where apt-get does"
-
-/** A web server of some page's own, on 127.0.0.1. */
-async function site() {
-  const server = createServer((_, response) => {
-    response.writeHead(200, { "content-type": "text/html" })
-    response.end("<!doctype html><title>a page</title>")
-  })
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve))
-  return { port: server.address().port, close: () => server.close() }
-}
 
 describe("browser", { skip, timeout: 90_000 }, () => {
   let browser, pages
@@ -26,7 +12,7 @@ describe("browser", { skip, timeout: 90_000 }, () => {
     pages = await site()
     // Names of other machines lead here, as a name does that its owner lets resolve to loopback.
     const args = ["--no-sandbox", "--host-resolver-rules=MAP *.example 127.0.0.1"]
-    browser = await chromium.launch({ executablePath, args })
+    browser = await launch(args)
   })
   after(async () => {
     await browser?.close()
