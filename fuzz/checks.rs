@@ -5,11 +5,14 @@
 // Each fuzz target uses one of them.
 #![allow(dead_code, reason = "shared by targets that need one function each")]
 
+#[path = "globs.rs"]
+mod glob_checks;
 #[path = "http.rs"]
 mod http1;
 #[path = "log.rs"]
 mod log;
 
+pub use glob_checks::globs;
 pub use http1::{chunks, target};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -30,6 +33,7 @@ pub type Check = fn(&[u8]);
 pub const ALL: &[(&str, Check)] = &[
     ("request", request),
     ("path", path),
+    ("globs", globs),
     ("target", target),
     ("chunks", chunks),
     ("offset_cursor", offset_cursor),
