@@ -178,3 +178,21 @@ async fn refuse(edge: &Edge, mut connection: Box<ClientConnection>, problem: &Ed
         connection.shutdown().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// It is allocated and copied for each request. What is rare is boxed inside.
+    #[test]
+    fn the_future_of_an_exchange_is_small() {
+        type Arguments = (&'static Edge, Box<ServerSession>, Arc<EdgeSettings>);
+        let exchange = |(edge, session, settings): Arguments| edge.exchange(session, settings);
+        let size = size_of_future(exchange);
+        assert!(size <= 3 << 10, "{size} bytes");
+    }
+}

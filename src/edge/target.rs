@@ -53,10 +53,16 @@ impl<'a> TargetForm<'a> {
     }
 }
 
-/// Visible ASCII, and UTF-8 as browsers' address lines are pasted into scripts. A fragment is never sent.
+/// Visible ASCII, and UTF-8 as browsers' address lines are pasted into scripts.
 fn may_be_target(target: &[u8]) -> bool {
-    let visible = |byte: &u8| *byte > b' ' && *byte != b'#' && *byte != 0x7f;
-    target.iter().all(visible) && (target.is_ascii() || std::str::from_utf8(target).is_ok())
+    has_target_bytes(target) && (target.is_ascii() || std::str::from_utf8(target).is_ok())
+}
+
+/// Whether there is no blank, no control character and no `#`: a fragment is never sent, and Pingora would cut it off.
+pub(crate) fn has_target_bytes(target: &[u8]) -> bool {
+    let visible = |byte: u8| byte > b' ' && byte != b'#' && byte != 0x7f;
+    // Without an early end the compiler takes sixteen bytes at a time.
+    target.iter().fold(true, |all, byte| all & visible(*byte))
 }
 
 fn is_http(scheme: &[u8]) -> bool {
@@ -82,12 +88,28 @@ pub fn is_host(value: &[u8]) -> bool {
 
 /// `reg-name` of RFC 3986 §3.2.2, without the empty one.
 fn is_registered_name(name: &[u8]) -> bool {
-    let known = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(byte);
     let escapes = memchr::memchr_iter(b'%', name).all(|at| {
         name.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
     });
-    !name.is_empty() && name.iter().all(known) && escapes
+    !name.is_empty() && name.iter().all(|byte| OF_NAME[usize::from(*byte)]) && escapes
 }
+
+/// By byte: whether it may be part of a `reg-name`.
+static OF_NAME: [bool; 256] = {
+    let mut known = [false; 256];
+    let mut byte = 0;
+    while byte < known.len() {
+        known[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"-._~!$&'()*+,;=%";
+    let mut at = 0;
+    while at < others.len() {
+        known[others[at] as usize] = true;
+        at += 1;
+    }
+    known
+};
 
 fn is_port(port: &[u8]) -> bool {
     // Empty is the scheme's own (RFC 3986 §3.2.3).

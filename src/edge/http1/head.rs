@@ -12,6 +12,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::edge::connection::ClientConnection;
 use crate::edge::options::HttpLimits;
+use crate::edge::target::has_target_bytes;
 
 /// Reads a head to its end, of which `read` is the beginning. What came behind it goes back to the connection.
 /// `None`: the client left before the end.
@@ -98,12 +99,15 @@ fn end(bytes: &[u8], scanned: usize) -> Option<usize> {
 pub(super) fn has_request_line(head: &[u8]) -> bool {
     let line = memchr::memchr(b'\n', head).and_then(|lf| head.get(..lf)).unwrap_or(head);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let mut parts = line.split(|byte| *byte == b' ');
-    let (method, target, version) = (parts.next(), parts.next(), parts.next());
-    parts.next().is_none()
-        && method.is_some_and(|method| !method.is_empty())
-        && target.is_some_and(|target| !target.is_empty() && target.iter().all(is_of_target))
-        && version.is_some_and(|version| version.starts_with(b"HTTP/1."))
+    let (Some(first), Some(last)) = (memchr::memchr(b' ', line), memchr::memrchr(b' ', line))
+    else {
+        return false;
+    };
+    let target = line.get(first + 1..last).unwrap_or_default();
+    first > 0
+        && !target.is_empty()
+        && has_target_bytes(target)
+        && line.get(last + 1..).is_some_and(|version| version.starts_with(b"HTTP/1."))
 }
 
 /// Whether each line behind the request line is a field: a name, a colon, a value.
@@ -117,11 +121,6 @@ fn has_fields(head: &[u8]) -> bool {
                 && value.is_some_and(|value| HeaderValue::from_bytes(value).is_ok())
         },
     )
-}
-
-/// Whether a byte may be part of a target. A fragment may not: Pingora would cut it off.
-fn is_of_target(byte: &u8) -> bool {
-    !byte.is_ascii_control() && *byte != b'#'
 }
 
 #[cfg(test)]

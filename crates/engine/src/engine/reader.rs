@@ -244,28 +244,31 @@ async fn plan(
     if !core.content_type.is_json() {
         let end = match page {
             None => tail,
-            Some(page) => page_of_appends(store, core, from, tail, page).await?,
+            // Boxed, like the others: they are larger than what a small read needs, whose future has room for them.
+            Some(page) => Box::pin(page_of_appends(store, core, from, tail, page)).await?,
         };
         let slice = read_lineage(store, core, from, end, READ_PIECE).await?;
         return Ok(ReadPlan { next: slice.end, first: slice.chunks, end });
     }
     let room = page.map_or(READ_PIECE, |page| page.min(READ_PIECE));
     let mut slice = if inside {
-        read_from_boundary(store, core, from, tail, room).await?
+        Box::pin(read_from_boundary(store, core, from, tail, room)).await?
     } else {
         read_lineage(store, core, from, tail, room).await?
     };
     let end = match page {
         None => tail,
-        Some(page) => match page_of_messages(store, core, &slice, from, tail, page).await? {
-            Some(end) => end,
-            None => {
-                // One message is larger than the page. The first piece is read again: kept, it would be held during
-                // the search.
-                slice = ReadSlice { chunks: Vec::new(), end: from };
-                message_end(store, core, from.advance(page as u64), tail).await?
+        Some(page) => {
+            match Box::pin(page_of_messages(store, core, &slice, from, tail, page)).await? {
+                Some(end) => end,
+                None => {
+                    // One message is larger than the page. The first piece is read again: kept, it would be held during
+                    // the search.
+                    slice = ReadSlice { chunks: Vec::new(), end: from };
+                    Box::pin(message_end(store, core, from.advance(page as u64), tail)).await?
+                }
             }
-        },
+        }
     };
     slice.cut(slice.end.position().saturating_sub(end.position()) as usize);
     Ok(ReadPlan { next: slice.end, first: slice.chunks, end })

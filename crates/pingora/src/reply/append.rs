@@ -24,7 +24,8 @@ impl DurableStreams {
         commit_wait: &mut Option<Duration>,
     ) -> Result<(Response, PendingReply), Rejection> {
         if body::expects_continue(session.req_header()) && !body::is_absent(session) {
-            self.refuse_from_head(path, append).await?;
+            // Boxed: rare.
+            Box::pin(self.refuse_from_head(path, append)).await?;
         }
         let body = self.receive(session, options).await?;
         self.meter_body(session, rights, body.bytes.len()).await;

@@ -98,14 +98,19 @@ impl DurableStreams {
         if expects_continue(session.req_header()) {
             // Pingora takes any head before the end of the body, this one too, for a reason to close.
             let keepalive = session.get_keepalive();
-            session.write_continue_response().await.map_err(|_| Rejection::BodyIncomplete)?;
+            // Boxed: rare.
+            let asked = Box::pin(session.write_continue_response()).await;
+            asked.map_err(|_| Rejection::BodyIncomplete)?;
             session.set_keepalive(keepalive);
         }
         let mut pace = BodyPace::new(options);
         let mut room = None;
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
-        while let Some(piece) = next(session, &pace).await? {
+        // Pingora knows where a body of declared length ends: reading on would only find nothing there.
+        while !session.is_body_done()
+            && let Some(piece) = next(session, &pace).await?
+        {
             let arrived = piece.len();
             if first.is_empty() {
                 first = piece;

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use durable_streams_protocol::{
-    Body, HeadMeta, LiveMode, Outcome, Rejection, Request, Response, StreamPath, render,
+    Body, Create, HeadMeta, LiveMode, Outcome, Rejection, Request, Response, StreamPath, render,
     render_rejection,
 };
 use durable_streams_subscriptions::ControlAuthority;
@@ -51,13 +51,16 @@ impl DurableStreams {
         request: StreamRequest,
     ) -> StreamReply {
         let began = Instant::now();
-        let StreamRequest { mode, target } = request;
+        let mode = request.mode;
         let head = session.req_header();
         let method = head.method.clone();
         let cors = options.cors.fields(&method, &head.headers);
         let mut commit_wait = None;
-        let admitted = match self.access.clone() {
-            None => Ok(AdmittedRequest::unprivileged(target, ControlAuthority::Unrestricted)),
+        let mut admitted = match self.access.clone() {
+            None => {
+                let control = ControlAuthority::Unrestricted;
+                Ok(AdmittedRequest::unprivileged(request.target, control))
+            }
             // Boxed: without access control a connection's future keeps no room for it.
             Some(access) => {
                 let body = BodyHead::of(session);
@@ -67,10 +70,11 @@ impl DurableStreams {
                     certificate: tls.map(|tls| tls.cert_digest.as_slice()),
                 };
                 let head = session.req_header();
-                Box::pin(self.admit(&access, head, from, body, options, target)).await
+                Box::pin(self.admit(&access, head, from, body, options, request.target)).await
             }
         };
-        let AdmittedRequest { target, named, rights, control } = match admitted {
+        // Borrowed, not moved out: a connection's future, which is copied for each request, would have room for both.
+        let admitted = match &mut admitted {
             Ok(admitted) => admitted,
             Err(denial) => {
                 self.skip_small_body(session).await;
@@ -79,26 +83,8 @@ impl DurableStreams {
                 return StreamReply { mode: Some(mode), method, cors, ..reply };
             }
         };
-        let audience = rights.as_ref().map(AccessRights::audience);
-        let decided = match target {
-            // Boxed: rare, and larger than everything else a connection's future has to have room for.
-            RequestTarget::Subscriptions(path) => {
-                let response = self.subscriptions(session, options, &path, control);
-                let response = Box::pin(response).await;
-                match response {
-                    Ok(response) => Ok(self.with_room(response, session, options).await),
-                    Err(rejection) => Err(rejection),
-                }
-            }
-            RequestTarget::Stream(path, request) => {
-                let stream = NamedStream { path: &path, named: named.as_ref().unwrap_or(&path) };
-                self.dispatch(session, options, stream, request, rights, &mut commit_wait).await
-            }
-            RequestTarget::Invalid(rejection) => {
-                self.skip_small_body(session).await;
-                Err(rejection)
-            }
-        };
+        let audience = admitted.rights.as_ref().map(AccessRights::audience);
+        let decided = self.dispatch(session, options, admitted, &mut commit_wait).await;
         let ((response, pending), problem) = match decided {
             Ok(decided) => (decided, None),
             Err(rejection) => {
@@ -131,50 +117,90 @@ impl DurableStreams {
         }
     }
 
+    /// Lets the engine decide about a request. Takes what a live read needs longer than this out of `admitted`.
+    ///
+    /// What is not as frequent as an append or a small read is boxed: a connection's future, which is copied for each
+    /// request, has no room for it. Measured: 4,000 -> 2,720 bytes (docs/benchmarks.md).
     async fn dispatch(
         &self,
         session: &mut ServerSession,
         options: &StreamOptions,
-        stream: NamedStream<'_>,
-        request: Request,
-        rights: Option<AccessRights>,
+        admitted: &mut AdmittedRequest,
         commit_wait: &mut Option<Duration>,
     ) -> Result<(Response, PendingReply), Rejection> {
-        let path = stream.path;
+        let (path, request) = match &admitted.target {
+            RequestTarget::Stream(path, request) => (path, request),
+            RequestTarget::Subscriptions(path) => {
+                let control = admitted.control.clone();
+                let answering = self.subscriptions(session, options, path, control);
+                let response = Box::pin(answering).await?;
+                return Ok(Box::pin(self.with_room(response, session, options)).await);
+            }
+            RequestTarget::Invalid(rejection) => {
+                self.skip_small_body(session).await;
+                return Err(rejection.clone());
+            }
+        };
         if !matches!(request, Request::Append(_) | Request::Create(_)) {
             self.discard_body(session).await?;
         }
         let response = match request {
             Request::Append(append) => {
-                return self
-                    .append(session, options, path, &append, rights.as_ref(), commit_wait)
-                    .await;
+                let rights = admitted.rights.as_ref();
+                return self.append(session, options, path, append, rights, commit_wait).await;
             }
             Request::Create(create) => {
-                let body = self.receive(session, options).await?;
-                self.meter_body(session, rights.as_ref(), body.bytes.len()).await;
-                let received = Instant::now();
-                let created = self.engine.create(path, &create, body.bytes).await;
-                *commit_wait = Some(received.elapsed());
-                let location = location(options, session, stream.named);
-                render(Outcome::Created(&created?, Cow::Owned(location)))
+                let stream = NamedStream { path, named: admitted.named.as_ref().unwrap_or(path) };
+                let creating =
+                    self.create(session, options, stream, create, admitted.rights.as_ref());
+                let (response, waited) = Box::pin(creating).await?;
+                *commit_wait = Some(waited);
+                response
             }
-            Request::Read(read) if read.live == LiveMode::Sse => {
-                let client = self.client_reader(session, options)?;
-                let payer = AnswerPayer::of(session, options);
-                return self.events(options, path, &read, rights, client, payer).await;
-            }
-            Request::Read(read) => {
-                return self.read(session, options, path, &read, rights.as_ref()).await;
-            }
-            Request::Head => self.head(path, rights.as_ref()).await?,
+            Request::Read(read) => match read.live {
+                LiveMode::CatchUp => {
+                    let rights = admitted.rights.as_ref();
+                    return self.catch_up(session, options, path, read, rights).await;
+                }
+                LiveMode::LongPoll => {
+                    let rights = admitted.rights.as_ref();
+                    let polling = self.long_poll(session, options, path, read, rights);
+                    return Box::pin(polling).await;
+                }
+                LiveMode::Sse => {
+                    let client = self.client_reader(session, options)?;
+                    let payer = AnswerPayer::of(session, options);
+                    let rights = admitted.rights.take();
+                    let beginning = self.events(options, path, read, rights, client, payer);
+                    return Box::pin(beginning).await;
+                }
+            },
+            Request::Head => Box::pin(self.head(path, admitted.rights.as_ref())).await?,
             Request::Delete => {
-                self.engine.delete(path).await?;
+                Box::pin(self.engine.delete(path)).await?;
                 render(Outcome::Deleted)
             }
             Request::Preflight => render(Outcome::Preflight),
         };
         Ok((response, PendingReply::Nothing))
+    }
+
+    /// Creates a stream. Returns the response, and how long the creation took to be durable.
+    async fn create(
+        &self,
+        session: &mut ServerSession,
+        options: &StreamOptions,
+        stream: NamedStream<'_>,
+        create: &Create,
+        rights: Option<&AccessRights>,
+    ) -> Result<(Response, Duration), Rejection> {
+        let body = self.receive(session, options).await?;
+        self.meter_body(session, rights, body.bytes.len()).await;
+        let received = Instant::now();
+        let created = self.engine.create(stream.path, create, body.bytes).await;
+        let waited = received.elapsed();
+        let location = location(options, session, stream.named);
+        Ok((render(Outcome::Created(&created?, Cow::Owned(location))), waited))
     }
 
     /// A response that was made at once, with room for its body.

@@ -18,7 +18,21 @@ use super::{
 use crate::{DurableStreams, StreamOptions, answers::AnswerPayer, counters::LiveKind};
 
 impl DurableStreams {
-    pub(super) async fn read(
+    pub(super) async fn catch_up(
+        &self,
+        session: &ServerSession,
+        options: &StreamOptions,
+        path: &StreamPath,
+        read: &Read,
+        rights: Option<&AccessRights>,
+    ) -> Result<(Response, PendingReply), Rejection> {
+        let view = self.engine.open(path).await?;
+        readable(rights, &view.core)?;
+        let from = view.start(read.from)?;
+        self.slice(session, options, read, &view, from, rights).await
+    }
+
+    pub(super) async fn long_poll(
         &self,
         session: &mut ServerSession,
         options: &StreamOptions,
@@ -26,12 +40,6 @@ impl DurableStreams {
         read: &Read,
         rights: Option<&AccessRights>,
     ) -> Result<(Response, PendingReply), Rejection> {
-        if read.live == LiveMode::CatchUp {
-            let view = self.engine.open(path).await?;
-            readable(rights, &view.core)?;
-            let from = view.start(read.from)?;
-            return self.slice(session, options, read, &view, from, rights).await;
-        }
         let _client = self.client_reader(session, options)?;
         let _place = self.engine.live_permit()?;
         let _counted = self.counters.live(LiveKind::LongPoll);
@@ -153,7 +161,8 @@ impl DurableStreams {
                 chunks = vec![frame_array(&chunks)];
             }
             if let Some(coding) = coding {
-                chunks = vec![coding.encode(chunks, &self.encoders.threads).await?];
+                // Boxed: rare where reads are small.
+                chunks = vec![Box::pin(coding.encode(chunks, &self.encoders.threads)).await?];
             }
             (render(Outcome::Slice(&meta, Body::Full(chunks))), PendingReply::holding(room))
         };
