@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use durable_streams_protocol::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,9 @@ pub(crate) struct StoredCredentials {
     pub(crate) projects: Vec<ProjectRecord>,
     #[serde(default)]
     pub(crate) url_keys: Vec<UrlKeyRecord>,
+    /// Files that were made before there was one have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checksum: Option<String>,
 }
 
 /// An API key, without the key.
@@ -119,11 +123,30 @@ impl StoredCredentials {
                 "version {version} of credentials; this program reads version {VERSION}"
             )));
         }
+        if let Some(found) = &parsed.checksum {
+            let expected = parsed.checksum().map_err(|error| invalid(error.to_string()))?;
+            if *found != expected {
+                return Err(invalid(
+                    "the file does not match its checksum, so a credential in it may be another one: restore the file; \
+                     after a change by hand, remove the field `checksum`"
+                        .to_owned(),
+                ));
+            }
+        }
         Ok(parsed)
     }
 
+    /// Base64url of the first 96 bits of SHA-256 of the other fields: compact JSON, in the order of declaration. A bit
+    /// that flips in a secret, a grant or a time would make another one, which looks as good.
+    fn checksum(&self) -> Result<String, serde_json::Error> {
+        let text = serde_json::to_vec(&StoredCredentials { checksum: None, ..self.clone() })?;
+        let digest = ring::digest::digest(&ring::digest::SHA256, &text);
+        Ok(BASE64URL.encode(digest.as_ref().get(..12).unwrap_or_default()))
+    }
+
     pub(super) fn to_text(&self) -> Result<Vec<u8>, serde_json::Error> {
-        let current = StoredCredentials { version: VERSION, ..self.clone() };
+        let mut current = StoredCredentials { version: VERSION, ..self.clone() };
+        current.checksum = Some(current.checksum()?);
         let mut text = serde_json::to_vec_pretty(&current)?;
         text.push(b'\n');
         Ok(text)

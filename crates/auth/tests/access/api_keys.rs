@@ -114,6 +114,38 @@ fn the_file_holds_no_key_and_is_nobody_elses() {
     }
 }
 
+/// Of the credentials file each bit counts: in a secret, a grant, a time, a name.
+#[test]
+fn a_flipped_bit_in_the_credentials_file_is_refused() {
+    let (_folder, path, file) = credentials();
+    let expires = Some(at(1_000));
+    file.create_api_key(NewApiKey { expires, ..new_key("ci") }, at(0)).unwrap();
+    file.create_project("acme", at(0)).unwrap();
+    let whole = fs::read(&path).unwrap();
+    let (mut refused, mut harmless) = (0, 0);
+    for (at, bit) in (0..whole.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1 << bit;
+        fs::write(&path, &flipped).unwrap();
+        match CredentialFile::open(&path) {
+            Err(_) => refused += 1,
+            // One blank for another, or one spelling of a time for another.
+            Ok(opened) => {
+                let same = (opened.api_keys(), opened.projects());
+                assert_eq!(same, (file.api_keys(), file.projects()), "bit {bit} of byte {at}");
+                harmless += 1;
+            }
+        }
+    }
+    println!("| keys, credentials file | {refused} | 0 | {harmless} | 0 |");
+    assert!(refused > 20 * harmless, "{refused} refused, {harmless} harmless");
+    // Files that were made before there was a checksum have none; nor do those that are changed by hand.
+    let text = String::from_utf8(whole).unwrap();
+    let (before, _) = text.split_once(",\n  \"checksum\"").unwrap();
+    fs::write(&path, format!("{}\n}}\n", before.replace("\"ci\"", "\"by hand\""))).unwrap();
+    assert_eq!(CredentialFile::open(&path).unwrap().api_keys()[0].name, "by hand");
+}
+
 #[tokio::test]
 async fn another_process_makes_and_revokes_keys_while_the_server_runs() {
     let (_folder, path, server) = credentials();
@@ -147,7 +179,10 @@ async fn a_key_that_was_narrowed_by_hand_ends_what_it_did_before() {
     let provider = ApiKeys::new(file.clone(), None);
     let principal = Request::bearer("a/b", &key).authenticate(&provider).await.unwrap();
     let text = fs::read_to_string(&path).unwrap().replace("a/**", "a/only");
-    fs::write(&path, text).unwrap();
+    fs::write(&path, &text).unwrap();
+    assert!(file.refresh().unwrap_err().to_string().contains("remove the field `checksum`"));
+    let (text, _) = text.split_once(",\n  \"checksum\"").unwrap();
+    fs::write(&path, format!("{text}\n}}\n")).unwrap();
     assert!(file.refresh().unwrap());
     assert!(!provider.is_current(&principal, at(0)));
 }
