@@ -18,9 +18,9 @@ power-loss: ; @STORE_CRASH_SEEDS=$(SEEDS) cargo test --locked -p durable-streams
 # A failed write and a failed sync at each of the first OPERATIONS after a start.
 OPERATIONS ?= 200
 disk-faults: ; @STORE_FAIL_OPERATIONS=$(OPERATIONS) cargo test --locked -p durable-streams-engine --test store one_failure -- --nocapture
-# Single flipped bits in the index, FLIPS times: none is served, and every one is repaired.
+# Single flipped bits in every kind of page and file, FLIPS times: none is silent, and every one is repaired.
 FLIPS ?= 1000
-flips: ; @STORE_FLIP_SEEDS=$(FLIPS) STORE_REPAIR_SEEDS=$(FLIPS) cargo test --locked -p durable-streams-engine --test store flip -- --nocapture
+flips: ; @STORE_FLIPS=$(FLIPS) STORE_FLIP_SEEDS=$(FLIPS) STORE_REPAIR_SEEDS=$(FLIPS) cargo test --locked -p durable-streams-engine --test store flip -- --nocapture
 # The client through kill -9 and a bad network, FAULT_ROUNDS times.
 FAULT_ROUNDS ?= 100
 client-faults: ; @CLIENT_FAULT_ROUNDS=$(FAULT_ROUNDS) cargo test --locked --test client faults:: -- --nocapture

@@ -167,6 +167,8 @@ pub fn store_options(config: &Config) -> Option<FileStoreOptions> {
         checkpoint_size: size(storage.checkpoint_size),
         wal_segment: storage.wal_segment.get(),
         max_disk: storage.max_disk.map(ByteSize::get),
+        scrub_interval: Some(storage.scrub_interval.get()),
+        scrub_rate: storage.scrub_rate.get(),
         cache: size(storage.cache),
     })
 }

@@ -39,6 +39,12 @@ settings! {
             => ByteSize::mib(1), ByteSize::gib(4);
         /// Most disk that log and index may take together; unlimited when not set.
         max_disk: Option<ByteSize> = None;
+        /// Pause between two checks of the whole index in the background; the first one begins at the start.
+        scrub_interval: HumanDuration = FileStoreOptions::SCRUB_INTERVAL.into()
+            => HumanDuration::secs(60), HumanDuration::secs(366 * 24 * 3600);
+        /// Most bytes a second that such a check reads.
+        scrub_rate: ByteSize = ByteSize::bytes(FileStoreOptions::SCRUB_RATE)
+            => ByteSize::bytes(64 << 10), ByteSize::gib(64);
         /// Most memory for data that was written or read in the last half minute.
         cache: ByteSize = FileStoreOptions::CACHE.into()
             => ByteSize::bytes(0), ByteSize::tib(1);

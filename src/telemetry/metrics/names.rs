@@ -103,6 +103,14 @@ metrics! {
         "1 while the index can be used; 0 after it failed, until it could be opened again.";
     INDEX_REOPENED: Counter "durable_streams_database_reopened_total" []
         "Times that the index was opened again after a failure.";
+    SCRUBS: Counter "durable_streams_database_scrubs_total" []
+        "Checks of the whole index in the background that have ended.";
+    SCRUB_AGE: Gauge "durable_streams_database_scrub_age_seconds" []
+        "Time since the last such check ended, or since the start.";
+    SCRUB_BYTES: Gauge "durable_streams_database_scrub_read_bytes" []
+        "What the present such check, or the last one, has read.";
+    SCRUB_DAMAGED: Gauge "durable_streams_database_damaged" []
+        "Damaged records and pages of the index that the last such check found; the log has a line for each.";
     KEPT_STREAMS: Gauge "durable_streams_deleted_streams_kept" []
         "Streams that were deleted and are kept because forks need their bytes.";
     KEPT_BYTES: Gauge "durable_streams_deleted_bytes_kept" []

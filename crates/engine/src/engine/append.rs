@@ -86,7 +86,7 @@ impl Engine {
                     let added = UsageDelta::appended(event.data().map_or(0, Bytes::len));
                     let usage =
                         Some(self.context.usage.change(&cell.path, added, &self.limits())?);
-                    let decided = DecidedEvent { id, event, forks: None, usage };
+                    let decided = DecidedEvent { id, event, place: None, forks: None, usage };
                     let ticket = state.commit(cell, &self.store, decided);
                     Ok(Judged { verdict: Ok(outcome), ticket: ticket.map_err(rejection)? })
                 }

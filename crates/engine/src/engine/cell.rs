@@ -52,6 +52,8 @@ pub(super) struct CellContext {
 pub(super) struct DecidedEvent<'t> {
     pub(super) id: StreamId,
     pub(super) event: StreamEvent,
+    /// Where the event belongs, if the state does not say.
+    pub(super) place: Option<EventPlace>,
     pub(super) forks: Option<ForkChange>,
     pub(super) usage: Option<UsageChange<'t>>,
 }
@@ -174,15 +176,15 @@ impl CellState {
         store: impl FnOnce(Commit) -> Result<Committed, StoreError>,
         decided: DecidedEvent<'_>,
     ) -> Result<Option<Ticket>, StoreError> {
-        let DecidedEvent { id, event, forks, usage } = decided;
+        let DecidedEvent { id, event, place, forks, usage } = decided;
         if self.durable_version == self.version {
             // All that this event is decided on is durable, whatever the log lost elsewhere.
             self.epoch = epoch;
         }
-        let place = match (&event, &self.assigned) {
+        let place = place.unwrap_or_else(|| match (&event, &self.assigned) {
             (StreamEvent::Created(created), _) => EventPlace::of_creation(created),
             (_, assigned) => assigned.as_ref().map_or_else(EventPlace::default, EventPlace::behind),
-        };
+        });
         self.apply(id, &event);
         let effect = DurableView::of(self.assigned.as_ref());
         self.version.0 += 1;

@@ -152,7 +152,7 @@ impl Engine {
             fork: id,
             added: true,
         });
-        let decided = DecidedEvent { id, event, forks, usage };
+        let decided = DecidedEvent { id, event, place: None, forks, usage };
         let ticket = state.commit(cell, &self.store, decided).map_err(rejection)?;
         if let Some(source) = &mut source_state {
             ForkChange::enter(source, id, true);

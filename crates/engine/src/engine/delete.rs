@@ -16,7 +16,7 @@ use super::{
     here, reloading,
     usage::UsageDelta,
 };
-use crate::store::LoadFor;
+use crate::store::{DamagedStream, LoadFor, Store};
 
 /// Why a stream is removed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,12 @@ impl Engine {
         path: &StreamPath,
         cause: RemovalCause,
     ) -> Result<Judged<()>, Rejection> {
-        let (mut judged, mut child) = self.remove_one(path, cause).await?;
+        let (mut judged, mut child) = match self.remove_one(path, cause).await {
+            Err(Rejection::Damaged) if cause == RemovalCause::Requested => {
+                (self.remove_damaged(path).await?, None)
+            }
+            removed => removed?,
+        };
         while let Some(source) = child.take() {
             let orphaned = {
                 let state = source.state.lock();
@@ -104,11 +109,17 @@ impl Engine {
             let state = cell.state.lock();
             state.assigned.as_ref().and_then(|assigned| assigned.core.fork.clone())
         };
+        let mut damaged = None;
         let source = match source {
             None => None,
-            Some(fork) => {
-                Some((fork.source, self.loaded(&fork.source_path, LoadFor::State).await?))
-            }
+            Some(fork) => match self.loaded(&fork.source_path, LoadFor::State).await {
+                // Deleting its forks makes a damaged source deletable.
+                Err(Rejection::Damaged) => {
+                    damaged = Some(fork.source);
+                    None
+                }
+                source => Some((fork.source, source?)),
+            },
         };
         let now = self.clock.now();
         let (mut state, mut source_state) = lock_both(&cell, source.as_ref().map(|(_, s)| &**s));
@@ -128,11 +139,11 @@ impl Engine {
         let (id, fork) = (assigned.core.id, assigned.core.fork.as_ref().map(|fork| fork.source));
         if !state.forks.is_empty() {
             let event = StreamEvent::SoftDeleted { at: now };
-            let decided = DecidedEvent { id, event, forks: None, usage: None };
+            let decided = DecidedEvent { id, event, place: None, forks: None, usage: None };
             let ticket = state.commit(&cell, &self.store, decided).map_err(rejection)?;
             return Ok((Judged { verdict: Ok(()), ticket }, None));
         }
-        if fork != source.as_ref().map(|(id, _)| *id) {
+        if fork != source.as_ref().map(|(id, _)| *id).or(damaged) {
             return Err(reloading());
         }
         let usage = Some(self.context.usage.change(
@@ -147,13 +158,35 @@ impl Engine {
             added: false,
         });
         let event = StreamEvent::Deleted { at: now };
-        let decided = DecidedEvent { id, event, forks, usage };
+        let decided = DecidedEvent { id, event, place: None, forks, usage };
         let ticket = state.commit(&cell, &self.store, decided).map_err(rejection)?;
         if let Some(source) = &mut source_state {
             ForkChange::enter(source, id, false);
         }
         drop((state, source_state));
         Ok((Judged { verdict: Ok(()), ticket }, source.map(|(_, source)| source)))
+    }
+
+    /// Decides the removal of a stream of which the state is damaged: it can be neither read nor appended to.
+    async fn remove_damaged(&self, path: &StreamPath) -> Result<Judged<()>, Rejection> {
+        let cell = self.registry.cell(path);
+        // Nothing loads the stream meanwhile.
+        let _loading = cell.loading.lock().await;
+        let epoch = self.store.epoch();
+        let found = self.store.damaged(path).await.map_err(rejection)?;
+        let Some(DamagedStream { id, place }) = found else { return Err(Rejection::Damaged) };
+        let mut state = cell.state.lock();
+        if state.loaded || !state.can_load() {
+            return Err(reloading());
+        }
+        // Its bytes are unknown, and counted until a restart.
+        let delta = UsageDelta { streams: -1, bytes: 0 };
+        let usage = Some(self.context.usage.change(&cell.path, delta, &self.limits())?);
+        state.install(None, epoch);
+        let event = StreamEvent::Deleted { at: self.clock.now() };
+        let decided = DecidedEvent { id, event, place: Some(place), forks: None, usage };
+        let ticket = state.commit(&cell, &self.store, decided).map_err(rejection)?;
+        Ok(Judged { verdict: Ok(()), ticket })
     }
 
     /// The sweeper's work on one stream: removes it if it is due; otherwise commits the later deadline that reads

@@ -7,7 +7,7 @@ use crate::store::StoreError;
 /// The rejection for a store error. Logs it, unless the client's retry is all that is needed.
 pub(super) fn rejection(error: StoreError) -> Rejection {
     match error {
-        StoreError::Full { .. } | StoreError::Limit { .. } => {
+        StoreError::Full { .. } | StoreError::Limit { .. } | StoreError::Room { .. } => {
             tracing::error!(%error, "no room to store; reads go on, appends are refused");
             Rejection::StorageFull
         }

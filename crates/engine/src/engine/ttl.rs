@@ -137,7 +137,7 @@ impl Engine {
 }
 
 fn touched_at(id: StreamId, at: Timestamp) -> DecidedEvent<'static> {
-    DecidedEvent { id, event: StreamEvent::Touched { at }, forks: None, usage: None }
+    DecidedEvent { id, event: StreamEvent::Touched { at }, place: None, forks: None, usage: None }
 }
 
 /// Waits until a touch is stored. One that cannot be stored is no reason to refuse a read.

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use durable_streams_protocol::{Offset, StreamId, StreamPath, Timestamp};
 
 use super::{
-    Commit, Committed, DiskStats, FileStore, LoadFor, LoadedStream, LogEpoch, MemoryStore, Store,
-    StoreError, StoreStats,
+    Commit, Committed, DamagedStream, DiskStats, FileStore, LoadFor, LoadedStream, LogEpoch,
+    MemoryStore, Store, StoreError, StoreStats,
 };
 
 /// Any of the stores.
@@ -41,6 +41,10 @@ impl Store for AnyStore {
         purpose: LoadFor,
     ) -> Result<Option<LoadedStream>, StoreError> {
         each!(self, store => store.load(path, purpose).await)
+    }
+
+    async fn damaged(&self, path: &StreamPath) -> Result<Option<DamagedStream>, StoreError> {
+        each!(self, store => store.damaged(path).await)
     }
 
     fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use durable_streams_protocol::{Offset, StreamId, StreamPath, StreamState, Timestamp};
 
 use super::{
-    commit::{Commit, Committed, LogEpoch},
+    commit::{Commit, Committed, EventPlace, LogEpoch},
     error::StoreError,
     stats::{DiskStats, StoreStats},
 };
@@ -39,6 +39,17 @@ pub trait Store: Send + Sync + 'static {
         path: &StreamPath,
         purpose: LoadFor,
     ) -> impl Future<Output = Result<Option<LoadedStream>, StoreError>> + Send;
+
+    /// The stream at a path whose state is damaged, if it can be deleted all the same: no fork needs its bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when it cannot be deleted, and [`StoreError::Io`].
+    fn damaged(
+        &self,
+        _path: &StreamPath,
+    ) -> impl Future<Output = Result<Option<DamagedStream>, StoreError>> + Send {
+        std::future::ready(Ok(None))
+    }
 
     /// Queues an event. Commits of one stream become durable in call order.
     ///
@@ -128,6 +139,15 @@ pub enum LoadFor {
     State,
     /// Its bytes will be read next.
     Bytes,
+}
+
+/// A stream that can only be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DamagedStream {
+    /// Its id.
+    pub id: StreamId,
+    /// Where its deletion belongs.
+    pub place: EventPlace,
 }
 
 /// A stream as stored.

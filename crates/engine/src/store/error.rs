@@ -15,6 +15,19 @@ pub enum StoreError {
         /// The file that could not grow.
         path: PathBuf,
     },
+    /// A second index has no room beside the first.
+    #[error(
+        "{path} needs {needed} bytes more while it is written anew, and the disk has {room}: make room there \
+         (storage.max_disk does not count them); nothing was changed"
+    )]
+    Room {
+        /// The directory of the index.
+        path: PathBuf,
+        /// Bytes that are needed.
+        needed: u64,
+        /// Bytes that there are.
+        room: u64,
+    },
     /// The limit on disk use is reached. Appends may work again after deletes.
     #[error(
         "the limit on disk use is reached: {path} may take storage.max_disk = {limit} bytes; delete streams, or raise it \

@@ -62,6 +62,14 @@ pub struct FileStoreStats {
     pub index_available: bool,
     /// How often the index was opened again after a failure.
     pub index_reopenings: u64,
+    /// Checks of the whole index that have ended.
+    pub scrubs: u64,
+    /// The time since the last one ended, or since the opening.
+    pub scrub_age: Duration,
+    /// Bytes that the present or last one has read.
+    pub scrub_bytes: u64,
+    /// Damaged records and pages that the last one has found.
+    pub scrub_damaged: u64,
     /// The limit on disk use, bytes; 0 when there is none.
     pub disk_limit_bytes: u64,
     /// Writes are refused until a restart.

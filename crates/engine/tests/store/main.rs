@@ -11,6 +11,8 @@ mod disk_limit;
 mod durability;
 mod expiry;
 mod fault_disk;
+mod flip_places;
+mod flips;
 mod formats;
 mod full_disk;
 mod harness;
@@ -20,5 +22,6 @@ mod model;
 #[cfg(unix)]
 mod modes;
 mod offline;
+mod scrub;
 mod wal_recovery;
 mod workload;

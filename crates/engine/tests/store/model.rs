@@ -1,6 +1,6 @@
 //! Random events against a model, with checkpoints and openings in between, on a real disk.
 
-use durable_streams_engine::store::Store;
+use durable_streams_engine::store::{AnyStore, Store};
 
 use crate::{harness::*, workload::*};
 
@@ -36,6 +36,8 @@ fn run(seed: u64) {
             _ => {}
         }
         model.check(&store).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+        let AnyStore::File(files) = &store else { panic!("a file store") };
+        assert_eq!(files.scrub(), 0, "seed {seed}: a scrub of a whole index finds nothing");
     }
 }
 

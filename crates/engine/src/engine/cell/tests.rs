@@ -86,7 +86,7 @@ impl Log {
 const NOW: Timestamp = Timestamp::from_millis(1);
 
 fn decided(id: StreamId, event: StreamEvent) -> DecidedEvent<'static> {
-    DecidedEvent { id, event, forks: None, usage: None }
+    DecidedEvent { id, event, place: None, forks: None, usage: None }
 }
 
 fn cell(path: &str) -> Arc<StreamCell> {

@@ -22,14 +22,15 @@ use super::{
     options::FileStoreOptions,
     places::StreamPlaces,
     read_pool::ReadPool,
+    scrubber::Scrubber,
     snapshot::SnapshotReads,
     stats::StoreCounters,
     wal::{frame::FrameHeader, recovery, writer::WalWriter},
     writer::Writer,
 };
 use crate::store::{
-    Commit, Committed, DiskStats, FileStoreStats, LoadFor, LoadedStream, LogEpoch, Store,
-    StoreError, StoreStats,
+    Commit, Committed, DamagedStream, DiskStats, FileStoreStats, LoadFor, LoadedStream, LogEpoch,
+    Store, StoreError, StoreStats,
 };
 use durable_streams_protocol::{Offset, StreamEvent, StreamId, StreamPath, Timestamp};
 
@@ -41,6 +42,7 @@ pub struct FileStore {
     pub(super) core: Arc<StoreCore>,
     writer: Arc<Writer>,
     checkpointer: Arc<Checkpointer>,
+    scrubber: Arc<Scrubber>,
     /// `None` for a store without threads: its reads run on the caller's thread.
     read_pool: Option<ReadPool>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
@@ -68,6 +70,11 @@ impl FileStore {
             store.core.spawn("store-write", move || writer.run())?,
             store.core.spawn("store-fold", move || checkpointer.run())?,
         ];
+        let scrubber = store.scrubber.clone();
+        let thread = thread::Builder::new().name("store-scrub".into());
+        let thread = thread.spawn(move || scrubber.run());
+        let thread = thread.map_err(io_error("start a thread for", &store.core.options.dir))?;
+        store.threads.lock().push(thread);
         Ok(store)
     }
 
@@ -98,6 +105,9 @@ impl FileStore {
         if sealed > 0 {
             tracing::info!(sealed, "the index has the new format");
         }
+        index.check_counts(&mut |error| {
+            tracing::error!(%error, "the index is damaged; restore a backup, or see what `repair` would drop");
+        })?;
         let meta = index.read()?.meta()?;
         let memtable =
             Memtable::new(meta.lsn, meta.next_id, meta.streams, meta.bytes, options.cache);
@@ -149,6 +159,7 @@ impl FileStore {
         let checkpointer = Arc::new(Checkpointer::new(core.clone(), meta.lsn));
         checkpointer.note_room();
         Ok(FileStore {
+            scrubber: Arc::new(Scrubber::new(core.clone())),
             writer: Arc::new(Writer::new(core.clone(), checkpointer.clone(), log)),
             checkpointer,
             core,
@@ -176,7 +187,7 @@ impl FileStore {
 
     /// The store's counters and sizes now.
     pub fn file_stats(&self) -> FileStoreStats {
-        FileStoreStats::collect(&self.core, &self.checkpointer)
+        FileStoreStats::collect(&self.core, &self.checkpointer, self.scrubber.stats())
     }
 
     /// Writes everything that is queued, for a store without threads. Returns whether there was anything.
@@ -196,6 +207,12 @@ impl FileStore {
     /// after each checkpoint.
     pub fn maintain(&self) {
         self.checkpointer.run_maintenance();
+    }
+
+    /// Checks the whole index now, as fast as it can be read. Returns the number of damaged things, each of which is logged. A
+    /// store with threads does so in the background.
+    pub fn scrub(&self) -> u64 {
+        self.scrubber.round(None).unwrap_or_default()
     }
 
     /// Frees memory that was not used since the previous call: cached bytes that the index has, too, and what large
@@ -224,6 +241,20 @@ impl Store for FileStore {
         }
         let path = path.clone();
         self.pooled(0, move |reads| reads.load(&path, purpose)).await
+    }
+
+    async fn damaged(&self, path: &StreamPath) -> Result<Option<DamagedStream>, StoreError> {
+        let (path, checkpointer) = (path.clone(), self.checkpointer.clone());
+        self.pooled(0, move |reads| {
+            // Events that wait for a checkpoint would belong before the deletion. It takes them for lost.
+            let found = reads.damaged(&path)?;
+            if found.is_some_and(|found| reads.memtable.has_pending(found.id)) {
+                checkpointer.checkpoint()?;
+                return reads.damaged(&path);
+            }
+            Ok(found)
+        })
+        .await
     }
 
     fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {
@@ -286,6 +317,9 @@ impl Store for FileStore {
     fn writable(&self) -> Result<(), StoreError> {
         self.checkpointer.has_room()?;
         self.core.index.available()?;
+        if self.core.index.health().names_may_miss() {
+            return Err(self.core.index.hidden_names());
+        }
         self.core.queue.accepts()
     }
 
@@ -305,6 +339,7 @@ impl Store for FileStore {
     async fn close(&self) {
         let (done, closed) = oneshot::channel();
         self.core.queue.close();
+        self.scrubber.stop();
         let threads = std::mem::take(&mut *self.threads.lock());
         let (writer, checkpointer) = (self.writer.clone(), self.checkpointer.clone());
         let closer = thread::Builder::new().name("store-close".into()).spawn(move || {
@@ -335,6 +370,7 @@ impl Drop for FileStore {
     fn drop(&mut self) {
         self.core.queue.close();
         self.checkpointer.stop();
+        self.scrubber.stop();
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }

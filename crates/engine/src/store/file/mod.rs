@@ -11,6 +11,7 @@
 //! | `places` | whether a log's events join the index |
 //! | `memtable`, `append_ends` | events that the index does not have yet; cached tails; where appends end in them |
 //! | `checkpointer`, `index` | the checkpointer's thread; LMDB |
+//! | `scrubber` | the thread that looks for damage in the index |
 //! | `snapshot`, `read_pool` | reads over index and memtable; the threads that run them |
 //! | `map_fault` | what a process says that cannot read the index |
 //! | `file_store`, `core` | the store; what its parts share |
@@ -33,6 +34,7 @@ pub mod offline;
 mod options;
 mod places;
 mod read_pool;
+mod scrubber;
 mod snapshot;
 mod stats;
 mod wal;

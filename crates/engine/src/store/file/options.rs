@@ -35,6 +35,10 @@ pub struct FileStoreOptions {
     /// The most that log and index may take on disk together, bytes; `None` for no limit. At least
     /// [`least_max_disk`](Self::least_max_disk). The index does not shrink by itself, but uses its free room again.
     pub max_disk: Option<u64>,
+    /// The pause between two checks of the whole index in the background; `None` for none.
+    pub scrub_interval: Option<Duration>,
+    /// Bytes a second that such a check reads at most.
+    pub scrub_rate: u64,
     /// Memory for the tail cache: bytes that the index has, and that were written or read lately.
     pub cache: usize,
 }
@@ -48,6 +52,10 @@ impl FileStoreOptions {
     pub const CHECKPOINT_SIZE: usize = 64 << 20;
     /// Default of [`wal_segment`](Self::wal_segment), bytes.
     pub const WAL_SEGMENT: u64 = 64 << 20;
+    /// Default of [`scrub_interval`](Self::scrub_interval).
+    pub const SCRUB_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+    /// Default of [`scrub_rate`](Self::scrub_rate), bytes a second.
+    pub const SCRUB_RATE: u64 = 8 << 20;
     /// Default of [`cache`](Self::cache), bytes.
     pub const CACHE: usize = 256 << 20;
 
@@ -69,6 +77,8 @@ impl FileStoreOptions {
             checkpoint_size: Self::CHECKPOINT_SIZE,
             wal_segment: Self::WAL_SEGMENT,
             max_disk: None,
+            scrub_interval: Some(Self::SCRUB_INTERVAL),
+            scrub_rate: Self::SCRUB_RATE,
             cache: Self::CACHE,
         }
     }

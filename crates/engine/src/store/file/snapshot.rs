@@ -14,7 +14,7 @@ use super::{
     memtable::{Memtable, ReadGuard, StaleRead},
     wal::Lsn,
 };
-use crate::store::{LoadFor, LoadedStream, StoreError};
+use crate::store::{DamagedStream, EventPlace, LoadFor, LoadedStream, StoreError};
 
 /// The bytes of a stream with no more than this in the index enter the tail cache when the stream is read.
 ///
@@ -107,8 +107,22 @@ impl SnapshotReads<'_> {
                 Some(id) => Some(id),
                 None => snapshot.txn.path_id(path)?,
             };
-            let Some(id) = id else { return Ok(None) };
-            let Some(state) = snapshot.state(id, true)? else {
+            let Some(id) = id else {
+                if self.index.health().names_may_miss() {
+                    return Err(self.index.hidden_names().into());
+                }
+                return Ok(None);
+            };
+            let state = match snapshot.state(id, true) {
+                // Its deletion is durable, and not yet in the index.
+                Err(ReadFailure::Failed(StoreError::Corrupt { .. }))
+                    if self.memtable.names.lock().is_deleted(id) =>
+                {
+                    None
+                }
+                state => state?,
+            };
+            let Some(state) = state else {
                 let deleted = self.memtable.names.lock().is_deleted(id);
                 self.memtable.validate(snapshot.guard)?;
                 if unindexed.is_some() || deleted {
@@ -128,6 +142,30 @@ impl SnapshotReads<'_> {
                 snapshot.cache_small(&state)?;
             }
             Ok(Some(LoadedStream { state, forks: snapshot.forks(id)? }))
+        })
+    }
+
+    /// See [`Store::damaged`](crate::store::Store::damaged).
+    pub(super) fn damaged(&self, path: &StreamPath) -> Result<Option<DamagedStream>, StoreError> {
+        self.consistent(|snapshot| {
+            let Some(id) = snapshot.txn.path_id(path)? else { return Ok(None) };
+            let place = match snapshot.state(id, false) {
+                Ok(Some(state)) if state.core.path == *path => EventPlace::behind(&state),
+                // A name without a state, or of another stream, is for `repair`.
+                Ok(_) => return Ok(None),
+                // The state alone knows, so recovery takes any place.
+                Err(ReadFailure::Failed(StoreError::Corrupt { .. })) => EventPlace::default(),
+                Err(other) => return Err(other),
+            };
+            if !snapshot.forks(id)?.is_empty() {
+                let what = format!(
+                    "stream {} ({path}), whose bytes a fork needs: delete the fork first, or see what `repair` would \
+                     drop; it",
+                    id.0
+                );
+                return Err(self.index.damaged(&what).into());
+            }
+            Ok(Some(DamagedStream { id, place }))
         })
     }
 

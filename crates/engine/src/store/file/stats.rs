@@ -8,12 +8,16 @@ use std::{
     time::Duration,
 };
 
-use super::{checkpointer::Checkpointer, core::StoreCore};
+use super::{checkpointer::Checkpointer, core::StoreCore, scrubber::ScrubStats};
 use crate::counters::{DurationHistogram, SizeHistogram};
 use crate::store::FileStoreStats;
 
 impl FileStoreStats {
-    pub(super) fn collect(core: &StoreCore, checkpointer: &Checkpointer) -> Self {
+    pub(super) fn collect(
+        core: &StoreCore,
+        checkpointer: &Checkpointer,
+        scrub: ScrubStats,
+    ) -> Self {
         let counters = &core.counters;
         let retained = checkpointer.retained();
         let index_bytes = core.index.size();
@@ -36,6 +40,10 @@ impl FileStoreStats {
             kept_bytes: retained.bytes,
             index_available: core.index.available().is_ok(),
             index_reopenings: core.index.reopenings(),
+            scrubs: scrub.rounds,
+            scrub_age: scrub.age,
+            scrub_bytes: scrub.bytes,
+            scrub_damaged: scrub.damaged,
             disk_limit_bytes: core.limit.map_or(0, |limit| limit.total),
             poisoned: core.queue.poisoned().is_some(),
         }

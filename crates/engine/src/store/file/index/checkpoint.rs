@@ -201,6 +201,18 @@ impl CheckpointFold {
                 report_lost(id, events, &index.damaged(what));
                 return Ok(());
             }
+            Err(StoreError::Corrupt { .. })
+                if matches!(
+                    events.last().map(|change| &change.event),
+                    Some(StreamEvent::Deleted { .. })
+                ) =>
+            {
+                let bytes = index.remove_damaged(txn, id)?;
+                self.meta.streams = self.meta.streams.saturating_sub(1);
+                self.meta.bytes = self.meta.bytes.saturating_sub(bytes);
+                self.folded.freed += bytes;
+                return Ok(());
+            }
             Err(error @ StoreError::Corrupt { .. }) => {
                 report_lost(id, events, &error);
                 return Ok(());

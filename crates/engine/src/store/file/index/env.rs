@@ -8,10 +8,14 @@ use std::{
 };
 
 use heed::{
-    CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls, types::Bytes,
+    CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, WithoutTls, types::Bytes,
 };
 
-use super::keys::{self, IndexMeta};
+use super::{
+    counts::RecordCounts,
+    keys::{self, IndexMeta},
+    pages::PageFile,
+};
 use crate::store::{
     StoreError,
     file::error::{corrupt, index_error},
@@ -36,6 +40,9 @@ pub(in crate::store::file) struct IndexEnvironment {
     pub(super) dropped: IndexTable,
     /// Every record of `paths` has a checksum; see `migrate`.
     pub(super) paths_sealed: AtomicBool,
+    /// The file, for checks that LMDB does not make.
+    pub(super) pages: PageFile,
+    pub(super) counts: RecordCounts,
 }
 
 /// Names of the databases, in the order of the fields of [`IndexEnvironment`].
@@ -53,7 +60,11 @@ pub(super) const NAMES: [&str; 10] = [
 ];
 
 impl IndexEnvironment {
-    pub(super) fn open(dir: &Path, map_size: usize) -> Result<Self, StoreError> {
+    /// Opens an index, or makes one.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when a page is damaged that others depend on, unless `damaged` is set.
+    pub(super) fn open(dir: &Path, map_size: usize, damaged: bool) -> Result<Self, StoreError> {
         let path = dir.join("data.mdb");
         // With thread-local readers, LMDB runs a destructor at the end of each reading thread, which writes to its
         // reader table. If the environment was closed before, that is a segmentation fault. Waiting for the results
@@ -69,6 +80,10 @@ impl IndexEnvironment {
         }
         .map_err(index_error("open", &path))?;
         check_length(&env, &path)?;
+        let pages = PageFile::open(&path, env.unnamed_database_stat().page_size as usize)?;
+        if !damaged {
+            pages.check_structure(env.info().last_txn_id as u64)?;
+        }
         // The last commit may be in the page cache only, if a process was killed, or failed, while it committed.
         env.force_sync().map_err(index_error("sync", &path))?;
         let txn = env.write_txn().map_err(index_error("open", &path))?;
@@ -100,6 +115,8 @@ impl IndexEnvironment {
             purge,
             dropped,
             paths_sealed: AtomicBool::new(true),
+            pages,
+            counts: RecordCounts::default(),
         };
         index.begin()?;
         Ok(index)
@@ -121,7 +138,7 @@ impl IndexEnvironment {
         // Damage is an error for each caller that needs the record.
         let format = self.meta(&txn).map_or(keys::FORMAT, |meta| meta.format);
         self.paths_sealed.store(format == keys::FORMAT, Ordering::Release);
-        Ok(())
+        self.note_counts(&txn)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -149,28 +166,6 @@ impl IndexEnvironment {
         keys::open(keys::META, value)
             .and_then(IndexMeta::decode)
             .ok_or_else(|| self.damaged("the meta record"))
-    }
-
-    /// Writes the meta record, with the present number of records in each database.
-    pub(super) fn put_meta(
-        &self,
-        txn: &mut RwTxn<'_>,
-        meta: &mut IndexMeta,
-    ) -> Result<(), heed::Error> {
-        meta.records = Some(self.records(txn)?);
-        let mut value = Vec::with_capacity(128);
-        keys::seal(keys::META, &meta.encode(), &mut value);
-        self.meta.put(txn, keys::META, &value)
-    }
-
-    /// The number of records in each database but `meta`, as LMDB counts them.
-    pub(super) fn records(&self, txn: &RoTxn<'_>) -> Result<[u64; keys::COUNTED], heed::Error> {
-        let [_, counted @ ..] = self.tables();
-        let mut records = [0; keys::COUNTED];
-        for (records, table) in records.iter_mut().zip(counted) {
-            *records = table.len(txn)?;
-        }
-        Ok(records)
     }
 
     pub(super) fn missing(&self, what: &str) -> StoreError {

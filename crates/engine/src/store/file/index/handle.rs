@@ -30,7 +30,7 @@ use heed::{CompactionOption, RoTxn, RwTxn, WithoutTls};
 use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 
 use self::map_size::map_bytes;
-use super::{backoff::ReopenBackoff, env::IndexEnvironment, keys::IndexMeta};
+use super::{backoff::ReopenBackoff, env::IndexEnvironment, keys::IndexMeta, scrub::IndexHealth};
 use crate::store::{
     StoreError,
     file::{
@@ -64,6 +64,9 @@ pub(in crate::store::file) struct IndexHandle {
     failed: AtomicBool,
     backoff: Mutex<ReopenBackoff>,
     reopenings: AtomicU64,
+    /// Opened for `repair` or `verify`: the structure is not checked.
+    damaged: bool,
+    health: IndexHealth,
 }
 
 /// The environment, held shared.
@@ -90,7 +93,24 @@ impl IndexHandle {
     ) -> Result<Self, StoreError> {
         let limit = limit.map(|limit| (map_bytes(limit.index), map_bytes(limit.index_reserve)));
         let map_size = limit.map_or(map_size, |(most, reserve)| map_size.min(most - reserve));
-        let environment = IndexEnvironment::open(dir, map_size)?;
+        Self::open_with(dir, map_size, limit, false)
+    }
+
+    /// Opens an index of which pages may be damaged. Searching it may end the process.
+    pub(in crate::store::file) fn open_damaged(
+        dir: &Path,
+        map_size: usize,
+    ) -> Result<Self, StoreError> {
+        Self::open_with(dir, map_size, None, true)
+    }
+
+    fn open_with(
+        dir: &Path,
+        map_size: usize,
+        limit: Option<(usize, usize)>,
+        damaged: bool,
+    ) -> Result<Self, StoreError> {
+        let environment = IndexEnvironment::open(dir, map_size, damaged)?;
         Ok(IndexHandle {
             path: environment.path().to_owned(),
             open: RwLock::new(Some(environment)),
@@ -103,10 +123,17 @@ impl IndexHandle {
             failed: AtomicBool::new(false),
             backoff: Mutex::default(),
             reopenings: AtomicU64::new(0),
+            damaged,
+            health: IndexHealth::default(),
         })
     }
 
-    fn environment(&self) -> Result<SharedEnvironment<'_>, StoreError> {
+    /// What scrubs have found since the opening.
+    pub(in crate::store::file) fn health(&self) -> &IndexHealth {
+        &self.health
+    }
+
+    pub(super) fn environment(&self) -> Result<SharedEnvironment<'_>, StoreError> {
         loop {
             if !self.failed.load(Ordering::Acquire)
                 && let Ok(open) = RwLockReadGuard::try_map(self.open.read(), Option::as_ref)
@@ -151,7 +178,7 @@ impl IndexHandle {
         self.failed.store(true, Ordering::Release);
         // A process can have an environment open once only.
         *open = None;
-        *open = Some(IndexEnvironment::open(&self.dir, self.map_size.max(size))?);
+        *open = Some(IndexEnvironment::open(&self.dir, self.map_size.max(size), self.damaged)?);
         self.failed.store(false, Ordering::Release);
         Ok(())
     }
@@ -283,6 +310,13 @@ impl IndexHandle {
         corrupt(&self.path, 0, &format!("{what} is damaged"))
     }
 
+    /// Damage: a path that is not found may be one of those that are missing.
+    pub(in crate::store::file) fn hidden_names(&self) -> StoreError {
+        let what = "names are missing in the index, so a stream that is not found may exist: restore a backup, or see \
+                    what `repair` would write again";
+        corrupt(&self.path, 0, what)
+    }
+
     pub(in crate::store::file) fn read(&self) -> Result<ReadTxn<'_>, StoreError> {
         let index = self.environment()?;
         let txn = index.env.clone().static_read_txn().inspect_err(|error| self.note_failure(error));
@@ -317,6 +351,7 @@ impl IndexHandle {
     ) -> Result<T, WriteError> {
         let open = self.environment()?;
         let mut txn = open.env.write_txn().inspect_err(|error| self.note_failure(error))?;
+        open.note_counts(&txn)?;
         let done = change(&open, &mut txn)?;
         before_commit().map_err(|e| WriteError::Store(io_error("commit", &self.path)(e)))?;
         if let Err(error) = txn.commit() {

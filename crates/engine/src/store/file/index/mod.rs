@@ -3,14 +3,17 @@
 mod appends;
 mod backoff;
 pub(super) mod checkpoint;
+mod counts;
 pub(super) mod dropped;
 mod env;
 pub(super) mod handle;
 pub(super) mod keys;
 pub(super) mod leave_out;
 mod migrate;
+mod pages;
 pub(super) mod paths;
 pub(super) mod records;
 pub(super) mod repair;
+pub(super) mod scrub;
 pub(super) mod streams;
 pub(super) mod verify;

@@ -8,7 +8,12 @@ use std::sync::atomic::Ordering;
 use durable_streams_protocol::{StreamId, StreamPath};
 use heed::{RoTxn, RwTxn};
 
-use super::{env::IndexEnvironment, handle::WriteError, keys};
+use super::{
+    env::IndexEnvironment,
+    handle::WriteError,
+    keys,
+    pages::{PageWalk, WalkStep},
+};
 use crate::store::{StoreError, file::error::index_error};
 
 /// The longest piece of a path in one key.
@@ -30,7 +35,7 @@ fn key(node: u64, piece: &[u8], link: bool) -> Vec<u8> {
 }
 
 /// Whether a key is a link: only links are longer than a piece can be.
-fn is_link(key: &[u8]) -> bool {
+pub(super) fn is_link(key: &[u8]) -> bool {
     key.len() == 8 + PIECE + 1
 }
 
@@ -82,7 +87,21 @@ impl IndexEnvironment {
         for (neighbour, value) in after.into_iter().chain(before) {
             self.target(neighbour, value)?;
         }
+        self.check_pages(txn, key)?;
         Ok(None)
+    }
+
+    /// Checks the pages on which a key of `paths` would be, since one that hides records has no effect on its neighbours.
+    fn check_pages(&self, txn: &RoTxn<'_>, key: &[u8]) -> Result<(), StoreError> {
+        // A write transaction has pages that the file does not have yet; a reader has looked before.
+        let Some((meta, tree)) = self.tree_of(txn, "paths")? else { return Ok(()) };
+        match PageWalk::new(&self.pages, &meta, tree).leaf(key)? {
+            Some(WalkStep::Damaged(damage)) => Err(damage.error(&self.pages, "paths")),
+            Some(WalkStep::Leaf(page, _)) if page.nodes().iter().any(|n| page.key(n) == key) => {
+                Err(self.damaged("the order of `paths`"))
+            }
+            Some(WalkStep::Leaf(..)) | None => Ok(()),
+        }
     }
 
     fn put_target(&self, txn: &mut RwTxn<'_>, key: &[u8], target: u64) -> Result<(), WriteError> {

@@ -10,6 +10,7 @@ use super::{
     env::IndexEnvironment,
     handle::{ReadTxn, WriteError},
     keys,
+    paths::is_link,
 };
 use crate::store::{StoreError, file::error::index_error};
 
@@ -116,6 +117,51 @@ impl IndexEnvironment {
             put(txn, start, &chunk)?;
         }
         Ok(())
+    }
+
+    /// Removes what leads to a stream whose state is damaged, and notes that its data is to be purged. Returns its payload
+    /// bytes. Without the state, its records are searched for.
+    pub(super) fn remove_damaged(
+        &self,
+        txn: &mut RwTxn<'_>,
+        id: StreamId,
+    ) -> Result<u64, WriteError> {
+        let key = keys::id(id);
+        let mut names = Vec::new();
+        for record in self.paths.iter(txn)? {
+            let (name, value) = record?;
+            let target = keys::open(name, value).and_then(keys::number);
+            if !is_link(name) && target == Some(id.0) {
+                names.push(name.to_vec());
+            }
+        }
+        let (mut deadlines, mut forks, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for (table, found) in [(self.deadlines, &mut deadlines), (self.forks, &mut forks)] {
+            for record in table.iter(txn)? {
+                let (key, _) = record?;
+                if keys::unpair(key).is_some_and(|(_, of)| of == id.0) {
+                    found.push(key.to_vec());
+                }
+            }
+        }
+        for record in self.chunks.prefix_iter(txn, &key)? {
+            bytes += record?.1.len().saturating_sub(4) as u64;
+        }
+        for (table, found) in
+            [(self.paths, names), (self.deadlines, deadlines), (self.forks, forks)]
+        {
+            for key in found {
+                table.delete(txn, &key)?;
+            }
+        }
+        self.streams.delete(txn, &key)?;
+        self.purge.put(txn, &key, &[])?;
+        tracing::warn!(
+            stream = id.0,
+            bytes,
+            "deleted a stream whose state was damaged; what else is damaged of it, `verify` finds and `repair` removes"
+        );
+        Ok(bytes)
     }
 
     /// Removes up to `max` records of deleted streams. Returns whether there are more.

@@ -44,6 +44,12 @@ impl Memtable {
         self.shard(id).lock().entries.get(&id)?.tail.append_end(from, to, limit)
     }
 
+    /// Whether a stream has events that the index does not have.
+    pub(in crate::store::file) fn has_pending(&self, id: StreamId) -> bool {
+        let shard = self.shard(id).lock();
+        shard.entries.get(&id).is_some_and(|entry| !entry.pending.is_empty())
+    }
+
     /// Begins a read of index and memtable. The caller takes its snapshot of the index after this call, and
     /// calls [`validate`](Self::validate) at the end: when that succeeds, no event was missing in both.
     pub(in crate::store::file) fn begin_read(&self) -> ReadGuard {

@@ -1,11 +1,12 @@
 //! Backups, from a serving store or from files, and restoring them.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use durable_streams_protocol::StreamPath;
 
 use super::{
-    OnProgress, OperationPhase, OperationStep, VerifiedTotals, copy_index, open_index, verify,
+    OnProgress, OperationPhase, OperationStep, VerifiedTotals, copy_index, open_index,
+    repair_index::fold_log_into, verify,
 };
 use crate::store::{
     StoreError,
@@ -16,8 +17,6 @@ use crate::store::{
         error::{copy_error, corrupt, io_error},
         index::{handle::IndexHandle, leave_out::LeftOut},
         layout::Layout,
-        memtable::Memtable,
-        places::StreamPlaces,
         wal::{recovery, segment},
     },
 };
@@ -124,25 +123,11 @@ impl Destination {
     /// Folds the log into the index and removes it: it may have events of streams that are left out.
     fn fold_log(&self, index: &IndexHandle) -> Result<(), StoreError> {
         index.migrate(&|| Ok(()))?;
-        let meta = index.read()?.meta()?;
-        let memtable = Memtable::new(meta.lsn, meta.next_id, meta.streams, meta.bytes, 0);
         let numbers = segment::numbers_in(&RealDisk, self.wal())?;
         if numbers.is_empty() {
             return Ok(());
         }
-        let reading = index.read()?;
-        let base = |id| reading.state(id);
-        let mut places = StreamPlaces::new(&base);
-        recovery::recover(&RealDisk, self.wal(), meta.lsn, &mut |logged| {
-            let event = logged.event()?;
-            let place = places.follow(logged, &event)?;
-            memtable.publish(logged.header.lsn, std::iter::once((logged.header.id, place, event)));
-            Ok(())
-        })?;
-        drop(reading);
-        let sealed = memtable.seal();
-        let events_of = |id| memtable.events(id, sealed.lsn);
-        index.checkpoint(&|| Ok(()), sealed.lsn, &sealed.dirty, &events_of)?;
+        fold_log_into(index, self.wal(), &HashSet::new())?;
         for number in numbers {
             let path = self.wal().join(segment::file_name(number));
             RealDisk.remove(&path).map_err(io_error("remove", &path))?;

@@ -1,6 +1,6 @@
 //! Rewriting the index without its free pages.
 
-use super::{OnProgress, OperationPhase, OperationStep, copy_index, open_index};
+use super::{OnProgress, OperationPhase, OperationStep, check_room, copy_index, open_index};
 use crate::store::{
     StoreError,
     file::{
@@ -30,13 +30,13 @@ pub struct CompactedIndex {
 /// transactions of the size that a server uses. Needs space for a second index.
 ///
 /// # Errors
-/// As for opening; [`StoreError::Full`] when there is no space for the copy. The old index stays then.
+/// As for opening; [`StoreError::Room`] or [`StoreError::Full`] when there is no space for the copy. The old index stays then.
 pub fn compact(
     options: &FileStoreOptions,
     progress: &mut OnProgress<'_>,
 ) -> Result<CompactedIndex, StoreError> {
     let layout = Layout::open_existing(&RealDisk, &options.dir)?;
-    drop(open_index(&layout, options)?);
+    check_room(&open_index(&layout, options)?, &layout.index)?;
     let dir = layout.index.clone();
     let store = FileStore::open_locked(std::sync::Arc::new(RealDisk), options.clone(), layout)?;
     store.checkpoint()?;

@@ -79,18 +79,43 @@ pub enum OperationPhase {
 /// Receives the progress of an operation.
 pub type OnProgress<'p> = dyn FnMut(OperationStep) + 'p;
 
+/// Room beside the pages of an index that is written anew, bytes.
+const ROOM_BESIDE: u64 = 1 << 20;
 /// How often a copy reports progress.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
 /// Opens an index that must exist; LMDB would create an empty one.
 fn open_index(layout: &Layout, options: &FileStoreOptions) -> Result<IndexHandle, StoreError> {
+    open_index_as(layout, options, false)
+}
+
+/// Opens an index of which, if `damaged` is set, pages may be damaged.
+fn open_index_as(
+    layout: &Layout,
+    options: &FileStoreOptions,
+    damaged: bool,
+) -> Result<IndexHandle, StoreError> {
     let path = layout.index.join("data.mdb");
     match RealDisk.open(&path, false) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(corrupt(&path, 0, "the index is gone; restore a backup"))
         }
         Err(error) => Err(io_error("open", &path)(error)),
+        Ok(_) if damaged => IndexHandle::open_damaged(&layout.index, options.map_size),
         Ok(_) => IndexHandle::open(&layout.index, options.map_size),
+    }
+}
+
+/// Checks that the disk has room for a second index beside the first.
+///
+/// # Errors
+/// [`StoreError::Room`].
+fn check_room(index: &IndexHandle, dir: &Path) -> Result<(), StoreError> {
+    // The pages of the copy, and those that completing and checking it may take.
+    let needed = index.used_size()?.saturating_add(ROOM_BESIDE);
+    match RealDisk.room(dir) {
+        Some(room) if room < needed => Err(StoreError::Room { path: dir.to_owned(), needed, room }),
+        _ => Ok(()),
     }
 }
 

@@ -1,8 +1,12 @@
 //! Repairing the index of a data directory: what is damaged is dropped or written again.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::HashSet, path::Path, sync::Arc};
 
-use super::{OnProgress, OperationPhase, OperationStep, open_index, repair::aside, verify};
+use durable_streams_protocol::StreamId;
+
+use super::{
+    OnProgress, OperationPhase, OperationStep, check_room, open_index_as, repair::aside, verify,
+};
 use crate::store::{
     StoreError,
     file::{
@@ -11,6 +15,9 @@ use crate::store::{
         error::io_error,
         index::{handle::IndexHandle, repair::IndexDamage},
         layout::Layout,
+        memtable::Memtable,
+        places::StreamPlaces,
+        wal::recovery,
     },
 };
 
@@ -27,17 +34,23 @@ pub fn repair_index(
     progress: &mut OnProgress<'_>,
 ) -> Result<Option<IndexDamage>, StoreError> {
     let layout = Layout::open_existing(&RealDisk, &options.dir)?;
-    let mut index = open_index(&layout, options)?;
+    let mut index = open_index_as(&layout, options, true)?;
     let (mut problems, total) = (0, index.records()?);
-    let mut each = |done| progress(OperationStep { what: OperationPhase::Checking, done, total });
-    index.read()?.verify(&mut each, &mut |_| problems += 1)?;
-    if problems == 0 {
-        return Ok(None);
+    // LMDB may end a process that meets a damaged page, so the index is not searched then.
+    let pages = verify::has_damaged_pages(&index)?;
+    if !pages {
+        let mut each =
+            |done| progress(OperationStep { what: OperationPhase::Checking, done, total });
+        index.read()?.verify(&mut each, &mut |_| problems += 1)?;
+        if problems == 0 {
+            return Ok(None);
+        }
     }
+    check_room(&index, &layout.index)?;
     let dir = layout.index.join("repaired");
     let (wal, old) = (layout.wal.clone(), layout.index.join("data.mdb"));
     let mut held = Some(layout);
-    if apply {
+    if apply && !pages {
         drop(index);
         // The log may have events of streams that are about to be dropped.
         held = fold_log(options, held)?;
@@ -45,7 +58,7 @@ pub fn repair_index(
     }
     remove(&dir)?;
     RealDisk::create_dir(&dir).map_err(io_error("create", &dir))?;
-    let done = mend(&index, &dir, options.map_size, apply.then_some(&*wal), progress);
+    let done = mend(&index, &dir, options, (apply.then_some(&*wal), pages), progress);
     drop(index);
     if apply && done.is_ok() {
         replace(&old, &dir.join("data.mdb"))?;
@@ -66,21 +79,56 @@ fn fold_log(
     Ok(store.layout.lock().take())
 }
 
-/// Makes a whole index in `dir`; repairs and checks it when the log is given.
+/// Folds the log into an index that lacks the streams in `lost`, whose events are lost, too. The log stays: what it has is
+/// then in the index.
+pub(super) fn fold_log_into(
+    index: &IndexHandle,
+    wal: &Path,
+    lost: &HashSet<u64>,
+) -> Result<(), StoreError> {
+    let meta = index.read()?.meta()?;
+    let memtable = Memtable::new(meta.lsn, meta.next_id, meta.streams, meta.bytes, 0);
+    let reading = index.read()?;
+    let base = |id: StreamId| {
+        let state = reading.state(id)?;
+        if state.is_none() && lost.contains(&id.0) {
+            return Err(index.missing(&format!("stream {}", id.0)));
+        }
+        Ok(state)
+    };
+    let mut places = StreamPlaces::new(&base);
+    recovery::recover(&RealDisk, wal, meta.lsn, &mut |logged| {
+        let event = logged.event()?;
+        let place = places.follow(logged, &event)?;
+        memtable.publish(logged.header.lsn, std::iter::once((logged.header.id, place, event)));
+        Ok(())
+    })?;
+    drop(reading);
+    let sealed = memtable.seal();
+    let events_of = |id| memtable.events(id, sealed.lsn);
+    index.checkpoint(&|| Ok(()), sealed.lsn, &sealed.dirty, &events_of)?;
+    Ok(())
+}
+
+/// Makes a whole index in `dir`; repairs and checks it when the log is given, which is folded in if it was not.
 fn mend(
     index: &IndexHandle,
     dir: &Path,
-    map_size: usize,
-    wal: Option<&Path>,
+    options: &FileStoreOptions,
+    (wal, unfolded): (Option<&Path>, bool),
     progress: &mut OnProgress<'_>,
 ) -> Result<IndexDamage, StoreError> {
-    let new = IndexHandle::open(dir, map_size)?;
+    let new = IndexHandle::open(dir, options.map_size)?;
     let total = index.records()?;
     let mut each = |done| progress(OperationStep { what: OperationPhase::Checking, done, total });
     index.salvage(&new, &mut each)?;
     let repair = new.read()?.plan_repair()?;
     if let Some(wal) = wal {
         new.repair(&repair)?;
+        if unfolded {
+            let lost: HashSet<u64> = repair.damage.lost.iter().map(|lost| lost.id).collect();
+            fold_log_into(&new, wal, &lost)?;
+        }
         verify::check(&new, wal, progress)?.whole()?;
     }
     Ok(repair.damage)

@@ -8,7 +8,7 @@ use crate::store::{
     file::{
         FileStoreOptions,
         disk::RealDisk,
-        index::{handle::IndexHandle, verify::IndexTotals},
+        index::{handle::IndexHandle, scrub::ScrubRound, verify::IndexTotals},
         layout::Layout,
         places::StreamPlaces,
         wal::{end_mark::EndMark, recovery},
@@ -17,6 +17,8 @@ use crate::store::{
 
 /// Problems that a report holds; further ones are only counted.
 const KEPT: usize = 100;
+/// Bytes of one slice of the check of pages.
+const SLICE: u64 = 64 << 20;
 
 /// The result of a check.
 #[derive(Clone, Debug, Default)]
@@ -57,8 +59,27 @@ pub fn verify(
     progress: &mut OnProgress<'_>,
 ) -> Result<VerifyReport, StoreError> {
     let layout = Layout::open_existing(&RealDisk, &options.dir)?;
-    let index = open_index(&layout, options)?;
-    check(&index, &layout.wal, progress)
+    match open_index(&layout, options) {
+        Ok(index) => check(&index, &layout.wal, progress),
+        // A page on which others depend is damaged: that is what was to be found out.
+        Err(problem @ StoreError::Corrupt { .. }) => {
+            let mut report = VerifyReport::default();
+            report.add(problem);
+            Ok(report)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether pages are damaged, which LMDB would not notice.
+pub(super) fn has_damaged_pages(index: &IndexHandle) -> Result<bool, StoreError> {
+    match index.check_structure() {
+        Err(StoreError::Corrupt { .. }) => return Ok(true),
+        checked => checked?,
+    }
+    let mut round = ScrubRound::of_pages();
+    while index.scrub_slice(&mut round, SLICE, &mut |_| {})? {}
+    Ok(round.pages() > 0)
 }
 
 /// Checks an index and the log after it.
@@ -68,12 +89,23 @@ pub(super) fn check(
     progress: &mut OnProgress<'_>,
 ) -> Result<VerifyReport, StoreError> {
     let mut report = VerifyReport::default();
+    let mut round = ScrubRound::of_pages();
+    let mut problems = Vec::new();
+    while index.scrub_slice(&mut round, SLICE, &mut |problem| problems.push(problem))? {}
+    if round.pages() > 0 {
+        // LMDB may end a process that meets such a page.
+        problems.into_iter().for_each(|problem| report.add(problem));
+        return Ok(report);
+    }
     let total = index.records()?;
     let reading = index.read()?;
     let mut each = |done| progress(OperationStep { what: OperationPhase::Checking, done, total });
     let IndexTotals { streams, chunks, bytes } =
         reading.verify(&mut each, &mut |problem| report.add(problem))?;
     report.found = VerifiedTotals { streams, chunks, bytes, ..VerifiedTotals::default() };
+    if report.count == 0 {
+        problems.into_iter().for_each(|problem| report.add(problem));
+    }
     // Without it there is no telling where the log goes on.
     let Ok(meta) = reading.meta() else { return Ok(report) };
     report.found.lsn = meta.lsn;

@@ -1,0 +1,138 @@
+//! The scrubber: one thread that checks the index while it is in use, at a bounded rate.
+//!
+//! A round begins at the opening, and the next one an interval after its end. Damage is logged, a line for each thing, and
+//! counted for metrics.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{core::StoreCore, index::scrub::ScrubRound};
+use crate::store::StoreError;
+
+/// Slices in a second. A slice holds a read transaction, which keeps LMDB from using pages that are freed meanwhile.
+const SLICES: u64 = 20;
+/// Problems of one round that are logged; further ones are only counted.
+const LOGGED: u64 = 1000;
+
+pub(super) struct Scrubber {
+    core: Arc<StoreCore>,
+    stop: Mutex<bool>,
+    wake: Condvar,
+    counters: ScrubCounters,
+}
+
+struct ScrubCounters {
+    /// Since when there was no whole round: its end, or the opening.
+    since: Mutex<Instant>,
+    rounds: AtomicU64,
+    /// Bytes that the present round has read.
+    bytes: AtomicU64,
+    damaged: AtomicU64,
+}
+
+/// What scrubs have done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ScrubStats {
+    pub(super) rounds: u64,
+    pub(super) age: Duration,
+    pub(super) bytes: u64,
+    pub(super) damaged: u64,
+}
+
+impl Scrubber {
+    pub(super) fn new(core: Arc<StoreCore>) -> Self {
+        let counters = ScrubCounters {
+            since: Mutex::new(Instant::now()),
+            rounds: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            damaged: AtomicU64::new(0),
+        };
+        Scrubber { core, stop: Mutex::new(false), wake: Condvar::new(), counters }
+    }
+
+    /// The scrubber's thread.
+    pub(super) fn run(&self) {
+        let Some(interval) = self.core.options.scrub_interval else { return };
+        while self.round(Some(self.core.options.scrub_rate.max(1))).is_some() {
+            if self.wait(interval) {
+                return;
+            }
+        }
+    }
+
+    /// Checks the whole index, at `rate` bytes a second if there is one. Returns the number of damaged things; `None` when
+    /// it was stopped.
+    pub(super) fn round(&self, rate: Option<u64>) -> Option<u64> {
+        let (mut round, mut logged) = (ScrubRound::default(), 0);
+        let most = rate.map_or(u64::MAX, |rate| (rate / SLICES).max(1));
+        let mut report = |error: StoreError| {
+            logged += 1;
+            if logged <= LOGGED {
+                tracing::error!(%error, "the scrub of the index found damage");
+            }
+        };
+        loop {
+            let (began, before) = (Instant::now(), round.bytes());
+            let slice = self.core.index.scrub_slice(&mut round, most, &mut report);
+            self.counters.bytes.store(round.bytes(), Ordering::Relaxed);
+            match slice {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::error!(%error, "the scrub cannot read the index; it begins again after its interval");
+                    return Some(round.damaged());
+                }
+            }
+            let read = round.bytes() - before;
+            let due = rate
+                .map_or(Duration::ZERO, |rate| Duration::from_secs_f64(read as f64 / rate as f64));
+            if self.wait(due.saturating_sub(began.elapsed())) {
+                return None;
+            }
+        }
+        let damaged = round.damaged();
+        *self.counters.since.lock() = Instant::now();
+        self.counters.rounds.fetch_add(1, Ordering::Relaxed);
+        self.counters.damaged.store(damaged, Ordering::Relaxed);
+        if damaged == 0 {
+            tracing::debug!(bytes = round.bytes(), "scrubbed the index");
+        } else {
+            tracing::error!(
+                damaged,
+                index = %self.core.index.path().display(),
+                "the index is damaged; restore a backup, or see what `repair` would drop"
+            );
+        }
+        Some(damaged)
+    }
+
+    /// Waits; returns whether the thread is to end.
+    fn wait(&self, time: Duration) -> bool {
+        let mut stop = self.stop.lock();
+        let until = Instant::now() + time;
+        while !*stop && !self.wake.wait_until(&mut stop, until).timed_out() {}
+        *stop
+    }
+
+    /// Makes the thread end.
+    pub(super) fn stop(&self) {
+        *self.stop.lock() = true;
+        self.wake.notify_all();
+    }
+
+    pub(super) fn stats(&self) -> ScrubStats {
+        ScrubStats {
+            rounds: self.counters.rounds.load(Ordering::Relaxed),
+            age: self.counters.since.lock().elapsed(),
+            bytes: self.counters.bytes.load(Ordering::Relaxed),
+            damaged: self.counters.damaged.load(Ordering::Relaxed),
+        }
+    }
+}
