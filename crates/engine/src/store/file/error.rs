@@ -40,7 +40,9 @@ pub(super) fn index_error(
             kind @ (heed::MdbError::Corrupted
             | heed::MdbError::PageNotFound
             | heed::MdbError::Invalid
-            | heed::MdbError::VersionMismatch),
+            | heed::MdbError::VersionMismatch
+            // What a transaction returns after it has met one of the others.
+            | heed::MdbError::BadTxn),
         ) => corrupt(&path, 0, &format!("LMDB says: {kind}; restore a backup")),
         other => io_error(operation, &path)(io::Error::other(other.to_string())),
     }

@@ -66,6 +66,7 @@ impl IndexEnvironment {
     /// [`StoreError::Corrupt`] when a page is damaged that others depend on, unless `damaged` is set.
     pub(super) fn open(dir: &Path, map_size: usize, damaged: bool) -> Result<Self, StoreError> {
         let path = dir.join("data.mdb");
+        PageFile::check_sizes(&path)?;
         // With thread-local readers, LMDB runs a destructor at the end of each reading thread, which writes to its
         // reader table. If the environment was closed before, that is a segmentation fault. Waiting for the results
         // of a thread, or for a thread scope, does not wait for such destructors.

@@ -36,6 +36,8 @@ use crate::store::{
 const PAGE_HEADER: usize = 16;
 /// No page: the root of an empty database.
 const NONE: u64 = u64::MAX;
+/// The addresses of a process, bytes.
+const LARGEST_MAP: u64 = 1 << 47;
 /// More than any tree of LMDB can have.
 const MOST_LEVELS: u16 = 32;
 
@@ -111,6 +113,39 @@ impl PageFile {
     pub(super) fn open(path: &Path, page: usize) -> Result<Self, StoreError> {
         let file = RealDisk.open(path, false).map_err(io_error("open", path))?;
         Ok(PageFile { file, path: path.to_owned(), page })
+    }
+
+    /// Checks what LMDB takes from the meta pages for the size of its map, before it does.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`].
+    pub(super) fn check_sizes(path: &Path) -> Result<(), StoreError> {
+        let file = match RealDisk.open(path, false) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            opened => opened.map_err(io_error("open", path))?,
+        };
+        let mut first = [0; PAGE_HEADER + 152];
+        let read = file.read_at(0, &mut first).map_err(io_error("read", path))?;
+        // LMDB refuses what is not a meta page, and begins an empty file.
+        let size = first.get(40..44).and_then(|size| size.try_into().ok()).map(u32::from_le_bytes);
+        let Some(size) = size.filter(|size| read == first.len() && size.is_power_of_two()) else {
+            return Ok(());
+        };
+        for page in [0, 1] {
+            let mut meta = [0; PAGE_HEADER + 152];
+            let at = page * u64::from(size);
+            file.read_at(at, &mut meta).map_err(io_error("read", path))?;
+            let map = number(&meta, PAGE_HEADER + 16).unwrap_or_default();
+            let used = number(&meta, PAGE_HEADER + 120).unwrap_or_default();
+            let used = used.saturating_add(1).saturating_mul(u64::from(size));
+            if map >= LARGEST_MAP || used >= LARGEST_MAP {
+                let found = format!(
+                    "meta page {page} says that the map has {map} bytes, of which {used} are in use; restore a backup"
+                );
+                return Err(corrupt(path, at, &found));
+            }
+        }
+        Ok(())
     }
 
     /// Reads bytes from the start of a page on.
