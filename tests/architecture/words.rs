@@ -28,6 +28,7 @@ const RESERVED: &[Reserved] = &[
             "crates/subscriptions/src/delivery.rs",
             "crates/engine/src/engine/clock.rs",
             "crates/engine/src/store/file/checkpointer.rs",
+            "crates/engine/src/store/file/scrubber.rs",
             "crates/engine/src/store/file/commit_queue.rs",
             "crates/engine/src/store/file/index/backoff.rs",
             "crates/engine/src/store/file/writer.rs",
