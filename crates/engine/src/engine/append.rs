@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use durable_streams_protocol::{
-    Append, AppendOutcome, Decision, Rejection, StreamPath, store_messages,
+    Append, AppendOutcome, Decision, Producer, ProducerAdmission, Rejection, StreamPath,
+    store_messages,
 };
 
 use super::{
@@ -15,6 +16,11 @@ use super::{
     usage::UsageDelta,
 };
 use crate::store::{LoadFor, Store};
+
+/// A request whose predecessor is missing waits while so many rounds of ready tasks run, before it is a gap.
+const OVERTAKEN_ROUNDS: u32 = 16;
+/// A producer with more requests in flight than this gets the 409 at once.
+const OVERTAKEN_SPAN: u64 = 64;
 
 impl Engine {
     /// Appends `body`, closes the stream, or both; returns once that is durable.
@@ -47,6 +53,9 @@ impl Engine {
             Ok(cell) => cell,
             Err(rejected) => return Judged::refused(rejected),
         };
+        if let Some(producer) = &append.producer {
+            predecessor_judged(&cell, producer).await;
+        }
         let judged = self.append_in(&cell, append, body).unwrap_or_else(Judged::refused);
         if matches!(judged.verdict, Err(Rejection::NotFound | Rejection::Gone)) {
             self.registry.forget_absent(cell);
@@ -117,5 +126,21 @@ impl Engine {
             }
         }
         self.append(path, append, body).await
+    }
+}
+
+/// Lets a producer's requests overtake each other between its connections and this lock (§5.2.1, "Concurrency
+/// Requirements"): the predecessor of a request that comes too early is most often with another worker already.
+async fn predecessor_judged(cell: &StreamCell, producer: &Producer) {
+    for _ in 0..OVERTAKEN_ROUNDS {
+        let known = match &cell.state.lock().assigned {
+            Some(state) => state.producers.get(&producer.id).copied(),
+            None => return,
+        };
+        match producer.admit(known) {
+            ProducerAdmission::Gap { expected } if producer.seq - expected < OVERTAKEN_SPAN => {}
+            _ => return,
+        }
+        tokio::task::yield_now().await;
     }
 }

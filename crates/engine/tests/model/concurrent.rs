@@ -221,3 +221,26 @@ async fn creation_forks_and_deletion_at_once_leave_nothing_behind() {
         assert_eq!(engine.stats().store.bytes, 0);
     }
 }
+
+/// Requests of one producer travel on several connections, and the second may be judged first (§5.2.1, "Concurrency
+/// Requirements").
+#[tokio::test]
+async fn a_request_that_overtook_its_predecessor_is_no_gap() {
+    for kind in StoreKind::ALL {
+        let (engine, _, _dir) = engine(*kind, 64);
+        let create = Create { content_type: Some(json()), ..Create::default() };
+        engine.create(&path(0), &create, Bytes::new()).await.unwrap();
+        let id = ProducerId::new("p").unwrap();
+        let append = |seq| {
+            let producer = Some(Producer { id: id.clone(), epoch: 0, seq });
+            Append { content_type: Some(Ok(json())), producer, ..Append::default() }
+        };
+        let appends = [append(0), append(1), append(2), append(9)];
+        let at = path(0);
+        let send = |seq: usize| engine.append(&at, &appends[seq], Bytes::from_static(b"1"));
+        let (third, second, first, gap) = tokio::join!(send(2), send(1), send(0), send(3));
+        assert!(first.is_ok() && second.is_ok() && third.is_ok(), "{kind:?}: {third:?}");
+        let gap = gap.unwrap_err();
+        assert!(matches!(gap, Rejection::SequenceGap { expected: 3, received: 9, .. }), "{gap:?}");
+    }
+}
