@@ -253,11 +253,6 @@ fn a_copy_is_resumed_and_complete() {
     ] {
         let map = directory.path().join(path);
         let (from_url, to_url) = (format!("{from}/{path}"), format!("{to}/{path}"));
-        for part in input.as_bytes().chunks(input.len() / 3 + 1) {
-            let whole =
-                part.iter().rposition(|byte| *byte == b'\n').map_or(part.len(), |at| at + 1);
-            let _ = whole;
-        }
         assert!(fed(&from, &["append", path, "--create", kind], input.as_bytes()).status.success());
         let copy = ["copy", &from_url, &to_url, "--map", map.to_str().unwrap()];
         for _ in 0..6 {
@@ -342,4 +337,69 @@ fn a_copy_cuts_no_append() {
         let position = append.split('\t').nth(2).unwrap();
         assert!(ends.iter().any(|end| end == position), "{append} ends within an append\n{map}");
     }
+}
+
+/// A server with an administration API, and its URL.
+fn administered() -> (Scene, String) {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let scene = Scene::with(&format!("admin: {{listen: \"127.0.0.1:{port}\"}}\n"));
+    (scene, format!("http://127.0.0.1:{port}"))
+}
+
+#[test]
+fn streams_are_listed_and_copied_by_prefix() {
+    let (source, admin) = administered();
+    let target = Scene::start();
+    let (url, to) = (&source.url(), &target.url());
+    for (path, data) in [("chat/1", "one"), ("chat/b ä?", "two"), ("other", "three")] {
+        printed(url, &["create", path, "--type", "text/plain", "--data", data]);
+    }
+    printed(url, &["close", "chat/1"]);
+    assert_eq!(printed(url, &["list", "--admin", &admin]), "chat/1\nchat/b ä?\nother\n");
+    let listed = printed(url, &["list", "chat/", "--json", "--admin", &admin]);
+    let streams: Vec<serde_json::Value> =
+        listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(streams.len(), 2);
+    assert_eq!((&streams[0]["closed"], &streams[1]["position"]), (&true.into(), &3.into()));
+    assert_eq!(printed(url, &["list", "none/", "--admin", &admin]), "");
+    assert_eq!(code(url, &["list", "--admin", url]), 3, "the API is elsewhere");
+    assert_eq!(code(url, &["list", "--admin", "http://127.0.0.1:9"]), 6);
+
+    let maps = tempfile::tempdir().unwrap();
+    let maps = maps.path().to_str().unwrap();
+    let copy = ["copy", url, to, "--prefix", "chat/", "--admin", &admin, "--map", maps];
+    printed(url, &copy);
+    printed(url, &["append", "chat/b ä?", "--data", "more"]);
+    printed(url, &copy);
+    assert_eq!(printed(to, &["read", "chat/b ä?"]), "twomore", "the second run goes on");
+    assert!(printed(to, &["head", "chat/1"]).contains("closed: true"));
+    assert_eq!(code(to, &["head", "other"]), 3);
+    let paths = printed(url, &["list", "other", "--admin", &admin]);
+    assert!(fed(url, &["copy", url, to, "--list", "-"], paths.as_bytes()).status.success());
+    assert_eq!(printed(to, &["read", "other"]), "three");
+}
+
+#[test]
+fn a_signed_url_is_read_and_followed() {
+    let setup = Setup::new("");
+    let credentials = setup.path().join("credentials.yaml");
+    let keep = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_durable-streams-server"));
+        let output = command.args(arguments).arg("--credentials").arg(&credentials).output();
+        String::from_utf8(output.unwrap().stdout).unwrap().trim().to_owned()
+    };
+    let key = keep(&["key", "create", "--name", "t", "--allow", "all"]);
+    let signer = keep(&["url-key", "create", "--name", "links", "--allow", "read"]);
+    let signer = signer.split(' ').next().unwrap();
+    let query = keep(&["sign", "signed", "--key", signer]);
+    let scene = Scene::with(&format!("auth: {{credentials: {credentials:?}}}\n"));
+    let url = &scene.url();
+    printed(url, &["create", "signed", "--json", "--data", "[1]", "--closed", "--token", &key]);
+    assert_eq!(code(url, &["read", "signed"]), 4);
+    let place = format!("{url}/signed?{query}");
+    for command in ["read", "follow"] {
+        assert_eq!(printed(url, &[command, &place]), "1\n", "{query}");
+    }
+    let head = printed(url, &["head", &place]);
+    assert!(!head.contains(&query), "the signature is shown nowhere: {head}");
 }

@@ -15,6 +15,7 @@ mod proxy;
 mod requests;
 mod scene;
 mod secure;
+mod telemetry;
 
 #[path = "../crash/client.rs"]
 #[allow(dead_code, reason = "`server` needs it")]

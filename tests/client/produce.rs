@@ -140,6 +140,16 @@ async fn a_dropped_producer_tells_its_messages() {
     assert_eq!(refused.status().unwrap(), 404);
     let refused = stream.producer("é").start().await.unwrap_err();
     assert!(refused.to_string().contains("visible ASCII"), "{refused}");
+    let bounds = [
+        stream.producer("p").max_batch(0),
+        stream.producer("p").max_batch_messages(0),
+        stream.producer("p").max_in_flight(0),
+        stream.producer("p").max_buffered(0),
+    ];
+    for builder in bounds {
+        let refused = builder.start().await.unwrap_err();
+        assert!(refused.to_string().contains("at least 1"), "{refused}");
+    }
 }
 
 #[tokio::test]

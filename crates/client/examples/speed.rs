@@ -1,38 +1,127 @@
-//! Measures how fast the client is, against a server that runs.
+//! Measures how fast the client is, against a server that runs, beside bare sockets under the same load.
 //!
 //! ```sh
-//! cargo run --release -p durable-streams-client --example speed -- produce URL MESSAGES MESSAGE_BYTES MAX_BATCH IN_FLIGHT
+//! cargo run --release -p durable-streams-client --example speed -- appends URL SECONDS CONNECTIONS [http2]
+//! cargo run --release -p durable-streams-client --example speed -- produce URL MESSAGES MESSAGE_BYTES
 //! cargo run --release -p durable-streams-client --example speed -- follow URL MEBIBYTES
 //! ```
 //!
-//! `produce` appends JSON messages with one producer. `follow` appends 64 KiB chunks, and reads them back by
-//! subscription and by a bare socket, both over SSE.
+//! `appends`: one message of 256 bytes a request, from one producer with as many batches in flight as bare sockets have
+//! connections. `produce`: small JSON messages through the producer's own batches, read back and checked. `follow`:
+//! chunks of 64 KiB by subscription and by a bare socket, both over SSE.
 
 use std::time::{Duration, Instant};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use durable_streams_client::{
-    AppendOptions, Client, ContentType, CreateOptions, FollowMode, RetryPolicy, StartFrom, Stream,
+    AppendOptions, Client, ContentType, CreateOptions, FollowMode, HttpVersion, RetryPolicy,
+    StartFrom, Stream,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    task::JoinSet,
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 const CHUNK: usize = 64 << 10;
+const MESSAGE: usize = 256;
+const ROUNDS: u32 = 5;
 
-async fn produce(stream: Stream, numbers: &[usize]) -> Result<(), BoxError> {
-    let &[messages, bytes, max_batch, in_flight] = numbers else {
-        return Err("MESSAGES MESSAGE_BYTES MAX_BATCH IN_FLIGHT".into());
-    };
-    stream.create(&CreateOptions::json()).await?;
-    let builder = stream.producer("speed").max_batch(max_batch).max_in_flight(in_flight);
+/// Appends of one message each, by a producer and by bare sockets, in turn.
+async fn appends(client: &Client, numbers: &[u64]) -> Result<(), BoxError> {
+    let &[seconds, connections] = numbers else { return Err("SECONDS CONNECTIONS".into()) };
+    let (time, connections) = (Duration::from_secs(seconds), usize::try_from(connections)?);
+    let kind = ContentType::parse("application/octet-stream").unwrap_or_default();
+    let mut ratios = Vec::new();
+    for round in 0..ROUNDS {
+        let stream = client.stream(&format!("speed/{:x}/{round}", std::process::id()))?;
+        stream.create(&CreateOptions::of_type(&kind)).await?;
+        let raw = raw_appends(stream.url(), time, connections).await?;
+        let produced = produced_appends(&stream, time, connections).await?;
+        ratios.push(produced / raw);
+        println!("bare sockets {raw:.0}/s, producer {produced:.0}/s: {:.2}", produced / raw);
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("median {:.2}", ratios.get(ratios.len() / 2).copied().unwrap_or_default());
+    Ok(())
+}
+
+/// Acknowledged messages a second of a producer whose batches hold one message.
+async fn produced_appends(
+    stream: &Stream,
+    time: Duration,
+    in_flight: usize,
+) -> Result<f64, BoxError> {
+    let builder = stream.producer("speed").max_batch(1).max_in_flight(in_flight);
+    // Enough that the next batch is always there, and little enough that the end is near.
+    let builder = builder.max_buffered(MESSAGE * in_flight * 4);
     let producer = builder.retry(RetryPolicy::never()).start().await?;
+    let (began, mut count) = (Instant::now(), 0_u32);
+    while began.elapsed() < time {
+        producer.append([b'x'; MESSAGE]).await?;
+        count += 1;
+    }
+    producer.close().await?;
+    Ok(f64::from(count) / began.elapsed().as_secs_f64())
+}
+
+async fn raw_appends(url: &str, time: Duration, connections: usize) -> Result<f64, BoxError> {
+    let (host, path) = host_and_path(url)?;
+    let head = format!(
+        "POST /{path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/octet-stream\r\n\
+         content-length: {MESSAGE}\r\n\r\n"
+    );
+    let request = [head.as_bytes(), &[b'x'; MESSAGE]].concat();
+    let began = Instant::now();
+    let mut writers = JoinSet::new();
+    for _ in 0..connections {
+        let (host, request) = (host.to_owned(), request.clone());
+        writers.spawn(async move {
+            let mut socket = TcpStream::connect(host).await?;
+            socket.set_nodelay(true)?;
+            let (mut response, mut count) = ([0; 4096], 0_u32);
+            while began.elapsed() < time {
+                socket.write_all(&request).await?;
+                let mut length = 0;
+                // The response has no body.
+                while !response.get(..length).unwrap_or_default().ends_with(b"\r\n\r\n") {
+                    let read = socket.read(response.get_mut(length..).unwrap_or_default()).await?;
+                    if read == 0 {
+                        return Err("the connection ended".into());
+                    }
+                    length += read;
+                }
+                if !response.starts_with(b"HTTP/1.1 204") {
+                    return Err(String::from_utf8_lossy(&response).into_owned().into());
+                }
+                count += 1;
+            }
+            Ok::<_, BoxError>(count)
+        });
+    }
+    let mut total = 0.0;
+    while let Some(count) = writers.join_next().await {
+        total += f64::from(count??);
+    }
+    Ok(total / began.elapsed().as_secs_f64())
+}
+
+fn host_and_path(url: &str) -> Result<(&str, &str), BoxError> {
+    let rest = url.strip_prefix("http://").ok_or("http only")?;
+    Ok(rest.split_once('/').ok_or("a path")?)
+}
+
+async fn produce(client: &Client, numbers: &[u64]) -> Result<(), BoxError> {
+    let &[messages, bytes] = numbers else { return Err("MESSAGES MESSAGE_BYTES".into()) };
+    let padding = usize::try_from(bytes)?.saturating_sub(24);
+    let stream = client.stream(&format!("speed/{:x}", std::process::id()))?;
+    stream.create(&CreateOptions::json()).await?;
+    let producer = stream.producer("speed").retry(RetryPolicy::never()).start().await?;
     let began = Instant::now();
     for number in 0..messages {
-        let text = format!("{{\"n\":{number:>9},\"t\":\"{:x<1$}\"}}", "", bytes.saturating_sub(24));
+        let text = format!("{{\"n\":{number:>9},\"t\":\"{:x<1$}\"}}", "", padding);
         producer.append(text).await?;
     }
     producer.close().await?;
@@ -56,16 +145,17 @@ async fn produce(stream: Stream, numbers: &[usize]) -> Result<(), BoxError> {
     Ok(())
 }
 
-async fn follow(stream: Stream, numbers: &[usize]) -> Result<(), BoxError> {
+async fn follow(client: &Client, numbers: &[u64]) -> Result<(), BoxError> {
     let &[mebibytes] = numbers else { return Err("MEBIBYTES".into()) };
+    let stream = client.stream(&format!("speed/{:x}", std::process::id()))?;
     let kind = ContentType::parse("application/octet-stream").unwrap_or_default();
     stream.create(&CreateOptions::of_type(&kind)).await?;
-    let total = mebibytes << 20;
+    let total = usize::try_from(mebibytes)? << 20;
     let options = AppendOptions { content_type: Some(kind.clone()), ..AppendOptions::default() };
     for _ in 0..total / CHUNK {
         stream.append(vec![7; CHUNK], &options).await?;
     }
-    for _ in 0..3 {
+    for _ in 0..ROUNDS {
         let began = Instant::now();
         let subscription = stream.subscription(StartFrom::Start).mode(FollowMode::Sse);
         let mut subscription = subscription.events_from_the_beginning(&kind).build();
@@ -74,22 +164,20 @@ async fn follow(stream: Stream, numbers: &[usize]) -> Result<(), BoxError> {
             let batch = subscription.next().await?.ok_or("the stream is closed")?;
             read += batch.to_bytes().len();
         }
-        report("subscription", total, began.elapsed());
+        let subscribed = began.elapsed();
         let began = Instant::now();
         raw(stream.url(), total).await?;
-        report("bare socket ", total, began.elapsed());
+        let bare = began.elapsed();
+        let rate = |took: Duration| total as f64 / took.as_secs_f64() / f64::from(1 << 20);
+        let (rate, raw) = (rate(subscribed), rate(bare));
+        println!("bare socket {raw:.0} MiB/s, subscription {rate:.0} MiB/s: {:.2}", rate / raw);
     }
     Ok(())
 }
 
-fn report(what: &str, total: usize, took: Duration) {
-    println!("{what}: {:.0} MiB/s", total as f64 / took.as_secs_f64() / f64::from(1 << 20));
-}
-
 /// Reads events until so many bytes have come; decodes base64, and nothing else.
 async fn raw(url: &str, total: usize) -> Result<(), BoxError> {
-    let rest = url.strip_prefix("http://").ok_or("http only")?;
-    let (host, path) = rest.split_once('/').ok_or("a path")?;
+    let (host, path) = host_and_path(url)?;
     let mut socket = TcpStream::connect(host).await?;
     let request = format!("GET /{path}?live=sse&offset=-1 HTTP/1.1\r\nhost: {host}\r\n\r\n");
     socket.write_all(request.as_bytes()).await?;
@@ -116,14 +204,16 @@ async fn raw(url: &str, total: usize) -> Result<(), BoxError> {
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
+    let mut words: Vec<String> = std::env::args().skip(1).collect();
+    let http2 = words.pop_if(|word| word == "http2").is_some();
     let [mode, url, numbers @ ..] = words.as_slice() else { return Err("MODE URL ...".into()) };
-    let numbers: Vec<usize> = numbers.iter().map(|word| word.parse()).collect::<Result<_, _>>()?;
-    let path = format!("speed/{:x}", std::process::id());
-    let stream = Client::new(url)?.stream(&path)?;
+    let numbers: Vec<u64> = numbers.iter().map(|word| word.parse()).collect::<Result<_, _>>()?;
+    let version = if http2 { HttpVersion::Http2 } else { HttpVersion::Automatic };
+    let client = Client::builder(url).http_version(version).build()?;
     match mode.as_str() {
-        "produce" => produce(stream, &numbers).await,
-        "follow" => follow(stream, &numbers).await,
+        "appends" => appends(&client, &numbers).await,
+        "produce" => produce(&client, &numbers).await,
+        "follow" => follow(&client, &numbers).await,
         other => Err(format!("there is no mode {other}").into()),
     }
 }

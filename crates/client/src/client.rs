@@ -88,11 +88,12 @@ impl Client {
     }
 
     /// A handle for the stream at `path` below the base URL: a relative path as text, which is escaped, or a whole `http`
-    /// or `https` URL. Sends nothing.
+    /// or `https` URL. The query of a URL, such as that of a signed one, is sent with every request and shown nowhere.
+    /// Sends nothing yet.
     ///
     /// # Errors
     /// [`ClientError::InvalidArgument`] when that is no URL, or one of another server: the client's headers and token
-    /// are for one server only.
+    /// are for one server only. Also when its query has `offset`, `live` or `cursor`.
     pub fn stream(&self, path: &str) -> Result<Stream, ClientError> {
         let invalid =
             |reason: String| ClientError::InvalidArgument { what: "the stream's path", reason };
@@ -115,8 +116,9 @@ impl Client {
             drop(segments);
             url
         };
-        if url.query().is_some() {
-            return Err(invalid(format!("{path:?} has a query")));
+        let reserved = |name: &str| matches!(name, "offset" | "live" | "cursor");
+        if let Some((name, _)) = url.query_pairs().find(|(name, _)| reserved(name)) {
+            return Err(invalid(format!("its query has {name:?}, which is for the client to set")));
         }
         Ok(Stream::new(self.clone(), url))
     }
@@ -294,15 +296,29 @@ mod tests {
             ("/a/b c", "http://h.test/v1/stream/a/b%20c"),
             ("a?b#c%", "http://h.test/v1/stream/a%3Fb%23c%25"),
             ("http://h.test/other/a%20b", "http://h.test/other/a%20b"),
+            ("http://h.test/a?sig=b%2F#c", "http://h.test/a"),
         ] {
             assert_eq!(client.stream(path).unwrap().url(), url);
         }
-        for bad in ["http://other.test/a", "https://h.test/a", "http://h.test/a?b=c", "http://"] {
+        for bad in
+            ["http://other.test/a", "https://h.test/a", "http://h.test/a?offset=-1", "http://"]
+        {
             assert!(client.stream(bad).is_err(), "{bad}");
         }
         for bad in ["", "h.test", "ftp://h.test", "http://h.test/?a=b", "mailto:a@b"] {
             assert!(Client::new(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_query_of_a_url_is_sent_and_not_shown() {
+        let client = Client::new("http://h.test/v1/stream").unwrap();
+        let stream = client.stream("http://h.test/a?sig=b%2F#c").unwrap();
+        let call = stream.call("read", http::Method::GET);
+        assert_eq!(
+            (call.url.as_str(), &*call.shown),
+            ("http://h.test/a?sig=b%2F", "http://h.test/a")
+        );
     }
 
     #[test]

@@ -39,6 +39,15 @@ pub enum ClientError {
         /// What is wrong with the response.
         reason: String,
     },
+    /// The body of a response cannot be parsed: a JSON array that is cut, an event that is no JSON. Reads repeat the
+    /// request, whose next response may be whole, up to [`RetryPolicy::damaged_bodies`](crate::RetryPolicy) times.
+    #[error("{url}: the response is damaged: {reason}")]
+    DamagedBody {
+        /// Where the request went, without its query.
+        url: String,
+        /// What is wrong with the body.
+        reason: String,
+    },
     /// One message or event is larger than the client may hold.
     #[error("a message is larger than {limit} bytes; raise ClientBuilder::max_message")]
     MessageTooLarge {
@@ -89,7 +98,7 @@ impl ClientError {
     /// arrived.
     pub fn is_retryable(&self) -> bool {
         match self {
-            ClientError::Transport { .. } => true,
+            ClientError::Transport { .. } | ClientError::DamagedBody { .. } => true,
             ClientError::Refused(refusal) => refusal.is_retryable(),
             ClientError::InvalidResponse { .. }
             | ClientError::InvalidArgument { .. }

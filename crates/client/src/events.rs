@@ -65,6 +65,7 @@ pub(crate) enum EventStep {
     Moved {
         position: StreamPosition,
         cursor: Option<Box<str>>,
+        up_to_date: bool,
         closed: bool,
     },
     /// Data that this way of reading may have changed.
@@ -90,7 +91,7 @@ impl EventLink {
         kind: PayloadKind,
     ) -> Result<Self, EventFailure> {
         let inner = &stream.client().inner;
-        let mut call = stream.call(Method::GET);
+        let mut call = stream.call("follow", Method::GET);
         append_query(&mut call.url, position, "sse", cursor);
         call.headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
         let opened = Instant::now();
@@ -168,7 +169,7 @@ impl EventLink {
         let mut rest = &self.unread[..];
         let event = self.decoder.next_event(&mut rest).map_err(|error| match error {
             SseError::TooLarge { limit } => ClientError::MessageTooLarge { limit },
-            error => self.response.broken(error.to_string()),
+            error => self.response.damaged(error.to_string()),
         })?;
         self.unread = self.unread.slice(self.unread.len() - rest.len()..);
         Ok(event)
@@ -196,7 +197,7 @@ impl EventLink {
         self.position = StreamPosition::at(next);
         if !has_data {
             let position = self.position.clone();
-            return Ok(EventStep::Moved { position, cursor, closed });
+            return Ok(EventStep::Moved { position, cursor, up_to_date, closed });
         }
         let data = match self.kind {
             PayloadKind::Json => BatchData::Messages(self.messages(&data)?),
@@ -214,7 +215,7 @@ impl EventLink {
         let mut messages = Vec::new();
         for event in events {
             let split = split_messages(event)
-                .map_err(|error| self.response.broken(format!("an event is no JSON: {error}")))?;
+                .map_err(|error| self.response.damaged(format!("an event is no JSON: {error}")))?;
             messages.extend(split.into_iter().map(|message| event.slice_ref(message)));
         }
         Ok(messages)

@@ -1,16 +1,19 @@
 //! One request and the head of its response.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use durable_streams_protocol::{ProblemDetails, ResponseFacts, headers};
 use http::{HeaderMap, Method, StatusCode, header};
+use tokio::time::Instant;
+use tracing::{Instrument, Span, field};
 use url::Url;
 
 use crate::{
     auth::RequestAuth,
     error::{ClientError, RefusedRequest},
     position::StreamOffset,
+    telemetry,
 };
 
 /// More of a refusal's body than this is not read, bytes.
@@ -19,8 +22,12 @@ const LONGEST_PROBLEM: usize = 64 << 10;
 /// What to send.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamCall {
+    /// What spans and metrics call it.
+    pub(crate) operation: &'static str,
     pub(crate) method: Method,
     pub(crate) url: Url,
+    /// The URL for messages, see [`shown`].
+    pub(crate) shown: Arc<str>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     /// Until the head of the response has come.
@@ -47,14 +54,27 @@ pub(crate) struct StreamResponse {
     pub(crate) cursor: Option<Box<str>>,
     next_offset: Option<StreamOffset>,
     response: reqwest::Response,
-    url: String,
+    url: Arc<str>,
     read_timeout: Duration,
 }
 
 impl HttpTransport {
     /// Sends `call` once.
     pub(crate) async fn send(&self, call: &StreamCall) -> Result<StreamResponse, ClientError> {
-        let url = shown(&call.url);
+        let span = tracing::debug_span!(
+            "durable_stream",
+            operation = call.operation,
+            url = &*call.shown,
+            status = field::Empty,
+        );
+        let began = Instant::now();
+        let result = self.exchange(call).instrument(span).await;
+        telemetry::request_ended(call.operation, &result, began.elapsed());
+        result
+    }
+
+    async fn exchange(&self, call: &StreamCall) -> Result<StreamResponse, ClientError> {
+        let url = &call.shown;
         let mut headers = self.headers.clone();
         for (name, value) in &call.headers {
             headers.insert(name, value.clone());
@@ -70,13 +90,21 @@ impl HttpTransport {
             (_, false) => request.body(call.body.clone()),
         };
         let sent = tokio::time::timeout(call.timeout, request.send()).await;
-        let response = sent
-            .map_err(|_| silent(&url, call.timeout))?
-            .map_err(|error| transport(&url, &error))?;
+        let response =
+            sent.map_err(|_| silent(url, call.timeout))?.map_err(|error| transport(url, &error))?;
+        Span::current().record("status", response.status().as_u16());
+        // A response that was sent twice can be taken for that to the next request on its connection.
+        let of_producer = |name| response.headers().contains_key(name);
+        if !call.headers.contains_key(headers::PRODUCER_ID)
+            && (of_producer(headers::PRODUCER_EPOCH) || of_producer(headers::PRODUCER_EXPECTED_SEQ))
+        {
+            let reason = "it answers the request of a producer".to_owned();
+            return Err(ClientError::Transport { url: url.to_string(), reason, unsent: false });
+        }
         if response.status().is_success() {
-            StreamResponse::new(response, url, self.read_timeout)
+            StreamResponse::new(response, url.clone(), self.read_timeout)
         } else {
-            Err(refusal(response, url, self.read_timeout).await)
+            Err(refusal(response, url.to_string(), self.read_timeout).await)
         }
     }
 }
@@ -84,12 +112,12 @@ impl HttpTransport {
 impl StreamResponse {
     fn new(
         mut response: reqwest::Response,
-        url: String,
+        url: Arc<str>,
         read_timeout: Duration,
     ) -> Result<Self, ClientError> {
         let (next_offset, cursor) = take_opaque(response.headers_mut(), &url)?;
         let facts = ResponseFacts::parse(response.headers()).map_err(|error| {
-            ClientError::InvalidResponse { url: url.clone(), reason: error.to_string() }
+            ClientError::InvalidResponse { url: url.to_string(), reason: error.to_string() }
         })?;
         let status = response.status();
         Ok(StreamResponse { status, facts, cursor, next_offset, response, url, read_timeout })
@@ -103,8 +131,11 @@ impl StreamResponse {
     /// The next piece of the body; `None` at its end. Cancelling it loses nothing.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
         let next = tokio::time::timeout(self.read_timeout, self.response.chunk()).await;
-        next.map_err(|_| silent(&self.url, self.read_timeout))?
-            .map_err(|error| transport(&self.url, &error))
+        let chunk = next
+            .map_err(|_| silent(&self.url, self.read_timeout))?
+            .map_err(|error| transport(&self.url, &error))?;
+        telemetry::received(chunk.as_ref().map_or(0, Bytes::len));
+        Ok(chunk)
     }
 
     /// The same with another patience.
@@ -113,13 +144,18 @@ impl StreamResponse {
     }
 
     pub(crate) fn invalid(&self, reason: &str) -> ClientError {
-        ClientError::InvalidResponse { url: self.url.clone(), reason: reason.to_owned() }
+        ClientError::InvalidResponse { url: self.url.to_string(), reason: reason.to_owned() }
     }
 
-    /// The response contradicts itself or the request, as one that belongs to another request does. The next may be
-    /// whole.
+    /// The response ends early, or contradicts the request, as one that belongs to another request does. The next may
+    /// be whole.
     pub(crate) fn broken(&self, reason: impl Into<String>) -> ClientError {
-        ClientError::Transport { url: self.url.clone(), reason: reason.into(), unsent: false }
+        ClientError::Transport { url: self.url.to_string(), reason: reason.into(), unsent: false }
+    }
+
+    /// The body cannot be parsed.
+    pub(crate) fn damaged(&self, reason: impl Into<String>) -> ClientError {
+        ClientError::DamagedBody { url: self.url.to_string(), reason: reason.into() }
     }
 }
 
@@ -163,7 +199,11 @@ async fn refusal(
             _ => break,
         }
     }
-    let problem = ProblemDetails::parse(&body).unwrap_or_default();
+    let problem = ProblemDetails::parse(&body).unwrap_or_else(|_| ProblemDetails {
+        // Other servers send a line of text.
+        detail: first_line(&body).into(),
+        ..ProblemDetails::default()
+    });
     ClientError::Refused(Box::new(RefusedRequest {
         url,
         status,
@@ -175,6 +215,14 @@ async fn refusal(
         producer_epoch: facts.producer_epoch,
         expected_seq: facts.expected_seq,
     }))
+}
+
+/// The first line of a short text, for people.
+fn first_line(body: &[u8]) -> String {
+    let text = std::str::from_utf8(body).unwrap_or_default();
+    let line = text.lines().next().unwrap_or_default().trim();
+    let shown = line.len() <= 200 && !line.starts_with(['<', '{', '[']);
+    line.chars().filter(|c| shown && !c.is_control()).collect()
 }
 
 /// A URL for messages: without user, password, query and fragment, which may hold secrets.
@@ -214,6 +262,14 @@ fn transport(url: &str, error: &reqwest::Error) -> ClientError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_of_text_explains_a_refusal() {
+        assert_eq!(first_line(b"Sequence conflict\r\nmore"), "Sequence conflict");
+        for other in [&b"<html>"[..], b"{\"error\":1}", b"\xff", b"", &[b'x'; 300]] {
+            assert_eq!(first_line(other), "");
+        }
+    }
 
     #[test]
     fn a_url_in_a_message_has_no_secrets() {

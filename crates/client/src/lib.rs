@@ -16,6 +16,7 @@ mod retry;
 mod splitter;
 mod stream;
 mod subscription;
+mod telemetry;
 
 pub use batch::StreamBatch;
 pub use client::{Client, ClientBuilder, HttpVersion};

@@ -138,7 +138,7 @@ impl PageBody {
             Some(splitter) => {
                 let mut messages = Vec::new();
                 splitter.push(&chunk, &mut messages).map_err(|error| match error {
-                    SplitError::NotAnArray => self.response.broken("the page is no JSON array"),
+                    SplitError::NotAnArray => self.response.damaged("the page is no JSON array"),
                     SplitError::TooLarge => {
                         ClientError::MessageTooLarge { limit: self.max_message }
                     }
@@ -156,7 +156,7 @@ impl PageBody {
 
     fn finish(&mut self) -> Result<Option<BatchData>, ClientError> {
         if self.splitter.as_ref().is_some_and(|splitter| !splitter.is_done()) {
-            return Err(self.response.broken("the JSON array is cut"));
+            return Err(self.response.damaged("the JSON array is cut"));
         }
         self.finished = true;
         Ok(None)

@@ -12,6 +12,7 @@ use crate::{
     position::{StartFrom, StreamPosition},
     retry::{FailureCount, RetryPolicy},
     stream::Stream,
+    telemetry,
 };
 
 /// Reads what is stored, page by page, up to the tail. Holds one piece of a response; a JSON message at a time.
@@ -81,6 +82,7 @@ impl StreamReader {
                         self.failures.clear();
                         return Err(error);
                     }
+                    telemetry::retried("read");
                     tracing::debug!(%error, url = self.stream.url(), "a read is resumed after a pause");
                 }
             }
@@ -148,7 +150,7 @@ pub(crate) async fn open_page(
     from: &StartFrom,
     position: &StreamPosition,
 ) -> Result<PageBody, ClientError> {
-    let mut call = stream.call(Method::GET);
+    let mut call = stream.call("read", Method::GET);
     let offset = if *from == StartFrom::Now { "now" } else { position.query() };
     call.url.query_pairs_mut().append_pair("offset", offset);
     let inner = &stream.client().inner;

@@ -15,6 +15,9 @@ pub struct RetryPolicy {
     pub longest_pause: Duration,
     /// How long failures may follow each other before the last one is returned; `None` is for ever.
     pub give_up_after: Option<Duration>,
+    /// After how many damaged bodies in a row ([`ClientError::DamagedBody`]) the last one is returned: by then it is no
+    /// accident of the network.
+    pub damaged_bodies: u32,
 }
 
 impl RetryPolicy {
@@ -30,12 +33,13 @@ impl RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// Pauses from 100 ms to 5 s, for 30 s.
+    /// Pauses from 100 ms to 5 s, for 30 s; five damaged bodies.
     fn default() -> Self {
         RetryPolicy {
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(5),
             give_up_after: Some(Duration::from_secs(30)),
+            damaged_bodies: 5,
         }
     }
 }
@@ -45,6 +49,7 @@ impl Default for RetryPolicy {
 pub(crate) struct FailureCount {
     since: Option<Instant>,
     count: u32,
+    damaged: u32,
 }
 
 impl FailureCount {
@@ -60,6 +65,11 @@ impl FailureCount {
         error: &ClientError,
     ) -> Option<Instant> {
         if !error.is_retryable() {
+            return None;
+        }
+        let damaged = matches!(error, ClientError::DamagedBody { .. });
+        self.damaged = if damaged { self.damaged + 1 } else { 0 };
+        if damaged && self.damaged >= policy.damaged_bodies {
             return None;
         }
         let now = Instant::now();
@@ -114,6 +124,17 @@ mod tests {
         failures.clear();
         let at = failures.next_try(&policy, &busy(None)).unwrap();
         assert!(at.duration_since(Instant::now()).as_millis() <= 100, "it starts again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stays_damaged_is_an_error() {
+        let damaged = ClientError::DamagedBody { url: String::new(), reason: String::new() };
+        let mut failures = FailureCount::default();
+        for error in [&damaged, &damaged, &damaged, &damaged, &busy(None), &damaged] {
+            assert!(failures.next_try(&RetryPolicy::forever(), error).is_some());
+        }
+        let last = (0..4).map(|_| failures.next_try(&RetryPolicy::forever(), &damaged).is_some());
+        assert_eq!(last.collect::<Vec<_>>(), [true, true, true, false]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,12 +1,11 @@
 //! A handle for one stream: create, append, close, head, delete, and where reads begin.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use durable_streams_protocol::{ContentType, Expiry, headers};
 use http::{HeaderMap, Method, StatusCode, header};
 use serde::Serialize;
-use tracing::Instrument;
 use url::Url;
 
 use crate::{
@@ -20,13 +19,19 @@ use crate::{
     reader::StreamReader,
     retry::{FailureCount, RetryPolicy},
     subscription::{Subscription, SubscriptionBuilder},
+    telemetry,
 };
 
 /// A stream of a server. Cheap to clone; holds no connection.
 #[derive(Clone, Debug)]
 pub struct Stream {
     client: Client,
+    /// Without a query.
     url: Url,
+    /// A query that the caller gave, such as that of a signed URL.
+    query: Option<Arc<str>>,
+    /// The URL for messages.
+    shown: Arc<str>,
 }
 
 /// What `HEAD` says of a stream (§5.5).
@@ -64,23 +69,30 @@ pub struct AppendOptions {
     pub stream_seq: Option<String>,
     /// Closes the stream with this append, in one step.
     pub close: bool,
+    /// Repeats the append also when it may have been stored, so that it is stored at least once, and perhaps twice.
+    /// With `stream_seq` the repetition of a stored one is refused (409).
+    pub at_least_once: bool,
 }
 
 /// How a repeated request treats a failure.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RepeatRule {
-    /// Repeating changes nothing more (§5.1, §5.3 to §5.6).
-    Idempotent,
+    /// Repeating changes nothing more (§5.1, §5.3 to §5.6), or the caller accepts what it changes.
+    Always,
     /// Repeated only when the server has certainly not stored it.
     OnlyWithoutEffect,
 }
 
 impl Stream {
-    pub(crate) fn new(client: Client, url: Url) -> Self {
-        Stream { client, url }
+    pub(crate) fn new(client: Client, mut url: Url) -> Self {
+        let query = url.query().map(Arc::from);
+        url.set_query(None);
+        url.set_fragment(None);
+        let shown = shown(&url).into();
+        Stream { client, url, query, shown }
     }
 
-    /// The stream's URL.
+    /// The stream's URL, without the query that it may have been given.
     pub fn url(&self) -> &str {
         self.url.as_str()
     }
@@ -95,10 +107,10 @@ impl Stream {
     /// # Errors
     /// A 409 when it exists with another configuration; every other [`ClientError`].
     pub async fn create(&self, options: &CreateOptions) -> Result<CreatedStream, ClientError> {
-        let mut call = self.call(Method::PUT);
+        let mut call = self.call("create", Method::PUT);
         call.headers = options.headers()?;
         call.body = options.body();
-        let response = self.exchange("create", &call, RepeatRule::Idempotent).await?;
+        let response = self.exchange(&call, RepeatRule::Always).await?;
         Ok(CreatedStream {
             created: response.status == StatusCode::CREATED,
             tail: response.next_offset()?,
@@ -118,7 +130,7 @@ impl Stream {
         data: impl Into<Bytes>,
         options: &AppendOptions,
     ) -> Result<StreamOffset, ClientError> {
-        let mut call = self.call(Method::POST);
+        let mut call = self.call("append", Method::POST);
         call.body = data.into();
         if !call.body.is_empty() {
             let content_type = match &options.content_type {
@@ -133,8 +145,11 @@ impl Stream {
         if options.close {
             call.headers.insert(headers::STREAM_CLOSED, headers::TRUE);
         }
-        let response = self.exchange("append", &call, RepeatRule::OnlyWithoutEffect).await?;
-        response.next_offset()
+        let rule = match options.at_least_once {
+            true => RepeatRule::Always,
+            false => RepeatRule::OnlyWithoutEffect,
+        };
+        self.exchange(&call, rule).await?.next_offset()
     }
 
     /// Appends one JSON message to a stream of `application/json`. See [`append`](Self::append).
@@ -169,9 +184,9 @@ impl Stream {
     /// # Errors
     /// Every [`ClientError`].
     pub async fn close(&self) -> Result<StreamOffset, ClientError> {
-        let mut call = self.call(Method::POST);
+        let mut call = self.call("close", Method::POST);
         call.headers.insert(headers::STREAM_CLOSED, headers::TRUE);
-        self.exchange("close", &call, RepeatRule::Idempotent).await?.next_offset()
+        self.exchange(&call, RepeatRule::Always).await?.next_offset()
     }
 
     /// Asks for the stream's tail, type, expiry and closure. Repeated after failures.
@@ -179,8 +194,8 @@ impl Stream {
     /// # Errors
     /// A 404 when there is no such stream, a 410 when it is deleted but has forks; every other [`ClientError`].
     pub async fn head(&self) -> Result<StreamMetadata, ClientError> {
-        let response =
-            self.exchange("head", &self.call(Method::HEAD), RepeatRule::Idempotent).await?;
+        let call = self.call("head", Method::HEAD);
+        let response = self.exchange(&call, RepeatRule::Always).await?;
         Ok(StreamMetadata {
             content_type: response.facts.content_type.clone(),
             tail: response.next_offset()?,
@@ -194,11 +209,11 @@ impl Stream {
     /// # Errors
     /// A 404 when there is no such stream, unless an attempt before may have deleted it; every other [`ClientError`].
     pub async fn delete(&self) -> Result<(), ClientError> {
-        let call = self.call(Method::DELETE);
+        let call = self.call("delete", Method::DELETE);
         let mut maybe_deleted = false;
         let deleted = self.repeat(
             "delete",
-            RepeatRule::Idempotent,
+            RepeatRule::Always,
             || async { self.client.inner.transport.send(&call).await },
             |error| maybe_deleted |= !error.is_without_effect(),
         );
@@ -234,10 +249,14 @@ impl Stream {
         Ok(self.head().await?.content_type.unwrap_or_default())
     }
 
-    pub(crate) fn call(&self, method: Method) -> StreamCall {
+    pub(crate) fn call(&self, operation: &'static str, method: Method) -> StreamCall {
+        let mut url = self.url.clone();
+        url.set_query(self.query.as_deref());
         StreamCall {
+            operation,
             method,
-            url: self.url.clone(),
+            url,
+            shown: self.shown.clone(),
             headers: HeaderMap::new(),
             body: Bytes::new(),
             timeout: self.client.inner.request_timeout,
@@ -246,12 +265,11 @@ impl Stream {
 
     async fn exchange(
         &self,
-        operation: &'static str,
         call: &StreamCall,
         rule: RepeatRule,
     ) -> Result<StreamResponse, ClientError> {
         let transport = &self.client.inner.transport;
-        self.repeat(operation, rule, || transport.send(call), |_| ()).await
+        self.repeat(call.operation, rule, || transport.send(call), |_| ()).await
     }
 
     /// Runs `attempt` until it succeeds, fails for good, or patience ends; shows `failed` every failure.
@@ -265,24 +283,21 @@ impl Stream {
     where
         Fut: Future<Output = Result<StreamResponse, ClientError>>,
     {
-        let span = tracing::debug_span!("durable_stream", operation, url = shown(&self.url));
         let policy: &RetryPolicy = &self.client.inner.retry;
-        let repeated = async {
-            let mut failures = FailureCount::default();
-            loop {
-                let error = match attempt().await {
-                    Ok(response) => return Ok(response),
-                    Err(error) => error,
-                };
-                let safe = rule == RepeatRule::Idempotent || error.is_without_effect();
-                let next = failures.next_try(policy, &error).filter(|_| safe);
-                let Some(at) = next else { return Err(error) };
-                failed(&error);
-                tracing::debug!(%error, "repeated after a pause");
-                tokio::time::sleep_until(at).await;
-            }
-        };
-        repeated.instrument(span).await
+        let mut failures = FailureCount::default();
+        loop {
+            let error = match attempt().await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            let safe = rule == RepeatRule::Always || error.is_without_effect();
+            let next = failures.next_try(policy, &error).filter(|_| safe);
+            let Some(at) = next else { return Err(error) };
+            failed(&error);
+            telemetry::retried(operation);
+            tracing::debug!(%error, operation, url = &*self.shown, "repeated after a pause");
+            tokio::time::sleep_until(at).await;
+        }
     }
 
     /// How long one attempt of a live read waits for its head.

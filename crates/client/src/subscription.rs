@@ -21,6 +21,7 @@ use crate::{
     reader::open_page,
     retry::{FailureCount, RetryPolicy},
     stream::Stream,
+    telemetry,
 };
 
 /// So many SSE responses in a row that were cut early make the subscription use long-poll.
@@ -68,6 +69,7 @@ pub struct Subscription {
     kind: PayloadKind,
     cursor: Option<Box<str>>,
     caught_up: bool,
+    up_to_date: bool,
     /// SSE does not get through, or is not exact.
     long_poll: bool,
     cuts: u32,
@@ -126,6 +128,7 @@ impl SubscriptionBuilder {
         Subscription {
             kind: events_of.map_or(PayloadKind::Binary, PayloadKind::of),
             caught_up: events_of.is_some(),
+            up_to_date: false,
             stream: self.stream,
             from: self.from,
             position,
@@ -155,6 +158,11 @@ impl Subscription {
         self.ended
     }
 
+    /// Everything up to the tail was delivered, as the server named the tail last.
+    pub fn is_up_to_date(&self) -> bool {
+        self.up_to_date
+    }
+
     /// The next batch; waits until there is one. `None` when the stream is closed. Cancelling it loses nothing.
     ///
     /// # Errors
@@ -173,6 +181,7 @@ impl Subscription {
             self.failures.clear();
             self.from = StartFrom::Position(batch.position.clone());
             self.position = batch.position.clone();
+            self.up_to_date = batch.up_to_date;
             // A page is read to its end even after its last batch, but of a closed stream there is nothing more.
             self.ended = batch.closed;
             return Ok(Some(batch));
@@ -229,6 +238,7 @@ impl Subscription {
         }
         // A page without data ends at the tail, should the server not say so.
         self.caught_up = position.skip() == 0 && (live || end.up_to_date || !has_data);
+        self.up_to_date = end.up_to_date || !has_data;
         self.ended = end.closed;
         self.from = StartFrom::Position(position.clone());
         self.position = position;
@@ -269,7 +279,7 @@ impl Subscription {
     }
 
     async fn open_long_poll(&self) -> Result<PageBody, ClientError> {
-        let mut call = self.stream.call(Method::GET);
+        let mut call = self.stream.call("follow", Method::GET);
         append_query(&mut call.url, &self.position, "long-poll", self.cursor.as_deref());
         call.timeout = self.stream.live_timeout();
         let inner = &self.stream.client().inner;
@@ -294,8 +304,9 @@ impl Subscription {
     ) -> Result<Option<StreamBatch>, ClientError> {
         match step {
             Ok(EventStep::Batch(batch)) => return Ok(Some(batch)),
-            Ok(EventStep::Moved { position, cursor, closed }) => {
+            Ok(EventStep::Moved { position, cursor, up_to_date, closed }) => {
                 self.failures.clear();
+                self.up_to_date = up_to_date || closed;
                 self.from = StartFrom::Position(position.clone());
                 self.position = position;
                 self.cursor = cursor.or(self.cursor.take());
@@ -327,6 +338,7 @@ impl Subscription {
         match failure {
             EventFailure::Unavailable(reason) if self.mode == FollowMode::Automatic => {
                 tracing::debug!(url = self.stream.url(), reason, "long-poll in place of SSE");
+                telemetry::fell_back();
                 self.long_poll = true;
                 Ok(())
             }
@@ -347,6 +359,7 @@ impl Subscription {
                     url = self.stream.url(),
                     "SSE is cut again and again; long-poll from here"
                 );
+                telemetry::fell_back();
                 self.long_poll = true;
             }
         }
@@ -362,6 +375,7 @@ impl Subscription {
             self.failures.clear();
             return Err(error);
         }
+        telemetry::retried("follow");
         tracing::debug!(%error, url = self.stream.url(), "a subscription resumes after a pause");
         self.wait_until = next;
         Ok(())

@@ -31,6 +31,8 @@ pub(super) struct SealedBatch {
     pub(super) state: BatchState,
     /// When it was sent, all before this number were acknowledged.
     pub(super) sent_after: u64,
+    /// The server has refused it once because one before it was missing.
+    pub(super) overtook: bool,
     outcome: watch::Sender<DeliveryOutcome>,
 }
 
@@ -38,7 +40,7 @@ pub(super) struct SealedBatch {
 pub(super) enum BatchState {
     /// To be sent.
     Ready,
-    /// To be sent once all batches before it are acknowledged: the server has refused it for a gap.
+    /// To be sent once all batches before it are acknowledged: the server has refused it twice for a gap.
     AfterOthers,
     InFlight,
 }
@@ -67,6 +69,10 @@ impl OpenBatch {
         self.messages
     }
 
+    pub(super) fn is_full(&self, max_bytes: usize, max_messages: u64) -> bool {
+        self.length_with(b"") >= max_bytes || self.messages >= max_messages
+    }
+
     pub(super) fn push(&mut self, message: &[u8]) -> watch::Receiver<DeliveryOutcome> {
         if self.json {
             self.body.push(if self.messages == 0 { b'[' } else { b',' });
@@ -93,6 +99,7 @@ impl OpenBatch {
             cost: self.cost,
             state: BatchState::Ready,
             sent_after: 0,
+            overtook: false,
             outcome: self.outcome,
         }
     }

@@ -19,6 +19,7 @@ use crate::{
     error::ClientError,
     position::StreamOffset,
     retry::{FailureCount, RetryPolicy},
+    telemetry,
 };
 
 /// No producer gets this far: a request with it asks for the state of a producer and stores nothing.
@@ -36,6 +37,7 @@ pub(super) struct CoreOptions {
     pub(super) json: bool,
     pub(super) linger: std::time::Duration,
     pub(super) max_batch: usize,
+    pub(super) max_batch_messages: u64,
     pub(super) max_in_flight: usize,
     pub(super) retry: RetryPolicy,
 }
@@ -77,6 +79,13 @@ pub(super) struct BatchRequest {
     pub(super) producer: ProducerHeaders,
     pub(super) body: Bytes,
     pub(super) close: bool,
+}
+
+impl BatchRequest {
+    /// It asks for the newest epoch, and no server stores it.
+    pub(super) fn is_probe(&self) -> bool {
+        self.producer.seq == PROBE_SEQ
+    }
 }
 
 /// How the server received a request.
@@ -127,7 +136,7 @@ impl ProducerCore {
         }
         let receiver = self.open.push(message);
         self.linger_until.get_or_insert(now + self.options.linger);
-        if self.open.length_with(b"") >= self.options.max_batch {
+        if self.open.is_full(self.options.max_batch, self.options.max_batch_messages) {
             self.seal(false);
         }
         Ok(receiver)
@@ -235,7 +244,7 @@ impl ProducerCore {
         if self.failed.is_some() {
             return 0;
         }
-        if request.producer.seq == PROBE_SEQ {
+        if request.is_probe() {
             return self.take_probe(response);
         }
         self.in_flight -= 1;
@@ -247,6 +256,7 @@ impl ProducerCore {
                 self.epoch = EpochState::Established(request.producer.epoch);
                 let Some(batch) = self.queue.remove(at) else { return 0 };
                 let cost = batch.cost;
+                telemetry::acknowledged(batch.messages, batch.body.len());
                 batch.resolve(Ok(offset));
                 cost
             }
@@ -256,7 +266,14 @@ impl ProducerCore {
                 if expected < acknowledged {
                     return self.fail(ProducerError::ServerLostBatches { expected, acknowledged });
                 }
-                self.set_state(at, BatchState::AfterOthers);
+                telemetry::gap();
+                if let Some(batch) = self.queue.get_mut(at) {
+                    // The one before it is on its way on another connection, and has most often arrived by now.
+                    batch.state = match std::mem::replace(&mut batch.overtook, true) {
+                        false => BatchState::Ready,
+                        true => BatchState::AfterOthers,
+                    };
+                }
                 if expected >= seq {
                     // The server contradicts itself; not at full speed.
                     let error = gap_error(seq, expected);
@@ -308,6 +325,7 @@ impl ProducerCore {
     fn retry_later(&mut self, error: &ClientError) -> usize {
         match self.failures.next_try(&self.options.retry, error) {
             Some(at) => {
+                telemetry::retried("produce");
                 tracing::debug!(%error, producer = self.options.id.as_str(), "a batch is repeated");
                 // Of several batches that failed together the last pause counts.
                 self.retry_at = Some(at);
@@ -321,6 +339,7 @@ impl ProducerCore {
     pub(super) fn fail(&mut self, error: ProducerError) -> usize {
         tracing::warn!(%error, producer = self.options.id.as_str(), messages = self.unacknowledged(),
             "a producer stops; its unacknowledged messages are not known to be stored");
+        telemetry::abandoned(self.unacknowledged());
         self.seal_rest();
         self.failed = Some(error.clone());
         let mut freed = 0;

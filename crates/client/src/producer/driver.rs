@@ -1,10 +1,16 @@
 //! Sends a producer's batches, several at a time.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+};
 
 use durable_streams_protocol::{ContentType, headers};
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use http::{Method, header};
+use http::{Method, StatusCode, header};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, Semaphore},
@@ -34,6 +40,8 @@ pub(super) struct ProducerDriver {
 struct BatchSender {
     stream: Stream,
     content_type: ContentType,
+    /// The server has returned a batch's epoch with its success (§5.2.1), as most servers do always.
+    echoes: AtomicBool,
 }
 
 impl ProducerDriver {
@@ -42,24 +50,19 @@ impl ProducerDriver {
         stream: Stream,
         content_type: ContentType,
     ) -> Self {
-        let sender = Arc::new(BatchSender { stream, content_type });
+        let sender = Arc::new(BatchSender { stream, content_type, echoes: AtomicBool::new(false) });
         ProducerDriver { shared, sender, in_flight: FuturesUnordered::new() }
     }
 
     pub(super) async fn run(mut self) {
         loop {
-            let (requests, wake_at) = {
+            let (request, wake_at) = {
                 let mut core = self.shared.core.lock();
-                let now = Instant::now();
-                let requests: Vec<_> = std::iter::from_fn(|| core.next_request(now)).collect();
-                (requests, core.next_time())
+                (core.next_request(Instant::now()), core.next_time())
             };
-            for request in requests {
-                let sender = self.sender.clone();
-                self.in_flight.push(Box::pin(async move {
-                    let response = sender.send(&request).await;
-                    (request, response)
-                }));
+            if let Some(request) = request {
+                self.begin(request).await;
+                continue;
             }
             let wake = async {
                 match wake_at {
@@ -68,14 +71,30 @@ impl ProducerDriver {
                 }
             };
             tokio::select! {
-                Some((request, response)) = self.in_flight.next() => {
-                    let freed = self.shared.core.lock().take(&request, response);
-                    self.shared.room.add_permits(freed);
-                }
+                Some((request, response)) = self.in_flight.next() => self.take(&request, response),
                 () = self.shared.changed.notified() => {}
                 () = wake => {}
             }
         }
+    }
+
+    /// Begins a request. Several in flight travel on connections of their own, whose tasks write them: this task yields to
+    /// each, so that batches arrive in order and the server refuses few for a gap.
+    async fn begin(&mut self, request: BatchRequest) {
+        let sender = self.sender.clone();
+        self.in_flight.push(Box::pin(async move {
+            let response = sender.send(&request).await;
+            (request, response)
+        }));
+        if let Poll::Ready(Some((request, response))) = futures_util::poll!(self.in_flight.next()) {
+            self.take(&request, response);
+        }
+        tokio::task::yield_now().await;
+    }
+
+    fn take(&self, request: &BatchRequest, response: BatchResponse) {
+        let freed = self.shared.core.lock().take(request, response);
+        self.shared.room.add_permits(freed);
     }
 }
 
@@ -94,7 +113,7 @@ impl BatchSender {
     }
 
     async fn try_send(&self, request: &BatchRequest) -> Result<BatchResponse, ClientError> {
-        let mut call = self.stream.call(Method::POST);
+        let mut call = self.stream.call("produce", Method::POST);
         let producer = &request.producer;
         put(&mut call.headers, headers::PRODUCER_ID, producer.id.as_str())?;
         put(&mut call.headers, headers::PRODUCER_EPOCH, &producer.epoch.to_string())?;
@@ -107,12 +126,22 @@ impl BatchSender {
             call.body = request.body.clone();
         }
         let response = self.stream.client().inner.transport.send(&call).await?;
-        // The highest accepted number cannot be below this one: then it is the response to another request.
+        // A response that was sent twice can be taken for that to the next request on its connection. The highest accepted
+        // number cannot be below this one; a new batch is answered with its epoch where any was; an append creates nothing,
+        // and only reads have cursors, or a type where the probe, which no server accepts, seems to be accepted.
         let facts = &response.facts;
-        if facts.producer_epoch.is_some_and(|epoch| epoch != producer.epoch)
-            || facts.producer_seq.is_some_and(|seq| seq < producer.seq)
-        {
-            return Err(response.broken("it answers another batch"));
+        let echoes = self.echoes.fetch_or(facts.producer_epoch.is_some(), Ordering::Relaxed);
+        let of_another = match facts.producer_epoch {
+            Some(epoch) => epoch != producer.epoch,
+            None => {
+                (echoes && response.status == StatusCode::OK)
+                    || response.status == StatusCode::CREATED
+                    || response.cursor.is_some()
+                    || (request.is_probe() && facts.content_type.is_some())
+            }
+        };
+        if of_another || facts.producer_seq.is_some_and(|seq| seq < producer.seq) {
+            return Err(response.broken("it answers another request"));
         }
         let offset = match response.next_offset() {
             Ok(offset) => offset,

@@ -40,6 +40,7 @@ pub struct ProducerBuilder {
     content_type: Option<ContentType>,
     linger: Duration,
     max_batch: usize,
+    max_batch_messages: u64,
     max_in_flight: usize,
     max_buffered: usize,
     retry: RetryPolicy,
@@ -78,6 +79,7 @@ impl ProducerBuilder {
             content_type: None,
             linger: Duration::from_millis(5),
             max_batch: 512 << 10,
+            max_batch_messages: u64::MAX,
             max_in_flight: 4,
             max_buffered: 16 << 20,
             retry: RetryPolicy::forever(),
@@ -119,21 +121,28 @@ impl ProducerBuilder {
     /// The size at which a batch goes without waiting, bytes; 512 KiB by default. A single message may be larger.
     #[must_use]
     pub fn max_batch(mut self, bytes: usize) -> Self {
-        self.max_batch = bytes.max(1);
+        self.max_batch = bytes;
+        self
+    }
+
+    /// The number of messages at which a batch goes without waiting; unbounded by default.
+    #[must_use]
+    pub fn max_batch_messages(mut self, messages: u64) -> Self {
+        self.max_batch_messages = messages;
         self
     }
 
     /// How many batches are in flight at a time; 4 by default.
     #[must_use]
     pub fn max_in_flight(mut self, batches: usize) -> Self {
-        self.max_in_flight = batches.max(1);
+        self.max_in_flight = batches;
         self
     }
 
     /// How many bytes of messages may be unacknowledged; 16 MiB by default. [`Producer::append`] waits beyond it.
     #[must_use]
     pub fn max_buffered(mut self, bytes: usize) -> Self {
-        self.max_buffered = bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        self.max_buffered = bytes.min(Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         self
     }
 
@@ -147,8 +156,8 @@ impl ProducerBuilder {
     /// Starts the producer on the current tokio runtime.
     ///
     /// # Errors
-    /// [`ClientError::InvalidArgument`] for an id that is not 1 to 256 bytes of visible ASCII, or an epoch beyond
-    /// 2^53 - 1; those of [`Stream::head`] when the type is to be asked for.
+    /// [`ClientError::InvalidArgument`] for an id that is not 1 to 256 bytes of visible ASCII, an epoch beyond 2^53 - 1,
+    /// or a bound of 0; those of [`Stream::head`] when the type is to be asked for.
     pub async fn start(self) -> Result<Producer, ClientError> {
         let invalid = |reason: &str| ClientError::InvalidArgument {
             what: "the producer",
@@ -160,6 +169,12 @@ impl ProducerBuilder {
             .ok_or_else(|| invalid("its id must be 1 to 256 bytes of visible ASCII"))?;
         if self.epoch.unwrap_or(0).max(self.first_seq) >= 1 << 53 {
             return Err(invalid("epoch and sequence number must be below 2^53"));
+        }
+        let bounds = [self.max_batch, self.max_in_flight, self.max_buffered];
+        if bounds.contains(&0) || self.max_batch_messages == 0 {
+            return Err(invalid(
+                "max_batch, max_batch_messages, max_in_flight and max_buffered must be at least 1",
+            ));
         }
         let content_type = match self.content_type {
             Some(content_type) => content_type,
@@ -173,6 +188,7 @@ impl ProducerBuilder {
             json,
             linger: self.linger,
             max_batch: self.max_batch,
+            max_batch_messages: self.max_batch_messages,
             max_in_flight: self.max_in_flight,
             retry: self.retry,
         });

@@ -76,6 +76,7 @@ fn core(epoch: Option<u64>, max_in_flight: usize) -> ProducerCore {
         json: true,
         linger: Duration::from_millis(5),
         max_batch: 12,
+        max_batch_messages: 9,
         max_in_flight,
         retry: RetryPolicy::forever(),
     })
@@ -304,7 +305,9 @@ fn a_gap_is_sent_again_after_what_came_before() {
     let second = batch(&mut core, b"2");
     let third = batch(&mut core, b"3");
     core.take(&third[0], BatchResponse::Gap { expected: 1 });
-    assert_eq!(requests(&mut core, now), [], "the second is on its way");
+    assert_eq!(requests(&mut core, now), third, "at once: the second is on its way");
+    core.take(&third[0], BatchResponse::Gap { expected: 1 });
+    assert_eq!(requests(&mut core, now), [], "after the second refusal it waits");
     core.take(&second[0], accepted());
     assert_eq!(requests(&mut core, now), third, "the same bytes with the same number");
     core.take(&third[0], accepted());
