@@ -61,6 +61,8 @@ pub(super) enum CliCommand {
     Close(streams::CloseCommand),
     /// Delete a stream
     Delete(streams::DeleteCommand),
+    /// List the streams of a server whose administration API can be reached
+    List(streams::ListCommand),
     /// Copy a stream to another server or path, resumable and each message once
     Copy(streams::CopyCommand),
     /// Ask a running server whether it is ready; exit code 0 when it is

@@ -45,6 +45,7 @@ pub fn run() -> Result<(), CliError> {
         CliCommand::Head(head) => head.execute(),
         CliCommand::Close(close) => close.execute(),
         CliCommand::Delete(delete) => delete.execute(),
+        CliCommand::List(list) => list.execute(),
         CliCommand::Copy(copy) => copy.execute(),
         CliCommand::Healthcheck(healthcheck) => healthcheck.execute(),
         CliCommand::Completions(completions) => completions.execute(),

@@ -76,6 +76,7 @@ const RESERVED: &[Reserved] = &[
             "src/server/access.rs",
             "src/edge/forward_auth/subrequest.rs",
             "src/tls/acme/http_client.rs",
+            "src/cli/streams/list.rs",
         ],
         why: "HTTP requests are made in few places, those of webhooks behind an address guard",
     },

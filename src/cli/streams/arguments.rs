@@ -89,7 +89,9 @@ impl ServerArguments {
         token: Option<String>,
     ) -> Result<Client, StreamCommandError> {
         let whole_url = place.starts_with("http://") || place.starts_with("https://");
-        let base = if whole_url { place } else { &self.server };
+        // The query of a signed URL is the stream's, not the server's.
+        let without_query = place.split(['?', '#']).next().unwrap_or(place);
+        let base = if whole_url { without_query } else { &self.server };
         let mut builder = Client::builder(base);
         if let Some(token) = token {
             builder = builder.token(&token)?;

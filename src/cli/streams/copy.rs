@@ -1,7 +1,8 @@
 //! `copy`: a stream from one server to another, or to another path, resumable and each message once.
 //!
 //! Every append of the copy is one event of the source, where the source is not text: a server that keeps appends whole
-//! in its events then has them whole in the copy. SSE changes the line ends of text, so that text is read in pages.
+//! in its events then has them whole in the copy. SSE changes the line ends of text, so that text is read in pages; so is
+//! the rest of a stream from an event on that is larger than an append may be.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,25 +10,29 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::Args;
 use durable_streams_client::{
-    ContentType, CreateOptions, Expiry, FollowMode, Producer, Stream, StreamBatch, StreamMetadata,
-    StreamPosition, Subscription,
+    ClientError, ContentType, CreateOptions, Expiry, FollowMode, Producer, Stream, StreamBatch,
+    StreamMetadata, StreamPosition, Subscription,
 };
 
 use super::arguments::{ServerArguments, run};
 use super::copy_map::{CopyMap, PlannedBatch};
 use super::error::StreamCommandError;
 use super::files;
+use super::list::AdminArguments;
 use super::progress::StreamProgress;
 use crate::cli::error::CliError;
 
 /// Pieces of pages are joined to appends of about this size, bytes.
 const JOINED: usize = 1 << 20;
+/// A larger event is no append that a server would take: some servers put all that is stored into one. This server's
+/// `limits.max_append` unless configured, bytes.
+const LARGEST_APPEND: usize = 16 << 20;
 /// Between two looks whether the tail is reached.
 const LOOK: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct CopyCommand {
-    /// Path or URL of the source; with --list what all paths of the list are below
+    /// Path or URL of the source; with --list or --prefix what all paths are below
     from: String,
     /// Path or URL of the copy, likewise
     to: String,
@@ -40,14 +45,19 @@ pub(in crate::cli) struct CopyCommand {
     #[arg(long, value_name = "FILE", conflicts_with = "to_token")]
     to_token_file: Option<PathBuf>,
     /// Where to keep old offsets and new ones; with it the copy goes on where it was when it is started again. With
-    /// --list a directory
+    /// --list or --prefix a directory
     #[arg(long, value_name = "FILE")]
     map: Option<PathBuf>,
-    /// A file with the paths of the streams to copy, one a line
+    /// A file with the paths of the streams to copy, one a line; - is standard input
     #[arg(long, value_name = "FILE")]
     list: Option<PathBuf>,
+    /// Copy all streams whose paths begin with this, as the source's administration API lists them; "" is all
+    #[arg(long, value_name = "PREFIX", conflicts_with = "list")]
+    prefix: Option<String>,
+    #[command(flatten)]
+    admin: AdminArguments,
     /// Go on until the source is closed
-    #[arg(long, conflicts_with = "list")]
+    #[arg(long, conflicts_with_all = ["list", "prefix"])]
     follow: bool,
 }
 
@@ -63,17 +73,36 @@ struct StreamCopy<'a> {
 
 impl CopyCommand {
     pub(in crate::cli) fn execute(self) -> Result<(), CliError> {
-        let Some(list) = &self.list else {
-            let copied = self.copy(&self.from, &self.to, self.map.as_deref());
-            return Ok(run(copied)?);
-        };
-        let below = |prefix: &str, path: &str| format!("{}/{path}", prefix.trim_end_matches('/'));
-        for path in files::read(list)?.lines().map(str::trim).filter(|path| !path.is_empty()) {
-            let name: String = path.chars().map(|c| if c == '/' { '+' } else { c }).collect();
-            let map = self.map.as_ref().map(|directory| directory.join(name));
-            run(self.copy(&below(&self.from, path), &below(&self.to, path), map.as_deref()))?;
-        }
-        Ok(())
+        Ok(run(async {
+            if let Some(prefix) = &self.prefix {
+                let mut listing = self.admin.streams(prefix)?;
+                while let Some(paths) = listing.next_paths().await? {
+                    for path in paths {
+                        self.copy_below(&path).await?;
+                    }
+                }
+            } else if let Some(list) = &self.list {
+                let list = if list.as_os_str() == "-" {
+                    std::io::read_to_string(std::io::stdin()).map_err(StreamCommandError::Input)?
+                } else {
+                    files::read(list)?
+                };
+                for path in list.lines().map(str::trim).filter(|path| !path.is_empty()) {
+                    self.copy_below(path).await?;
+                }
+            } else {
+                self.copy(&self.from, &self.to, self.map.as_deref()).await?;
+            }
+            Ok(())
+        })?)
+    }
+
+    /// Copies the stream at `path` below both ends, with a map of its own.
+    async fn copy_below(&self, path: &str) -> Result<(), StreamCommandError> {
+        let below =
+            |place: &str| format!("{}/{}", place.trim_end_matches('/'), escaped(place, path));
+        let map = self.map.as_ref().map(|directory| directory.join(map_name(path)));
+        self.copy(&below(&self.from), &below(&self.to), map.as_deref()).await
     }
 
     async fn copy(
@@ -119,6 +148,36 @@ impl CopyCommand {
         progress.end(format_args!("copied {bytes} bytes from {from} to {to}"));
         Ok(())
     }
+}
+
+/// The file name for the map of a path: one for each, whatever bytes it has, and no longer than file systems take.
+fn map_name(path: &str) -> String {
+    let encoded = percent_encoding::utf8_percent_encode(path, percent_encoding::NON_ALPHANUMERIC);
+    let mut name = encoded.to_string();
+    if name.len() > 200 {
+        let hash = ring::digest::digest(&ring::digest::SHA256, path.as_bytes());
+        name.truncate(150);
+        name.extend(hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")));
+    }
+    name
+}
+
+/// `path` as it goes behind `place`: a path as it is, a part of a URL with its escapes.
+fn escaped(place: &str, path: &str) -> String {
+    if !is_url(place) {
+        return path.to_owned();
+    }
+    const KEPT: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+        .remove(b'/')
+        .remove(b'-')
+        .remove(b'_')
+        .remove(b'.')
+        .remove(b'~');
+    percent_encoding::utf8_percent_encode(path, KEPT).to_string()
+}
+
+fn is_url(place: &str) -> bool {
+    place.starts_with("http://") || place.starts_with("https://")
 }
 
 /// Whether the two are on different servers.
@@ -185,15 +244,16 @@ impl StreamCopy<'_> {
         content_type: &ContentType,
         command: &CopyCommand,
     ) -> Result<bool, StreamCommandError> {
-        let text = content_type.is_text() && !self.json;
-        let subscription = self.source.subscription(self.map.position.clone());
+        let mut paged = content_type.is_text() && !self.json;
         let retry = command.server.retry((!command.follow).then_some(Duration::from_secs(30)));
-        let subscription = subscription.retry(retry);
-        let mut subscription = if text {
-            subscription.mode(FollowMode::LongPoll).build()
-        } else {
-            subscription.events_from_the_beginning(content_type).build()
+        let subscribe = |position: &StreamPosition, paged: bool| {
+            let subscription = self.source.subscription(position.clone()).retry(retry.clone());
+            match paged {
+                true => subscription.mode(FollowMode::LongPoll).build(),
+                false => subscription.events_from_the_beginning(content_type).build(),
+            }
         };
+        let mut subscription = subscribe(&self.map.position, paged);
         loop {
             if subscription.is_closed() {
                 return Ok(true);
@@ -201,12 +261,22 @@ impl StreamCopy<'_> {
             if !command.follow && is_reached(&subscription, head) {
                 return Ok(head.closed);
             }
-            let Some(batch) = subscription.next_within(LOOK).await? else { continue };
             let mut joined = JoinedBatch::default();
-            joined.push(&batch);
+            let next = subscription.next_within(LOOK).await;
+            let too_large = match &next {
+                Ok(Some(batch)) => joined.push(batch) > LARGEST_APPEND,
+                Err(error) => matches!(error, ClientError::MessageTooLarge { .. }),
+                Ok(None) => false,
+            };
+            if too_large && !paged {
+                paged = true;
+                subscription = subscribe(&self.map.position, paged);
+                continue;
+            }
+            let Some(batch) = next? else { continue };
             let mut end = batch.position().clone();
             // Pages have lost where appends end, so that theirs are joined.
-            while text && joined.bytes < JOINED && !subscription.is_closed() {
+            while paged && joined.bytes < JOINED && !subscription.is_closed() {
                 let Some(batch) = subscription.next_within(Duration::ZERO).await? else { break };
                 joined.push(&batch);
                 end = batch.position().clone();
@@ -256,7 +326,8 @@ struct JoinedBatch {
 }
 
 impl JoinedBatch {
-    fn push(&mut self, batch: &StreamBatch) {
+    /// Adds a batch, and returns the size of all, bytes.
+    fn push(&mut self, batch: &StreamBatch) -> usize {
         match batch.messages() {
             Some(messages) => {
                 self.messages = true;
@@ -269,6 +340,7 @@ impl JoinedBatch {
                 self.parts.push(bytes);
             }
         }
+        self.bytes
     }
 
     /// Messages, or bytes.
@@ -286,5 +358,30 @@ impl JoinedBatch {
             self.bytes = whole.len();
             self.parts = vec![whole];
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_goes_behind_a_url_with_escapes() {
+        for (place, path, joined) in [
+            ("http://h/v1/stream", "a/b c?d%", "a/b%20c%3Fd%25"),
+            ("archive", "a/b c?d%", "a/b c?d%"),
+            ("https://h", "é-_.~", "%C3%A9-_.~"),
+        ] {
+            assert_eq!(escaped(place, path), joined);
+        }
+    }
+
+    #[test]
+    fn every_path_has_a_map_of_its_own() {
+        let long = |end: char| format!("{}{end}", "é/".repeat(300));
+        let names = ["a/b", "a+b", "a%2Fb", &long('a'), &long('b')].map(map_name);
+        let distinct: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len(), "{names:?}");
+        assert!(names.iter().all(|name| name.len() < 200 && !name.contains('/')), "{names:?}");
     }
 }

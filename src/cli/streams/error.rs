@@ -29,6 +29,16 @@ pub enum StreamCommandError {
     /// Options that do not fit together, or the server.
     #[error("error: {0}")]
     Usage(String),
+    /// The administration API lists no streams.
+    #[error("error: {place}: {}{reason}", .status.map(|status| format!("{status} ")).unwrap_or_default())]
+    Unlisted {
+        /// Where it is.
+        place: String,
+        /// The status of its refusal.
+        status: Option<u16>,
+        /// What it says, or what kept the request away.
+        reason: String,
+    },
     /// A copy cannot go on.
     #[error("error: {0}")]
     Copy(String),
@@ -43,6 +53,7 @@ impl StreamCommandError {
             | StreamCommandError::Producer(ProducerError::Failed(error)) => of_client(error),
             StreamCommandError::Producer(ProducerError::Fenced { .. }) => 5,
             StreamCommandError::Usage(_) => 2,
+            StreamCommandError::Unlisted { status, .. } => of_status(*status).unwrap_or(6),
             StreamCommandError::Producer(_)
             | StreamCommandError::Input(_)
             | StreamCommandError::File { .. }
@@ -52,12 +63,20 @@ impl StreamCommandError {
 }
 
 fn of_client(error: &ClientError) -> u8 {
-    match error.status().map(|status| status.as_u16()) {
-        Some(404 | 410) => 3,
-        Some(401 | 403) => 4,
-        Some(409) => 5,
-        _ if error.is_retryable() => 6,
-        _ if matches!(error, ClientError::InvalidArgument { .. }) => 2,
-        _ => 1,
+    match error {
+        ClientError::InvalidArgument { .. } => 2,
+        error if error.is_retryable() => 6,
+        error => of_status(error.status().map(|status| status.as_u16())).unwrap_or(1),
     }
+}
+
+/// The exit code of a refusal; `None` without one.
+fn of_status(status: Option<u16>) -> Option<u8> {
+    Some(match status? {
+        404 | 410 => 3,
+        401 | 403 => 4,
+        409 => 5,
+        429 | 502..=504 => 6,
+        _ => 1,
+    })
 }

@@ -1,5 +1,5 @@
 //! Streams of a server, this one or another, from the command line: `create`, `append`, `read`, `follow`, `head`,
-//! `close`, `delete` and `copy`, on `durable-streams-client`.
+//! `close`, `delete`, `list` and `copy`, on `durable-streams-client`.
 //!
 //! Standard output carries data alone; what people are told goes to standard error, progress only to a terminal.
 
@@ -9,6 +9,7 @@ mod copy;
 mod copy_map;
 mod error;
 mod files;
+mod list;
 mod manage;
 mod output;
 mod progress;
@@ -16,6 +17,7 @@ mod read;
 
 pub(super) use append::AppendCommand;
 pub(super) use copy::CopyCommand;
+pub(super) use list::ListCommand;
 pub(super) use manage::{CloseCommand, CreateCommand, DeleteCommand, HeadCommand};
 pub(super) use read::{FollowCommand, ReadCommand};
 

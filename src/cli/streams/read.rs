@@ -137,7 +137,7 @@ impl FollowCommand {
 }
 
 /// A reader of the pipe that has seen enough, such as `head`, is no failure.
-fn pipe_result(printed: io::Result<()>) -> Result<(), CliError> {
+pub(super) fn pipe_result(printed: io::Result<()>) -> Result<(), CliError> {
     match printed {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         printed => Ok(printed?),
