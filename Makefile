@@ -1,5 +1,5 @@
 # One command for each chore; each is a script in scripts/, for machines without make.
-.PHONY: attacks client-faults live-memory mutants dev test quick fmt check conformance lint package crash power-loss disk-faults flips
+.PHONY: attacks client-faults client-peers live-memory mutants dev test quick fmt check conformance lint package crash power-loss disk-faults flips
 
 dev: ; @scripts/dev
 test: ; @scripts/test
@@ -22,8 +22,10 @@ disk-faults: ; @STORE_FAIL_OPERATIONS=$(OPERATIONS) cargo test --locked -p durab
 FLIPS ?= 1000
 flips: ; @STORE_FLIPS=$(FLIPS) STORE_FLIP_SEEDS=$(FLIPS) STORE_REPAIR_SEEDS=$(FLIPS) cargo test --locked -p durable-streams-engine --test store flip -- --nocapture
 # The client through kill -9 and a bad network, FAULT_ROUNDS times.
-FAULT_ROUNDS ?= 100
+FAULT_ROUNDS ?= 200
 client-faults: ; @CLIENT_FAULT_ROUNDS=$(FAULT_ROUNDS) cargo test --locked --test client faults:: -- --nocapture
+# The commands and the client against Electric's server, and the Caddy plugin where CADDY names one.
+client-peers: ; @tests/clients/peers
 # What another client notices of attacks, SECONDS_EACH of each; docs/security.md.
 SECONDS_EACH ?= 60
 attacks: ; @ATTACK_SECONDS=$(SECONDS_EACH) cargo test --locked --release --test attacks -- --nocapture

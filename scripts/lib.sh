@@ -17,6 +17,7 @@ NODE_MAJOR=22 # installed when the system offers none; anything from NODE_LEAST 
 NODE_LEAST=20
 NPM_MAJOR=10
 PYTHON_CLIENT_VERSION=0.1.0 # tests/clients/requirements.txt has what it needs
+ELECTRIC_VERSION=0.1.5 # crate durable-streams: a server of the protocol for tests/clients/peers
 PEBBLE_VERSION=2.10.3 # an ACME server for tests/tls; built with Go
 H2SPEC_VERSION=2.2.1 # conformance tests of HTTP/2 for tests/h2spec; built with Go. The newest that Go's proxy has
 
