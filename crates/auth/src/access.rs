@@ -1,6 +1,6 @@
 //! The seam: what the server asks before a request reaches a stream.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use durable_streams_protocol::{StreamPath, Timestamp, subscription::Glob};
@@ -102,24 +102,41 @@ pub trait AccessControl: Send + Sync {
     }
 }
 
-#[async_trait]
+/// Written without `async_trait`, whose future would wrap the provider's own in another one.
 impl<T: AccessControl + ?Sized> AccessControl for Arc<T> {
     fn name(&self) -> &str {
         (**self).name()
     }
 
-    async fn authenticate(&self, head: &RequestHead<'_>) -> Result<Arc<Principal>, AccessError> {
-        (**self).authenticate(head).await
+    fn authenticate<'own, 'head, 'fields, 'call>(
+        &'own self,
+        head: &'head RequestHead<'fields>,
+    ) -> BoxedVerdict<'call, Arc<Principal>>
+    where
+        Self: 'call,
+        'own: 'call,
+        'head: 'call,
+        'fields: 'call,
+    {
+        (**self).authenticate(head)
     }
 
-    async fn authorize(
-        &self,
-        head: &RequestHead<'_>,
-        principal: &Principal,
+    fn authorize<'own, 'head, 'fields, 'principal, 'path, 'call>(
+        &'own self,
+        head: &'head RequestHead<'fields>,
+        principal: &'principal Principal,
         operation: Operation,
-        path: &StreamPath,
-    ) -> Result<(), AccessError> {
-        (**self).authorize(head, principal, operation, path).await
+        path: &'path StreamPath,
+    ) -> BoxedVerdict<'call, ()>
+    where
+        Self: 'call,
+        'own: 'call,
+        'head: 'call,
+        'fields: 'call,
+        'principal: 'call,
+        'path: 'call,
+    {
+        (**self).authorize(head, principal, operation, path)
     }
 
     fn covers(&self, principal: &Principal, operation: Operation, pattern: &Glob) -> bool {
@@ -130,3 +147,5 @@ impl<T: AccessControl + ?Sized> AccessControl for Arc<T> {
         (**self).is_current(principal, now)
     }
 }
+
+type BoxedVerdict<'call, T> = Pin<Box<dyn Future<Output = Result<T, AccessError>> + Send + 'call>>;

@@ -48,13 +48,20 @@ pub struct NewApiKey {
 
 /// The id of a text that has the form of an API key, its check included.
 pub fn api_key_id(text: &str) -> Option<&str> {
-    let body = text.strip_prefix(API_KEY_PREFIX)?;
-    let formed = text.len() == KEY_LETTERS && body.bytes().all(|b| b.is_ascii_alphanumeric());
-    if !formed {
-        return None;
-    }
-    let (rest, check) = text.split_at_checked(KEY_LETTERS - CHECK_LETTERS)?;
-    if check_of(rest) == check { body.get(..ID_LETTERS) } else { None }
+    formed_id(text).filter(|_| has_its_check(text))
+}
+
+/// The id of a text with the letters of an API key, whatever its check is.
+fn formed_id(text: &str) -> Option<&str> {
+    let body = text.strip_prefix(API_KEY_PREFIX).filter(|_| text.len() == KEY_LETTERS)?;
+    // Without a branch for each letter, so that the compiler takes many at once.
+    let letters = body.bytes().fold(true, |all, byte| all & byte.is_ascii_alphanumeric());
+    if letters { body.get(..ID_LETTERS) } else { None }
+}
+
+fn has_its_check(text: &str) -> bool {
+    let parts = text.split_at_checked(KEY_LETTERS - CHECK_LETTERS);
+    parts.is_some_and(|(rest, check)| check_of(rest) == check)
 }
 
 fn check_of(text: &str) -> String {
@@ -180,16 +187,19 @@ impl AccessControl for ApiKeys {
         if !text.starts_with(API_KEY_PREFIX) {
             return Err(AccessError::UnknownCredentials);
         }
-        let id = api_key_id(text)
-            .ok_or(AccessError::InvalidCredentials("the API key is not written as it was made"))?;
+        let mistyped = AccessError::InvalidCredentials("the API key is not written as it was made");
+        let id = formed_id(text).ok_or(mistyped.clone())?;
         self.file.with_set(|set| {
             // One refusal and one amount of work, whether the id exists or the secret is wrong.
             let nobody = [0; 32];
             let entry = set.api_keys.get(id);
             let hash = entry.map_or(nobody.as_slice(), |entry| entry.hash.as_slice());
             let matches = hmac::verify(&LABEL, text.as_bytes(), hash).is_ok();
-            let wrong = AccessError::InvalidCredentials("the API key is not known");
-            let entry = entry.filter(|_| matches).ok_or(wrong)?;
+            let entry = entry.filter(|_| matches).ok_or_else(|| {
+                // A key that matches has its check, so only a refusal looks at it.
+                let unknown = AccessError::InvalidCredentials("the API key is not known");
+                if has_its_check(text) { unknown } else { mistyped }
+            })?;
             if entry.revoked || entry.principal.is_expired(head.now) {
                 return Err(AccessError::InvalidCredentials("the API key expired or was revoked"));
             }

@@ -50,9 +50,9 @@ impl ProviderChain {
         self.providers.iter().map(|(name, _)| &**name)
     }
 
-    fn provider_of(&self, principal: &Principal) -> Option<&Arc<dyn AccessControl>> {
+    fn provider_of(&self, principal: &Principal) -> Option<&dyn AccessControl> {
         let found = self.providers.iter().find(|(name, _)| *name == principal.provider);
-        found.map(|(_, provider)| provider)
+        found.map(|(_, provider)| &**provider)
     }
 }
 
@@ -65,7 +65,7 @@ impl AccessControl for ProviderChain {
     async fn authenticate(&self, head: &RequestHead<'_>) -> Result<Arc<Principal>, AccessError> {
         let mut refusal = AccessError::NoCredentials;
         for (name, provider) in &self.providers {
-            match provider.authenticate(head).await {
+            match (**provider).authenticate(head).await {
                 // Anonymous access must not forgive a wrong credential.
                 Ok(principal) if principal.anonymous && refusal != AccessError::NoCredentials => {
                     return Err(refusal);

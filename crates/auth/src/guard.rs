@@ -126,7 +126,7 @@ impl AccessGuard {
         head: &RequestHead<'_>,
     ) -> Result<Arc<Principal>, AccessError> {
         self.charge_client(head)?;
-        let principal = self.control.authenticate(head).await?;
+        let principal = (*self.control).authenticate(head).await?;
         if !self.control.is_current(&principal, head.now) {
             return Err(AccessError::InvalidCredentials("they have expired or were revoked"));
         }
@@ -162,22 +162,35 @@ impl AccessGuard {
         operations: OperationSet,
         path: &StreamPath,
     ) -> Result<Admitted, AccessError> {
+        let stored = self.admit_path(head, &principal, operations, path).await?;
+        Ok(Admitted { principal, stored })
+    }
+
+    /// Where the stream is stored on which a principal of this request may do all of `operations`.
+    ///
+    /// # Errors
+    /// Every [`AccessError`].
+    pub async fn admit_path(
+        &self,
+        head: &RequestHead<'_>,
+        principal: &Principal,
+        operations: OperationSet,
+        path: &StreamPath,
+    ) -> Result<StreamPath, AccessError> {
         if operations.is_empty() {
             return Err(AccessError::NotAllowed);
         }
         if operations.contains(Operation::Publish) && !self.options.public_streams {
-            return Err(denied(&principal));
+            return Err(denied(principal));
         }
         for operation in operations.iter() {
-            let verdict = self.control.authorize(head, &principal, operation, path).await;
+            let verdict = (*self.control).authorize(head, principal, operation, path).await;
             if let Err(error) = verdict {
-                return Err(self.refusal(head, &principal, operation, path, error).await);
+                return Err(self.refusal(head, principal, operation, path, error).await);
             }
         }
         // Only paths that could never have been created fail here.
-        let stored = stored_path(principal.tenant.as_ref(), path);
-        let stored = stored.map_err(|_| AccessError::NotAllowed)?;
-        Ok(Admitted { principal, stored })
+        stored_path(principal.tenant.as_ref(), path).map_err(|_| AccessError::NotAllowed)
     }
 
     /// Lets a principal subscribe to every stream that a pattern can match, in the principal's own paths.
@@ -243,7 +256,7 @@ impl AccessGuard {
         if !self.options.hide_unreadable || creates {
             return AccessError::NotAllowed;
         }
-        match self.control.authorize(head, principal, Operation::Read, path).await {
+        match (*self.control).authorize(head, principal, Operation::Read, path).await {
             Ok(()) => AccessError::NotAllowed,
             Err(_) => AccessError::Hidden,
         }

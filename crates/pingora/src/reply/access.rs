@@ -16,8 +16,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use durable_streams_auth::{
-    AccessError, AccessGuard, Admitted, Operation, OperationSet, Principal, RequestHead,
-    RequestSize,
+    AccessError, AccessGuard, Operation, OperationSet, Principal, RequestHead, RequestSize,
 };
 use durable_streams_engine::Engine;
 use durable_streams_protocol::{
@@ -220,10 +219,10 @@ impl StreamAccess {
         head: &RequestHead<'_>,
         path: &StreamPath,
         operations: OperationSet,
-    ) -> Result<(Admitted, Arc<Principal>), (AccessError, Option<Arc<Principal>>)> {
+    ) -> Result<(StreamPath, Arc<Principal>), (AccessError, Option<Arc<Principal>>)> {
         let principal = self.guard.authenticate(head).await.map_err(|error| (error, None))?;
-        match self.guard.admit_principal(head, principal.clone(), operations, path).await {
-            Ok(admitted) => Ok((admitted, principal)),
+        match self.guard.admit_path(head, &principal, operations, path).await {
+            Ok(stored) => Ok((stored, principal)),
             Err(error) => Err((error, Some(principal))),
         }
     }
@@ -242,7 +241,7 @@ impl StreamAccess {
             return Ok(AdmittedRequest::unprivileged(target, ControlAuthority::WakeToken));
         }
         let reads = matches!(request, Request::Read(_) | Request::Head);
-        let (admitted, principal) = match self.granted(head, &path, operations).await {
+        let (stored, principal) = match self.granted(head, &path, operations).await {
             Ok(granted) => granted,
             Err((error, principal)) => {
                 let public = match self.guard.public_path(principal.as_deref(), &path, &error) {
@@ -269,9 +268,9 @@ impl StreamAccess {
             && let Some(fork) = &mut create.fork
         {
             let read = OperationSet::of(Operation::Read);
-            let source = self.guard.admit_principal(head, principal.clone(), read, &fork.source);
+            let source = self.guard.admit_path(head, &principal, read, &fork.source);
             fork.source = match source.await {
-                Ok(source) => source.stored,
+                Ok(source) => source,
                 Err(AccessError::Hidden) => {
                     return Err(Denial::Rejected(Rejection::SourceNotFound));
                 }
@@ -281,9 +280,9 @@ impl StreamAccess {
         let mut rights = AccessRights::of(&self.guard, principal);
         self.charge(&mut rights, head, &path, size)?;
         let rights = Some(rights);
-        let named = (admitted.stored != path).then_some(path);
+        let named = (stored != path).then_some(path);
         Ok(AdmittedRequest {
-            target: RequestTarget::Stream(admitted.stored, request),
+            target: RequestTarget::Stream(stored, request),
             named,
             rights,
             control: ControlAuthority::WakeToken,

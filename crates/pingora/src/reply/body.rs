@@ -203,7 +203,8 @@ pub(super) struct BodyHead {
 
 impl BodyHead {
     pub(super) fn of(session: &mut ServerSession) -> Self {
-        BodyHead { absent: is_absent(session), declared: declared_length(session) }
+        let declared = declared_length(session);
+        BodyHead { absent: declared == Some(0) || session.is_body_empty(), declared }
     }
 }
 

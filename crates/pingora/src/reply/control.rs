@@ -101,8 +101,7 @@ impl StreamAccess {
 impl ControlClient {
     async fn admit(&self, operations: OperationSet, path: &StreamPath) -> Result<(), Refusal> {
         let head = self.head.on(Some(path));
-        let (guard, principal) = (&self.access.guard, self.principal.clone());
-        let admitted = guard.admit_principal(&head, principal, operations, path).await;
+        let admitted = self.access.guard.admit_path(&head, &self.principal, operations, path).await;
         self.judge(&head, operations, admitted.map(drop))
     }
 
