@@ -16,7 +16,7 @@ const PLACES: [&str; 6] = [
     "src/server/access.rs",
 ];
 
-/// Names of values that nobody may learn by measuring.
+/// Names of values that a client must not learn by measuring time.
 const SECRETS: [&str; 8] =
     ["secret", "hash", "tag", "mac", "signature", "token", "api_key", "password"];
 

@@ -13,7 +13,7 @@ use super::h2;
 use crate::support::upstreams::{Body, Upstream, echo_head, full};
 use crate::support::{TestServer, edge, to};
 
-/// A service that lets on who has the cookie `session=good`, as `ada`; and what it was asked, newest last.
+/// A service that authenticates the cookie `session=good` as `ada`; and the requests that it got, newest last.
 struct Service {
     upstream: Upstream,
     asked: Arc<Mutex<Vec<String>>>,
@@ -186,7 +186,7 @@ async fn a_refusal_of_the_service_is_the_clients_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_verdict_lets_nobody_on() {
+async fn what_is_no_verdict_is_a_503() {
     let (service, upstream) = (Service::start().await, Upstream::http(echo_head).await);
     let server = service.before(&upstream);
     for cookie in ["broken", "long"] {

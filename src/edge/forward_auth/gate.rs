@@ -1,4 +1,4 @@
-//! Asks the authorization service of one upstream, and remembers for a while what it let on.
+//! Asks the authorization service of one upstream, and caches its 2xx answers.
 //!
 //! Invariants
 //! - Subrequests at one time are bounded, and so is the time of each, the wait for its turn included.

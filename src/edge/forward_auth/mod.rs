@@ -1,7 +1,7 @@
 //! Forward auth for proxied routes: a service of the operator's is asked about each request of an upstream before the
 //! upstream gets it, as `forward_auth` of Caddy and `auth_request` of nginx do.
 //!
-//! 2xx lets the request on, with the fields of the answer that the configuration names. A redirect or a 4xx is the
+//! After a 2xx the upstream gets the request, with the fields of the answer that the configuration names. A redirect or a 4xx is the
 //! client's answer, with its fields and its body: a login page, a challenge. Anything else is a 503.
 //!
 //! Invariants
@@ -37,7 +37,7 @@ pub(crate) use subrequest::SubrequestClient;
 /// The code of a refusal that the service wrote.
 const REFUSED: &str = "forward-auth-refused";
 
-/// Lets a request for an upstream on, or returns the refusal. What the service says about the client stays in `ctx`.
+/// Asks the upstream's authorization service. Returns its refusal, or `None` with the client's identity in `ctx`.
 pub(crate) async fn admit(
     gate: &ForwardGate,
     session: &ServerSession,

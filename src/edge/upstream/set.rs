@@ -87,7 +87,7 @@ impl Upstream {
         &self.options.name
     }
 
-    /// Who decides about its requests; none lets all of them on.
+    /// Forward auth; `None` forwards every request.
     pub(crate) fn gate(&self) -> Option<&ForwardGate> {
         self.gate.as_ref()
     }
