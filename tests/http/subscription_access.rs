@@ -234,9 +234,10 @@ async fn tenants_share_no_subscription_and_no_stream(kind: Kind) {
         paths.sort_unstable();
         assert_eq!(paths, ["before", format!("of/{token}").as_str(), "same"], "{token}");
         assert!(!text.contains("__ds/t"), "stored paths stay inside: {text}");
-        let wakes = world.ask("GET", "/wake/pool?offset=-1", &auth(token), b"").await;
-        let wake = &json_of(&wakes)[0];
-        assert_eq!(wake["subscription_id"], "s");
+        // A worker may claim before the wake is announced: a long-poll waits for it.
+        let wake = "/wake/pool?offset=-1&live=long-poll";
+        let wakes = soon(world.ask("GET", wake, &auth(token), b"")).await;
+        assert_eq!(json_of(&wakes)[0]["subscription_id"], "s");
         assert!(!wakes.text().contains("__ds"), "{wakes:?}");
         let seen = call(&world, token, "GET", "subscriptions/s", Value::Null).await;
         assert_eq!(json_of(&seen)["streams_total"], 3, "{token}: {seen:?}");
