@@ -84,8 +84,9 @@ fn once<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
     if values.next().is_some() {
         return Err(AccessError::InvalidCredentials("a header with credentials is there twice"));
     }
-    let text = value.to_str();
-    text.map(Some).map_err(|_| AccessError::InvalidCredentials("a header is not ASCII"))
+    // `HeaderValue::to_str` looks at each byte alone, and a token may have some hundred.
+    let text = std::str::from_utf8(value.as_bytes()).ok().filter(|text| text.is_ascii());
+    text.map(Some).ok_or(AccessError::InvalidCredentials("a header is not ASCII"))
 }
 
 /// Whether a token may have this byte. Comparisons of ranges instead of a table, and no branches: the compiler checks
@@ -220,6 +221,11 @@ mod tests {
         }
         let twice = headers(&[(AUTHORIZATION, "Bearer a"), (AUTHORIZATION, "Bearer b")]);
         assert!(bearer(&head(&Method::GET, &twice)).is_err(), "which one counts would be a guess");
+        for bytes in [&b"Bearer t\xc3\xb6ken"[..], b"Bearer \xff"] {
+            let mut foreign = HeaderMap::new();
+            foreign.insert(AUTHORIZATION, HeaderValue::from_bytes(bytes).unwrap());
+            assert!(bearer(&head(&Method::GET, &foreign)).is_err(), "{bytes:?}");
+        }
         let mut long = HeaderMap::new();
         let text = format!("Bearer {}", "x".repeat(MAX_CREDENTIAL_BYTES + 1));
         long.insert(AUTHORIZATION, text.parse().unwrap());
