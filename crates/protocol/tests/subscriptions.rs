@@ -38,6 +38,10 @@ enum Op {
     WakeStreamGone,
     Link(u8),
     Unlink(u8),
+    /// An operator stops it, or lets it go on.
+    Pause(bool),
+    /// An operator does not wait for the retry.
+    RetryNow,
     Rewrite,
     Restart,
 }
@@ -56,6 +60,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::WakeStreamGone),
         1 => (0..4u8).prop_map(Op::Link),
         1 => (0..4u8).prop_map(Op::Unlink),
+        1 => any::<bool>().prop_map(Op::Pause),
+        1 => Just(Op::RetryNow),
         1 => Just(Op::Rewrite),
         1 => Just(Op::Restart),
     ]
@@ -162,6 +168,13 @@ impl World {
                 }
                 return;
             }
+            let sends = |event: &SubscriptionEvent| {
+                matches!(
+                    event,
+                    SubscriptionEvent::Woken { .. } | SubscriptionEvent::Redelivering { .. }
+                )
+            };
+            assert!(!self.state.is_paused() || !events.iter().any(sends), "{events:?}");
             self.wakes = self.wakes.wrapping_add(1);
             let over = events.iter().any(|e| matches!(e, SubscriptionEvent::Ended { .. }));
             self.commit(events);
@@ -260,6 +273,16 @@ impl World {
                 self.commit(events);
                 self.state.observe(&path(n), self.streams.get(&path(n)).copied());
             }
+            Op::Pause(pause) => {
+                let events = self.state.pause(pause);
+                self.commit(events);
+            }
+            Op::RetryNow => {
+                let (before, events) = (self.state.retry(), self.state.retry_now(self.now()));
+                self.commit(events);
+                let failures = |retry: Option<RetrySchedule>| retry.map(|retry| retry.failures);
+                assert_eq!(failures(self.state.retry()), failures(before));
+            }
             Op::Rewrite => self.log = encode_batch(&self.state.rewritten()),
             Op::Restart => self.restart(),
         }
@@ -329,7 +352,7 @@ impl World {
         for path in self.streams.keys().filter(|path| path.as_str().starts_with("events/")) {
             assert!(self.state.link(path).is_some(), "{path} matches and must be linked");
         }
-        if !pending.is_empty() {
+        if !pending.is_empty() && !self.state.is_paused() {
             // Something is on its way, or will be at a time that is known.
             let wake = self.state.wake().map(|wake| &wake.phase);
             let waits_for_worker = matches!(wake, Some(WakePhase::Announced));
@@ -343,6 +366,7 @@ impl World {
 
     /// Let time pass with a worker that does its work: everything must be acked in the end.
     fn drain(&mut self) {
+        self.step(Op::Pause(false));
         for _ in 0..200 {
             self.settle();
             if !self.state.has_pending() {
@@ -365,11 +389,12 @@ impl World {
 fn normal(state: &Subscription) -> String {
     let links: Vec<_> = state.link_infos(None, usize::MAX);
     format!(
-        "{links:?} {:?} {:?} {:?} {:?}",
+        "{links:?} {:?} {:?} {:?} {:?} {:?}",
         state.stream_infos(usize::MAX),
         state.generation(),
         state.wake(),
-        state.retry()
+        state.retry(),
+        state.is_paused()
     )
 }
 
@@ -417,6 +442,24 @@ fn a_webhook_without_an_answer_is_retried_under_a_new_generation() {
         "FENCED",
         "whoever had the first is fenced"
     );
+}
+
+#[test]
+fn a_retry_that_is_asked_for_is_due_at_once() {
+    for (answer, generations) in [(2, 0), (3, 1)] {
+        let mut world = World::new("webhook");
+        world.step(Op::Append(0));
+        world.settle();
+        let before = world.state.generation();
+        world.step(Op::Answer(answer));
+        world.settle();
+        assert!(world.posting.is_none(), "it waits for its retry");
+        world.step(Op::RetryNow);
+        world.settle();
+        assert!(world.posting.is_some());
+        assert_eq!(world.state.generation(), before + generations);
+        assert_eq!(world.state.lag(), (1, 10));
+    }
 }
 
 #[test]

@@ -54,6 +54,8 @@ impl SubscriptionsInner {
         if subscription.in_flight == Some(attempt) {
             subscription.in_flight = None;
         }
+        self.deliveries.count(appended.is_ok());
+        subscription.outcomes.note(self.engine.now(), None, appended.as_ref().err().cloned());
         let now = self.engine.steady_now();
         if self.refresh(subscription).await.is_ok() {
             let random = fastrand::u32(..);

@@ -1,7 +1,7 @@
 //! One subscription at run time, and the registry of all of them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -10,7 +10,7 @@ use std::{
 
 use durable_streams_engine::{Engine, StreamView};
 use durable_streams_protocol::{
-    Rejection, StreamPath, TenantId, stored_path,
+    Rejection, StreamPath, TenantId, Timestamp, stored_path,
     subscription::{
         DeliveryAttempt, Refusal, StreamHead, Subscription, SubscriptionEvent, SubscriptionName,
         decode_log,
@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 
 use super::{
-    SubscriptionsInner,
+    DeliveryFailure, SubscriptionsInner,
     link_budget::{CountedLinks, LinkBudget},
     options::tenants_part,
     state_log::{LogName, SubscriptionLog},
@@ -56,8 +56,17 @@ pub(super) struct OpenSubscription {
     pub(super) slow: bool,
     /// The wake stream was created: announce at once instead of at the next retry.
     pub(super) announce_now: bool,
+    /// How the last deliveries of this process ended.
+    pub(super) outcomes: DeliveryRecord,
     /// A commit failed, so the log may hold events that the state lacks.
     stale: bool,
+}
+
+/// How the last deliveries of a subscription ended.
+#[derive(Default)]
+pub(super) struct DeliveryRecord {
+    pub(super) last_error: Option<DeliveryFailure>,
+    pub(super) last_success: Option<Timestamp>,
 }
 
 impl OpenSubscription {
@@ -69,6 +78,7 @@ impl OpenSubscription {
             in_flight: None,
             slow: false,
             announce_now: false,
+            outcomes: DeliveryRecord::default(),
             stale: false,
         }
     }
@@ -274,6 +284,31 @@ impl SubscriptionRegistry {
 
     pub(super) fn len(&self) -> usize {
         self.maps.read().by_name.len()
+    }
+
+    /// At most `max` cells behind `after`, in the order of their names: those that `belongs` accepts.
+    pub(super) fn page(
+        &self,
+        after: Option<&SubscriptionName>,
+        max: usize,
+        belongs: impl Fn(&SubscriptionName) -> bool,
+    ) -> Vec<Arc<SubscriptionCell>> {
+        let maps = self.maps.read();
+        let mut first = BTreeMap::new();
+        for (name, cell) in &maps.by_name {
+            if !belongs(name) || after.is_some_and(|after| name <= after) {
+                continue;
+            }
+            let full = first.len() >= max;
+            if full && first.last_key_value().is_some_and(|(last, _)| *last < name) {
+                continue;
+            }
+            first.insert(name, cell);
+            if full {
+                first.pop_last();
+            }
+        }
+        first.into_values().cloned().collect()
     }
 
     pub(super) fn all(&self) -> Vec<Arc<SubscriptionCell>> {

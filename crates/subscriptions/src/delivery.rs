@@ -113,8 +113,10 @@ impl SubscriptionsInner {
         };
         drop(permit);
         let slow = started.elapsed() > SLOW;
+        let status = response.as_ref().ok().map(|response| response.status.as_u16());
         let (delivered, failure) = outcome(response, snapshot);
-        if let Some(reason) = failure {
+        self.deliveries.count(failure.is_none());
+        if let Some(reason) = &failure {
             let known =
                 if delivered == DeliveryOutcome::Refused { "refused" } else { "not answered" };
             tracing::warn!(
@@ -131,6 +133,7 @@ impl SubscriptionsInner {
             subscription.in_flight = None;
             subscription.slow = slow;
         }
+        subscription.outcomes.note(self.engine.now(), status, failure);
         let outcome = self.refresh(subscription).await;
         let events =
             subscription.state.posted(attempt.generation, delivered, now, fastrand::u32(..));

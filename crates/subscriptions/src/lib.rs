@@ -6,6 +6,7 @@
 //! | `access` | what the client of a request may do, as the embedding server decides it |
 //! | `requests`, `create` | what each request does |
 //! | `cell` | one subscription: its lock, its state, its log |
+//! | `inspect` | what operators see of subscriptions, and do with them |
 //! | `driver` | wakes, expiries and retries: what happens without a request |
 //! | `recover` | after a restart: replay the logs, then read the tails of the streams |
 //! | `watcher` | from a stream's append to the subscriptions that link it |
@@ -32,6 +33,7 @@ mod deadlines;
 mod delivery;
 mod driver;
 mod http;
+mod inspect;
 mod keys;
 mod lanes;
 mod link_budget;
@@ -48,6 +50,7 @@ use tokio::sync::mpsc;
 
 pub use access::{ControlAccess, ControlAuthority};
 pub use http::{ControlRequest, ControlResponse};
+pub use inspect::{DeliveryFailure, SubscriptionPhase, SubscriptionReport, SubscriptionScope};
 pub use keys::{KeyError, KeyFile, KeySource, REPLAY_WINDOW_MILLIS};
 pub use options::SubscriptionOptions;
 pub use webhook::{WebhookClient, WebhookError, WebhookRequest, WebhookResponse};
@@ -56,6 +59,7 @@ use cell::{SubscriptionCell, SubscriptionRegistry};
 use deadlines::DeadlineQueue;
 use durable_streams_engine::{Engine, StreamObserver};
 use durable_streams_protocol::subscription::{Refusal, WakeId};
+use inspect::DeliveryCounts;
 use lanes::DeliveryLanes;
 use link_budget::LinkBudget;
 use watcher::StreamWatcher;
@@ -76,6 +80,7 @@ struct SubscriptionsInner {
     webhooks: Arc<dyn WebhookClient>,
     lanes: DeliveryLanes,
     links: Arc<LinkBudget>,
+    deliveries: DeliveryCounts,
     /// The driver's queue; it holds each cell at most once.
     ready: mpsc::UnboundedSender<Arc<SubscriptionCell>>,
 }
@@ -121,6 +126,7 @@ impl Subscriptions {
             webhooks,
             lanes,
             links: Arc::default(),
+            deliveries: DeliveryCounts::default(),
             ready,
         });
         shared.engine.observe(shared.watcher.clone());

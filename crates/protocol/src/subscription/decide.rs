@@ -220,6 +220,35 @@ impl Subscription {
         vec![SubscriptionEvent::AnnounceFailed { retry }]
     }
 
+    /// Stops deliveries, or lets them go on: no new wake is issued, posted or announced until then. A wake that a worker
+    /// holds stays its own.
+    pub fn pause(&self, pause: bool) -> Vec<SubscriptionEvent> {
+        match (self.paused, pause) {
+            (false, true) => vec![SubscriptionEvent::Paused],
+            (true, false) => vec![SubscriptionEvent::Resumed],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Makes the scheduled retry due now; the number of failures stays.
+    pub fn retry_now(&self, now: Timestamp) -> Vec<SubscriptionEvent> {
+        let Some(retry) = self.retry else { return Vec::new() };
+        let retry = RetrySchedule { at: now, ..retry };
+        match self.wake.as_ref().map(|wake| &wake.phase) {
+            None => vec![SubscriptionEvent::DeliveryFailed { refused: false, retry }],
+            Some(WakePhase::Failed { refused }) => {
+                vec![SubscriptionEvent::DeliveryFailed { refused: *refused, retry }]
+            }
+            Some(WakePhase::Unannounced) => vec![SubscriptionEvent::AnnounceFailed { retry }],
+            Some(
+                WakePhase::Delivering
+                | WakePhase::Delivered
+                | WakePhase::Announced
+                | WakePhase::Claimed { .. },
+            ) => Vec::new(),
+        }
+    }
+
     /// After a restart: a post that was in flight has an unknown outcome, and only a new generation fences a
     /// worker that may have received it.
     pub fn recovered(&self) -> Vec<SubscriptionEvent> {
@@ -287,7 +316,9 @@ impl Subscription {
         let attempt = DeliveryAttempt { generation: self.generation, failures };
         match &self.wake.as_ref()?.phase {
             WakePhase::Delivering => Some(WakeAction::Post(attempt)),
-            WakePhase::Unannounced if self.retry_due(now) => Some(WakeAction::Announce(attempt)),
+            WakePhase::Unannounced if self.retry_due(now) && !self.paused => {
+                Some(WakeAction::Announce(attempt))
+            }
             _ => None,
         }
     }
@@ -299,14 +330,14 @@ impl Subscription {
             None => self.is_webhook() && self.has_pending(),
             Some(wake) => matches!(wake.phase, WakePhase::Failed { .. } | WakePhase::Unannounced),
         };
-        let retry = self.retry.filter(|_| waiting).map(|retry| retry.at);
+        let retry = self.retry.filter(|_| waiting && !self.paused).map(|retry| retry.at);
         lease.into_iter().chain(retry).min()
     }
 
     fn due(&self, now: Timestamp) -> DueAction {
         let Some(wake) = &self.wake else {
             let held_back = self.is_webhook() && !self.retry_due(now);
-            return if self.has_pending() && !held_back {
+            return if self.has_pending() && !held_back && !self.paused {
                 DueAction::Wake
             } else {
                 DueAction::Nothing
@@ -322,7 +353,7 @@ impl Subscription {
             {
                 DueAction::Drop
             }
-            WakePhase::Failed { refused } if self.retry_due(now) => {
+            WakePhase::Failed { refused } if self.retry_due(now) && !self.paused => {
                 if refused {
                     DueAction::Redeliver
                 } else {

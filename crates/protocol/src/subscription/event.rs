@@ -110,6 +110,10 @@ pub enum SubscriptionEvent {
     },
     /// The wake ended.
     Ended { reason: EndReason },
+    /// An operator stopped its deliveries. Versions that do not know this event leave the whole log alone.
+    Paused,
+    /// Its deliveries go on.
+    Resumed,
     /// In a rewritten log: generation, wake and retry of the log before it.
     Restored { generation: u64, wake: Option<Wake>, retry: Option<RetrySchedule> },
 }

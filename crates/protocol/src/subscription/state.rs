@@ -25,6 +25,8 @@ pub struct Subscription {
     config: SubscriptionConfig,
     created_at: Timestamp,
     ready: bool,
+    /// An operator stopped its deliveries.
+    pub(super) paused: bool,
     pub(super) links: BTreeMap<StreamPath, Link>,
     /// Paths of links with pending work, so that no caller scans all links.
     pub(super) pending: BTreeSet<StreamPath>,
@@ -49,6 +51,7 @@ impl Subscription {
             config,
             created_at: at,
             ready: false,
+            paused: false,
             links: BTreeMap::new(),
             pending: BTreeSet::new(),
             generation: 0,
@@ -79,6 +82,8 @@ impl Subscription {
         match event {
             SubscriptionEvent::Created { .. } | SubscriptionEvent::CreatedForTenant { .. } => {}
             SubscriptionEvent::Ready => self.ready = true,
+            SubscriptionEvent::Paused => self.paused = true,
+            SubscriptionEvent::Resumed => self.paused = false,
             SubscriptionEvent::Linked { links } => links.iter().for_each(|link| self.link_in(link)),
             SubscriptionEvent::Unlinked { paths } => {
                 paths.iter().for_each(|path| self.unlink_in(path));
@@ -223,6 +228,9 @@ impl Subscription {
             wake: self.wake.clone(),
             retry: self.retry,
         });
+        if self.paused {
+            events.push(SubscriptionEvent::Paused);
+        }
         events.push(SubscriptionEvent::Ready);
         events
     }
@@ -270,6 +278,19 @@ impl Subscription {
     /// `active`, or `failed` while a retry is scheduled (§6.3).
     pub fn status(&self) -> &'static str {
         if self.retry.is_some() { "failed" } else { "active" }
+    }
+
+    /// Whether an operator stopped its deliveries.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Streams with pending work, and the bytes from their cursors to their tails.
+    pub fn lag(&self) -> (usize, u64) {
+        let links = self.pending.iter().filter_map(|path| self.links.get(path));
+        let behind =
+            links.map(|link| link.tail().position().saturating_sub(link.acked().position()));
+        (self.pending.len(), behind.sum())
     }
 
     /// Whether any linked stream has pending work.
