@@ -248,6 +248,11 @@ impl CellState {
         self.live.get_or_insert_with(|| TailPublisher::new(update)).watch(id)
     }
 
+    /// Live readers of the stream now.
+    pub(super) fn live_readers(&self) -> usize {
+        self.live.as_ref().map_or(0, TailPublisher::reader_count)
+    }
+
     fn forget(&mut self) {
         self.loaded = false;
         self.ttl.remember(self.assigned.take().as_ref());

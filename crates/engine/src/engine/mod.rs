@@ -16,7 +16,10 @@ mod create;
 mod delete;
 mod errors;
 mod forks;
+mod inspect;
+mod last_messages;
 mod limits;
+mod list;
 mod page;
 mod reader;
 mod registry;
@@ -38,7 +41,10 @@ use std::{
 use arc_swap::ArcSwap;
 
 pub use clock::{Clock, ManualClock};
+pub use inspect::{ByteLocation, InheritedRange, ProducerPage, StreamDetails};
+pub use last_messages::LastMessages;
 pub use limits::{EngineLimits, LimitPermit};
+pub use list::{ListedStream, StreamPage, StreamSummary};
 pub use reader::{READ_PIECE, ReadPlan, ReadSlice};
 pub use tail_watch::{LiveFrame, TailWatch};
 pub use ticket::{Judged, Ticket};

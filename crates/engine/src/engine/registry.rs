@@ -52,6 +52,11 @@ impl CellRegistry {
         shard.entry(path.clone()).or_insert_with(make).clone()
     }
 
+    /// The cell of a path, if it is in memory.
+    pub(super) fn find(&self, path: &StreamPath) -> Option<Arc<StreamCell>> {
+        self.shard(path).read().get(path).cloned()
+    }
+
     /// Drops the caller's cell if no other request uses it and no stream exists at its path, so that requests
     /// for absent streams leave nothing in memory.
     pub(super) fn forget_absent(&self, cell: Arc<StreamCell>) {

@@ -72,6 +72,10 @@ impl TailPublisher {
         woken.into_iter().for_each(Waker::wake);
     }
 
+    pub(super) fn reader_count(&self) -> usize {
+        self.shared.state.lock().readers.len()
+    }
+
     pub(super) fn is_watched(&self) -> bool {
         !self.shared.state.lock().readers.is_empty()
     }

@@ -1,11 +1,13 @@
 //! One of the two stores. An enum, not a trait object: reads and commits are hot.
 
+use std::ops::Bound;
+
 use bytes::Bytes;
-use durable_streams_protocol::{Offset, StreamId, StreamPath, Timestamp};
+use durable_streams_protocol::{Offset, StreamId, StreamPath, StreamState, Timestamp};
 
 use super::{
     Commit, Committed, DamagedStream, DiskStats, FileStore, LoadFor, LoadedStream, LogEpoch,
-    MemoryStore, Store, StoreError, StoreStats,
+    MemoryStore, Store, StoreError, StoreStats, StoredPage,
 };
 
 /// Any of the stores.
@@ -89,6 +91,23 @@ impl Store for AnyStore {
         max: usize,
     ) -> Result<Vec<StreamPath>, StoreError> {
         each!(self, store => store.list(after, max).await)
+    }
+
+    async fn list_states(
+        &self,
+        from: Bound<&StreamPath>,
+        prefix: &str,
+        max: usize,
+    ) -> Result<StoredPage, StoreError> {
+        each!(self, store => store.list_states(from, prefix, max).await)
+    }
+
+    async fn state_of(&self, id: StreamId) -> Result<Option<StreamState>, StoreError> {
+        each!(self, store => store.state_of(id).await)
+    }
+
+    async fn indexed_to(&self, id: StreamId) -> Result<Option<Offset>, StoreError> {
+        each!(self, store => store.indexed_to(id).await)
     }
 
     fn writable(&self) -> Result<(), StoreError> {

@@ -1,5 +1,7 @@
 //! What the engine needs of a store.
 
+use std::ops::Bound;
+
 use bytes::Bytes;
 use durable_streams_protocol::{Offset, StreamId, StreamPath, StreamState, Timestamp};
 
@@ -116,6 +118,39 @@ pub trait Store: Send + Sync + 'static {
         max: usize,
     ) -> impl Future<Output = Result<Vec<StreamPath>, StoreError>> + Send;
 
+    /// Streams from `from` on whose paths begin with `prefix`, in byte order, at most `max`: their states, without their
+    /// producers, from one moment. For the list of the administration API, which reads many and keeps none.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] and [`StoreError::Io`]; a stream whose own record is damaged is in the list, with the error.
+    fn list_states(
+        &self,
+        from: Bound<&StreamPath>,
+        prefix: &str,
+        max: usize,
+    ) -> impl Future<Output = Result<StoredPage, StoreError>> + Send;
+
+    /// The state of a stream by its id, without its producers.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] and [`StoreError::Io`].
+    fn state_of(
+        &self,
+        id: StreamId,
+    ) -> impl Future<Output = Result<Option<StreamState>, StoreError>> + Send;
+
+    /// Up to which position the index has a stream's bytes; those after it are in the log, and in memory. `None` for a store
+    /// without an index, and for a stream that it does not have yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] and [`StoreError::Io`].
+    fn indexed_to(
+        &self,
+        _id: StreamId,
+    ) -> impl Future<Output = Result<Option<Offset>, StoreError>> + Send {
+        std::future::ready(Ok(None))
+    }
+
     /// Whether the store can be used now.
     ///
     /// # Errors
@@ -148,6 +183,26 @@ pub struct DamagedStream {
     pub id: StreamId,
     /// Where its deletion belongs.
     pub place: EventPlace,
+}
+
+/// Streams in the order of their paths.
+#[derive(Clone, Debug, Default)]
+pub struct StoredPage {
+    /// The streams.
+    pub streams: Vec<StoredStream>,
+    /// There may be more streams.
+    pub more: bool,
+}
+
+/// One stream of a [`StoredPage`].
+#[derive(Clone, Debug)]
+pub struct StoredStream {
+    /// Its path.
+    pub path: StreamPath,
+    /// Its durable state without its producers, or why it cannot be read.
+    pub state: Result<StreamState, StoreError>,
+    /// The number of its forks.
+    pub forks: usize,
 }
 
 /// A stream as stored.

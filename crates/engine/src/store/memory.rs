@@ -1,7 +1,7 @@
 //! The store in memory: maps. Commits are as durable as memory is when they return.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::Bound,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Commit, Committed, DiskStats, LoadFor, LoadedStream, LogEpoch, Store, StoreError, StoreStats,
+    StoredPage, StoredStream,
 };
 
 const SHARDS: usize = 64;
@@ -202,6 +203,30 @@ impl Store for MemoryStore {
         Ok(paths.take(max).collect())
     }
 
+    async fn list_states(
+        &self,
+        from: Bound<&StreamPath>,
+        prefix: &str,
+        max: usize,
+    ) -> Result<StoredPage, StoreError> {
+        let index = self.index.lock();
+        let inside = index.paths.range::<StreamPath, _>((from, Bound::Unbounded));
+        let mut inside = inside.take_while(|(path, _)| path.as_str().starts_with(prefix));
+        let mut streams = Vec::new();
+        for (path, id) in inside.by_ref().take(max) {
+            let shard = self.shard(*id).read();
+            let Some(stream) = shard.get(id) else { continue };
+            let state = without_producers(&stream.state);
+            let forks = index.forks.get(id).map_or(0, BTreeSet::len);
+            streams.push(StoredStream { path: path.clone(), state: Ok(state), forks });
+        }
+        Ok(StoredPage { streams, more: inside.next().is_some() })
+    }
+
+    async fn state_of(&self, id: StreamId) -> Result<Option<StreamState>, StoreError> {
+        Ok(self.shard(id).read().get(&id).map(|stream| without_producers(&stream.state)))
+    }
+
     fn writable(&self) -> Result<(), StoreError> {
         Ok(())
     }
@@ -218,6 +243,20 @@ impl Store for MemoryStore {
     }
 
     async fn close(&self) {}
+}
+
+fn without_producers(state: &StreamState) -> StreamState {
+    StreamState {
+        core: state.core.clone(),
+        tail: state.tail,
+        events: state.events,
+        delimited_from: state.delimited_from,
+        closed: state.closed.clone(),
+        stream_seq: state.stream_seq.clone(),
+        touched: state.touched,
+        soft_deleted: state.soft_deleted,
+        producers: HashMap::new(),
+    }
 }
 
 impl StreamChunks {

@@ -1,6 +1,7 @@
 //! A data directory in use: opening, recovery, threads, and the implementation of `Store`.
 
 use std::{
+    ops::Bound,
     sync::{Arc, atomic::AtomicU64},
     thread,
 };
@@ -30,9 +31,9 @@ use super::{
 };
 use crate::store::{
     Commit, Committed, DamagedStream, DiskStats, FileStoreStats, LoadFor, LoadedStream, LogEpoch,
-    Store, StoreError, StoreStats,
+    Store, StoreError, StoreStats, StoredPage,
 };
-use durable_streams_protocol::{Offset, StreamEvent, StreamId, StreamPath, Timestamp};
+use durable_streams_protocol::{Offset, StreamEvent, StreamId, StreamPath, StreamState, Timestamp};
 
 /// Ids whose incarnations must grow: more than a directory ever uses. Format 1 chose its first id without that.
 const ID_ROOM: u64 = 1 << 40;
@@ -52,6 +53,16 @@ pub struct FileStore {
 }
 
 impl FileStore {
+    /// The data directory.
+    pub fn directory(&self) -> &std::path::Path {
+        &self.core.options.dir
+    }
+
+    /// Bytes that the file system of the data directory has free; `None` where it does not tell.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.core.disk.room(&self.core.options.dir)
+    }
+
     /// Opens a data directory, or creates one, and starts the store's threads.
     ///
     /// # Errors
@@ -312,6 +323,24 @@ impl Store for FileStore {
     ) -> Result<Vec<StreamPath>, StoreError> {
         let after = after.cloned();
         self.pooled(0, move |reads| reads.list(after.as_ref(), max)).await
+    }
+
+    async fn list_states(
+        &self,
+        from: Bound<&StreamPath>,
+        prefix: &str,
+        max: usize,
+    ) -> Result<StoredPage, StoreError> {
+        let (from, prefix) = (from.cloned(), prefix.to_owned());
+        self.pooled(0, move |reads| reads.list_states(from.as_ref(), &prefix, max)).await
+    }
+
+    async fn state_of(&self, id: StreamId) -> Result<Option<StreamState>, StoreError> {
+        self.pooled(0, move |reads| reads.state_of(id)).await
+    }
+
+    async fn indexed_to(&self, id: StreamId) -> Result<Option<Offset>, StoreError> {
+        self.pooled(0, move |reads| reads.indexed_to(id)).await
     }
 
     fn writable(&self) -> Result<(), StoreError> {

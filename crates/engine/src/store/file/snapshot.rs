@@ -4,6 +4,8 @@
 //! are evicted from the memtable in between, some may be in neither; [`Memtable::validate`] notices, and the read
 //! starts over.
 
+mod listing;
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;

@@ -129,6 +129,20 @@ impl UnindexedNames {
         due.map(|(_, id)| *id).collect()
     }
 
+    /// New streams from `from` on whose paths begin with `prefix`, in the order of their paths, deleted ones left out; at
+    /// most `max`.
+    pub(in crate::store::file) fn range(
+        &self,
+        from: Bound<&StreamPath>,
+        prefix: &str,
+        max: usize,
+    ) -> Vec<(StreamPath, StreamId)> {
+        let range = self.paths.range::<StreamPath, _>((from, Bound::Unbounded));
+        let inside = range.take_while(|(path, _)| path.as_str().starts_with(prefix));
+        let there = inside.filter(|(_, (_, id))| !self.is_deleted(*id));
+        there.take(max).map(|(path, (_, id))| (path.clone(), *id)).collect()
+    }
+
     /// Paths of new streams after `after`, in order, deleted ones left out; at most `max`.
     pub(in crate::store::file) fn list(
         &self,

@@ -1,0 +1,115 @@
+//! The list of streams with their states, for operators.
+//!
+//! A page is read from the store in one look and makes no cell, so that a walk over a million streams leaves nothing in
+//! memory. What only a cell knows (live readers, a last use that is not stored yet) is added where there is one.
+
+use std::ops::Bound;
+
+use durable_streams_protocol::{Expiry, Rejection, StreamPath, StreamState, Tail, Timestamp};
+
+use super::{Engine, StreamView, errors::rejection};
+use crate::store::{Store, StoredStream};
+
+/// Streams in the order of their paths.
+#[derive(Debug, Default)]
+pub struct StreamPage {
+    /// The streams; those that have expired are left out.
+    pub streams: Vec<ListedStream>,
+    /// The last path that was looked at, if there may be more streams: the next page begins after it.
+    pub next: Option<StreamPath>,
+}
+
+/// One stream of a [`StreamPage`].
+#[derive(Debug)]
+pub struct ListedStream {
+    /// Where it is stored.
+    pub path: StreamPath,
+    /// What it is, or why it cannot be read.
+    pub summary: Result<StreamSummary, Rejection>,
+}
+
+/// What an operator sees of a stream.
+#[derive(Clone, Debug)]
+pub struct StreamSummary {
+    /// The stream and its durable tail; a soft-deleted one's tail is gone.
+    pub view: StreamView,
+    /// Deleted, but forks still read its bytes (§4.2).
+    pub soft_deleted: bool,
+    /// The last append, or the creation; with a TTL also the last read.
+    pub last_used: Timestamp,
+    /// When it goes away if it is not used before.
+    pub deadline: Option<Timestamp>,
+    /// Commits since its creation; format 1 did not count them.
+    pub events: u64,
+    /// The number of its forks.
+    pub forks: usize,
+    /// Live readers now.
+    pub live_readers: usize,
+}
+
+impl StreamSummary {
+    /// Bytes of its own, those that it inherits apart.
+    pub fn own_bytes(&self) -> u64 {
+        self.view.tail.offset.position().saturating_sub(self.view.core.own_start().position())
+    }
+
+    fn of(state: StreamState, forks: usize) -> Self {
+        let deadline = state.deadline();
+        let tail =
+            Tail { offset: state.tail, closed: state.closed.is_some(), gone: state.soft_deleted };
+        StreamSummary {
+            view: StreamView { core: state.core, tail },
+            soft_deleted: state.soft_deleted,
+            last_used: state.touched,
+            deadline,
+            events: state.events,
+            forks,
+            live_readers: 0,
+        }
+    }
+}
+
+impl Engine {
+    /// Streams from `from` on whose stored paths begin with `prefix`, in byte order, soft-deleted ones included; `max`
+    /// are looked at. Does not count as a use of any of them.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub async fn list_streams(
+        &self,
+        from: Bound<&StreamPath>,
+        prefix: &str,
+        max: usize,
+    ) -> Result<StreamPage, Rejection> {
+        let page = self.store.list_states(from, prefix, max).await.map_err(rejection)?;
+        let next = page.streams.last().filter(|_| page.more).map(|last| last.path.clone());
+        let now = self.clock.now();
+        let streams = page.streams.into_iter().filter_map(|stored| self.listed(stored, now));
+        Ok(StreamPage { streams: streams.collect(), next })
+    }
+
+    /// Adds to a stored stream what its cell knows. `None` for one that has expired.
+    fn listed(&self, stored: StoredStream, now: Timestamp) -> Option<ListedStream> {
+        let StoredStream { path, state, forks } = stored;
+        let mut summary = match state {
+            Ok(state) => StreamSummary::of(state, forks),
+            Err(error) => return Some(ListedStream { path, summary: Err(rejection(error)) }),
+        };
+        let mut held = false;
+        if let Some(cell) = self.registry.find(&path) {
+            let state = cell.state.lock();
+            summary.live_readers = state.live_readers();
+            let known = state.assigned.as_ref();
+            if let Some(known) = known.filter(|known| known.core.id == summary.view.core.id) {
+                held = known.is_expired(now) && !state.is_expired(now);
+                if matches!(known.core.expiry, Expiry::Ttl(_)) {
+                    summary.last_used = summary.last_used.max(known.touched);
+                    summary.deadline = known.core.expiry.deadline(summary.last_used);
+                }
+            }
+        }
+        let expired = summary.deadline.is_some_and(|deadline| deadline <= now) && !held;
+        let gone = expired && !summary.soft_deleted && summary.forks == 0;
+        (!gone).then_some(ListedStream { path, summary: Ok(summary) })
+    }
+}
