@@ -14,13 +14,18 @@
 mod api;
 mod response;
 mod scrape;
+mod serve;
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use durable_streams_engine::Engine;
+use durable_streams_pingora::DurableStreams;
+use durable_streams_subscriptions::Subscriptions;
 use http::{HeaderValue, Method, Response, StatusCode, header};
-use pingora::{apps::http_app::ServeHttp, protocols::http::ServerSession, server::ShutdownWatch};
+use pingora::{
+    http::RequestHeader, protocols::http::ServerSession, server::ShutdownWatch,
+    services::background::BackgroundService,
+};
 
 use self::response::{answer, problem, rendered, text};
 use crate::{edge::EdgeControl, telemetry, tls::TlsService};
@@ -51,15 +56,26 @@ impl AdminEndpoints {
         engine: Arc<Engine>,
         edge: EdgeControl,
         tls: Option<Arc<TlsService>>,
+        streams: DurableStreams,
         stopping: ShutdownWatch,
     ) -> Self {
-        let api = AdminApi::new(engine.clone());
+        let api = AdminApi::new(engine.clone(), edge.clone(), streams);
         AdminEndpoints { engine, edge, tls, stopping, api }
     }
 
     /// Says who may use the administration API; without this nobody may.
     pub fn administer(&mut self, access: AdminAccess) {
         self.api.allow(access);
+    }
+
+    /// The work of the administration API beside its requests.
+    pub fn background(&self) -> Arc<dyn BackgroundService + Send + Sync> {
+        self.api.background()
+    }
+
+    /// Shows the subscriptions too.
+    pub fn serve_subscriptions(&mut self, subscriptions: Subscriptions) {
+        self.api.serve_subscriptions(subscriptions);
     }
 
     fn answer(&self, method: &Method, path: &str) -> Response<Vec<u8>> {
@@ -82,27 +98,17 @@ impl AdminEndpoints {
         }
     }
 
-    /// Why no work should be given to this server.
-    fn not_ready(&self) -> Option<String> {
-        if *self.stopping.borrow() {
-            return Some("the server is stopping".to_owned());
-        }
-        if let Some(missing) = self.tls.as_ref().and_then(|tls| tls.missing()) {
-            return Some(missing);
-        }
-        self.engine.writable().err().map(|error| error.to_string())
+    /// Why a request is refused whose host or origin is another machine's.
+    fn refuse_host(&self, request: &RequestHeader) -> Option<Response<Vec<u8>>> {
+        self.edge.refuse_host(request).map(rendered)
     }
-}
 
-#[async_trait]
-impl ServeHttp for AdminEndpoints {
+    /// The response to any request but those for the data of streams.
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        // One request per connection: nothing here is worth the bookkeeping of idle ones.
-        session.set_keepalive(None);
         let request = session.req_header();
         let head_only = request.method == Method::HEAD;
-        let mut response = if let Some(refusal) = self.edge.refuse_host(request) {
-            rendered(refusal)
+        let mut response = if let Some(refusal) = self.refuse_host(request) {
+            refusal
         } else if api::is_api(request.uri.path()) {
             self.api.response(session, || self.not_ready()).await
         } else {
@@ -112,5 +118,16 @@ impl ServeHttp for AdminEndpoints {
             response.body_mut().clear();
         }
         response
+    }
+
+    /// Why no work should be given to this server.
+    fn not_ready(&self) -> Option<String> {
+        if *self.stopping.borrow() {
+            return Some("the server is stopping".to_owned());
+        }
+        if let Some(missing) = self.tls.as_ref().and_then(|tls| tls.missing()) {
+            return Some(missing);
+        }
+        self.engine.writable().err().map(|error| error.to_string())
     }
 }

@@ -1,10 +1,11 @@
 //! The handle by which the rest of the server changes and reads an edge while it serves.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use durable_streams_pingora::transport::{Stopping, by_status};
-use durable_streams_pingora::{DurableStreams, StreamCounters};
+use durable_streams_pingora::{DurableStreams, StreamCounters, StreamOptions};
 use durable_streams_protocol::Response;
 use pingora::http::RequestHeader;
 use pingora::{server::ShutdownWatch, services::background::BackgroundService};
@@ -51,6 +52,17 @@ impl EdgeControl {
     /// The counters of the stream routes.
     pub fn streams(&self) -> &Arc<StreamCounters> {
         &self.streams
+    }
+
+    /// The settings of the stream routes.
+    pub(crate) fn stream_options(&self) -> StreamOptions {
+        self.settings.load().options.streams.clone()
+    }
+
+    /// The upstreams by name, each with its servers and whether they are healthy.
+    pub(crate) fn upstreams(&self) -> Vec<(String, Vec<(SocketAddr, bool)>)> {
+        let settings = self.settings.load();
+        settings.upstreams.iter().map(|one| (one.name().to_owned(), one.servers())).collect()
     }
 
     /// Adds everything the edge counts to a scrape.

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora::apps::ServerApp;
+use pingora::apps::HttpServerApp;
+use pingora::protocols::http::ServerSession;
 
 #[cfg(unix)]
 use pingora::server::ListenFds;
@@ -32,11 +33,9 @@ use crate::edge::http1::head;
 /// Connections at once over one address.
 const MAX_CONNECTIONS: usize = 128;
 
-/// From the accept to the end of the request's head. A health check sends its head at once.
+/// From the accept to the end of the request's head, whose response has a bound of its own. A health check sends its head at
+/// once.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// From the accept to the end of the response.
-const MAX_DURATION: Duration = Duration::from_secs(30);
 
 pub(super) struct AdminService {
     admin: Arc<AdminEndpoints>,
@@ -112,10 +111,7 @@ impl AdminAcceptor {
                     let connection =
                         ClientConnection::new(io, &self.limits, shutdown.clone(), permit);
                     let served = serve(admin, connection, shutdown);
-                    let task = tokio::spawn(async move {
-                        let _ = tokio::time::timeout(MAX_DURATION, served).await;
-                    });
-                    self.admit(task.abort_handle());
+                    self.admit(tokio::spawn(served).abort_handle());
                 }
                 Err(error) if self.reserve.make_room(&error) => {}
                 Err(error) => {
@@ -146,6 +142,7 @@ async fn serve(
     shutdown: ShutdownWatch,
 ) {
     if head::arrives(&mut connection).await {
-        admin.process_new(Box::new(connection), &shutdown).await;
+        let session = ServerSession::new_http1(Box::new(connection));
+        admin.process_new_http(session, &shutdown).await;
     }
 }

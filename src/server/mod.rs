@@ -188,7 +188,9 @@ impl Server {
         let edge = Edge::new(options.edge.clone(), engine.clone(), stop.watch())?;
         let tls = options.tls.clone();
         let admin = bind_admin(options.admin.as_ref())?.map(|bound| {
-            (AdminEndpoints::new(engine, edge.control(), tls.clone(), stop.watch()), bound)
+            let (control, streams) = (edge.control(), edge.streams.clone());
+            let admin = AdminEndpoints::new(engine, control, tls.clone(), streams, stop.watch());
+            (admin, bound)
         });
         let redirects = bind_redirects(&options)?;
         let mut background = vec![edge.control().background()];
@@ -198,6 +200,9 @@ impl Server {
 
     /// Serves subscriptions too; their driver is background work of its own.
     pub fn serve_subscriptions(&mut self, subscriptions: Subscriptions) {
+        if let Some((admin, _)) = &mut self.admin {
+            admin.serve_subscriptions(subscriptions.clone());
+        }
         self.edge.streams.serve_subscriptions(subscriptions);
     }
 
@@ -215,6 +220,7 @@ impl Server {
     pub fn administer(&mut self, access: AdminAccess) {
         if let Some((admin, _)) = &mut self.admin {
             admin.administer(access);
+            self.background.push(admin.background());
         }
     }
 

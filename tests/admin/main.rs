@@ -7,16 +7,24 @@ mod admission;
 #[cfg(target_os = "linux")]
 mod api;
 mod crowds;
+#[cfg(target_os = "linux")]
+mod data;
 mod deploy;
 mod endpoints;
 mod leavers;
+#[cfg(target_os = "linux")]
+mod listing;
 mod load;
 mod process;
 mod reload;
 mod scrape;
+#[cfg(target_os = "linux")]
+mod subscriptions;
 #[path = "../support/mod.rs"]
 #[expect(unreachable_pub, reason = "shared with other test binaries")]
 mod support;
+#[cfg(target_os = "linux")]
+mod tenants;
 
 use support as harness;
 use support::upstreams;

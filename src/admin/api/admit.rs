@@ -2,7 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
-use durable_streams_auth::{AccessError, AccessGuard, CredentialFile, Operation, RequestHead};
+use durable_streams_auth::{
+    AccessError, AccessGuard, CredentialFile, Operation, Principal, RequestHead, TenantId,
+};
 use durable_streams_engine::Clock;
 use durable_streams_pingora::transport::render_access_error;
 use durable_streams_protocol::subscription::Glob;
@@ -21,8 +23,8 @@ pub enum AdminAccess {
     /// Everybody who reaches the listener, which is on loopback; there are no credentials to ask for. Requests that a web
     /// page of another host made are refused.
     Loopback,
-    /// Principals without a tenant that may [administer](Operation::Administer) everything. A service of the operator's
-    /// that decides about requests sees the path and the query of this API as they were sent.
+    /// Principals that may [administer](Operation::Administer) everything, or everything of their tenant. A service of the
+    /// operator's that decides about requests sees the path and the query of this API as they were sent.
     Guarded {
         /// Decides.
         guard: AccessGuard,
@@ -31,12 +33,19 @@ pub enum AdminAccess {
     },
 }
 
-/// On whose behalf a request is made, for the log.
-pub(super) struct Administrator(Arc<str>);
+/// On whose behalf a request is made.
+#[derive(Clone)]
+pub(super) struct Administrator {
+    pub(super) identity: Arc<str>,
+    /// The tenant whose streams it sees; `None` for all of them.
+    pub(super) tenant: Option<TenantId>,
+    /// What says whether it may go on; `None` where there are no credentials.
+    pub(super) granted: Option<(AccessGuard, Arc<Principal>)>,
+}
 
 impl fmt::Display for Administrator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.identity)
     }
 }
 
@@ -52,7 +61,7 @@ impl AdminApi {
             }
             AdminAccess::Loopback => match AllowedHosts::default().refuse(request) {
                 Some(refused) => Err(rendered(refused.response()).into()),
-                None => Ok(Administrator("local".into())),
+                None => Ok(Administrator { identity: "local".into(), tenant: None, granted: None }),
             },
             AdminAccess::Guarded { guard, .. } => {
                 let client = session.client_addr().and_then(|address| address.as_inet());
@@ -69,9 +78,7 @@ impl AdminApi {
                 let principal = guard.authenticate(&head).await.map_err(|error| refused(&error))?;
                 let everything =
                     Glob::parse("**").map_err(|_| refused(&AccessError::NotAllowed))?;
-                let allowed = principal.tenant.is_none()
-                    && principal.covers(Operation::Administer, &everything);
-                if !allowed {
+                if !principal.covers(Operation::Administer, &everything) {
                     let error = match principal.anonymous {
                         true => AccessError::NoCredentials,
                         false => AccessError::NotAllowed,
@@ -79,7 +86,9 @@ impl AdminApi {
                     tracing::info!(target: "audit", who = %principal.identity, path = request.uri.path(), "administration refused");
                     return Err(refused(&error));
                 }
-                Ok(Administrator(principal.identity.clone()))
+                let (identity, tenant) = (principal.identity.clone(), principal.tenant.clone());
+                let granted = Some((guard.clone(), principal));
+                Ok(Administrator { identity, tenant, granted })
             }
         }
     }

@@ -1,27 +1,49 @@
 //! The administration API, `/admin/v1` on the admin listener: what the server holds, and who may use it.
 //!
+//! | file | what it does |
+//! |---|---|
+//! | `admit` | who may use it |
+//! | `request` | a request: path, query and body, bounded and checked |
+//! | `list`, `streams` | the list of streams; one stream |
+//! | `data` | the data of streams, through the stream routes |
+//! | `subscriptions` | subscriptions |
+//! | `overview` | counters of the moment and of the last minutes |
+//! | `credentials` | keys, projects, signed URLs |
+//! | `openapi` | what there is |
+//!
 //! Invariant: nothing is read or changed before [`AdminApi::admit`] has let the request through, and a change is logged
 //! with who made it.
 
 mod admit;
 mod credentials;
+mod data;
+mod list;
 mod openapi;
+mod overview;
 mod request;
 mod streams;
+mod subscriptions;
 
 use std::sync::Arc;
 
 use durable_streams_engine::Engine;
+use durable_streams_pingora::DurableStreams;
 use durable_streams_protocol::Timestamp;
+use durable_streams_subscriptions::Subscriptions;
 use http::{Method, Response, StatusCode};
 use pingora::protocols::http::ServerSession;
 use serde_json::json;
 
-use self::request::ApiRequest;
+use self::{
+    admit::Administrator, overview::OverviewHistory, request::ApiRequest,
+    subscriptions::SubscriptionAction,
+};
 use super::response::{json, problem};
+use crate::edge::EdgeControl;
 use crate::telemetry::{build, process};
 
 pub use admit::AdminAccess;
+pub(super) use data::is_data;
 
 /// What every path of the API begins with.
 const ROOT: &str = "/admin/v1";
@@ -34,6 +56,11 @@ pub(super) fn is_api(path: &str) -> bool {
 /// The administration API. Who may use it is up to [`AdminAccess`].
 pub struct AdminApi {
     engine: Arc<Engine>,
+    edge: EdgeControl,
+    /// Without a guard: each request gets its own.
+    streams: DurableStreams,
+    subscriptions: Option<Subscriptions>,
+    history: Arc<OverviewHistory>,
     access: AdminAccess,
 }
 
@@ -57,8 +84,14 @@ type ApiResult = Result<Response<Vec<u8>>, ApiRefusal>;
 
 impl AdminApi {
     /// An API that refuses every request until [`AdminApi::allow`].
-    pub(super) fn new(engine: Arc<Engine>) -> Self {
-        AdminApi { engine, access: AdminAccess::Closed }
+    pub(super) fn new(engine: Arc<Engine>, edge: EdgeControl, streams: DurableStreams) -> Self {
+        let (history, access) = (Arc::default(), AdminAccess::Closed);
+        AdminApi { engine, edge, streams, subscriptions: None, history, access }
+    }
+
+    /// Shows the subscriptions too.
+    pub(super) fn serve_subscriptions(&mut self, subscriptions: Subscriptions) {
+        self.subscriptions = Some(subscriptions);
     }
 
     /// Says who may use it.
@@ -76,14 +109,14 @@ impl AdminApi {
             Ok(who) => who,
             Err(refusal) => return *refusal.0,
         };
-        let request = match ApiRequest::receive(session).await {
+        let request = match ApiRequest::receive(session, who).await {
             Ok(request) => request,
             Err(refusal) => return *refusal.0,
         };
         let response = self.route(&request, not_ready).await.unwrap_or_else(|refusal| *refusal.0);
         if request.method != Method::GET {
-            let (method, path, status) =
-                (&request.method, &request.path, response.status().as_u16());
+            let (who, method, path) = (&request.who, &request.method, &request.path);
+            let status = response.status().as_u16();
             tracing::info!(target: "audit", %who, %method, path, status, "administration");
         }
         response
@@ -96,14 +129,34 @@ impl AdminApi {
     ) -> ApiResult {
         let method = request.method.as_str();
         let segments: Vec<&str> = request.segments().collect();
+        if request.who.tenant.is_some() && !openapi::is_for_tenants(&segments) {
+            let detail = "this is for administrators of the whole server";
+            return Err(ApiRefusal::new(StatusCode::FORBIDDEN, "not-allowed", detail));
+        }
         match (method, segments.as_slice()) {
             ("GET", []) => Ok(json(StatusCode::OK, &openapi::index())),
             ("GET", ["openapi.json"]) => Ok(openapi::document()),
+            ("GET", ["me"]) => Ok(me(request)),
             ("GET", ["status"]) => Ok(self.status(not_ready())),
-            ("GET", ["usage"]) => Ok(self.usage()),
+            ("GET", ["overview"]) => Ok(self.overview(not_ready())),
+            ("GET", ["usage"]) => self.usage(request).await,
             ("GET", ["streams"]) => self.list_streams(request).await,
             ("GET", ["streams", ..]) => self.show_stream(request).await,
             ("DELETE", ["streams", _, ..]) => self.delete_stream(request).await,
+            ("GET", ["producers", _, ..]) => self.list_producers(request).await,
+            ("GET", ["tail", _, ..]) => self.find_tail(request).await,
+            ("GET", ["subscriptions"]) => self.list_subscriptions(request).await,
+            ("GET", ["subscriptions", id]) => self.show_subscription(request, id).await,
+            ("DELETE", ["subscriptions", id]) => self.delete_subscription(request, id).await,
+            ("POST", ["subscriptions", id, "retry"]) => {
+                self.steer_subscription(request, id, SubscriptionAction::Retry).await
+            }
+            ("POST", ["subscriptions", id, "pause"]) => {
+                self.steer_subscription(request, id, SubscriptionAction::Pause).await
+            }
+            ("POST", ["subscriptions", id, "resume"]) => {
+                self.steer_subscription(request, id, SubscriptionAction::Resume).await
+            }
             ("GET", ["keys"]) => self.list_keys(),
             ("POST", ["keys"]) => self.create_key(request),
             ("DELETE", ["keys", id]) => self.revoke_key(id),
@@ -145,8 +198,12 @@ impl AdminApi {
         json(StatusCode::OK, &value)
     }
 
-    /// What is stored: in all, and in each tenant and prefix that the quotas name.
-    fn usage(&self) -> Response<Vec<u8>> {
+    /// What is stored: in all, and in each tenant and prefix that the quotas name; or below a prefix, or of a tenant.
+    async fn usage(&self, request: &ApiRequest) -> ApiResult {
+        request.only(&["prefix", "tenant"])?;
+        if request.tenant()?.is_some() || request.parameter("prefix").is_some() {
+            return self.usage_below(request).await;
+        }
         let stats = self.engine.stats().store;
         let scope = |scope: durable_streams_engine::ScopeUsage| {
             let limits = json!({ "streams": scope.quota.streams, "bytes": scope.quota.bytes });
@@ -154,6 +211,13 @@ impl AdminApi {
         };
         let scopes: Vec<_> = self.engine.scope_usage().into_iter().map(scope).collect();
         let value = json!({ "streams": stats.streams, "bytes": stats.bytes, "scopes": scopes });
-        json(StatusCode::OK, &value)
+        Ok(json(StatusCode::OK, &value))
     }
+}
+
+/// Who the request's credentials say that it is.
+fn me(request: &ApiRequest) -> Response<Vec<u8>> {
+    let Administrator { identity, tenant, .. } = &request.who;
+    let value = json!({ "identity": &**identity, "tenant": tenant, "global": tenant.is_none() });
+    json(StatusCode::OK, &value)
 }

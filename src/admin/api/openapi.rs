@@ -11,10 +11,20 @@ const DOCUMENT: &str = include_str!("openapi.json");
 
 /// Paths behind the root, and their methods. `*` is one segment, `**` one or more.
 const ENDPOINTS: &[(&str, &[&str])] = &[
+    ("me", &["GET"]),
     ("status", &["GET"]),
+    ("overview", &["GET"]),
     ("usage", &["GET"]),
     ("streams", &["GET"]),
     ("streams/**", &["GET", "DELETE"]),
+    ("producers/**", &["GET"]),
+    ("tail/**", &["GET"]),
+    ("data/**", &["GET", "HEAD", "PUT", "POST", "DELETE"]),
+    ("subscriptions", &["GET"]),
+    ("subscriptions/*", &["GET", "DELETE"]),
+    ("subscriptions/*/retry", &["POST"]),
+    ("subscriptions/*/pause", &["POST"]),
+    ("subscriptions/*/resume", &["POST"]),
     ("keys", &["GET", "POST"]),
     ("keys/*", &["DELETE"]),
     ("projects", &["GET", "POST"]),
@@ -26,6 +36,29 @@ const ENDPOINTS: &[(&str, &[&str])] = &[
     ("signed-urls", &["POST"]),
     ("openapi.json", &["GET"]),
 ];
+
+/// Those that administrators of a tenant may use, for what belongs to their tenant. All others are for administrators of the
+/// whole server.
+const FOR_TENANTS: &[&str] = &[
+    "me",
+    "usage",
+    "streams",
+    "streams/**",
+    "producers/**",
+    "tail/**",
+    "data/**",
+    "subscriptions",
+    "subscriptions/*",
+    "subscriptions/*/retry",
+    "subscriptions/*/pause",
+    "subscriptions/*/resume",
+    "openapi.json",
+];
+
+/// Whether administrators of a tenant may use a path.
+pub(super) fn is_for_tenants(segments: &[&str]) -> bool {
+    segments.is_empty() || FOR_TENANTS.iter().any(|pattern| matches(pattern, segments))
+}
 
 /// Whether a path exists, with whatever method.
 pub(super) fn knows(segments: &[&str]) -> bool {

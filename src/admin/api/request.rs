@@ -1,15 +1,20 @@
 //! A request of the administration API: its path, query and body, bounded and checked.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use durable_streams_auth::TenantId;
+use durable_streams_protocol::StreamPath;
 use http::{Method, StatusCode, header};
 use percent_encoding::percent_decode_str;
 use pingora::protocols::http::ServerSession;
 use serde::de::DeserializeOwned;
 
-use super::{ApiRefusal, ROOT};
+use super::{ApiRefusal, ROOT, admit::Administrator};
 
-/// Bytes of the largest body. A connection of this listener has no more room for a request.
+/// Bytes of the largest body.
 const MAX_BODY: usize = 16 << 10;
+/// Entries on a page, unless the request says otherwise, and at most.
+const PAGE: usize = 100;
+const MAX_PAGE: usize = 1_000;
 
 /// A request, received whole.
 pub(super) struct ApiRequest {
@@ -18,12 +23,16 @@ pub(super) struct ApiRequest {
     pub(super) path: String,
     query: Vec<(String, String)>,
     body: Vec<u8>,
+    pub(super) who: Administrator,
 }
 
 impl ApiRequest {
     /// # Errors
     /// 413 for a body of more than 16 KiB, 415 for one that is not JSON, 400 for one that is cut short.
-    pub(super) async fn receive(session: &mut ServerSession) -> Result<Self, ApiRefusal> {
+    pub(super) async fn receive(
+        session: &mut ServerSession,
+        who: Administrator,
+    ) -> Result<Self, ApiRefusal> {
         let head = session.req_header();
         let method = head.method.clone();
         let path = head.uri.path().to_owned();
@@ -33,7 +42,9 @@ impl ApiRequest {
         let media_type =
             media_type.and_then(|one| one.split(';').next()).unwrap_or_default().trim();
         // A web page of another origin can send other types without asking first.
-        if method == Method::POST && !media_type.eq_ignore_ascii_case("application/json") {
+        if matches!(method, Method::POST | Method::PUT | Method::PATCH)
+            && !media_type.eq_ignore_ascii_case("application/json")
+        {
             let detail = "send Content-Type: application/json";
             return Err(ApiRefusal::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -65,7 +76,7 @@ impl ApiRequest {
                 return Err(too_large());
             }
         }
-        Ok(ApiRequest { method, path, query, body })
+        Ok(ApiRequest { method, path, query, body, who })
     }
 
     /// The segments of the path behind the API's root, as in the URL.
@@ -99,13 +110,32 @@ impl ApiRequest {
         }
     }
 
-    /// The tenant that the query names.
+    /// The tenant that the query names, or that of the administrator.
     ///
     /// # Errors
-    /// 400 for what is no tenant's name.
+    /// 400 for what is no tenant's name, 403 for another tenant than that of the administrator.
     pub(super) fn tenant(&self) -> Result<Option<TenantId>, ApiRefusal> {
-        let tenant = self.parameter("tenant").map(TenantId::new).transpose();
-        tenant.map_err(|error| bad("bad-tenant", &error.to_string()))
+        confined(&self.who, tenant_of(self.parameter("tenant"))?)
+    }
+
+    /// How many entries a page may have: 100, unless the query says otherwise.
+    ///
+    /// # Errors
+    /// 400 unless it is between 1 and 1,000.
+    pub(super) fn limit(&self) -> Result<usize, ApiRefusal> {
+        match self.parameter("limit").map(str::parse) {
+            None => Ok(PAGE),
+            Some(Ok(limit @ 1..=MAX_PAGE)) => Ok(limit),
+            Some(_) => Err(bad("bad-limit", "limit is a number from 1 to 1000")),
+        }
+    }
+
+    /// The text that a cursor stands for.
+    ///
+    /// # Errors
+    /// 400 for what is no cursor.
+    pub(super) fn text_cursor(&self) -> Result<Option<String>, ApiRefusal> {
+        self.parameter("cursor").map(text_of_cursor).transpose()
     }
 
     /// The body.
@@ -120,6 +150,62 @@ impl ApiRequest {
 /// A decoded path segment.
 pub(super) fn decoded(segment: &str) -> String {
     percent_decode_str(segment).decode_utf8_lossy().into_owned()
+}
+
+/// The tenant of a name.
+///
+/// # Errors
+/// 400 for what is no tenant's name.
+pub(super) fn tenant_of(name: Option<&str>) -> Result<Option<TenantId>, ApiRefusal> {
+    let tenant = name.map(TenantId::new).transpose();
+    tenant.map_err(|error| bad("bad-tenant", &error.to_string()))
+}
+
+/// The tenant whose streams a request is about: that of the administrator, if it has one.
+///
+/// # Errors
+/// 403 for another tenant than that.
+pub(super) fn confined(
+    who: &Administrator,
+    named: Option<TenantId>,
+) -> Result<Option<TenantId>, ApiRefusal> {
+    match (&who.tenant, named) {
+        (None, named) => Ok(named),
+        (Some(own), named) if named.as_ref().is_none_or(|named| named == own) => {
+            Ok(Some(own.clone()))
+        }
+        (Some(_), _) => {
+            let detail = "these credentials administer another tenant";
+            Err(ApiRefusal::new(StatusCode::FORBIDDEN, "not-allowed", detail))
+        }
+    }
+}
+
+/// The cursor of a page that ends with a path.
+pub(super) fn cursor_after(path: &StreamPath) -> String {
+    cursor_text(path.as_str())
+}
+
+/// The cursor of a page that ends with a text.
+pub(super) fn cursor_text(text: &str) -> String {
+    BASE64URL.encode(text)
+}
+
+/// The path with which the page before ended.
+///
+/// # Errors
+/// 400 for what is no cursor.
+pub(super) fn cursor_at(cursor: &str) -> Result<StreamPath, ApiRefusal> {
+    StreamPath::system(&text_of_cursor(cursor)?).map_err(|_| bad_cursor())
+}
+
+fn text_of_cursor(cursor: &str) -> Result<String, ApiRefusal> {
+    let text = BASE64URL.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    text.ok_or_else(bad_cursor)
+}
+
+fn bad_cursor() -> ApiRefusal {
+    bad("bad-cursor", "a cursor is taken from the page before, unchanged")
 }
 
 /// A 400.

@@ -1,147 +1,177 @@
-//! `/admin/v1/streams`: the list of streams, and one of them.
+//! `/admin/v1/streams/{path}`, `/producers/{path}` and `/tail/{path}`: one stream.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
-use durable_streams_auth::{TenantId, client_path, stored_path, stored_prefix, stored_tenant};
-use durable_streams_engine::StreamView;
+use durable_streams_auth::{TenantId, client_path, stored_path, stored_tenant};
+use durable_streams_engine::{ByteLocation, StreamDetails, StreamSummary, store::AnyStore};
 use durable_streams_protocol::{Expiry, Rejection, StreamPath, render_rejection};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{AdminApi, ApiRefusal, ApiResult, request::ApiRequest, request::bad};
+use super::{
+    AdminApi, ApiRefusal, ApiResult,
+    request::{ApiRequest, bad},
+};
 use crate::admin::response::{json, no_content, rendered};
 
-/// Streams on a page, unless the request says otherwise.
-const PAGE: usize = 100;
-/// Streams on a page at most.
-const MAX_PAGE: usize = 1_000;
-/// Paths that are looked at for one page: those of streams that are not shown count too, so that a page over many of them
-/// ends with a cursor and not with a wait.
-const MAX_LOOKS: usize = 4 * MAX_PAGE;
+/// Forks and subscriptions that are shown with a stream.
+const MAX_SHOWN: usize = 100;
+/// Messages that a look at the end of a stream may ask for.
+const MAX_LAST: usize = 10_000;
 
 /// A stored path as its owner names it. `None` for the streams of the server itself.
-fn owner(stored: &StreamPath) -> Option<(Option<TenantId>, StreamPath)> {
+pub(super) fn owner(stored: &StreamPath) -> Option<(Option<TenantId>, StreamPath)> {
     let tenant = stored_tenant(stored);
     let path = client_path(tenant.as_ref(), stored)?;
     Some((tenant, path))
 }
 
-fn refused(rejection: &Rejection) -> ApiRefusal {
+pub(super) fn refused(rejection: &Rejection) -> ApiRefusal {
     rendered(render_rejection(rejection)).into()
 }
 
 impl AdminApi {
-    /// Streams by path in byte order, from the start or a cursor. A stream that exists throughout is on exactly one page,
-    /// whatever is created and deleted meanwhile: a cursor is a path, not a count.
-    pub(super) async fn list_streams(&self, request: &ApiRequest) -> ApiResult {
-        request.only(&["prefix", "tenant", "cursor", "limit", "deleted"])?;
-        let limit = match request.parameter("limit").map(str::parse) {
-            None => PAGE,
-            Some(Ok(limit @ 1..=MAX_PAGE)) => limit,
-            Some(_) => return Err(bad("bad-limit", "limit is a number from 1 to 1000")),
-        };
-        let deleted = matches!(request.parameter("deleted"), Some("true"));
-        let tenant = request.tenant()?;
-        let inner = tenant.as_ref().map(stored_prefix).unwrap_or_default();
-        let prefix = format!("{inner}{}", request.parameter("prefix").unwrap_or_default());
-        let mut after = match request.parameter("cursor") {
-            Some(cursor) => Some(cursor_path(cursor)?),
-            None => None,
-        };
-        let mut streams = Vec::new();
-        if after.is_none() && !prefix.is_empty() {
-            let start = StreamPath::system(&prefix);
-            let start = start.map_err(|error| bad("bad-prefix", &error.to_string()))?;
-            // The list begins behind a path, and the prefix may be one.
-            streams.extend(self.entry(&start, deleted).await?);
-            after = Some(start);
-        }
-        let (mut looks, mut more) = (0, true);
-        while more && streams.len() < limit && looks < MAX_LOOKS {
-            let wanted = limit - streams.len();
-            let paths =
-                self.engine.list(after.as_ref(), wanted).await.map_err(|one| refused(&one))?;
-            more = paths.len() == wanted;
-            looks += wanted;
-            for path in paths {
-                if !path.as_str().starts_with(&prefix) {
-                    more = false;
-                    break;
-                }
-                streams.extend(self.entry(&path, deleted).await?);
-                after = Some(path);
-            }
-        }
-        let cursor = after.filter(|_| more).map(|path| BASE64URL.encode(path.as_str()));
-        Ok(json(StatusCode::OK, &json!({ "streams": streams, "cursor": cursor })))
-    }
-
-    /// What the list says about a stream; `None` for one that is not shown.
-    async fn entry(&self, stored: &StreamPath, deleted: bool) -> Result<Option<Value>, ApiRefusal> {
-        let Some((tenant, path)) = owner(stored) else { return Ok(None) };
-        match self.engine.head(stored).await {
-            Ok(view) => Ok(Some(described(tenant.as_ref(), &path, &view))),
-            Err(Rejection::NotFound) => Ok(None),
-            Err(Rejection::Gone) => Ok(deleted
-                .then(|| json!({ "path": path.as_str(), "tenant": tenant, "soft_deleted": true }))),
-            // A damaged stream is listed, and says so: an operator looks for it.
-            Err(rejection) => Ok(Some(
-                json!({ "path": path.as_str(), "tenant": tenant, "error": rejection.code() }),
-            )),
-        }
-    }
-
     pub(super) async fn show_stream(&self, request: &ApiRequest) -> ApiResult {
         request.only(&["tenant"])?;
-        let (tenant, path, stored) = named(request)?;
-        let view = self.engine.head(&stored).await.map_err(|one| refused(&one))?;
-        Ok(json(StatusCode::OK, &described(tenant.as_ref(), &path, &view)))
+        let (tenant, path, stored) = named(request, "streams")?;
+        let details = self.engine.inspect(&stored, MAX_SHOWN).await.map_err(|one| refused(&one))?;
+        let mut answer = described(tenant.as_ref(), &path, &details.summary);
+        self.add_details(&mut answer, &details);
+        answer["subscriptions"] = self.linked(tenant.as_ref(), &path, MAX_SHOWN);
+        Ok(json(StatusCode::OK, &answer))
+    }
+
+    fn add_details(&self, answer: &mut Value, details: &StreamDetails) {
+        let forks = details.forks.iter().filter_map(|(stored, position)| {
+            let (_, path) = owner(stored)?;
+            Some(json!({ "path": path.as_str(), "position": position.position() }))
+        });
+        let by = details.closed.as_ref().and_then(|closed| closed.by.as_ref());
+        let by = by.map(|by| json!({ "id": by.id.as_str(), "epoch": by.epoch, "seq": by.seq }));
+        let store = match self.engine.store() {
+            AnyStore::Memory(_) => "memory",
+            AnyStore::File(_) => "file",
+        };
+        let end = details.summary.view.tail.offset.position();
+        answer["producers"] = json!(details.producers);
+        answer["stream_seq"] = json!(details.stream_seq.as_ref().map(|seq| seq.as_str()));
+        answer["closed_by"] = json!(by);
+        answer["forks_listed"] = json!(forks.collect::<Vec<_>>());
+        answer["location"] = located(&details.location, store, end);
     }
 
     pub(super) async fn delete_stream(&self, request: &ApiRequest) -> ApiResult {
         request.only(&["tenant"])?;
-        let (_, _, stored) = named(request)?;
+        let (_, _, stored) = named(request, "streams")?;
         self.engine.delete(&stored).await.map_err(|one| refused(&one))?;
         Ok(no_content())
     }
+
+    /// The producers that a stream remembers, by id.
+    pub(super) async fn list_producers(&self, request: &ApiRequest) -> ApiResult {
+        request.only(&["tenant", "cursor", "limit"])?;
+        let (_, _, stored) = named(request, "producers")?;
+        let limit = request.limit()?;
+        let after = request.text_cursor()?;
+        let page = self.engine.producers(&stored, after.as_deref(), limit).await;
+        let page = page.map_err(|one| refused(&one))?;
+        let last = page.producers.last().filter(|_| page.more);
+        let cursor = last.map(|(id, _)| super::request::cursor_text(id.as_str()));
+        let producers = page.producers.iter().map(|(id, known)| {
+            json!({ "id": id.as_str(), "epoch": known.epoch, "last_seq": known.last_seq })
+        });
+        let producers: Vec<Value> = producers.collect();
+        Ok(json(StatusCode::OK, &json!({ "producers": producers, "cursor": cursor })))
+    }
+
+    /// The offset at which a look at the end of a stream begins.
+    pub(super) async fn find_tail(&self, request: &ApiRequest) -> ApiResult {
+        request.only(&["tenant", "last"])?;
+        let (_, _, stored) = named(request, "tail")?;
+        let last = match request.parameter("last").map(str::parse) {
+            None => 100,
+            Some(Ok(last @ 1..=MAX_LAST)) => last,
+            Some(_) => return Err(bad("bad-last", "last is a number from 1 to 10000")),
+        };
+        let found = self.engine.last_messages(&stored, last).await.map_err(|one| refused(&one))?;
+        let answer = json!({
+            "offset": found.offset.to_string(), "messages": found.messages, "complete": found.complete,
+        });
+        Ok(json(StatusCode::OK, &answer))
+    }
 }
 
-/// The stream that a request names: its tenant, its path, and where it is stored.
-fn named(request: &ApiRequest) -> Result<(Option<TenantId>, StreamPath, StreamPath), ApiRefusal> {
+fn located(location: &ByteLocation, store: &str, end: u64) -> Value {
+    let inherited = location.inherited.iter().map(|range| {
+        let path = range.path.as_ref().and_then(owner).map(|(_, path)| path.to_string());
+        json!({ "stream": path, "from": range.from, "to": range.to })
+    });
+    json!({
+        "store": store,
+        "own": { "from": location.own_start.position(), "to": end },
+        "indexed_to": location.indexed_to.map(|to| to.position()),
+        "inherited": inherited.collect::<Vec<_>>(),
+    })
+}
+
+/// The stream that a request names behind `first`: its tenant, its path, and where it is stored.
+pub(super) fn named(
+    request: &ApiRequest,
+    first: &str,
+) -> Result<(Option<TenantId>, StreamPath, StreamPath), ApiRefusal> {
     let tenant = request.tenant()?;
-    let path = StreamPath::from_url(request.rest("streams"));
+    let path = StreamPath::from_url(request.rest(first));
     let path = path.map_err(|error| bad("bad-path", &error.to_string()))?;
     let stored = stored_path(tenant.as_ref(), &path);
     let stored = stored.map_err(|error| bad("bad-path", &error.to_string()))?;
     Ok((tenant, path, stored))
 }
 
-fn cursor_path(cursor: &str) -> Result<StreamPath, ApiRefusal> {
-    let text = BASE64URL.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let path = text.and_then(|text| StreamPath::system(&text).ok());
-    path.ok_or_else(|| bad("bad-cursor", "a cursor is taken from the page before, unchanged"))
+/// What the list says about a stream that cannot be read.
+pub(super) fn unreadable(
+    tenant: Option<&TenantId>,
+    path: &StreamPath,
+    rejection: &Rejection,
+) -> Value {
+    json!({ "path": path.as_str(), "tenant": tenant, "error": rejection.code() })
 }
 
-fn described(tenant: Option<&TenantId>, path: &StreamPath, view: &StreamView) -> Value {
-    let core = &view.core;
+/// What the list says about a stream.
+pub(super) fn described(
+    tenant: Option<&TenantId>,
+    path: &StreamPath,
+    summary: &StreamSummary,
+) -> Value {
+    let (core, tail) = (&summary.view.core, summary.view.tail);
     let forked = core.fork.as_ref().and_then(|fork| {
         let (_, source) = owner(&fork.source_path)?;
-        Some(json!({ "path": source.as_str(), "position": fork.position.position() }))
+        let position = fork.position.position();
+        let offset = core.offset_at(position).to_string();
+        Some(json!({ "path": source.as_str(), "position": position, "offset": offset }))
     });
     let (ttl, expires) = match core.expiry {
         Expiry::Never => (None, None),
         Expiry::Ttl(seconds) => (Some(seconds), None),
         Expiry::At(time) => (None, Some(time.to_string())),
     };
-    json!({
+    let mut value = json!({
         "path": path.as_str(),
         "tenant": tenant,
         "content_type": core.content_type.as_str(),
-        "next_offset": view.tail.offset.to_string(),
-        "position": view.tail.offset.position(),
-        "closed": view.tail.closed,
+        "next_offset": tail.offset.to_string(),
+        "position": tail.offset.position(),
+        "bytes": summary.own_bytes(),
+        "events": summary.events,
+        "closed": tail.closed,
         "public": core.public,
         "ttl_seconds": ttl,
         "expires_at": expires,
+        "deadline": summary.deadline.map(|deadline| deadline.to_string()),
+        "last_used": summary.last_used.to_string(),
+        "live_readers": summary.live_readers,
+        "forks": summary.forks,
         "forked_from": forked,
-    })
+    });
+    if summary.soft_deleted {
+        value["soft_deleted"] = json!(true);
+    }
+    value
 }
