@@ -70,6 +70,18 @@ impl StreamSummary {
 }
 
 impl Engine {
+    /// Paths after `after` in byte order, at most `max`; soft-deleted streams included.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub async fn list(
+        &self,
+        after: Option<&StreamPath>,
+        max: usize,
+    ) -> Result<Vec<StreamPath>, Rejection> {
+        self.store.list(after, max).await.map_err(rejection)
+    }
+
     /// Streams from `from` on whose stored paths begin with `prefix`, in byte order, soft-deleted ones included; `max`
     /// are looked at. Does not count as a use of any of them.
     ///

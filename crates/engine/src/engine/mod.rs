@@ -285,18 +285,6 @@ impl Engine {
         Ok((view, watch))
     }
 
-    /// Paths after `after` in byte order, at most `max`; soft-deleted streams included.
-    ///
-    /// # Errors
-    /// The store's errors.
-    pub async fn list(
-        &self,
-        after: Option<&StreamPath>,
-        max: usize,
-    ) -> Result<Vec<StreamPath>, Rejection> {
-        self.store.list(after, max).await.map_err(errors::rejection)
-    }
-
     /// Makes every decided event durable and closes the store. Later commits fail with [`Rejection::ShuttingDown`].
     pub async fn close(&self) {
         self.store.close().await;

@@ -220,35 +220,6 @@ impl Subscription {
         vec![SubscriptionEvent::AnnounceFailed { retry }]
     }
 
-    /// Stops deliveries, or lets them go on: no new wake is issued, posted or announced until then. A wake that a worker
-    /// holds stays its own.
-    pub fn pause(&self, pause: bool) -> Vec<SubscriptionEvent> {
-        match (self.paused, pause) {
-            (false, true) => vec![SubscriptionEvent::Paused],
-            (true, false) => vec![SubscriptionEvent::Resumed],
-            _ => Vec::new(),
-        }
-    }
-
-    /// Makes the scheduled retry due now; the number of failures stays.
-    pub fn retry_now(&self, now: Timestamp) -> Vec<SubscriptionEvent> {
-        let Some(retry) = self.retry else { return Vec::new() };
-        let retry = RetrySchedule { at: now, ..retry };
-        match self.wake.as_ref().map(|wake| &wake.phase) {
-            None => vec![SubscriptionEvent::DeliveryFailed { refused: false, retry }],
-            Some(WakePhase::Failed { refused }) => {
-                vec![SubscriptionEvent::DeliveryFailed { refused: *refused, retry }]
-            }
-            Some(WakePhase::Unannounced) => vec![SubscriptionEvent::AnnounceFailed { retry }],
-            Some(
-                WakePhase::Delivering
-                | WakePhase::Delivered
-                | WakePhase::Announced
-                | WakePhase::Claimed { .. },
-            ) => Vec::new(),
-        }
-    }
-
     /// After a restart: a post that was in flight has an unknown outcome, and only a new generation fences a
     /// worker that may have received it.
     pub fn recovered(&self) -> Vec<SubscriptionEvent> {

@@ -23,6 +23,7 @@ mod link;
 mod refusal;
 mod signature;
 mod state;
+mod steer;
 mod target;
 mod text;
 mod token;
