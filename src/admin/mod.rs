@@ -2,7 +2,7 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/` | what there is |
+//! | `/` | what there is; for browsers the page, see [`AdminPage`] |
 //! | `/healthz` | 200 while the process answers at all: restart it when it does not |
 //! | `/readyz` | 200 while the store accepts writes and no stop has begun, else 503 with the reason |
 //! | `/metrics` | Prometheus' text format |
@@ -12,6 +12,7 @@
 //! they are at their limits, and while they stop.
 
 mod api;
+mod page;
 mod response;
 mod scrape;
 mod serve;
@@ -27,6 +28,7 @@ use pingora::{
     services::background::BackgroundService,
 };
 
+use self::page::AdminPage;
 use self::response::{answer, problem, rendered, text};
 use crate::{edge::EdgeControl, telemetry, tls::TlsService};
 
@@ -48,6 +50,7 @@ pub struct AdminEndpoints {
     tls: Option<Arc<TlsService>>,
     stopping: ShutdownWatch,
     api: AdminApi,
+    page: Option<AdminPage>,
 }
 
 impl AdminEndpoints {
@@ -60,12 +63,17 @@ impl AdminEndpoints {
         stopping: ShutdownWatch,
     ) -> Self {
         let api = AdminApi::new(engine.clone(), edge.clone(), streams);
-        AdminEndpoints { engine, edge, tls, stopping, api }
+        AdminEndpoints { engine, edge, tls, stopping, api, page: None }
     }
 
     /// Says who may use the administration API; without this nobody may.
     pub fn administer(&mut self, access: AdminAccess) {
         self.api.allow(access);
+    }
+
+    /// Serves the page at `/`.
+    pub fn serve_page(&mut self) {
+        self.page = Some(AdminPage::new());
     }
 
     /// The work of the administration API beside its requests.
@@ -78,13 +86,18 @@ impl AdminEndpoints {
         self.api.serve_subscriptions(subscriptions);
     }
 
-    fn answer(&self, method: &Method, path: &str) -> Response<Vec<u8>> {
-        let known = matches!(path, "/" | "/healthz" | "/readyz" | "/metrics");
+    fn answer(&self, request: &RequestHeader) -> Response<Vec<u8>> {
+        let (method, path) = (&request.method, request.uri.path());
+        let page = self.page.as_ref().and_then(|page| page.answer(request));
+        let known = page.is_some() || matches!(path, "/" | "/healthz" | "/readyz" | "/metrics");
         if known && method != Method::GET && method != Method::HEAD {
             let detail = "only GET and HEAD are answered here";
             let mut refusal = problem(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail);
             refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             return refusal;
+        }
+        if let Some(page) = page {
+            return page;
         }
         match path {
             "/" => text(HELP.into()),
@@ -112,7 +125,7 @@ impl AdminEndpoints {
         } else if api::is_api(request.uri.path()) {
             self.api.response(session, || self.not_ready()).await
         } else {
-            self.answer(&request.method, request.uri.path())
+            self.answer(request)
         };
         if head_only {
             response.body_mut().clear();

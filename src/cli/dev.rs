@@ -80,7 +80,7 @@ pub fn banner(addresses: &[SocketAddr], route: &str, admin: Option<SocketAddr>) 
     let listening: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     let listening = listening.join(" and ");
     let admin = match admin {
-        Some(address) => format!("http://{address}/ (health, metrics)"),
+        Some(address) => format!("http://{address}/ (page, health, metrics)"),
         None => "off: its port is taken".to_owned(),
     };
     format!(

@@ -137,6 +137,7 @@ mod tests {
             running.changes(&new),
             [
                 change("admin.listen", "none", "127.0.0.1:4438", true),
+                change("admin.page", "none", "false", true),
                 change("limits.max_append", "16MiB", "1MiB", false),
                 change("limits.max_streams", "none", "7", false),
                 change("log.level", "info", "debug", false),

@@ -71,7 +71,7 @@ impl Config {
             Some(ip) => vec![SocketAddr::new(ip, port).into()],
             None => loopback(port),
         };
-        let mut admin = AdminConfig::default();
+        let mut admin = AdminConfig { page: true, ..AdminConfig::default() };
         if port == 0 || port == ADMIN_PORT {
             admin.listen.set_port(0);
         }

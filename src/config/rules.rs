@@ -8,6 +8,7 @@ use durable_streams_engine::store::FileStoreOptions;
 use super::keys::listen::ListenerConfig;
 use super::keys::root::Config;
 use super::keys::storage::DurabilityConfig;
+use super::keys::telemetry::AdminConfig;
 use super::keys::upstream::{BalanceConfig, UpstreamConfig};
 use super::reader::error::ConfigProblems;
 use super::reader::setting::{ScalarSetting, Setting, check_range};
@@ -63,15 +64,27 @@ fn listeners(config: &Config, problems: &mut ConfigProblems<'_>) {
         let rule = format!("is already covered by listen = \"{covering}\"");
         problems.broken(&values, rule, "give it a port of its own");
     }
-    if let Some(admin) = &config.admin
-        && admin.api == Some(true)
-        && config.auth.is_none()
-        && !admin.listen.ip().is_loopback()
-    {
-        let values = [("admin.api", "true"), ("admin.listen", &*admin.listen.text())];
-        let rule =
-            "would let everybody who reaches it administer the server: there is no auth section";
-        problems.broken(&values, rule.to_owned(), "add an auth section, or listen on 127.0.0.1");
+    if let Some(admin) = &config.admin {
+        administration(config, admin, problems);
+    }
+}
+
+/// The administration API and its page need credentials, or a listener that only this machine reaches.
+fn administration(config: &Config, admin: &AdminConfig, problems: &mut ConfigProblems<'_>) {
+    let listen = admin.listen.text();
+    let open = config.auth.is_none() && !admin.listen.ip().is_loopback();
+    for (key, on) in [("admin.api", admin.api == Some(true)), ("admin.page", admin.page)] {
+        if open && on {
+            let rule = "would let everybody who reaches it administer the server: there is no auth section";
+            let values = [(key, "true"), ("admin.listen", &*listen)];
+            let fix = "add an auth section, or listen on 127.0.0.1";
+            problems.broken(&values, rule.to_owned(), fix);
+        }
+    }
+    if admin.page && admin.api == Some(false) {
+        let values = [("admin.page", "true"), ("admin.api", "false")];
+        let rule = "shows nothing: it works through the administration API".to_owned();
+        problems.broken(&values, rule, "remove one of them");
     }
 }
 

@@ -72,6 +72,9 @@ pub fn run(
     if config.admin.as_ref().is_some_and(|admin| admin.api != Some(false)) {
         server.administer(administrators);
     }
+    if config.admin.as_ref().is_some_and(|admin| admin.page) {
+        server.serve_page();
+    }
     if let Some(sources) = sources {
         let reloader = ConfigReloader::new(
             sources,

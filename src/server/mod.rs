@@ -224,6 +224,13 @@ impl Server {
         }
     }
 
+    /// Serves the page of the admin listener.
+    pub fn serve_page(&mut self) {
+        if let Some((admin, _)) = &mut self.admin {
+            admin.serve_page();
+        }
+    }
+
     /// Makes a span of each request.
     pub fn trace_with(&mut self, tracer: Tracer) {
         self.edge.tracer = tracer;

@@ -32,10 +32,10 @@ fn dev_yaml_is_what_the_defaults_are() {
         seen.stdout.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
     };
     let admin = tempfile::NamedTempFile::new().expect("a file");
-    fs::write(admin.path(), "admin: {}\nallowed_hosts: []\n").expect("it is written");
+    fs::write(admin.path(), "admin: {page: true}\nallowed_hosts: []\n").expect("it is written");
     assert_eq!(
         print(&file),
         print(admin.path()),
-        "the defaults, the admin listener, and this machine's hosts"
+        "the defaults, the admin listener with its page, and this machine's hosts"
     );
 }

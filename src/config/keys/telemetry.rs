@@ -9,12 +9,14 @@ use crate::config::reader::setting::settings;
 pub const ADMIN_PORT: u16 = 4438;
 
 settings! {
-    /// The admin listener: health, readiness, metrics and the administration API.
+    /// The admin listener: health, readiness, metrics, the administration API and its page.
     pub struct AdminConfig {
         /// Its own address, so that it can stay private.
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT));
         /// Whether it has the administration API. Without the key: where there is an `auth` section, or on loopback.
         api: Option<bool> = None;
+        /// Whether browsers get a page at `/`. It works through the administration API. `dev` has it on.
+        page: bool = false;
     }
 }
 
