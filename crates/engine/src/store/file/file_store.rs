@@ -1,4 +1,6 @@
 //! A data directory in use: opening, recovery, threads, and the implementation of `Store`.
+//!
+//! One file because all of it hands on to the parts that opening puts together.
 
 use std::{
     ops::Bound,
