@@ -198,10 +198,11 @@ fn try_out(dir: &Path, expected: &Expected) -> Result<&'static str, String> {
         let (place, sink) = (EventPlace::behind(state), Arc::new(Sink::default()));
         let (id, event, epoch) = (state.core.id, appended(b"after"), store.epoch());
         let event = StreamEvent::Appended(event);
+        let after = StreamState::fold(Some(state.clone()), id, &event).unwrap();
         let commit = Commit { id, event, place, epoch, version: 1, sink: sink.clone() };
         store.commit(commit).and_then(|_| sink.wait_for(1)).map_err(|error| error.to_string())?;
         bytes.extend_from_slice(b"after");
-        *state = load(&store, name).unwrap().state;
+        *state = after;
     }
     let AnyStore::File(files) = &store else { panic!("a file store") };
     for _ in 0..3 {
