@@ -2,7 +2,7 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/` | what there is; for browsers the page, see [`AdminPage`] |
+//! | `/` | what there is; for browsers the page of `page` |
 //! | `/healthz` | 200 while the process answers at all: restart it when it does not |
 //! | `/readyz` | 200 while the store accepts writes and no stop has begun, else 503 with the reason |
 //! | `/metrics` | Prometheus' text format |
