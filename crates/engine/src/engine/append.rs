@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use durable_streams_protocol::{
-    Append, AppendOutcome, Decision, Producer, ProducerAdmission, Rejection, StreamPath,
-    store_messages,
+    Append, AppendOutcome, Decision, JsonError, Producer, ProducerAdmission, Rejection, StreamPath, store_messages,
 };
 
 use super::{
     Engine, Judged,
-    cell::{DecidedEvent, StreamCell},
+    cell::{DecidedEvent, LoadedProducer, StreamCell},
     errors::rejection,
     here, reloading,
     usage::UsageDelta,
@@ -21,6 +20,13 @@ use crate::store::{LoadFor, Store};
 const OVERTAKEN_ROUNDS: u32 = 16;
 /// A producer with more requests in flight than this gets the 409 at once.
 const OVERTAKEN_SPAN: u64 = 64;
+
+/// An append's body, parsed outside the stream's lock.
+struct StoredBody {
+    stored: Result<Bytes, JsonError>,
+    /// As received; a JSON array without elements is not.
+    empty: bool,
+}
 
 impl Engine {
     /// Appends `body`, closes the stream, or both; returns once that is durable.
@@ -53,10 +59,7 @@ impl Engine {
             Ok(cell) => cell,
             Err(rejected) => return Judged::refused(rejected),
         };
-        if let Some(producer) = &append.producer {
-            predecessor_judged(&cell, producer).await;
-        }
-        let judged = self.append_in(&cell, append, body).unwrap_or_else(Judged::refused);
+        let judged = self.append_to(&cell, append, body).await.unwrap_or_else(Judged::refused);
         if matches!(judged.verdict, Err(Rejection::NotFound | Rejection::Gone)) {
             self.registry.forget_absent(cell);
         }
@@ -64,7 +67,7 @@ impl Engine {
     }
 
     /// Judges an append on a loaded cell; an error depends on no state of the stream.
-    fn append_in(
+    async fn append_to(
         &self,
         cell: &Arc<StreamCell>,
         append: &Append,
@@ -75,21 +78,63 @@ impl Engine {
         // type, `StreamState::append` rejects that before it looks at the parsed body.
         let json = matches!(&append.content_type, Some(Ok(given)) if given.is_json());
         let stored = if json && !body_empty { store_messages(&body) } else { Ok(body) };
+        let mut body = Some(StoredBody { stored, empty: body_empty });
+        let Some(producer) = &append.producer else {
+            return self.append_in(cell, append, &mut body, None)?.ok_or_else(reloading);
+        };
+        let mut loaded = self.predecessor_judged(cell, producer).await?;
+        loop {
+            if let Some(judged) = self.append_in(cell, append, &mut body, loaded)? {
+                return Ok(judged);
+            }
+            loaded = self.load_producer(cell, producer).await?;
+        }
+    }
+
+    /// Loads the store's record of a producer. The caller looks into the cell's memory afterwards, since the producer may
+    /// append meanwhile.
+    async fn load_producer(
+        &self,
+        cell: &StreamCell,
+        producer: &Producer,
+    ) -> Result<Option<LoadedProducer>, Rejection> {
+        let lookup = cell.state.lock().producer_lookup();
+        let Some((id, round)) = lookup else { return Ok(None) };
+        let known = self.store.producer(id, &producer.id).await.map_err(rejection)?;
+        Ok(Some(LoadedProducer { known, round }))
+    }
+
+    /// Takes the body and judges the append, or returns `None` when the append's producer must be loaded first.
+    fn append_in(
+        &self,
+        cell: &Arc<StreamCell>,
+        append: &Append,
+        body: &mut Option<StoredBody>,
+        loaded: Option<LoadedProducer>,
+    ) -> Result<Option<Judged<AppendOutcome>>, Rejection> {
         self.on(cell, |cell, state, now| {
-            let assigned = match here(state, now) {
-                Ok(assigned) => assigned,
-                Err(absent) => return Ok(state.judged(Err(absent))),
+            if let Err(absent) = here(state, now) {
+                return Ok(Some(state.judged(Err(absent))));
+            }
+            let known = match &append.producer {
+                None => None,
+                Some(producer) => match state.producer(&producer.id, loaded) {
+                    Some(known) => known,
+                    None => return Ok(None),
+                },
             };
-            let id = assigned.core.id;
-            let refused = append.producer.as_ref().and_then(|producer| {
+            let (Some(assigned), Some(body)) = (&state.assigned, body.take()) else {
+                return Err(reloading());
+            };
+            let refused = append.producer.as_ref().and_then(|_| {
                 let limit = self.limits().max_producers?;
-                let known = assigned.producers.contains_key(&producer.id);
-                let full = !known && assigned.producers.len() as u64 >= limit;
+                let full = known.is_none() && state.producers() >= limit;
                 full.then_some(Rejection::TooManyProducers { limit })
             });
-            match assigned.append(append, body_empty, stored, now) {
+            let id = assigned.core.id;
+            let judged = match assigned.append(append, known, body.empty, body.stored, now) {
                 Ok(Decision::Commit(..)) if let Some(refused) = refused => {
-                    Ok(state.judged(Err(refused)))
+                    state.judged(Err(refused))
                 }
                 Ok(Decision::Commit(event, outcome)) => {
                     let added = UsageDelta::appended(event.data().map_or(0, Bytes::len));
@@ -97,14 +142,15 @@ impl Engine {
                         Some(self.context.usage.change(&cell.path, added, &self.limits())?);
                     let decided = DecidedEvent { id, event, place: None, forks: None, usage };
                     let ticket = state.commit(cell, &self.store, decided);
-                    Ok(Judged { verdict: Ok(outcome), ticket: ticket.map_err(rejection)? })
+                    Judged { verdict: Ok(outcome), ticket: ticket.map_err(rejection)? }
                 }
                 Ok(Decision::Reply(outcome)) => {
                     self.touch(cell, state, now);
-                    Ok(state.judged(Ok(outcome)))
+                    state.judged(Ok(outcome))
                 }
-                Err(rejected) => Ok(state.judged(Err(rejected))),
-            }
+                Err(rejected) => state.judged(Err(rejected)),
+            };
+            Ok(Some(judged))
         })
     }
 
@@ -127,20 +173,35 @@ impl Engine {
         }
         self.append(path, append, body).await
     }
-}
 
-/// Lets a producer's requests overtake each other between its connections and this lock (§5.2.1, "Concurrency
-/// Requirements"): the predecessor of a request that comes too early is most often with another worker already.
-async fn predecessor_judged(cell: &StreamCell, producer: &Producer) {
-    for _ in 0..OVERTAKEN_ROUNDS {
-        let known = match &cell.state.lock().assigned {
-            Some(state) => state.producers.get(&producer.id).copied(),
-            None => return,
-        };
-        match producer.admit(known) {
-            ProducerAdmission::Gap { expected } if producer.seq - expected < OVERTAKEN_SPAN => {}
-            _ => return,
+    /// Lets a producer's requests overtake each other between its connections and this lock (§5.2.1, "Concurrency
+    /// Requirements"): the predecessor of a request that comes too early is most often with another worker already.
+    /// Returns the producer's record, if it was loaded.
+    async fn predecessor_judged(
+        &self,
+        cell: &StreamCell,
+        producer: &Producer,
+    ) -> Result<Option<LoadedProducer>, Rejection> {
+        let (mut loaded, mut round) = (None, 0);
+        while round < OVERTAKEN_ROUNDS {
+            let known = {
+                let mut state = cell.state.lock();
+                if state.assigned.is_none() {
+                    break;
+                }
+                state.producer(&producer.id, loaded)
+            };
+            let Some(known) = known else {
+                loaded = self.load_producer(cell, producer).await?;
+                continue;
+            };
+            match producer.admit(known) {
+                ProducerAdmission::Gap { expected } if producer.seq - expected < OVERTAKEN_SPAN => {}
+                _ => break,
+            }
+            round += 1;
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
+        Ok(loaded)
     }
 }

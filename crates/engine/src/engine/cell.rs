@@ -10,6 +10,7 @@
 //! [`commit_sink`] takes the store's reports, [`ttl`](super::ttl) has the fields of the sliding expiry.
 
 mod commit_sink;
+mod producers;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,8 @@ use durable_streams_protocol::{
     Offset, Rejection, StreamCore, StreamEvent, StreamId, StreamPath, StreamState, Tail, Timestamp,
 };
 use parking_lot::Mutex;
+use producers::CellProducers;
+pub(super) use producers::LoadedProducer;
 use rustc_hash::FxHashSet;
 
 use super::{
@@ -79,6 +82,7 @@ pub(super) struct CellState {
     pub(super) forks: FxHashSet<StreamId>,
     pub(super) durable: DurableView,
     pub(super) ttl: TtlState,
+    producers: CellProducers,
     epoch: LogEpoch,
     version: Version,
     durable_version: Version,
@@ -146,6 +150,7 @@ impl CellState {
         self.loaded = true;
         self.epoch = epoch;
         self.forks = FxHashSet::default();
+        self.producers.begin(loaded.as_ref().map_or(0, |loaded| loaded.producers));
         self.assigned = loaded.map(|loaded| {
             self.forks.extend(loaded.forks);
             loaded.state
@@ -213,7 +218,10 @@ impl CellState {
 
     fn apply(&mut self, id: StreamId, event: &StreamEvent) {
         match event {
-            StreamEvent::Created(_) => self.forks.clear(),
+            StreamEvent::Created(_) => {
+                self.forks.clear();
+                self.producers.begin(0);
+            }
             // Readers see the stream until its removal is durable, but not beyond its deadline.
             StreamEvent::Deleted { .. } => {
                 self.durable.deadline = self.assigned.as_ref().and_then(StreamState::deadline);
@@ -222,7 +230,11 @@ impl CellState {
             | StreamEvent::Touched { .. }
             | StreamEvent::SoftDeleted { .. } => {}
         }
+        let in_state =
+            |state: &Option<StreamState>| state.as_ref().map_or(0, |s| s.producers.len());
+        let before = in_state(&self.assigned);
         self.assigned = StreamState::fold(self.assigned.take(), id, event);
+        self.producers.count_new(in_state(&self.assigned).saturating_sub(before));
         self.ttl.stored_with(self.assigned.as_ref());
     }
 
@@ -255,6 +267,7 @@ impl CellState {
 
     fn forget(&mut self) {
         self.loaded = false;
+        self.producers.begin(0);
         self.ttl.remember(self.assigned.take().as_ref());
     }
 

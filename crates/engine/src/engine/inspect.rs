@@ -1,7 +1,5 @@
 //! One stream as an operator looks at it: more than a client sees, and no use of the stream.
 
-use std::collections::BTreeMap;
-
 use durable_streams_protocol::{
     Closure, Offset, ProducerId, ProducerState, Rejection, StreamPath, StreamSeq,
 };
@@ -76,7 +74,7 @@ impl Engine {
                 let assigned = state.assigned.as_ref().ok_or(Rejection::NotFound)?;
                 let forks: Vec<_> = state.forks.iter().copied().collect();
                 let (seq, closed) = (assigned.stream_seq.clone(), assigned.closed.clone());
-                Ok((assigned.producers.len(), seq, closed, forks))
+                Ok((state.producers() as usize, seq, closed, forks))
             })
             .await?;
         fork_ids.sort_unstable();
@@ -115,25 +113,18 @@ impl Engine {
         after: Option<&str>,
         max: usize,
     ) -> Result<ProducerPage, Rejection> {
-        self.look(path, LoadFor::State, |_, state, _| {
-            let assigned = state.assigned.as_ref().ok_or(Rejection::NotFound)?;
-            let behind = |id: &&ProducerId| after.is_none_or(|after| id.as_str() > after);
-            // One more than the page has; the map never holds more than that.
-            let mut first: BTreeMap<&str, (&ProducerId, ProducerState)> = BTreeMap::new();
-            for (id, known) in assigned.producers.iter().filter(|(id, _)| behind(id)) {
-                let full = first.len() > max;
-                if full && first.last_key_value().is_some_and(|(last, _)| *last < id.as_str()) {
-                    continue;
-                }
-                first.insert(id.as_str(), (id, *known));
-                if first.len() > max + 1 {
-                    first.pop_last();
-                }
-            }
-            let more = first.len() > max;
-            let producers = first.into_values().take(max).map(|(id, known)| (id.clone(), known));
-            Ok(ProducerPage { producers: producers.collect(), more })
-        })
-        .await
+        let id = self
+            .look(path, LoadFor::State, |_, state, _| {
+                state.assigned.as_ref().map(|assigned| assigned.core.id).ok_or(Rejection::NotFound)
+            })
+            .await?;
+        // No id is longer than that.
+        let after = after.and_then(|after| ProducerId::new(after.get(..256).unwrap_or(after)));
+        // One more than the page has, to know whether there is another page.
+        let found = self.store.producers(id, after.as_ref(), max.saturating_add(1)).await;
+        let mut producers = found.map_err(rejection)?;
+        let more = producers.len() > max;
+        producers.truncate(max);
+        Ok(ProducerPage { producers, more })
     }
 }

@@ -21,6 +21,7 @@ mod last_messages;
 mod limits;
 mod list;
 mod page;
+mod producers;
 mod reader;
 mod registry;
 mod sweep;

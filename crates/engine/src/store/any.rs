@@ -3,7 +3,9 @@
 use std::ops::Bound;
 
 use bytes::Bytes;
-use durable_streams_protocol::{Offset, StreamId, StreamPath, StreamState, Timestamp};
+use durable_streams_protocol::{
+    Offset, ProducerId, ProducerState, StreamId, StreamPath, StreamState, Timestamp,
+};
 
 use super::{
     Commit, Committed, DamagedStream, DiskStats, FileStore, LoadFor, LoadedStream, LogEpoch,
@@ -47,6 +49,23 @@ impl Store for AnyStore {
 
     async fn damaged(&self, path: &StreamPath) -> Result<Option<DamagedStream>, StoreError> {
         each!(self, store => store.damaged(path).await)
+    }
+
+    async fn producer(
+        &self,
+        id: StreamId,
+        producer: &ProducerId,
+    ) -> Result<Option<ProducerState>, StoreError> {
+        each!(self, store => store.producer(id, producer).await)
+    }
+
+    async fn producers(
+        &self,
+        id: StreamId,
+        after: Option<&ProducerId>,
+        max: usize,
+    ) -> Result<Vec<(ProducerId, ProducerState)>, StoreError> {
+        each!(self, store => store.producers(id, after, max).await)
     }
 
     fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {

@@ -3,7 +3,9 @@
 use std::ops::Bound;
 
 use bytes::Bytes;
-use durable_streams_protocol::{Offset, StreamId, StreamPath, StreamState, Timestamp};
+use durable_streams_protocol::{
+    Offset, ProducerId, ProducerState, StreamId, StreamPath, StreamState, Timestamp,
+};
 
 use super::{
     commit::{Commit, Committed, EventPlace, LogEpoch},
@@ -18,8 +20,8 @@ use super::{
 /// - [`commit`](Self::commit) queues and returns; [`committed`](super::CommitSink::committed) of the commit's sink is
 ///   called once the event, and every event before it, is durable. Neither blocks on I/O, and `commit` takes no lock of
 ///   the caller.
-/// - [`load`](Self::load), [`read`](Self::read), [`due`](Self::due) and [`list`](Self::list) return durable state only,
-///   and all durable state from the moment its sink was called.
+/// - [`load`](Self::load), [`producer`](Self::producer), [`read`](Self::read), [`due`](Self::due) and
+///   [`list`](Self::list) return durable state only, and all durable state from the moment its sink was called.
 /// - When queued events are lost to an error (a full disk), the log epoch advances: every queued event fails, and a
 ///   commit with an older epoch is refused as [`StoreError::Superseded`]. So no event becomes durable whose predecessor
 ///   did not. The caller loads the stream again and decides again.
@@ -52,6 +54,27 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<DamagedStream>, StoreError>> + Send {
         std::future::ready(Ok(None))
     }
+
+    /// What stream `id` remembers of a producer.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] and [`StoreError::Io`].
+    fn producer(
+        &self,
+        id: StreamId,
+        producer: &ProducerId,
+    ) -> impl Future<Output = Result<Option<ProducerState>, StoreError>> + Send;
+
+    /// The producers of stream `id` after `after` in byte order of their ids; at most `max`.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] and [`StoreError::Io`].
+    fn producers(
+        &self,
+        id: StreamId,
+        after: Option<&ProducerId>,
+        max: usize,
+    ) -> impl Future<Output = Result<Vec<(ProducerId, ProducerState)>, StoreError>> + Send;
 
     /// Queues an event. Commits of one stream become durable in call order.
     ///
@@ -208,8 +231,10 @@ pub struct StoredStream {
 /// A stream as stored.
 #[derive(Clone, Debug)]
 pub struct LoadedStream {
-    /// Its durable state.
+    /// Its durable state, with some of its producers or none: [`Store::producer`] has all.
     pub state: StreamState,
+    /// How many producers it has.
+    pub producers: u64,
     /// Streams whose `Created` event names this one as source and that are not deleted.
     pub forks: Vec<StreamId>,
 }

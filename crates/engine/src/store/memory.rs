@@ -7,7 +7,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use durable_streams_protocol::{Offset, StreamEvent, StreamId, StreamPath, StreamState, Timestamp};
+use durable_streams_protocol::{
+    Offset, ProducerId, ProducerState, StreamEvent, StreamId, StreamPath, StreamState, Timestamp,
+};
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 
@@ -121,8 +123,36 @@ impl Store for MemoryStore {
         let index = self.index.lock();
         let Some(&id) = index.paths.get(path) else { return Ok(None) };
         let forks = index.forks.get(&id).map(|forks| forks.iter().copied().collect());
-        let state = self.shard(id).read().get(&id).map(|stream| stream.state.clone());
-        Ok(state.map(|state| LoadedStream { state, forks: forks.unwrap_or_default() }))
+        let shard = self.shard(id).read();
+        Ok(shard.get(&id).map(|stream| LoadedStream {
+            state: without_producers(&stream.state),
+            producers: stream.state.producers.len() as u64,
+            forks: forks.unwrap_or_default(),
+        }))
+    }
+
+    async fn producer(
+        &self,
+        id: StreamId,
+        producer: &ProducerId,
+    ) -> Result<Option<ProducerState>, StoreError> {
+        let shard = self.shard(id).read();
+        Ok(shard.get(&id).and_then(|stream| stream.state.producers.get(producer).copied()))
+    }
+
+    async fn producers(
+        &self,
+        id: StreamId,
+        after: Option<&ProducerId>,
+        max: usize,
+    ) -> Result<Vec<(ProducerId, ProducerState)>, StoreError> {
+        let shard = self.shard(id).read();
+        let all = shard.get(&id).into_iter().flat_map(|stream| &stream.state.producers);
+        let following = all.filter(|(id, _)| after.is_none_or(|after| *id > after));
+        let mut page: Vec<_> = following.map(|(id, known)| (id.clone(), *known)).collect();
+        page.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        page.truncate(max);
+        Ok(page)
     }
 
     fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {
@@ -245,6 +275,7 @@ impl Store for MemoryStore {
     async fn close(&self) {}
 }
 
+/// A copy of a state for a cell, which looks producers up one by one.
 fn without_producers(state: &StreamState) -> StreamState {
     StreamState {
         core: state.core.clone(),

@@ -236,8 +236,27 @@ pub fn append(store: &AnyStore, id: StreamId, data: &[u8]) {
     commit(store, id, StreamEvent::Appended(appended(data))).unwrap();
 }
 
+/// The stream at a path, with all its producers.
 pub fn load(store: &AnyStore, text: &str) -> Option<LoadedStream> {
-    wait(store.load(&path(text), LoadFor::State)).unwrap()
+    let mut found = wait(store.load(&path(text), LoadFor::State)).unwrap()?;
+    add_producers(store, &mut found);
+    Some(found)
+}
+
+/// Adds a stream's producers to its state, in small pages.
+pub fn add_producers(store: &AnyStore, found: &mut LoadedStream) {
+    let (id, counted) = (found.state.core.id, found.producers);
+    let mut after = None;
+    loop {
+        let page = wait(store.producers(id, after.as_ref(), 3)).unwrap();
+        let Some((last, _)) = page.last() else { break };
+        after = Some(last.clone());
+        for (producer, known) in page {
+            assert_eq!(wait(store.producer(id, &producer)).unwrap(), Some(known), "{producer:?}");
+            found.state.producers.insert(producer, known);
+        }
+    }
+    assert_eq!(found.state.producers.len() as u64, counted, "producers of {:?}", found.state.core);
 }
 
 /// All own bytes of a stream, read in windows of `window` bytes.
@@ -337,6 +356,7 @@ impl Model {
                 return Err(format!("{path} is gone"));
             };
             loaded.forks.sort_unstable();
+            add_producers(store, &mut loaded);
             same("state", &loaded.state, state)?;
             same(&format!("forks of {path}"), &loaded.forks, &self.forks(*id))?;
             if &read_all(store, state, 5000) != bytes {

@@ -5,7 +5,7 @@
 use std::{fs, ops::Range};
 
 use durable_streams_engine::store::{AnyStore, LoadFor, Store, StoreError, file::offline};
-use durable_streams_protocol::{Offset, StreamEvent, StreamState};
+use durable_streams_protocol::{Offset, ProducerId, StreamEvent, StreamState};
 
 use crate::{harness::*, workload::Rng};
 
@@ -14,6 +14,10 @@ const STREAMS: usize = 200;
 /// Long enough for keys on branch pages, some too long for one key.
 pub fn name(n: usize) -> String {
     format!("stream/{n:03}/{}", "x".repeat(n * 7 % 700))
+}
+
+pub fn producer_id(n: usize) -> ProducerId {
+    ProducerId::new(&format!("producer-{n:03}")).unwrap()
 }
 
 pub fn payload(n: usize) -> String {
@@ -55,7 +59,18 @@ fn check(store: &AnyStore, expected: &[StreamState], what: &str) -> usize {
     for (n, state) in expected.iter().enumerate() {
         let found = wait(store.load(&path(&name(n)), LoadFor::Bytes));
         let found = match found {
-            Ok(Some(found)) => found.state,
+            Ok(Some(mut found)) => match wait(store.producer(found.state.core.id, &producer_id(n)))
+            {
+                Ok(known) => {
+                    found.state.producers.extend(known.map(|known| (producer_id(n), known)));
+                    found.state
+                }
+                Err(error) => {
+                    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+                    refused += 1;
+                    continue;
+                }
+            },
             Ok(None) => panic!("{what}: stream {n} is gone without a word"),
             Err(error) => {
                 assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");

@@ -195,10 +195,12 @@ fn whatever_bit_flips_is_repaired_and_nothing_is_lost_unsaid() {
         for (n, state) in expected.iter().enumerate() {
             let lost = found.lost.iter().filter(|lost| lost.id == state.core.id.0);
             let lost: Vec<&LostPart> = lost.map(|lost| &lost.part).collect();
-            let Some(loaded) = wait(store.load(&path(&name(n)), LoadFor::Bytes)).unwrap() else {
+            let Some(mut loaded) = wait(store.load(&path(&name(n)), LoadFor::Bytes)).unwrap()
+            else {
                 assert!(matches!(lost[..], [LostPart::Stream { .. }]), "{what}: {lost:?}");
                 continue;
             };
+            add_producers(&store, &mut loaded);
             let (loaded, all) = (loaded.state, [payload(n).as_bytes(), b"more"].concat());
             match lost[..] {
                 [] => {

@@ -22,6 +22,7 @@ mod model;
 #[cfg(unix)]
 mod modes;
 mod offline;
+mod producers;
 mod scrub;
 mod wal_recovery;
 mod workload;

@@ -61,8 +61,7 @@ impl Log {
         let mut state = cell.state.lock();
         if !state.loaded && state.can_load() {
             let found = self.durable.iter().find(|(state, _)| state.core.path == cell.path);
-            let loaded = found
-                .map(|(state, forks)| LoadedStream { state: state.clone(), forks: forks.clone() });
+            let loaded = found.map(|(state, forks)| loaded(state.clone(), forks.clone()));
             state.install(loaded, self.epoch);
         }
     }
@@ -81,6 +80,20 @@ impl Log {
             decided(StreamId(id), event),
         )
     }
+}
+
+fn loaded(state: StreamState, forks: Vec<StreamId>) -> LoadedStream {
+    LoadedStream { producers: state.producers.len() as u64, state, forks }
+}
+
+/// A stream that was loaded without any of its producers.
+pub(super) fn stream_of_producers(producers: u64) -> CellState {
+    let StreamEvent::Created(event) = created(&cell("s"), None) else { panic!("a creation") };
+    let loaded =
+        LoadedStream { producers, ..loaded(StreamState::created(StreamId(1), &event), vec![]) };
+    let mut state = CellState::default();
+    state.install(Some(loaded), LogEpoch(0));
+    state
 }
 
 const NOW: Timestamp = Timestamp::from_millis(1);

@@ -35,7 +35,9 @@ use crate::store::{
     Commit, Committed, DamagedStream, DiskStats, FileStoreStats, LoadFor, LoadedStream, LogEpoch,
     Store, StoreError, StoreStats, StoredPage,
 };
-use durable_streams_protocol::{Offset, StreamEvent, StreamId, StreamPath, StreamState, Timestamp};
+use durable_streams_protocol::{
+    Offset, ProducerId, ProducerState, StreamEvent, StreamId, StreamPath, StreamState, Timestamp,
+};
 
 /// Ids whose incarnations must grow: more than a directory ever uses. Format 1 chose its first id without that.
 const ID_ROOM: u64 = 1 << 40;
@@ -268,6 +270,28 @@ impl Store for FileStore {
             Ok(found)
         })
         .await
+    }
+
+    async fn producer(
+        &self,
+        id: StreamId,
+        producer: &ProducerId,
+    ) -> Result<Option<ProducerState>, StoreError> {
+        if let Some(known) = self.core.memtable.producer(id, producer) {
+            return Ok(Some(known));
+        }
+        let producer = producer.clone();
+        self.pooled(0, move |reads| reads.producer(id, &producer)).await
+    }
+
+    async fn producers(
+        &self,
+        id: StreamId,
+        after: Option<&ProducerId>,
+        max: usize,
+    ) -> Result<Vec<(ProducerId, ProducerState)>, StoreError> {
+        let after = after.cloned();
+        self.pooled(0, move |reads| reads.producers(id, after.as_ref(), max)).await
     }
 
     fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {

@@ -6,10 +6,12 @@
 
 mod listing;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use durable_streams_protocol::{Offset, StreamId, StreamPath, StreamState, Timestamp};
+use durable_streams_protocol::{
+    Offset, ProducerId, ProducerState, StreamId, StreamPath, StreamState, Timestamp,
+};
 
 use super::{
     index::handle::{IndexHandle, ReadTxn},
@@ -95,7 +97,8 @@ impl SnapshotReads<'_> {
         }
         let state = self.memtable.fold(guard, id, 0, None).ok()??;
         self.memtable.validate(guard).ok()?;
-        Some(LoadedStream { state, forks })
+        // The stream has no event elsewhere.
+        Some(LoadedStream { producers: state.producers.len() as u64, state, forks })
     }
 
     pub(super) fn load(
@@ -115,16 +118,16 @@ impl SnapshotReads<'_> {
                 }
                 return Ok(None);
             };
-            let state = match snapshot.state(id, true) {
+            let found = match snapshot.state_and_producers(id) {
                 // Its deletion is durable, and not yet in the index.
                 Err(ReadFailure::Failed(StoreError::Corrupt { .. }))
                     if self.memtable.names.lock().is_deleted(id) =>
                 {
                     None
                 }
-                state => state?,
+                found => found?,
             };
-            let Some(state) = state else {
+            let Some((state, producers)) = found else {
                 let deleted = self.memtable.names.lock().is_deleted(id);
                 self.memtable.validate(snapshot.guard)?;
                 if unindexed.is_some() || deleted {
@@ -143,7 +146,34 @@ impl SnapshotReads<'_> {
             if purpose == LoadFor::Bytes {
                 snapshot.cache_small(&state)?;
             }
-            Ok(Some(LoadedStream { state, forks: snapshot.forks(id)? }))
+            Ok(Some(LoadedStream { state, producers, forks: snapshot.forks(id)? }))
+        })
+    }
+
+    /// What a stream remembers of a producer.
+    pub(super) fn producer(
+        &self,
+        id: StreamId,
+        producer: &ProducerId,
+    ) -> Result<Option<ProducerState>, StoreError> {
+        self.consistent(|snapshot| match self.memtable.producer(id, producer) {
+            Some(known) => Ok(Some(known)),
+            None => Ok(snapshot.txn.producer(id, producer)?),
+        })
+    }
+
+    /// See [`Store::producers`](crate::store::Store::producers).
+    pub(super) fn producers(
+        &self,
+        id: StreamId,
+        after: Option<&ProducerId>,
+        max: usize,
+    ) -> Result<Vec<(ProducerId, ProducerState)>, StoreError> {
+        self.consistent(|snapshot| {
+            let indexed = snapshot.txn.producers(id, after, max)?;
+            let mut page: BTreeMap<ProducerId, ProducerState> = indexed.into_iter().collect();
+            page.extend(self.memtable.producers(id, after));
+            Ok(page.into_iter().take(max).collect())
         })
     }
 
@@ -151,7 +181,7 @@ impl SnapshotReads<'_> {
     pub(super) fn damaged(&self, path: &StreamPath) -> Result<Option<DamagedStream>, StoreError> {
         self.consistent(|snapshot| {
             let Some(id) = snapshot.txn.path_id(path)? else { return Ok(None) };
-            let place = match snapshot.state(id, false) {
+            let place = match snapshot.state(id) {
                 Ok(Some(state)) if state.core.path == *path => EventPlace::behind(&state),
                 // A name without a state, or of another stream, is for `repair`.
                 Ok(_) => return Ok(None),
@@ -180,7 +210,7 @@ impl SnapshotReads<'_> {
         max: usize,
     ) -> Result<Vec<Bytes>, StoreError> {
         self.consistent(|snapshot| {
-            let state = snapshot.state(id, false)?;
+            let state = snapshot.state(id)?;
             state.as_ref().map_or(Ok(()), |state| snapshot.cache_small(state))
         })?;
         if let Some(found) = self.memtable.read(id, from, to, max) {
@@ -213,7 +243,7 @@ impl SnapshotReads<'_> {
         limit: Offset,
     ) -> Result<Option<Offset>, StoreError> {
         self.consistent(|snapshot| {
-            let Some(state) = snapshot.state(id, false)? else { return Ok(None) };
+            let Some(state) = snapshot.state(id)? else { return Ok(None) };
             snapshot.cache_small(&state)?;
             if let Some(end) = self.memtable.append_end(id, from, to, limit) {
                 return Ok(Some(end));
@@ -230,7 +260,7 @@ impl SnapshotReads<'_> {
             let mut seen = BTreeSet::new();
             let mut consider = |id: StreamId| -> Result<bool, ReadFailure> {
                 if seen.insert(id)
-                    && let Some(state) = snapshot.state(id, false)?
+                    && let Some(state) = snapshot.state(id)?
                     && state.is_due(!snapshot.forks(id)?.is_empty(), now)
                 {
                     due.push(state.core.path.clone());
@@ -281,11 +311,24 @@ impl SnapshotReads<'_> {
 }
 
 impl StoreSnapshot<'_> {
-    /// A stream's state; its producers are loaded only when `producers` is set.
-    fn state(&self, id: StreamId, producers: bool) -> Result<Option<StreamState>, ReadFailure> {
-        let base =
-            if producers { self.txn.state_with_producers(id)? } else { self.txn.state(id)? };
+    /// A stream's state; its producers are those of the memtable's events.
+    fn state(&self, id: StreamId) -> Result<Option<StreamState>, ReadFailure> {
+        let base = self.txn.state(id)?;
         Ok(self.memtable.fold(self.guard, id, self.lsn, base)?)
+    }
+
+    /// The same, and how many producers the stream has.
+    fn state_and_producers(&self, id: StreamId) -> Result<Option<(StreamState, u64)>, ReadFailure> {
+        let (base, indexed) = self.txn.state_and_producers(id)?.unzip();
+        let Some(state) = self.memtable.fold(self.guard, id, self.lsn, base)? else {
+            return Ok(None);
+        };
+        let mut producers = indexed.unwrap_or(0);
+        for producer in state.producers.keys() {
+            let known = producers > 0 && self.txn.has_producer(id, producer)?;
+            producers += u64::from(!known);
+        }
+        Ok(Some((state, producers)))
     }
 
     /// Caches the bytes of a small stream, where the reads that follow find them.

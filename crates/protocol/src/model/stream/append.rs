@@ -41,7 +41,8 @@ impl StreamState {
     /// Judges an append against the state decided so far; changes nothing.
     ///
     /// The order of the checks is the precedence of §5.2: empty, closed, content type, producer, JSON,
-    /// `Stream-Seq`. `body` is in stored form, or the reason why it is not JSON.
+    /// `Stream-Seq`. `body` is in stored form, or the reason why it is not JSON. `known` is what the stream remembers of
+    /// the append's producer; it need not be in [`producers`](Self::producers).
     ///
     /// # Errors
     /// [`Rejection::EmptyAppend`], [`Rejection::StreamClosed`], [`Rejection::MissingContentType`],
@@ -51,6 +52,7 @@ impl StreamState {
     pub fn append(
         &self,
         append: &Append,
+        known: Option<ProducerState>,
         body_empty: bool,
         body: Result<Bytes, JsonError>,
         now: Timestamp,
@@ -64,7 +66,7 @@ impl StreamState {
         if !body_empty {
             append.check_content_type(&self.core.content_type)?;
         }
-        if let Some(duplicate) = self.check_producer(append.producer.as_ref())? {
+        if let Some(duplicate) = self.check_producer(append.producer.as_ref(), known)? {
             return Ok(Decision::Reply(duplicate));
         }
         let data = body.map_err(Rejection::invalid_json)?;
@@ -115,9 +117,10 @@ impl StreamState {
     fn check_producer(
         &self,
         producer: Option<&Producer>,
+        known: Option<ProducerState>,
     ) -> Result<Option<AppendOutcome>, Rejection> {
         let Some(producer) = producer else { return Ok(None) };
-        match producer.admit(self.producers.get(&producer.id).copied()) {
+        match producer.admit(known) {
             ProducerAdmission::Accept => Ok(None),
             ProducerAdmission::Duplicate(known) => Ok(Some(self.duplicate(Some(known)))),
             ProducerAdmission::StaleEpoch { current } => {

@@ -90,8 +90,8 @@ pub struct StreamState {
     pub touched: Timestamp,
     /// Deleted, but forks still read its bytes (§4.2).
     pub soft_deleted: bool,
-    /// The newest epoch and sequence number of each producer. Ids are chosen by clients, hence the
-    /// randomly keyed hash.
+    /// The newest epoch and sequence number of producers: of all, or of those that the holder of the state needs. Ids are
+    /// chosen by clients, hence the randomly keyed hash.
     pub producers: HashMap<ProducerId, ProducerState>,
 }
 

@@ -40,7 +40,8 @@ fn post(
     append: &Append,
     body: &'static [u8],
 ) -> Result<Decision<AppendOutcome>, Rejection> {
-    state.append(append, body.is_empty(), Ok(Bytes::from_static(body)), NOW)
+    let known = append.producer.as_ref().and_then(|producer| state.producers.get(&producer.id));
+    state.append(append, known.copied(), body.is_empty(), Ok(Bytes::from_static(body)), NOW)
 }
 
 /// Appends and folds in what was decided.
@@ -168,13 +169,14 @@ fn json_is_judged_after_the_producer() {
     let mut state = put(1, &Create { content_type: Some(json.clone()), ..Create::default() }, b"");
     let append = Append { content_type: Some(Ok(json)), ..Append::default() };
     let invalid = || store_messages(b"{").map(|_| Bytes::new());
-    let refused = state.append(&append, false, invalid(), NOW).unwrap_err();
+    let refused = state.append(&append, None, false, invalid(), NOW).unwrap_err();
     assert_eq!(refused.code(), "invalid-json");
-    let refused = state.append(&append, false, Ok(Bytes::new()), NOW).unwrap_err();
+    let refused = state.append(&append, None, false, Ok(Bytes::new()), NOW).unwrap_err();
     assert_eq!(refused, Rejection::EmptyJsonArray);
     accept(&mut state, &Append { producer: Some(producer(0, 0)), ..append.clone() }, b"1\x1e");
     let again = Append { producer: Some(producer(0, 0)), ..append };
-    assert!(matches!(state.append(&again, false, invalid(), NOW), Ok(Decision::Reply(_))));
+    let known = again.producer.as_ref().map(Producer::accepted);
+    assert!(matches!(state.append(&again, known, false, invalid(), NOW), Ok(Decision::Reply(_))));
 }
 
 #[test]

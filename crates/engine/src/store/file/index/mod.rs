@@ -12,6 +12,7 @@ pub(super) mod leave_out;
 mod migrate;
 mod pages;
 pub(super) mod paths;
+mod producers;
 pub(super) mod records;
 pub(super) mod repair;
 pub(super) mod scrub;

@@ -87,18 +87,23 @@ impl IndexEnvironment {
         for (neighbour, value) in after.into_iter().chain(before) {
             self.target(neighbour, value)?;
         }
-        self.check_pages(txn, key)?;
+        self.check_pages(txn, "paths", key)?;
         Ok(None)
     }
 
-    /// Checks the pages on which a key of `paths` would be, since one that hides records has no effect on its neighbours.
-    fn check_pages(&self, txn: &RoTxn<'_>, key: &[u8]) -> Result<(), StoreError> {
+    /// Checks the pages on which a key of a database would be, since one that hides records has no effect on its neighbours.
+    pub(super) fn check_pages(
+        &self,
+        txn: &RoTxn<'_>,
+        table: &'static str,
+        key: &[u8],
+    ) -> Result<(), StoreError> {
         // A write transaction has pages that the file does not have yet; a reader has looked before.
-        let Some((meta, tree)) = self.tree_of(txn, "paths")? else { return Ok(()) };
+        let Some((meta, tree)) = self.tree_of(txn, table)? else { return Ok(()) };
         match PageWalk::new(&self.pages, &meta, tree).leaf(key)? {
-            Some(WalkStep::Damaged(damage)) => Err(damage.error(&self.pages, "paths")),
+            Some(WalkStep::Damaged(damage)) => Err(damage.error(&self.pages, table)),
             Some(WalkStep::Leaf(page, _)) if page.nodes().iter().any(|n| page.key(n) == key) => {
-                Err(self.damaged("the order of `paths`"))
+                Err(self.damaged(&format!("the order of `{table}`")))
             }
             Some(WalkStep::Leaf(..)) | None => Ok(()),
         }

@@ -1,10 +1,8 @@
-//! Reading streams from the index: state, producers, forks, deadlines.
+//! Reading streams from the index: state, forks, deadlines.
 
 use std::ops::Bound;
 
-use durable_streams_protocol::{
-    ProducerId, ProducerState, StreamId, StreamPath, StreamState, Timestamp,
-};
+use durable_streams_protocol::{StreamId, StreamPath, StreamState, Timestamp};
 
 use super::{env::IndexEnvironment, handle::ReadTxn, keys};
 use crate::store::{StoreError, file::error::index_error};
@@ -94,39 +92,6 @@ impl ReadTxn<'_> {
         id: StreamId,
     ) -> Result<Option<StreamState>, StoreError> {
         Ok(self.index().stream(&self.txn, id)?.map(|stream| stream.state))
-    }
-
-    /// A stream's state.
-    pub(in crate::store::file) fn state_with_producers(
-        &self,
-        id: StreamId,
-    ) -> Result<Option<StreamState>, StoreError> {
-        let index = self.index();
-        let Some(stream) = index.stream(&self.txn, id)? else { return Ok(None) };
-        let mut state = stream.state;
-        self.load_producers(&mut state)?;
-        if stream.producers.is_some_and(|count| count != state.producers.len() as u64) {
-            return Err(index.missing(&format!("a producer of stream {}", id.0)));
-        }
-        Ok(Some(state))
-    }
-
-    /// Adds a stream's producers to its state.
-    fn load_producers(&self, state: &mut StreamState) -> Result<(), StoreError> {
-        let index = self.index();
-        let failed = index_error("read", index.path());
-        let id = keys::id(state.core.id);
-        for record in index.producers.prefix_iter(&self.txn, &id).map_err(&failed)? {
-            let (key, value) = record.map_err(&failed)?;
-            let name = key.get(8..).and_then(|name| std::str::from_utf8(name).ok());
-            let producer = name.and_then(ProducerId::new);
-            let known = keys::open(key, value).map(ProducerState::decode);
-            let (Some(producer), Some(Ok(known))) = (producer, known) else {
-                return Err(index.damaged(&format!("a producer of stream {}", state.core.id.0)));
-            };
-            state.producers.insert(producer, known);
-        }
-        Ok(())
     }
 
     /// Streams that were forked from one.

@@ -7,6 +7,7 @@
 //! - Nothing in this module does I/O. A lock is held for one stream or a bounded number of streams at a time.
 
 mod names;
+mod producers;
 mod reads;
 mod shard;
 mod tail_cache;
@@ -197,6 +198,7 @@ impl Memtable {
             entry.tail.push(data.clone());
             self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         }
+        entry.producers.note(lsn, &event);
         let change = NameChange::of(&event);
         entry.pending.push_back(PendingEvent { lsn, event, end: entry.tail.end() });
         if let Some(change) = change {
@@ -280,6 +282,7 @@ impl Memtable {
         let all = entry.pending.partition_point(|pending| pending.lsn <= upto);
         let some: Vec<_> = entry.pending.drain(..all.min(EVENTS_PER_LOCK)).collect();
         entry.pending.shrink_if_sparse();
+        entry.producers.forget(&some, entry.pending.is_empty());
         if let Some(last) = some.last() {
             if json {
                 shard.clean -= entry.tail.note_json();

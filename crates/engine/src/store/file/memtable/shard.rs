@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use durable_streams_protocol::{StreamEvent, StreamId};
 use rustc_hash::FxHashMap;
 
-use super::tail_cache::TailCache;
+use super::{producers::PendingProducers, tail_cache::TailCache};
 use crate::store::{
     ShrinkSparse,
     file::{index::checkpoint::LoggedChange, wal::Lsn},
@@ -38,6 +38,7 @@ pub(super) struct MemtableEntry {
     /// The idle round in which it was last read, or its bytes were checkpointed.
     pub(super) idle_round: u32,
     pub(super) deleted: bool,
+    pub(super) producers: PendingProducers,
 }
 
 /// An event that the index may not have.

@@ -33,7 +33,7 @@ impl SnapshotReads<'_> {
         &self,
         id: StreamId,
     ) -> Result<Option<StreamState>, StoreError> {
-        self.consistent(|snapshot| snapshot.state(id, false))
+        self.consistent(|snapshot| snapshot.state(id))
     }
 
     /// See [`Store::indexed_to`](crate::store::Store::indexed_to).
@@ -85,7 +85,7 @@ impl StoreSnapshot<'_> {
 
     /// What the list says about a stream; `None` for one that was deleted since its name was found.
     fn listed(&self, path: StreamPath, id: StreamId) -> Result<Option<StoredStream>, ReadFailure> {
-        let state = match self.state(id, false) {
+        let state = match self.state(id) {
             Ok(Some(state)) => Ok(state),
             Ok(None) => return Ok(None),
             Err(ReadFailure::Failed(error)) => Err(error),
