@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use durable_streams_protocol::{
-    Append, AppendOutcome, Decision, JsonError, Producer, ProducerAdmission, Rejection, StreamPath, store_messages,
+    Append, AppendOutcome, Decision, JsonError, Producer, ProducerAdmission, Rejection, StreamPath,
+    store_messages,
 };
 
 use super::{
@@ -196,7 +197,8 @@ impl Engine {
                 continue;
             };
             match producer.admit(known) {
-                ProducerAdmission::Gap { expected } if producer.seq - expected < OVERTAKEN_SPAN => {}
+                ProducerAdmission::Gap { expected } if producer.seq - expected < OVERTAKEN_SPAN => {
+                }
                 _ => break,
             }
             round += 1;

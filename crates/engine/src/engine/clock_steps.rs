@@ -3,8 +3,9 @@
 //! The store keeps when a stream was last used by the wall clock, and its deadline. The rule:
 //! - A step does not count as time. A stream with `Stream-TTL` keeps the time that it had left before a step forward;
 //!   its deadline is corrected before it is judged, and the sweeper commits the corrected one.
-//! - No last use lies in the future: after a step back, a TTL runs for its own length at most from the moment its
-//!   stream is next used or swept.
+//! - No last use lies in the future, so no deadline is later than the present and the TTL: after a step back, and after
+//!   every start, the sweeper looks for such streams in the store and commits the present as their last use; for a stream
+//!   in memory its eviction does so. A request that comes earlier finds its stream corrected.
 //! - `Stream-Expires-At` goes by the clock, whatever that shows.
 //! - While the server is stopped, time is what the wall clock says.
 //!
@@ -14,9 +15,12 @@ use durable_streams_protocol::{Expiry, Timestamp};
 use parking_lot::Mutex;
 
 use super::{Clock, Engine, cell::CellState};
+use crate::store::{DeadlineCursor, Store};
 
 /// A smaller difference is not corrected, milliseconds.
 const MIN_STEP_MILLIS: u64 = 1_000;
+/// Streams with a deadline that [`Engine::sweep_future_uses`] examines at a time.
+const BATCH: usize = 256;
 /// Two readings further apart were interrupted in between, milliseconds.
 const READING_MILLIS: u64 = 100;
 
@@ -29,6 +33,8 @@ struct StepState {
     /// Of the wall clock to the steady one when last compared, milliseconds.
     offset: i64,
     forward: Vec<ForwardStep>,
+    /// Where the search for last uses in the future goes on; `None` when it is complete.
+    search: Option<DeadlineCursor>,
 }
 
 /// The wall clock went from `before` to `before` plus `by`, milliseconds.
@@ -41,7 +47,12 @@ struct ForwardStep {
 impl ClockSteps {
     pub(super) fn new(clock: &Clock) -> Self {
         let (wall, steady) = readings(clock);
-        let state = StepState { offset: wall as i64 - steady as i64, forward: Vec::new() };
+        let state = StepState {
+            offset: wall as i64 - steady as i64,
+            forward: Vec::new(),
+            // The clock may have gone back while the server was stopped.
+            search: Some(DeadlineCursor::default()),
+        };
         ClockSteps { state: Mutex::new(state) }
     }
 
@@ -59,10 +70,23 @@ impl ClockSteps {
             state.forward.push(ForwardStep { before: wall.saturating_sub(by), by });
         } else {
             state.take_back(step.unsigned_abs());
+            state.search = Some(DeadlineCursor::default());
         }
         drop(state);
         report(step);
         step
+    }
+
+    fn search(&self) -> Option<DeadlineCursor> {
+        self.state.lock().search
+    }
+
+    /// Moves the search on, unless a step back has begun another one.
+    fn search_on(&self, from: DeadlineCursor, next: Option<DeadlineCursor>) {
+        let mut state = self.state.lock();
+        if state.search == Some(from) {
+            state.search = next;
+        }
     }
 
     /// A last use as it would be had the clock shown today's time then.
@@ -114,21 +138,51 @@ fn report(step: i64) {
     } else {
         tracing::warn!(
             seconds,
-            "the system clock went back: waits go on, a Stream-TTL runs for its own length at most once its stream \
-             is used, Stream-Expires-At goes by the clock"
+            "the system clock went back: waits go on, a Stream-TTL runs for its own length at most from now on, \
+             Stream-Expires-At goes by the clock"
         );
     }
 }
 
+impl Engine {
+    /// Examines the next streams with a deadline for a last use in the future, and commits the present as their last use.
+    /// Returns whether there may be more: a search begins with the engine and with each step of the clock back.
+    pub async fn sweep_future_uses(&self) -> bool {
+        self.clock_steps.check(&self.clock);
+        let Some(from) = self.clock_steps.search() else { return false };
+        if self.store.writable().is_err() {
+            return true;
+        }
+        let now = self.clock.now();
+        let time = Timestamp::from_millis(now.millis().saturating_add(MIN_STEP_MILLIS));
+        // A stream whose last use lies in the future has a deadline in the future.
+        match self.store.used_after(time, from.max(DeadlineCursor::from(now)), BATCH).await {
+            Ok(found) => {
+                self.sweep_each(&found.paths).await;
+                self.clock_steps.search_on(from, found.next);
+            }
+            Err(error) => tracing::error!(%error, "cannot look for last uses in the future"),
+        }
+        self.clock_steps.search().is_some()
+    }
+}
+
 impl CellState {
+    /// Whether the stream was last used in the future.
+    pub(super) fn is_used_in_future(&self, now: Timestamp) -> bool {
+        let time = Timestamp::from_millis(now.millis().saturating_add(MIN_STEP_MILLIS));
+        self.assigned.as_ref().is_some_and(|stream| stream.is_used_after(time))
+    }
+
     /// Corrects the last use of a stream with a TTL for steps of the clock, before anything is judged at `now`.
     /// Costs two comparisons while the stream has not expired.
     pub(super) fn follow_clock(&mut self, engine: &Engine, now: Timestamp) {
+        let future = self.is_used_in_future(now);
         let Some(stream) = &mut self.assigned else { return };
         if !matches!(stream.core.expiry, Expiry::Ttl(_)) {
             return;
         }
-        if stream.touched.millis() > now.millis().saturating_add(MIN_STEP_MILLIS) {
+        if future {
             stream.touched = now;
         } else if stream.is_expired(now) {
             engine.clock_steps.check(&engine.clock);

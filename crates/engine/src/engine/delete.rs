@@ -27,6 +27,13 @@ enum RemovalCause {
     Due,
 }
 
+/// What became of a stream that the sweeper examined.
+pub(super) enum Swept {
+    Removed,
+    /// It is not due; the wait until its last use is durable.
+    Kept(Option<Ticket>),
+}
+
 /// One decided removal, and the cell of the removed fork's source, which may now be due itself.
 type DecidedRemoval = (Judged<()>, Option<Arc<StreamCell>>);
 
@@ -190,22 +197,23 @@ impl Engine {
     }
 
     /// The sweeper's work on one stream: removes it if it is due; otherwise commits the later deadline that reads
-    /// have given it. Returns whether it was due.
-    pub(super) async fn sweep(&self, path: &StreamPath) -> Result<bool, Rejection> {
-        let due = self
+    /// have given it, or the earlier one that a step of the clock back has.
+    pub(super) async fn sweep(&self, path: &StreamPath) -> Result<Swept, Rejection> {
+        let kept = self
             .look(path, LoadFor::State, |cell, state, now| {
                 state.renew_held(now);
-                let due = is_due(state, now);
-                if !due {
-                    self.store_touch(cell, state).map_err(rejection)?;
+                if is_due(state, now) {
+                    return Ok(None);
                 }
-                Ok(due)
+                let touch = self.store_touch(cell, state).map_err(rejection)?;
+                Ok(Some(touch.or_else(|| state.ticket())))
             })
             .await?;
-        if due {
-            self.remove(path, RemovalCause::Due).await?.when_durable().await?;
+        if let Some(ticket) = kept {
+            return Ok(Swept::Kept(ticket));
         }
-        Ok(due)
+        self.remove(path, RemovalCause::Due).await?.when_durable().await?;
+        Ok(Swept::Removed)
     }
 }
 

@@ -73,18 +73,21 @@ impl CellRegistry {
         }
     }
 
-    /// Cells of one shard that have been idle for `seconds` and have a last use that the store does not know of.
+    /// Cells of one shard that have been idle for `seconds` and have a last use that the store does not know of, or that is
+    /// in the future at `now`.
     pub(super) fn idle_touched(
         &self,
         turn: usize,
-        steady: Timestamp,
+        (steady, now): (Timestamp, Timestamp),
         seconds: u32,
     ) -> Vec<Arc<StreamCell>> {
         #[expect(clippy::indexing_slicing, reason = "reduced to the number of shards")]
         let shard = self.shards[turn % SHARDS].read();
         let idle = shard.values().filter(|cell| cell.is_idle(steady, seconds));
         let touched = |cell: &&Arc<StreamCell>| {
-            cell.state.try_lock().is_some_and(|state| state.unstored_touch().is_some())
+            cell.state.try_lock().is_some_and(|state| {
+                state.unstored_touch().is_some() || state.is_used_in_future(now)
+            })
         };
         idle.filter(touched).cloned().collect()
     }

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use super::Engine;
+use durable_streams_protocol::StreamPath;
+
+use super::{Engine, delete::Swept, ttl::touched};
 
 /// Between two runs of housekeeping.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -23,7 +25,7 @@ impl Engine {
         loop {
             tokio::time::sleep(INTERVAL).await;
             let Some(engine) = engine.upgrade() else { return };
-            engine.clock_steps.check(&engine.clock);
+            engine.sweep_future_uses().await;
             // Four of 64 shards at a time: each is visited every four seconds, and no lock is held for long.
             for _ in 0..4 {
                 engine.evict_idle(turn);
@@ -42,8 +44,11 @@ impl Engine {
     /// Evicts the idle cells of one shard. Commits their last use first; such a cell leaves in a later turn.
     fn evict_idle(&self, turn: usize) {
         let steady = self.clock.steady_now();
-        for cell in self.registry.idle_touched(turn, steady, IDLE_SECONDS) {
-            if let Err(error) = self.store_touch(&cell, &mut cell.state.lock()) {
+        let now = self.clock.now();
+        for cell in self.registry.idle_touched(turn, (steady, now), IDLE_SECONDS) {
+            let mut state = cell.state.lock();
+            state.follow_clock(self, now);
+            if let Err(error) = self.store_touch(&cell, &mut state) {
                 tracing::debug!(path = cell.path.as_str(), %error, "an idle stream stays in memory");
             }
         }
@@ -62,23 +67,29 @@ impl Engine {
                     return removed;
                 }
             };
-            let mut progress = 0;
-            for path in &due {
-                match self.sweep(path).await {
-                    Ok(true) => {
-                        progress += 1;
-                        self.expired.fetch_add(1, Ordering::Relaxed);
-                    }
-                    Ok(false) => {}
-                    Err(error) => {
-                        tracing::debug!(path = path.as_str(), %error, "expired stream left for later")
-                    }
-                }
-            }
+            let progress = self.sweep_each(&due).await;
             removed += progress;
             if due.len() < BATCH || progress == 0 {
                 return removed;
             }
         }
+    }
+    /// Removes those of the streams that are due, and commits the last use of the others. Returns how many were removed,
+    /// once all of that is durable.
+    pub(super) async fn sweep_each(&self, paths: &[StreamPath]) -> usize {
+        let (mut removed, mut last) = (0, None);
+        for path in paths {
+            match self.sweep(path).await {
+                Ok(Swept::Removed) => removed += 1,
+                Ok(Swept::Kept(ticket)) => last = ticket.or(last),
+                Err(error) => {
+                    tracing::debug!(path = path.as_str(), %error, "a stream that expires is left for later")
+                }
+            }
+        }
+        self.expired.fetch_add(removed as u64, Ordering::Relaxed);
+        // Events become durable in the order in which they were decided.
+        touched(last).await;
+        removed
     }
 }

@@ -59,7 +59,7 @@ impl CellState {
     /// The last use, when the store does not know of it.
     pub(super) fn unstored_touch(&self) -> Option<(StreamId, Timestamp)> {
         let state = self.assigned.as_ref()?;
-        (state.touched > self.ttl.stored).then_some((state.core.id, state.touched))
+        (state.touched != self.ttl.stored).then_some((state.core.id, state.touched))
     }
 
     /// Whether the assigned stream has expired. A sliding TTL does not run out under a live reader (§5.1).
@@ -123,16 +123,14 @@ impl Engine {
         state.commit(cell, &self.store, touched_at(id, now)).ok().flatten()
     }
 
-    /// Commits the last use, if the store does not know it yet. No caller waits for it.
+    /// Commits the last use, if the store does not know it yet.
     pub(super) fn store_touch(
         &self,
         cell: &Arc<StreamCell>,
         state: &mut CellState,
-    ) -> Result<(), StoreError> {
-        let Some((id, at)) = state.unstored_touch() else { return Ok(()) };
-        let ticket = state.commit(cell, &self.store, touched_at(id, at))?;
-        drop(ticket);
-        Ok(())
+    ) -> Result<Option<Ticket>, StoreError> {
+        let Some((id, at)) = state.unstored_touch() else { return Ok(None) };
+        state.commit(cell, &self.store, touched_at(id, at))
     }
 }
 

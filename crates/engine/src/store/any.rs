@@ -8,8 +8,8 @@ use durable_streams_protocol::{
 };
 
 use super::{
-    Commit, Committed, DamagedStream, DiskStats, FileStore, LoadFor, LoadedStream, LogEpoch,
-    MemoryStore, Store, StoreError, StoreStats, StoredPage,
+    Commit, Committed, DamagedStream, DeadlineCursor, DiskStats, FileStore, LoadFor, LoadedStream,
+    LogEpoch, MemoryStore, Store, StoreError, StoreStats, StoredPage, UsedAfter,
 };
 
 /// Any of the stores.
@@ -102,6 +102,15 @@ impl Store for AnyStore {
 
     async fn due(&self, now: Timestamp, max: usize) -> Result<Vec<StreamPath>, StoreError> {
         each!(self, store => store.due(now, max).await)
+    }
+
+    async fn used_after(
+        &self,
+        time: Timestamp,
+        from: DeadlineCursor,
+        max: usize,
+    ) -> Result<UsedAfter, StoreError> {
+        each!(self, store => store.used_after(time, from, max).await)
     }
 
     async fn list(

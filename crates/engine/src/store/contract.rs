@@ -131,6 +131,18 @@ pub trait Store: Send + Sync + 'static {
         max: usize,
     ) -> impl Future<Output = Result<Vec<StreamPath>, StoreError>> + Send;
 
+    /// Examines streams that expire, in the order of their deadlines from `from` on, at most `max` of them. Returns those
+    /// with a TTL that were last used after `time`.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] and [`StoreError::Io`].
+    fn used_after(
+        &self,
+        time: Timestamp,
+        from: DeadlineCursor,
+        max: usize,
+    ) -> impl Future<Output = Result<UsedAfter, StoreError>> + Send;
+
     /// Paths after `after` in byte order, soft-deleted streams included; at most `max`.
     ///
     /// # Errors
@@ -188,6 +200,35 @@ pub trait Store: Send + Sync + 'static {
 
     /// Writes what is queued and ends background work. Commits are refused from now on.
     fn close(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// A place among the streams that expire, in the order of their deadlines; the default is before all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeadlineCursor {
+    pub(super) deadline: Timestamp,
+    pub(super) id: StreamId,
+}
+
+impl Default for DeadlineCursor {
+    fn default() -> Self {
+        Timestamp::default().into()
+    }
+}
+
+/// Before the streams that expire at a time.
+impl From<Timestamp> for DeadlineCursor {
+    fn from(deadline: Timestamp) -> Self {
+        DeadlineCursor { deadline, id: StreamId(0) }
+    }
+}
+
+/// Some of the streams that were last used after a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UsedAfter {
+    /// Their paths.
+    pub paths: Vec<StreamPath>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<DeadlineCursor>,
 }
 
 /// What a stream is loaded for.

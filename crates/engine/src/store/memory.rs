@@ -14,8 +14,8 @@ use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 
 use super::{
-    Commit, Committed, DiskStats, LoadFor, LoadedStream, LogEpoch, Store, StoreError, StoreStats,
-    StoredPage, StoredStream,
+    Commit, Committed, DeadlineCursor, DiskStats, LoadFor, LoadedStream, LogEpoch, Store,
+    StoreError, StoreStats, StoredPage, StoredStream, UsedAfter,
 };
 
 const SHARDS: usize = 64;
@@ -220,6 +220,32 @@ impl Store for MemoryStore {
             state.is_due(index.forks.contains_key(id), now).then(|| state.core.path.clone())
         });
         Ok(due.take(max).collect())
+    }
+
+    async fn used_after(
+        &self,
+        time: Timestamp,
+        from: DeadlineCursor,
+        max: usize,
+    ) -> Result<UsedAfter, StoreError> {
+        let mut found = UsedAfter::default();
+        let index = self.index.lock();
+        for (examined, (deadline, id)) in
+            index.deadlines.range((from.deadline, from.id)..).enumerate()
+        {
+            if examined == max {
+                found.next = Some(DeadlineCursor { deadline: *deadline, id: *id });
+                break;
+            }
+            let shard = self.shard(*id).read();
+            let state = shard.get(id).map(|stream| &stream.state);
+            found.paths.extend(
+                state
+                    .filter(|state| state.is_used_after(time))
+                    .map(|state| state.core.path.clone()),
+            );
+        }
+        Ok(found)
     }
 
     async fn list(

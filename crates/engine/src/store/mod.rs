@@ -13,7 +13,10 @@ mod stats;
 
 pub use any::AnyStore;
 pub use commit::{Commit, CommitSink, Committed, EventPlace, LogEpoch};
-pub use contract::{DamagedStream, LoadFor, LoadedStream, Store, StoredPage, StoredStream};
+pub use contract::{
+    DamagedStream, DeadlineCursor, LoadFor, LoadedStream, Store, StoredPage, StoredStream,
+    UsedAfter,
+};
 pub use error::StoreError;
 pub use file::{FileStore, FileStoreOptions};
 pub use memory::MemoryStore;

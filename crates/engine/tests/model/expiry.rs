@@ -103,6 +103,114 @@ async fn what_a_clock_in_the_future_stored_counts_from_now() {
     engine.close().await;
 }
 
+/// Completes the search for last uses in the future.
+async fn search(engine: &Engine) {
+    for _ in 0..100 {
+        if !engine.sweep_future_uses().await {
+            return;
+        }
+    }
+    panic!("the search does not end");
+}
+
+/// Sweeps until `streams` were removed.
+async fn sweep_all(engine: &Engine, streams: usize) {
+    let mut removed = 0;
+    for _ in 0..2_000 {
+        removed += engine.sweep_due().await;
+        if removed >= streams {
+            return assert_eq!(removed, streams);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    panic!("{removed} of {streams} were removed");
+}
+
+#[tokio::test]
+async fn after_a_step_back_idle_streams_expire_too() {
+    // More than the search examines at a time.
+    const STREAMS: usize = 600;
+    for kind in StoreKind::ALL {
+        let (engine, clock, _keep) = engine(*kind, 64);
+        for n in 0..STREAMS {
+            create(&engine, &format!("ttl/{n}"), Expiry::Ttl(60 + n as u64 % 7)).await;
+        }
+        let at = Expiry::At(Timestamp::from_millis(START + 30_000));
+        create(&engine, "absolute", at).await;
+        search(&engine).await;
+        assert_eq!(engine.sweep_due().await, 0);
+        clock.step_wall_millis(-HOUR);
+        search(&engine).await;
+        clock.advance_millis(59_000);
+        assert_eq!(engine.sweep_due().await, 0);
+        clock.advance_millis(8_000);
+        sweep_all(&engine, STREAMS).await;
+        engine.head(&path("absolute")).await.unwrap();
+        engine.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_went_back_while_the_server_was_stopped_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |millis: u64| {
+        let options = durable_streams_engine::store::FileStoreOptions::new(dir.path());
+        let store = durable_streams_engine::store::FileStore::open(options).unwrap();
+        let clock = ManualClock::at(Timestamp::from_millis(millis));
+        let store = durable_streams_engine::store::AnyStore::File(store);
+        (Engine::new(store, Clock::Manual(clock.clone()), EngineLimits::default()), clock)
+    };
+    let (engine, _) = open(START + DAY as u64);
+    create(&engine, "a", Expiry::Ttl(60)).await;
+    engine.close().await;
+    drop(engine);
+    let (engine, _) = open(START);
+    search(&engine).await;
+    engine.close().await;
+    drop(engine);
+    // The corrected last use is durable: this start is 50 seconds later.
+    let (engine, clock) = open(START + 50_000);
+    search(&engine).await;
+    assert_eq!(engine.sweep_due().await, 0);
+    clock.advance_millis(10_001);
+    assert_eq!(engine.sweep_due().await, 1);
+    engine.close().await;
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 48, ..Default::default() })]
+
+    /// Steps in both directions while a stream is idle: it stays for its TTL, and for no more than that from the last step
+    /// back on.
+    #[test]
+    fn an_idle_stream_lives_for_its_ttl_whatever_the_clock_does(
+        steps in proptest::collection::vec((0u64..12_000, -DAY..DAY), 0..8),
+        files in proptest::bool::ANY,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let kind = if files { StoreKind::File } else { StoreKind::Memory };
+            let (engine, clock, _keep) = engine(kind, 64);
+            create(&engine, "idle", Expiry::Ttl(60)).await;
+            let mut elapsed = 0;
+            for (advance, step) in steps {
+                clock.advance_millis(advance);
+                clock.step_wall_millis(step);
+                elapsed += advance;
+                search(&engine).await;
+                let removed = engine.sweep_due().await;
+                assert!(removed == 0 || elapsed >= 60_000, "removed after {elapsed} ms");
+                if removed > 0 {
+                    return engine.close().await;
+                }
+            }
+            clock.advance_millis(60_001);
+            sweep_all(&engine, 1).await;
+            engine.close().await;
+        });
+    }
+}
+
 #[tokio::test]
 async fn eviction_goes_by_elapsed_time() {
     let (engine, clock, _keep) = engine(StoreKind::Memory, 64);

@@ -33,7 +33,8 @@ pub fn next_event(rng: &mut Rng, model: &Model, store: &AnyStore) -> (StreamId, 
         return (store.next_id(), create(rng, model, &ids));
     }
     let id = ids[rng.below(ids.len() as u64) as usize];
-    let time = rng.below(1000);
+    // What brings a deadline forward is found after the next checkpoint only.
+    let time = rng.below(1000).max(model.streams[&id].0.touched.millis());
     let event = match kind {
         4 if model.forks(id).is_empty() => StreamEvent::Deleted { at: at(time) },
         5 => StreamEvent::SoftDeleted { at: at(time) },

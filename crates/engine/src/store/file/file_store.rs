@@ -32,8 +32,8 @@ use super::{
     writer::Writer,
 };
 use crate::store::{
-    Commit, Committed, DamagedStream, DiskStats, FileStoreStats, LoadFor, LoadedStream, LogEpoch,
-    Store, StoreError, StoreStats, StoredPage,
+    Commit, Committed, DamagedStream, DeadlineCursor, DiskStats, FileStoreStats, LoadFor,
+    LoadedStream, LogEpoch, Store, StoreError, StoreStats, StoredPage, UsedAfter,
 };
 use durable_streams_protocol::{
     Offset, ProducerId, ProducerState, StreamEvent, StreamId, StreamPath, StreamState, Timestamp,
@@ -340,6 +340,15 @@ impl Store for FileStore {
 
     async fn due(&self, now: Timestamp, max: usize) -> Result<Vec<StreamPath>, StoreError> {
         self.pooled(0, move |reads| reads.due(now, max)).await
+    }
+
+    async fn used_after(
+        &self,
+        time: Timestamp,
+        from: DeadlineCursor,
+        max: usize,
+    ) -> Result<UsedAfter, StoreError> {
+        self.pooled(0, move |reads| reads.used_after(time, from, max)).await
     }
 
     async fn list(

@@ -18,7 +18,9 @@ use super::{
     memtable::{Memtable, ReadGuard, StaleRead},
     wal::Lsn,
 };
-use crate::store::{DamagedStream, EventPlace, LoadFor, LoadedStream, StoreError};
+use crate::store::{
+    DamagedStream, DeadlineCursor, EventPlace, LoadFor, LoadedStream, StoreError, UsedAfter,
+};
 
 /// The bytes of a stream with no more than this in the index enter the tail cache when the stream is read.
 ///
@@ -284,6 +286,31 @@ impl SnapshotReads<'_> {
             })?;
             due.truncate(max);
             if stale { Err(ReadFailure::Stale) } else { Ok(due) }
+        })
+    }
+
+    /// See [`Store::used_after`](crate::store::Store::used_after). Streams that only the memtable has are found first.
+    pub(super) fn used_after(
+        &self,
+        time: Timestamp,
+        from: DeadlineCursor,
+        max: usize,
+    ) -> Result<UsedAfter, StoreError> {
+        self.consistent(|snapshot| {
+            let mut found = UsedAfter::default();
+            let mut consider = |id: StreamId| -> Result<(), ReadFailure> {
+                let state = snapshot.state(id)?.filter(|state| state.is_used_after(time));
+                found.paths.extend(state.map(|state| state.core.path.clone()));
+                Ok(())
+            };
+            if from.id == StreamId(0) {
+                let unindexed = self.memtable.names.lock().expiring();
+                unindexed.into_iter().try_for_each(&mut consider)?;
+            }
+            let (indexed, next) = snapshot.txn.deadlines_from(from, max)?;
+            indexed.into_iter().try_for_each(&mut consider)?;
+            found.next = next;
+            Ok(found)
         })
     }
 

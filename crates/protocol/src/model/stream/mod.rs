@@ -86,7 +86,7 @@ pub struct StreamState {
     pub closed: Option<Closure>,
     /// The last accepted `Stream-Seq`.
     pub stream_seq: Option<StreamSeq>,
-    /// The last read or write that pushed the expiry back.
+    /// The last read or write that pushed the expiry back. It goes by the wall clock, and so back when that is set back.
     pub touched: Timestamp,
     /// Deleted, but forks still read its bytes (§4.2).
     pub soft_deleted: bool,

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use durable_streams_protocol::{StreamId, StreamPath, StreamState, Timestamp};
 
 use super::{env::IndexEnvironment, handle::ReadTxn, keys};
-use crate::store::{StoreError, file::error::index_error};
+use crate::store::{DeadlineCursor, StoreError, file::error::index_error};
 
 /// A record of `streams`.
 pub(super) struct IndexedStream<'v> {
@@ -130,6 +130,30 @@ impl ReadTxn<'_> {
             }
         }
         Ok(())
+    }
+
+    /// At most `max` streams that expire, in the order of their deadlines from `from` on, and where to go on.
+    pub(in crate::store::file) fn deadlines_from(
+        &self,
+        from: DeadlineCursor,
+        max: usize,
+    ) -> Result<(Vec<StreamId>, Option<DeadlineCursor>), StoreError> {
+        let index = self.index();
+        let failed = index_error("read", index.path());
+        let from = keys::deadline(from.deadline, from.id);
+        let range = (Bound::Included(from.as_slice()), Bound::Unbounded);
+        let mut ids = Vec::new();
+        for record in index.deadlines.range(&self.txn, &range).map_err(&failed)? {
+            let (key, _) = record.map_err(&failed)?;
+            let (at, id) =
+                keys::unpair(key).ok_or_else(|| index.damaged("a record of `deadlines`"))?;
+            if ids.len() == max {
+                let (deadline, id) = (Timestamp::from_millis(at), StreamId(id));
+                return Ok((ids, Some(DeadlineCursor { deadline, id })));
+            }
+            ids.push(StreamId(id));
+        }
+        Ok((ids, None))
     }
 
     /// Calls `each` with paths after `after` in byte order, until it returns false.

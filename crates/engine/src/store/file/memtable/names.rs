@@ -17,8 +17,9 @@ pub(in crate::store::file) struct UnindexedNames {
     paths: BTreeMap<StreamPath, (Lsn, StreamId)>,
     deleted: FxHashMap<StreamId, Lsn>,
     forks: FxHashMap<StreamId, BTreeSet<StreamId>>,
-    /// First deadlines of new streams, and 0 for soft-deleted streams. Later touches only push a deadline
-    /// back, so a stream that is due is found here or in the index.
+    /// First deadlines of new streams, and 0 for soft-deleted streams. Later touches push a deadline back, so a stream
+    /// that is due is found here or in the index. Only after the clock was set back, a touch may bring a deadline forward;
+    /// then it is found after the next checkpoint.
     deadlines: BTreeSet<(Timestamp, StreamId)>,
 }
 
@@ -141,6 +142,11 @@ impl UnindexedNames {
         let inside = range.take_while(|(path, _)| path.as_str().starts_with(prefix));
         let there = inside.filter(|(_, (_, id))| !self.is_deleted(*id));
         there.take(max).map(|(path, (_, id))| (path.clone(), *id)).collect()
+    }
+
+    /// New streams that expire.
+    pub(in crate::store::file) fn expiring(&self) -> Vec<StreamId> {
+        self.deadlines.iter().map(|(_, id)| *id).collect()
     }
 
     /// Paths of new streams after `after`, in order, deleted ones left out; at most `max`.

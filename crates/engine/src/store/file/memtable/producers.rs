@@ -12,7 +12,13 @@ use crate::store::file::wal::Lsn;
 ///
 /// It takes less than the pending events do: their ids are shared.
 #[derive(Default)]
-pub(super) struct PendingProducers(Option<Box<HashMap<ProducerId, (Lsn, ProducerState)>>>);
+pub(super) struct PendingProducers(Option<Box<NewestProducers>>);
+
+/// In a box, since most streams have none.
+#[derive(Default)]
+struct NewestProducers {
+    by_id: HashMap<ProducerId, (Lsn, ProducerState)>,
+}
 
 impl PendingProducers {
     /// Takes in an event that becomes pending.
@@ -20,7 +26,7 @@ impl PendingProducers {
         if let Some(table) = &mut self.0
             && let Some((id, known)) = produced(event)
         {
-            table.insert(id.clone(), (lsn, known));
+            table.by_id.insert(id.clone(), (lsn, known));
         }
     }
 
@@ -32,9 +38,9 @@ impl PendingProducers {
         let Some(table) = &mut self.0 else { return };
         for pending in some {
             if let Some((id, _)) = produced(&pending.event)
-                && table.get(id).is_some_and(|(newest, _)| *newest == pending.lsn)
+                && table.by_id.get(id).is_some_and(|(newest, _)| *newest == pending.lsn)
             {
-                table.remove(id);
+                table.by_id.remove(id);
             }
         }
     }
@@ -43,13 +49,14 @@ impl PendingProducers {
         &mut self,
         events: &VecDeque<PendingEvent>,
     ) -> &HashMap<ProducerId, (Lsn, ProducerState)> {
-        self.0.get_or_insert_with(|| {
+        let table = self.0.get_or_insert_with(|| {
             let produced = events.iter().filter_map(|pending| {
                 let (id, known) = produced(&pending.event)?;
                 Some((id.clone(), (pending.lsn, known)))
             });
-            Box::new(produced.collect())
-        })
+            Box::new(NewestProducers { by_id: produced.collect() })
+        });
+        &table.by_id
     }
 }
 
