@@ -24,11 +24,12 @@ use std::{
 
 use commit_sink::{CommitEffect, PendingVersion};
 use durable_streams_protocol::{
-    Offset, Rejection, StreamCore, StreamEvent, StreamId, StreamPath, StreamState, Tail, Timestamp,
+    Offset, ProducerId, ProducerState, Rejection, StreamCore, StreamEvent, StreamId, StreamPath,
+    StreamState, Tail, Timestamp,
 };
 use parking_lot::Mutex;
-use producers::CellProducers;
 pub(super) use producers::LoadedProducer;
+use producers::{CellProducers, EvictionRound};
 use rustc_hash::FxHashSet;
 
 use super::{
@@ -263,6 +264,41 @@ impl CellState {
     /// Live readers of the stream now.
     pub(super) fn live_readers(&self) -> usize {
         self.live.as_ref().map_or(0, TailPublisher::reader_count)
+    }
+
+    /// How many producers the assigned stream has.
+    pub(super) fn producers(&self) -> u64 {
+        self.producers.total()
+    }
+
+    /// What the assigned stream remembers of a producer. Returns `None` when the store must be asked, and `loaded` is not
+    /// its answer.
+    pub(super) fn producer(
+        &mut self,
+        id: &ProducerId,
+        loaded: Option<LoadedProducer>,
+    ) -> Option<Option<ProducerState>> {
+        let in_state = &mut self.assigned.as_mut()?.producers;
+        match in_state.get(id) {
+            Some(known) => Some(Some(*known)),
+            None => {
+                let versions = (self.version.0, self.durable_version.0);
+                self.producers.recall(in_state, versions, id, loaded)
+            }
+        }
+    }
+
+    /// Where to look for a producer's record.
+    pub(super) fn producer_lookup(&self) -> Option<(StreamId, EvictionRound)> {
+        let stream = self.assigned.as_ref()?;
+        Some((stream.core.id, self.producers.round()))
+    }
+
+    /// Producers in memory.
+    #[cfg(test)]
+    pub(super) fn producers_in_memory(&self) -> usize {
+        let in_state = self.assigned.as_ref().map_or(0, |stream| stream.producers.len());
+        in_state + self.producers.older()
     }
 
     fn forget(&mut self) {

@@ -128,3 +128,6 @@ impl Engine {
         Ok(ProducerPage { producers, more })
     }
 }
+
+#[cfg(test)]
+mod producer_tests;

@@ -21,7 +21,6 @@ mod last_messages;
 mod limits;
 mod list;
 mod page;
-mod producers;
 mod reader;
 mod registry;
 mod sweep;

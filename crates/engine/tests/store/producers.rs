@@ -124,7 +124,7 @@ fn an_append_loads_its_own_producer_only() {
     let held = HELD.get() - before;
     println!("after appends of all: {held} bytes");
     assert!(held < 512 << 10, "{held} bytes");
-    let listed = wait(engine.producers(&path("s"), None, usize::MAX)).unwrap();
+    let listed = wait(engine.producers(&path("s"), None, usize::MAX)).unwrap().producers;
     assert_eq!(listed.len(), PRODUCERS + 1);
     assert!(listed.is_sorted_by_key(|(id, _)| id.clone()));
 }

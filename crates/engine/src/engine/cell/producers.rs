@@ -10,9 +10,7 @@
 
 use std::collections::HashMap;
 
-use durable_streams_protocol::{ProducerId, ProducerState, StreamId};
-
-use super::{CellState, Version};
+use durable_streams_protocol::{ProducerId, ProducerState};
 
 /// Producers in one of the two tables of a cell. A producer costs about 100 bytes and its id, of 256 bytes at most. So a
 /// cell has 2 * 1024 * 356 bytes of them at most, and those whose events are not durable yet.
@@ -26,7 +24,7 @@ pub(super) struct CellProducers {
     /// Those that were in the state when it last had [`TABLE`] of them, and were not used since.
     older: HashMap<ProducerId, ProducerState>,
     /// All events of those in `older` have this version or a lower one.
-    older_version: Version,
+    older_version: u64,
     /// Counts the moments at which records left memory.
     round: EvictionRound,
 }
@@ -34,14 +32,14 @@ pub(super) struct CellProducers {
 /// A record that was loaded in one round is outdated in the next: the producer may have appended, and its new record may
 /// have left memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::engine) struct EvictionRound(u64);
+pub(crate) struct EvictionRound(u64);
 
 /// The store's record of a producer.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::engine) struct LoadedProducer {
-    pub(in crate::engine) known: Option<ProducerState>,
+pub(crate) struct LoadedProducer {
+    pub(crate) known: Option<ProducerState>,
     /// The round before the store was asked.
-    pub(in crate::engine) round: EvictionRound,
+    pub(crate) round: EvictionRound,
 }
 
 impl CellProducers {
@@ -58,73 +56,55 @@ impl CellProducers {
     pub(super) fn count_new(&mut self, new: usize) {
         self.total += new as u64;
     }
-}
 
-impl CellState {
-    /// Producers in memory.
+    /// How many the stream has.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
+    pub(super) fn round(&self) -> EvictionRound {
+        self.round
+    }
+
+    /// Those in memory beside the ones in the state.
     #[cfg(test)]
-    pub(in crate::engine) fn producers_in_memory(&self) -> usize {
-        let state = self.assigned.as_ref().map_or(0, |stream| stream.producers.len());
-        state + self.producers.older.len()
+    pub(super) fn older(&self) -> usize {
+        self.older.len()
     }
 
-    /// How many producers the assigned stream has.
-    pub(in crate::engine) fn producers(&self) -> u64 {
-        self.producers.total
-    }
-
-    /// What the assigned stream remembers of a producer. Returns `None` when the store must be asked, and `loaded` is not
-    /// its answer.
-    pub(in crate::engine) fn producer(
-        &mut self,
-        id: &ProducerId,
-        loaded: Option<LoadedProducer>,
-    ) -> Option<Option<ProducerState>> {
-        let stream = self.assigned.as_mut()?;
-        match stream.producers.get(id) {
-            Some(known) => Some(Some(*known)),
-            None => self.recall(id, loaded),
-        }
-    }
-
-    /// A producer that is not in the state.
+    /// Finds a producer that is not in the state, and puts it there; the state is of version `versions.0`, of which
+    /// `versions.1` is durable. Returns `None` when the store must be asked, and `loaded` is not its answer.
     #[cold]
-    fn recall(
+    pub(super) fn recall(
         &mut self,
+        in_state: &mut HashMap<ProducerId, ProducerState>,
+        versions: (u64, u64),
         id: &ProducerId,
         loaded: Option<LoadedProducer>,
     ) -> Option<Option<ProducerState>> {
-        let stream = self.assigned.as_mut()?;
-        let CellProducers { total, older, older_version, round } = &mut self.producers;
-        let known = if let Some(known) = older.remove(id) {
+        let known = if let Some(known) = self.older.remove(id) {
             Some(known)
-        } else if (stream.producers.len() + older.len()) as u64 == *total {
+        } else if (in_state.len() + self.older.len()) as u64 == self.total {
             None
         } else {
-            loaded.filter(|loaded| loaded.round == *round)?.known
+            loaded.filter(|loaded| loaded.round == self.round)?.known
         };
-        if stream.producers.len() >= TABLE && self.durable_version >= *older_version {
-            *older = std::mem::take(&mut stream.producers);
-            *older_version = self.version;
-            round.0 += 1;
+        let (version, durable) = versions;
+        if in_state.len() >= TABLE && durable >= self.older_version {
+            self.older = std::mem::take(in_state);
+            self.older_version = version;
+            self.round.0 += 1;
         }
         if let Some(known) = known {
-            stream.producers.insert(id.clone(), known);
+            in_state.insert(id.clone(), known);
         }
         Some(known)
-    }
-
-    /// Where to look for a producer's record.
-    pub(in crate::engine) fn producer_lookup(&self) -> Option<(StreamId, EvictionRound)> {
-        let stream = self.assigned.as_ref()?;
-        Some((stream.core.id, self.producers.round))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::cell::tests::stream_of_producers;
 
     fn id(n: usize) -> ProducerId {
         ProducerId::new(&format!("p{n}")).unwrap()
@@ -132,43 +112,43 @@ mod tests {
 
     const FIRST: ProducerState = ProducerState { epoch: 0, last_seq: 0 };
 
+    /// A stream with so many producers, none of which is in memory.
+    fn stream(total: u64) -> (CellProducers, HashMap<ProducerId, ProducerState>) {
+        let mut producers = CellProducers::default();
+        producers.begin(total);
+        (producers, HashMap::new())
+    }
+
     #[test]
     fn what_was_loaded_before_an_eviction_counts_no_more() {
-        let mut state = stream_of_producers(3 * TABLE as u64);
-        let (_, round) = state.producer_lookup().unwrap();
+        let (mut producers, mut in_state) = stream(3 * TABLE as u64);
+        let mut recall = |n: usize, loaded| producers.recall(&mut in_state, (0, 0), &id(n), loaded);
+        let round = EvictionRound(1);
         for n in 0..TABLE {
-            assert_eq!(state.producer(&id(n), None), None, "the store must be asked");
+            assert_eq!(recall(n, None), None, "the store must be asked");
             let loaded = LoadedProducer { known: Some(FIRST), round };
-            assert_eq!(state.producer(&id(n), Some(loaded)), Some(Some(FIRST)));
+            assert_eq!(recall(n, Some(loaded)), Some(Some(FIRST)));
         }
         let loaded = LoadedProducer { known: None, round };
-        assert_eq!(state.producer(&id(TABLE), Some(loaded)), Some(None), "it makes room, too");
-        assert_eq!(state.producer(&id(TABLE), Some(loaded)), None, "{round:?} is over");
-        assert_eq!(
-            state.producer(&id(TABLE - 1), None),
-            Some(Some(FIRST)),
-            "older ones are in memory"
-        );
+        assert_eq!(recall(TABLE, Some(loaded)), Some(None), "it makes room, too");
+        assert_eq!(recall(TABLE, Some(loaded)), None, "{round:?} is over");
+        assert_eq!(recall(TABLE - 1, None), Some(Some(FIRST)), "older ones are in memory");
     }
 
     #[test]
     fn a_record_stays_in_memory_until_its_events_are_durable() {
-        let mut state = stream_of_producers(u64::MAX);
-        let fill = |state: &mut CellState, range: std::ops::Range<usize>| {
+        let (mut producers, mut in_state) = stream(u64::MAX);
+        let mut fill = |durable, range: std::ops::Range<usize>| {
             for n in range {
-                let (_, round) = state.producer_lookup().unwrap();
-                let loaded = LoadedProducer { known: Some(FIRST), round };
-                assert_eq!(state.producer(&id(n), Some(loaded)), Some(Some(FIRST)));
+                let loaded = LoadedProducer { known: Some(FIRST), round: producers.round };
+                let found = producers.recall(&mut in_state, (1, durable), &id(n), Some(loaded));
+                assert_eq!(found, Some(Some(FIRST)));
             }
+            producers.older.len()
         };
-        state.version = Version(1);
-        fill(&mut state, 0..TABLE + 1);
-        assert_eq!(state.producers.older.len(), TABLE);
-        fill(&mut state, TABLE + 1..4 * TABLE);
-        assert_eq!(state.producers.older.len(), TABLE, "version 1 is not durable");
-        state.durable_version = Version(1);
-        fill(&mut state, 4 * TABLE..4 * TABLE + 1);
-        assert_eq!(state.producers.older.len(), 3 * TABLE);
-        assert_eq!(state.producer(&id(0), None), None, "out of memory");
+        assert_eq!(fill(0, 0..TABLE + 1), TABLE);
+        assert_eq!(fill(0, TABLE + 1..4 * TABLE), TABLE, "version 1 is not durable");
+        assert_eq!(fill(1, 4 * TABLE..4 * TABLE + 1), 3 * TABLE);
+        assert_eq!(producers.recall(&mut in_state, (1, 1), &id(0), None), None, "out of memory");
     }
 }

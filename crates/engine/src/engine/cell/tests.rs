@@ -86,16 +86,6 @@ fn loaded(state: StreamState, forks: Vec<StreamId>) -> LoadedStream {
     LoadedStream { producers: state.producers.len() as u64, state, forks }
 }
 
-/// A stream that was loaded without any of its producers.
-pub(super) fn stream_of_producers(producers: u64) -> CellState {
-    let StreamEvent::Created(event) = created(&cell("s"), None) else { panic!("a creation") };
-    let loaded =
-        LoadedStream { producers, ..loaded(StreamState::created(StreamId(1), &event), vec![]) };
-    let mut state = CellState::default();
-    state.install(Some(loaded), LogEpoch(0));
-    state
-}
-
 const NOW: Timestamp = Timestamp::from_millis(1);
 
 fn decided(id: StreamId, event: StreamEvent) -> DecidedEvent<'static> {

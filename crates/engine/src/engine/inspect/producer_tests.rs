@@ -179,11 +179,15 @@ impl Pair {
         let mut listed = BTreeMap::new();
         let mut after = None;
         loop {
-            let page = self.engine.producers(&path(), after.as_ref(), 3).await.unwrap();
-            let Some((last, _)) = page.last() else { break };
-            assert!(page.len() <= 3 && after < Some(last.clone()));
+            let after_text = after.as_ref().map(ProducerId::as_str);
+            let page = self.engine.producers(&path(), after_text, 3).await.unwrap();
+            let Some((last, _)) = page.producers.last() else { break };
+            assert!(page.producers.len() <= 3 && after < Some(last.clone()));
             after = Some(last.clone());
-            listed.extend(page);
+            listed.extend(page.producers);
+            if !page.more {
+                break;
+            }
         }
         assert_eq!(listed, self.known);
         let view = self.engine.head(&path()).await.unwrap();
