@@ -8,6 +8,7 @@
 //! `STORE_CRASH_SEEDS=10000` runs that many; `STORE_CRASH_SEEDS=77..78` one.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -37,6 +38,10 @@ struct Run {
     /// Batches of which a beginning may be there: the last ones that failed.
     maybe: Vec<Events>,
 }
+
+/// Power cuts of all runs, and those among them that were a second accident in the first moments of a start.
+static POWER_CUTS: AtomicU64 = AtomicU64::new(0);
+static SECOND_ACCIDENTS: AtomicU64 = AtomicU64::new(0);
 
 impl Run {
     fn options(&self) -> FileStoreOptions {
@@ -112,10 +117,11 @@ impl Run {
     }
 
     /// One life of the store, up to a crash.
-    fn life(&mut self) -> Result<(), String> {
-        let soon = if self.rng.below(3) == 0 { self.rng.below(12) } else { self.rng.below(60) };
+    fn life(&mut self, second: bool) -> Result<(), String> {
+        let soon = self.rng.below(3) == 0;
+        let operations = if soon { self.rng.below(12) } else { self.rng.below(60) };
         self.disk.set_faults(Faults {
-            stop_at: 1 + soon,
+            stop_at: 1 + operations,
             write: self.rng.below(40),
             sync: if self.rng.below(4) == 0 { self.rng.below(40) } else { 0 },
             ..Faults::default()
@@ -146,6 +152,8 @@ impl Run {
         self.disk = if self.rng.below(2) == 0 {
             self.disk.after_kill(&mut self.rng)
         } else {
+            POWER_CUTS.fetch_add(1, Ordering::Relaxed);
+            SECOND_ACCIDENTS.fetch_add(u64::from(second && soon), Ordering::Relaxed);
             self.disk.after_power_cut(&mut self.rng)
         };
         Ok(())
@@ -163,8 +171,8 @@ fn run(seed: u64) {
     let failed = |wrong: String| -> ! {
         panic!("STORE_CRASH_SEEDS={seed}..{} shows it again: {wrong}", seed + 1)
     };
-    for _ in 0..8 {
-        run.life().unwrap_or_else(|wrong| failed(wrong));
+    for life in 0..8 {
+        run.life(life > 0).unwrap_or_else(|wrong| failed(wrong));
     }
     run.disk.set_faults(Faults::default());
     match run.open() {
@@ -190,7 +198,12 @@ fn what_was_acknowledged_survives_any_crash() {
             });
         }
     });
-    println!("{} seeds", end - seeds.start);
+    println!(
+        "{} seeds, {} power cuts, {} of them within 12 operations of a start after another accident",
+        end - seeds.start,
+        POWER_CUTS.load(Ordering::Relaxed),
+        SECOND_ACCIDENTS.load(Ordering::Relaxed)
+    );
 }
 
 /// What a store does in its first moments: batches, checkpoints, maintenance, and at last a clean stop.
@@ -208,39 +221,84 @@ fn first_moments(run: &mut Run, faults: Faults) -> Result<(), String> {
             }
             run.acked.check(&store)?;
         }
+        goes_on(run, &store)?;
         wait(store.close());
     }
     Ok(())
 }
 
-/// One write, or one sync, fails: the first one after a start, the second one, and so on. Then the process is killed, or
-/// the power goes.
+/// Something that failed once is no reason to refuse what comes later, unless it was a sync.
+fn goes_on(run: &mut Run, store: &AnyStore) -> Result<(), String> {
+    run.disk.set_faults(Faults::default());
+    let AnyStore::File(file) = store else { panic!("a file store") };
+    let checkpoint = file.checkpoint();
+    file.maintain();
+    match (store.writable(), run.disk.failed()) {
+        (Err(StoreError::Poisoned { .. }), None | Some("sync" | "sync a directory")) => {
+            return Ok(());
+        }
+        (Err(error), failed) => {
+            return Err(format!("{failed:?} failed, and nothing is accepted: {error}"));
+        }
+        (Ok(()), _) => checkpoint.map_err(|error| format!("no checkpoint any more: {error}"))?,
+    }
+    run.batch(store);
+    if run.maybe.is_empty() { Ok(()) } else { Err("no batch succeeds any more".into()) }
+}
+
+/// A store whose first moments went well; then one thing fails, and the process is killed, or the power goes. Returns
+/// which operation failed.
+fn one_failure(fails: u64, faults: Faults, kill: bool) -> Result<Option<&'static str>, String> {
+    let mut run = Run {
+        rng: Rng(fails),
+        dir: tempdir(),
+        disk: FaultDisk::default(),
+        acked: Model::default(),
+        maybe: Vec::new(),
+    };
+    first_moments(&mut run, Faults::default())?;
+    first_moments(&mut run, faults)?;
+    let failed = run.disk.failed();
+    run.disk = if kill {
+        run.disk.after_kill(&mut run.rng)
+    } else {
+        run.disk.after_power_cut(&mut run.rng)
+    };
+    let opened = run.open().map_err(|error| format!("after that: {error}"))?;
+    run.settle(&opened)?;
+    drop(opened);
+    run.maybe.clear();
+    first_moments(&mut run, Faults::default())?;
+    if run.maybe.is_empty() { Ok(failed) } else { Err("after that, a batch fails".into()) }
+}
+
+/// Each of the first operations after a start fails in turn: opening, creating, reading, listing, renaming and removing a
+/// file, allocating, writing, syncing, also of directories, and committing the index. Likewise each of the first writes
+/// and of the first syncs.
 #[test]
 fn one_failure_at_each_of_the_first_operations_loses_nothing() {
     let count = seeds("STORE_FAIL_OPERATIONS", 30).end;
+    let mut kinds = BTreeMap::new();
     for fails in 1..=count {
-        for (write, sync) in [(fails, 0), (0, fails)] {
+        let faults = [
+            Faults { write: fails, ..Faults::default() },
+            Faults { sync: fails, ..Faults::default() },
+            Faults { operation: fails, ..Faults::default() },
+            Faults { operation: fails, full: true, ..Faults::default() },
+        ];
+        for faults in faults {
             for kill in [false, true] {
-                let mut run = Run {
-                    rng: Rng(fails),
-                    dir: tempdir(),
-                    disk: FaultDisk::default(),
-                    acked: Model::default(),
-                    maybe: Vec::new(),
-                };
-                let what = format!("write {write} or sync {sync} fails, kill: {kill}");
-                let failed = |wrong: String| -> ! { panic!("{what}: {wrong}") };
-                first_moments(&mut run, Faults::default()).unwrap_or_else(|wrong| failed(wrong));
-                let faults = Faults { write, sync, ..Faults::default() };
-                first_moments(&mut run, faults).unwrap_or_else(|wrong| failed(wrong));
-                run.disk = if kill {
-                    run.disk.after_kill(&mut run.rng)
-                } else {
-                    run.disk.after_power_cut(&mut run.rng)
-                };
-                first_moments(&mut run, Faults::default()).unwrap_or_else(|wrong| failed(wrong));
+                let what = format!("{faults:?}, kill: {kill}");
+                match one_failure(fails, faults, kill) {
+                    Ok(Some(kind)) => *kinds.entry(kind).or_insert(0) += 1,
+                    Ok(None) => {}
+                    Err(wrong) => panic!("{what}: {wrong}"),
+                }
             }
         }
     }
-    println!("{count} operations, each with a failed write and a failed sync");
+    println!(
+        "{count} operations, each with a failed write, a failed sync and any kind of failure: {kinds:?}"
+    );
+    assert!(kinds.len() > 8, "{kinds:?}");
 }

@@ -53,6 +53,9 @@ struct State {
     steps: u64,
     writes: u64,
     syncs: u64,
+    operations: u64,
+    /// The operation that failed, if `Faults::operation` has made one fail.
+    failed: Option<&'static str>,
     stopped: bool,
     /// Bytes that all files together may have; `None` for any number.
     capacity: Option<usize>,
@@ -72,7 +75,7 @@ impl State {
 }
 
 /// What goes wrong. Numbers count from 1; 0 is never.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
     /// The operation at which everything stops.
     pub stop_at: u64,
@@ -80,6 +83,10 @@ pub struct Faults {
     pub write: u64,
     /// The sync that fails.
     pub sync: u64,
+    /// The operation of any kind that fails, reads included; a failing write or sync does part of its work.
+    pub operation: u64,
+    /// It fails as on a full disk.
+    pub full: bool,
     /// The index cannot commit.
     pub no_index_commits: bool,
 }
@@ -100,7 +107,10 @@ fn stopped() -> io::Error {
 impl FaultDisk {
     pub fn set_faults(&self, faults: Faults) {
         let mut state = self.0.lock();
-        (state.steps, state.writes, state.syncs) = (0, 0, 0);
+        (state.steps, state.writes, state.syncs, state.operations) = (0, 0, 0, 0);
+        if faults.operation > 0 {
+            state.failed = None;
+        }
         state.faults = faults;
     }
 
@@ -112,6 +122,27 @@ impl FaultDisk {
     /// Syncs of files so far, since the faults were set last.
     pub fn syncs(&self) -> u64 {
         self.0.lock().syncs
+    }
+
+    /// The operation that `Faults::operation` has made fail.
+    pub fn failed(&self) -> Option<&'static str> {
+        self.0.lock().failed
+    }
+
+    /// Counts an operation of any kind; fails when it is its turn.
+    fn count(&self, what: &'static str) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.operations += 1;
+        if state.operations != state.faults.operation {
+            return Ok(());
+        }
+        state.failed = Some(what);
+        let full = state.faults.full;
+        Err(if full {
+            io::ErrorKind::StorageFull.into()
+        } else {
+            io::Error::other("the disk says no")
+        })
     }
 
     pub fn is_stopped(&self) -> bool {
@@ -247,22 +278,26 @@ fn put(file: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
 
 impl Disk for FaultDisk {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.count("create a directory")?;
         // LMDB writes to the real one.
         fs::create_dir_all(dir)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.count("list")?;
         let paths = self.paths(dir);
         Ok(paths.iter().map(|p| p.file_name().unwrap().to_string_lossy().into_owned()).collect())
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.count("read a file")?;
         let state = self.0.lock();
         let inode = state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
         Ok(state.files[*inode].now.clone())
     }
 
     fn open(&self, path: &Path, create: bool) -> io::Result<Box<dyn DiskFile>> {
+        self.count(if create { "create" } else { "open" })?;
         let mut state = self.step()?;
         let known = state.names.get(path).copied();
         let inode = match known {
@@ -280,6 +315,7 @@ impl Disk for FaultDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.count("rename")?;
         let mut state = self.step()?;
         let inode = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_owned(), inode);
@@ -288,6 +324,7 @@ impl Disk for FaultDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.count("remove")?;
         let mut state = self.step()?;
         state.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
         state.unsynced_names.push(Name::Gone(path.to_owned()));
@@ -295,6 +332,7 @@ impl Disk for FaultDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.count("sync a directory")?;
         let mut state = self.step()?;
         let under = |path: &Path| path.parent() == Some(dir);
         let names = state.names.clone();
@@ -312,10 +350,12 @@ impl Disk for FaultDisk {
     }
 
     fn lock(&self, _path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>> {
+        self.count("lock")?;
         Ok(Some(Box::new(())))
     }
 
     fn before_index_commit(&self) -> io::Result<()> {
+        self.count("commit the index")?;
         let state = self.step()?;
         let fails = state.faults.no_index_commits;
         if fails { Err(io::Error::other("the disk says no")) } else { Ok(()) }
@@ -324,10 +364,12 @@ impl Disk for FaultDisk {
 
 impl DiskFile for FaultFile {
     fn len(&self) -> io::Result<u64> {
+        self.disk.count("look at")?;
         Ok(self.disk.0.lock().files[self.inode].now.len() as u64)
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        self.disk.count("read")?;
         let state = self.disk.0.lock();
         let rest = state.files[self.inode].now.get(offset as usize..).unwrap_or(&[]);
         let len = rest.len().min(out.len());
@@ -336,6 +378,7 @@ impl DiskFile for FaultFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let counted = self.disk.count("write");
         let mut state = self.disk.step().inspect_err(|_| {
             // The power goes while this is being written.
             let mut state = self.disk.0.lock();
@@ -345,13 +388,15 @@ impl DiskFile for FaultFile {
         })?;
         state.grow(self.inode, offset as usize + bytes.len())?;
         state.writes += 1;
-        let fails = state.writes == state.faults.write;
+        let fails = state.writes == state.faults.write || counted.is_err();
         let bytes = if fails { &bytes[..bytes.len() / 2] } else { bytes };
         state.files[self.inode].write(offset as usize, bytes.to_vec());
+        counted?;
         if fails { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
+        self.disk.count("allocate")?;
         let mut state = self.disk.step()?;
         state.grow(self.inode, len as usize)?;
         let file = &mut state.files[self.inode];
@@ -363,9 +408,11 @@ impl DiskFile for FaultFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let counted = self.disk.count("sync");
         let mut state = self.disk.step()?;
         state.syncs += 1;
-        let (fails, steps) = (state.syncs == state.faults.sync, state.steps as usize);
+        let fails = state.syncs == state.faults.sync || counted.is_err();
+        let steps = state.steps as usize;
         let file = &mut state.files[self.inode];
         for (offset, bytes) in std::mem::take(&mut file.unsynced) {
             for (at, sector) in bytes.chunks(SECTOR).enumerate() {
@@ -375,6 +422,7 @@ impl DiskFile for FaultFile {
                 }
             }
         }
+        counted?;
         if fails { Err(io::Error::other("the disk says no")) } else { Ok(()) }
     }
 }
