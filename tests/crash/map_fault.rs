@@ -10,9 +10,21 @@ use std::{
 
 use crate::server::{SMALL, Setup};
 
+/// The log is one of JSON lines, and ends with one.
 #[test]
 fn a_part_of_the_index_that_cannot_be_read_is_named() {
-    let setup = Setup::new(SMALL);
+    let log = ended_by_a_cut(&Setup::new(SMALL));
+    let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert_eq!(last["level"], "ERROR", "{last}");
+    assert!(last["message"].as_str().unwrap().contains(" cannot be read at byte "), "{last}");
+    let time = last["timestamp"].as_str().unwrap();
+    assert!(time.len() == 20 && time.starts_with("20") && time.ends_with('Z'), "{time}");
+    let fields: Vec<_> = last.as_object().unwrap().keys().collect();
+    assert_eq!(fields, ["level", "message", "target", "timestamp"]);
+}
+
+/// Cuts the index of a running server. Returns its log.
+fn ended_by_a_cut(setup: &Setup) -> String {
     let server = setup.start();
     let mut client = server.client();
     let kind = [("content-type", "application/octet-stream")];
@@ -37,8 +49,7 @@ fn a_part_of_the_index_that_cannot_be_read_is_named() {
     }
     let ended = server.until_ended();
     assert_eq!(ended.status.code(), Some(74), "{}: {}", ended.status, ended.log);
-    let named =
-        format!("error: {} cannot be read at byte ", index.canonicalize().unwrap().display());
+    let named = format!("{} cannot be read at byte ", index.canonicalize().unwrap().display());
     let said = ended.log.split(&named).nth(1).unwrap_or_else(|| panic!("{}", ended.log));
     let byte: u64 = said.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap();
     assert!((64 << 10..16 << 20).contains(&byte), "{byte} is in the file, and was cut off");
@@ -54,4 +65,5 @@ fn a_part_of_the_index_that_cannot_be_read_is_named() {
         .unwrap();
     let said = String::from_utf8_lossy(&verify.stderr);
     assert_eq!(verify.status.code(), Some(1), "{said}");
+    ended.log
 }

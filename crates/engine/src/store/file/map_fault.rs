@@ -4,8 +4,8 @@
 //! SIGBUS, which by default ends the process without a word. The handler here says which file it was, where, and what to
 //! do, and ends the process with an exit code of its own.
 //!
-//! A signal handler may call async-signal-safe functions only: this one calls `open`, `read`, `write`, `signal` and
-//! `_exit`, and allocates nothing.
+//! A signal handler may call async-signal-safe functions only: this one calls `open`, `read`, `write`, `clock_gettime`,
+//! `signal` and `_exit`, and allocates nothing.
 
 /// The exit code of a process that could not read a mapped file: `EX_IOERR` of sysexits.
 pub const MAP_FAULT_EXIT: i32 = 74;
@@ -17,16 +17,28 @@ pub fn report_map_faults() {
     handler::install();
 }
 
+/// Makes the message one JSON object in a line, with the fields of a log line, from now on.
+pub fn report_map_faults_as_json() {
+    #[cfg(unix)]
+    handler::JSON.store(true, std::sync::atomic::Ordering::Relaxed);
+}
+
 #[cfg(unix)]
 mod handler {
-    use std::ffi::{CStr, c_int, c_void};
+    use std::{
+        ffi::{CStr, c_int, c_void},
+        sync::atomic::{AtomicBool, Ordering},
+    };
 
     use super::MAP_FAULT_EXIT;
+
+    pub(super) static JSON: AtomicBool = AtomicBool::new(false);
 
     const MAPS: &CStr = c"/proc/self/maps";
     const ADVICE: &[u8] = b": the disk cannot read it, the file was cut, or its structure is damaged. The process ends; what was acknowledged and \
         is not there is still in the log. Look for disk errors in the kernel's log, then see what `verify` says; restore \
-        a backup, or see what `repair` would drop\n";
+        a backup, or see what `repair` would drop";
+    const TARGET: &[u8] = module_path!().as_bytes();
 
     pub(super) fn install() {
         #[expect(unsafe_code, reason = "there is no safe way to handle a fault")]
@@ -47,10 +59,17 @@ mod handler {
         // SAFETY: with SA_SIGINFO the kernel passes a valid structure, which for SIGBUS has the address.
         let address = unsafe { (*info).si_addr() } as usize;
         let mut text = FixedText { bytes: [0; 2048], len: 0 };
-        text.add(b"error: ");
         if find(address, &mut text) {
             text.add(ADVICE);
-            text.write();
+            if JSON.load(Ordering::Relaxed) {
+                json_line(&text).write();
+            } else {
+                let mut line = FixedText { bytes: [0; 2048], len: 0 };
+                line.add(b"error: ");
+                line.add(text.text());
+                line.add(b"\n");
+                line.write();
+            }
             #[expect(
                 unsafe_code,
                 reason = "other ways to exit are not allowed in a signal handler"
@@ -65,6 +84,30 @@ mod handler {
         unsafe {
             libc::signal(signal, libc::SIG_DFL);
         }
+    }
+
+    /// The message as a line of the log.
+    fn json_line(message: &FixedText) -> FixedText {
+        let mut line = FixedText { bytes: [0; 2048], len: 0 };
+        line.add(b"{\"timestamp\":\"");
+        line.add_time(now());
+        line.add(b"\",\"level\":\"ERROR\",\"message\":\"");
+        line.add_escaped(message.text());
+        line.add(b"\",\"target\":\"");
+        line.add(TARGET);
+        line.add(b"\"}\n");
+        line
+    }
+
+    /// Seconds since 1970.
+    fn now() -> u64 {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        #[expect(unsafe_code, reason = "std does not promise that its clock is async-signal-safe")]
+        // SAFETY: the structure is the caller's; `clock_gettime` is async-signal-safe.
+        unsafe {
+            libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut time);
+        }
+        u64::try_from(time.tv_sec).unwrap_or(0)
     }
 
     /// Adds which byte of which index an address is mapped to. Returns false when it is no part of an index, as far as
@@ -94,9 +137,7 @@ mod handler {
                     line.add(&[*byte]);
                     continue;
                 }
-                if let Some((offset, path)) =
-                    mapped(line.bytes.get(..line.len).unwrap_or(&[]), address)
-                {
+                if let Some((offset, path)) = mapped(line.text(), address) {
                     if !path.ends_with(b".mdb") {
                         return false;
                     }
@@ -140,13 +181,52 @@ mod handler {
     }
 
     /// Text without allocation; what does not fit is cut.
-    struct FixedText {
-        bytes: [u8; 2048],
-        len: usize,
+    pub(super) struct FixedText {
+        pub(super) bytes: [u8; 2048],
+        pub(super) len: usize,
     }
 
     impl FixedText {
-        fn add(&mut self, text: &[u8]) {
+        pub(super) fn text(&self) -> &[u8] {
+            self.bytes.get(..self.len).unwrap_or(&[])
+        }
+
+        /// As part of a JSON string. Bytes beyond ASCII may be no UTF-8, so they become question marks.
+        pub(super) fn add_escaped(&mut self, text: &[u8]) {
+            for byte in text {
+                match byte {
+                    b'"' | b'\\' => self.add(&[b'\\', *byte]),
+                    b' '..=b'~' => self.add(&[*byte]),
+                    _ => self.add(b"?"),
+                }
+            }
+        }
+
+        /// RFC 3339, of seconds since 1970.
+        pub(super) fn add_time(&mut self, seconds: u64) {
+            // Days since 0000-03-01: a leap day is the last of its year then.
+            let days = seconds / 86_400 + 719_468;
+            let (era, of_era) = (days / 146_097, days % 146_097);
+            let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+            let of_year = of_era - (365 * year + year / 4 - year / 100);
+            let month = (5 * of_year + 2) / 153;
+            let day = of_year - (153 * month + 2) / 5 + 1;
+            let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
+            let time = seconds % 86_400;
+            self.add_number((era * 400 + year) as usize);
+            for (before, number) in [
+                (b'-', month),
+                (b'-', day),
+                (b'T', time / 3_600),
+                (b':', time / 60 % 60),
+                (b':', time % 60),
+            ] {
+                self.add(&[before, b'0' + (number / 10) as u8, b'0' + (number % 10) as u8]);
+            }
+            self.add(b"Z");
+        }
+
+        pub(super) fn add(&mut self, text: &[u8]) {
             for byte in text {
                 if let Some(slot) = self.bytes.get_mut(self.len) {
                     *slot = *byte;
@@ -175,7 +255,37 @@ mod handler {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::handler::mapped;
+    use super::handler::{FixedText, mapped};
+
+    fn text(add: impl FnOnce(&mut FixedText)) -> String {
+        let mut text = FixedText { bytes: [0; 2048], len: 0 };
+        add(&mut text);
+        String::from_utf8_lossy(text.text()).into_owned()
+    }
+
+    #[test]
+    fn times_are_those_of_the_log() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_827_696, "2000-02-29T12:34:56Z"),
+            (1_709_164_799, "2024-02-28T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(text(|text| text.add_time(seconds)), expected);
+        }
+    }
+
+    #[test]
+    fn paths_do_not_break_out_of_a_json_string() {
+        let path = b"/data \"x\"/a\\012b\n\xff/data.mdb";
+        let json = text(|text| {
+            text.add(b"\"");
+            text.add_escaped(path);
+            text.add(b"\"");
+        });
+        let parsed: String = serde_json::from_str(&json).unwrap();
+        assert_eq!(parsed, "/data \"x\"/a\\012b??/data.mdb");
+    }
 
     #[test]
     fn a_line_of_the_maps_tells_file_and_offset() {
