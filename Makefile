@@ -1,5 +1,5 @@
 # One command for each chore; each is a script in scripts/, for machines without make.
-.PHONY: attacks client-faults client-peers live-memory mutants dev test quick fmt check conformance lint package crash power-loss disk-faults flips
+.PHONY: attacks client-faults client-peers live-memory mutants dev test quick fmt check conformance lint package crash crash-maintenance power-loss disk-faults flips
 
 dev: ; @scripts/dev
 test: ; @scripts/test
@@ -12,10 +12,13 @@ conformance: ; @tests/conformance/run memory
 # kill -9 of the real binary under load, ROUNDS times.
 ROUNDS ?= 300
 crash: ; @CRASH_ROUNDS=$(ROUNDS) cargo test --locked --release --test crash kill:: -- --nocapture
+# The same with verify, backup, restore, compact and repair between the kills, which are killed too.
+MAINTENANCE_ROUNDS ?= 200
+crash-maintenance: ; @MAINTENANCE_ROUNDS=$(MAINTENANCE_ROUNDS) cargo test --locked --release --test crash maintenance:: -- --nocapture
 # The store on a simulated disk that loses its power, SEEDS times over.
 SEEDS ?= 5000
 power-loss: ; @STORE_CRASH_SEEDS=$(SEEDS) cargo test --locked -p durable-streams-engine --test store what_was_acknowledged -- --nocapture
-# A failed write and a failed sync at each of the first OPERATIONS after a start.
+# A failure of each of the first OPERATIONS after a start: opens, creates, renames, allocations, writes, syncs and so on.
 OPERATIONS ?= 200
 disk-faults: ; @STORE_FAIL_OPERATIONS=$(OPERATIONS) cargo test --locked -p durable-streams-engine --test store one_failure -- --nocapture
 # Single flipped bits in every kind of page and file, FLIPS times: none is silent, and every one is repaired.

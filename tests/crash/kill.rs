@@ -20,7 +20,7 @@ const WRITERS: usize = 6;
 const GENERATION: u64 = 10;
 
 /// Names the seed when a test fails.
-struct Seed(u64);
+pub(crate) struct Seed(pub(crate) u64);
 
 impl Drop for Seed {
     fn drop(&mut self) {
@@ -30,7 +30,7 @@ impl Drop for Seed {
     }
 }
 
-fn from_environment(name: &str) -> Option<u64> {
+pub(crate) fn from_environment(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
 }
 
