@@ -17,10 +17,10 @@ MAINTENANCE_ROUNDS ?= 200
 crash-maintenance: ; @MAINTENANCE_ROUNDS=$(MAINTENANCE_ROUNDS) cargo test --locked --release --test crash maintenance:: -- --nocapture
 # The store on a simulated disk that loses its power, SEEDS times over.
 SEEDS ?= 5000
-power-loss: ; @STORE_CRASH_SEEDS=$(SEEDS) cargo test --locked -p durable-streams-engine --test store what_was_acknowledged -- --nocapture
+power-loss: ; @STORE_CRASH_SEEDS=$(SEEDS) cargo test --locked --release -p durable-streams-engine --test store what_was_acknowledged -- --nocapture
 # A failure of each of the first OPERATIONS after a start: opens, creates, renames, allocations, writes, syncs and so on.
 OPERATIONS ?= 200
-disk-faults: ; @STORE_FAIL_OPERATIONS=$(OPERATIONS) cargo test --locked -p durable-streams-engine --test store one_failure -- --nocapture
+disk-faults: ; @STORE_FAIL_OPERATIONS=$(OPERATIONS) cargo test --locked --release -p durable-streams-engine --test store one_failure -- --nocapture
 # Single flipped bits in every kind of page and file, FLIPS times: none is silent, and every one is repaired.
 FLIPS ?= 1000
 flips: ; @STORE_FLIPS=$(FLIPS) STORE_FLIP_SEEDS=$(FLIPS) STORE_REPAIR_SEEDS=$(FLIPS) cargo test --locked -p durable-streams-engine --test store flip -- --nocapture

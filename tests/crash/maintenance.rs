@@ -70,9 +70,23 @@ fn run(arguments: &[&str], data: &Path, places: &[&Path], life: Option<Duration>
             let killed = Command::new("kill").args(["-KILL", "--", &group]).status();
             assert!(killed.expect("kill runs").success());
             child.wait().expect("the child is ours");
+            until_gone(&group);
             return End::Killed;
         }
         thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits until no process of a killed group is left: the last one may still have the directory's lock.
+fn until_gone(group: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    let left = || {
+        let mut probe = Command::new("kill");
+        probe.args(["-0", "--", group]).stderr(Stdio::null()).status().expect("kill runs").success()
+    };
+    while left() {
+        assert!(Instant::now() < deadline, "a killed command does not end");
+        thread::sleep(Duration::from_millis(2));
     }
 }
 
