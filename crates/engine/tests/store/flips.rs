@@ -137,7 +137,7 @@ fn expected(template: &Path) -> &'static Expected {
 fn read(store: &AnyStore, expected: &Expected) -> Result<usize, String> {
     let mut refused = 0;
     for (name, state, bytes) in expected {
-        let found = match wait(store.load(&path(name), LoadFor::Bytes)) {
+        let mut found = match wait(store.load(&path(name), LoadFor::Bytes)) {
             Ok(Some(found)) => found.state,
             Ok(None) => return Err(format!("{name:.20} is not found")),
             Err(StoreError::Corrupt { .. }) => {
@@ -146,6 +146,19 @@ fn read(store: &AnyStore, expected: &Expected) -> Result<usize, String> {
             }
             Err(error) => return Err(format!("{name:.20}: {error}")),
         };
+        let looked_up = state.producers.keys().try_for_each(|producer| {
+            let known = wait(store.producer(state.core.id, producer))?;
+            found.producers.extend(known.map(|known| (producer.clone(), known)));
+            Ok(())
+        });
+        match looked_up {
+            Ok(()) => {}
+            Err(StoreError::Corrupt { .. }) => {
+                refused += 1;
+                continue;
+            }
+            Err(error) => return Err(format!("{name:.20}: {error}")),
+        }
         if found != *state {
             return Err(format!("{name:.20} has another state"));
         }
