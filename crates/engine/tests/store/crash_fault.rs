@@ -207,12 +207,12 @@ fn what_was_acknowledged_survives_any_crash() {
 }
 
 /// What a store does in its first moments: batches, checkpoints, maintenance, and at last a clean stop.
-fn first_moments(run: &mut Run, faults: Faults) -> Result<(), String> {
+fn first_moments(run: &mut Run, batches: u64, faults: Faults) -> Result<(), String> {
     run.disk.set_faults(faults);
     if let Ok(store) = run.open() {
         run.settle(&store)?;
         run.maybe.clear();
-        for round in 0..12 {
+        for round in 0..batches {
             run.batch(&store);
             if round % 4 == 3 {
                 let AnyStore::File(file) = &store else { panic!("a file store") };
@@ -256,8 +256,8 @@ fn one_failure(fails: u64, faults: Faults, kill: bool) -> Result<Option<&'static
         acked: Model::default(),
         maybe: Vec::new(),
     };
-    first_moments(&mut run, Faults::default())?;
-    first_moments(&mut run, faults)?;
+    first_moments(&mut run, 8, Faults::default())?;
+    first_moments(&mut run, 10 + fails / 7, faults)?;
     let failed = run.disk.failed();
     run.disk = if kill {
         run.disk.after_kill(&mut run.rng)
@@ -268,7 +268,7 @@ fn one_failure(fails: u64, faults: Faults, kill: bool) -> Result<Option<&'static
     run.settle(&opened)?;
     drop(opened);
     run.maybe.clear();
-    first_moments(&mut run, Faults::default())?;
+    first_moments(&mut run, 8, Faults::default())?;
     if run.maybe.is_empty() { Ok(failed) } else { Err("after that, a batch fails".into()) }
 }
 
