@@ -92,7 +92,8 @@ fn append(engine: &Engine, n: usize, epoch: u64, seq: u64) -> Result<AppendOutco
     let path = path("s");
     let mut appended = pin!(engine.append(&path, &append, Bytes::from_static(b"y")));
     let mut context = Context::from_waker(Waker::noop());
-    for _ in 0..10 {
+    // A request that comes too early waits for its predecessor for some rounds.
+    for _ in 0..64 {
         if let Poll::Ready(done) = appended.as_mut().poll(&mut context) {
             return done;
         }
