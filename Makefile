@@ -1,5 +1,5 @@
 # One command for each chore; each is a script in scripts/, for machines without make.
-.PHONY: attacks client-faults client-peers live-memory mutants dev test quick fmt check conformance lint package crash crash-maintenance power-loss disk-faults flips
+.PHONY: attacks client-faults client-peers list-streams live-memory mutants dev test quick fmt check conformance lint package crash crash-maintenance power-loss disk-faults flips
 
 dev: ; @scripts/dev
 test: ; @scripts/test
@@ -36,5 +36,8 @@ attacks: ; @ATTACK_SECONDS=$(SECONDS_EACH) cargo test --locked --release --test 
 LIVE_READERS ?= 2000
 live-memory: ; @cargo build --locked --release --features otel && BINARY=$$PWD/target/release/durable-streams-server \
 	LIVE_READERS=$(LIVE_READERS) cargo test --locked --features otel --test tls -- memory --nocapture
+# What a page of the list of STREAMS streams costs; docs/admin.md.
+STREAMS ?= 1000000
+list-streams: ; @cargo run --locked --release -p durable-streams-engine --example list_streams -- $(STREAMS)
 # Mutation testing of the protocol crate; docs/testing.md.
 mutants: ; @scripts/mutants

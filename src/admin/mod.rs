@@ -12,6 +12,7 @@
 //! they are at their limits, and while they stop.
 
 mod api;
+mod control;
 mod page;
 mod response;
 mod scrape;
@@ -33,6 +34,7 @@ use self::response::{answer, problem, rendered, text};
 use crate::{edge::EdgeControl, telemetry, tls::TlsService};
 
 pub use api::{AdminAccess, AdminApi};
+pub use control::{LogLevelState, ReloadedKey, ServerControl};
 
 const HELP: &str = "\
 durable-streams-server, admin listener
@@ -62,7 +64,7 @@ impl AdminEndpoints {
         streams: DurableStreams,
         stopping: ShutdownWatch,
     ) -> Self {
-        let api = AdminApi::new(engine.clone(), edge.clone(), streams);
+        let api = AdminApi::new(engine.clone(), edge.clone(), streams, tls.clone());
         AdminEndpoints { engine, edge, tls, stopping, api, page: None }
     }
 
@@ -79,6 +81,11 @@ impl AdminEndpoints {
     /// The work of the administration API beside its requests.
     pub fn background(&self) -> Arc<dyn BackgroundService + Send + Sync> {
         self.api.background()
+    }
+
+    /// Lets the administration API steer the server around it.
+    pub fn control_by(&mut self, control: Arc<dyn ServerControl>) {
+        self.api.control_by(control);
     }
 
     /// Shows the subscriptions too.

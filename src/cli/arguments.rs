@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use super::{
-    access, check, describe, dev, healthcheck, operate, rotate_keys, run, streams, tls_root,
+    access, admin, check, describe, dev, healthcheck, operate, rotate_keys, run, streams, tls_root,
 };
 use crate::telemetry::build;
 
@@ -65,6 +65,14 @@ pub(super) enum CliCommand {
     List(streams::ListCommand),
     /// Copy a stream to another server or path, resumable and each message once
     Copy(streams::CopyCommand),
+    /// List the streams of a running server
+    Streams(admin::StreamsCommand),
+    /// What the streams of a running server take, in all, by quota, prefix or tenant
+    Usage(admin::UsageCommand),
+    /// The state of a running server: store, log, disk, certificates, upstreams
+    Status(admin::StatusCommand),
+    /// List the subscriptions of a running server; retry, pause, resume or delete one
+    Subscriptions(admin::SubscriptionsCommand),
     /// Ask a running server whether it is ready; exit code 0 when it is
     Healthcheck(healthcheck::HealthcheckCommand),
     /// Print a completion script for a shell

@@ -2,6 +2,7 @@
 
 use durable_streams_engine::store::StoreError;
 
+use super::admin::AdminCommandError;
 use super::operate::error::OperateError;
 use super::streams::StreamCommandError;
 use crate::config::ConfigError;
@@ -47,6 +48,9 @@ pub enum CliError {
     /// A command on a data directory failed.
     #[error(transparent)]
     Operate(#[from] OperateError),
+    /// A command on the administration API failed.
+    #[error(transparent)]
+    Admin(#[from] AdminCommandError),
     /// A command on a stream failed.
     #[error(transparent)]
     Stream(#[from] StreamCommandError),
@@ -60,6 +64,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             CliError::Stream(error) => error.exit_code(),
+            CliError::Admin(error) => error.exit_code(),
             _ => 1,
         }
     }

@@ -5,6 +5,7 @@
 //! cannot be read.
 
 mod access;
+mod admin;
 mod arguments;
 mod check;
 mod describe;
@@ -24,7 +25,8 @@ use durable_streams_engine::store::file::report_map_faults;
 use self::arguments::{CliArguments, CliCommand};
 
 pub use self::{
-    dev::banner, error::CliError, operate::error::OperateError, streams::StreamCommandError,
+    admin::AdminCommandError, dev::banner, error::CliError, operate::error::OperateError,
+    streams::StreamCommandError,
 };
 
 /// Parses the command line and runs the command. Prints help, version and usage errors itself and
@@ -47,6 +49,10 @@ pub fn run() -> Result<(), CliError> {
         CliCommand::Delete(delete) => delete.execute(),
         CliCommand::List(list) => list.execute(),
         CliCommand::Copy(copy) => copy.execute(),
+        CliCommand::Streams(streams) => streams.execute(),
+        CliCommand::Usage(usage) => usage.execute(),
+        CliCommand::Status(status) => status.execute(),
+        CliCommand::Subscriptions(subscriptions) => subscriptions.execute(),
         CliCommand::Healthcheck(healthcheck) => healthcheck.execute(),
         CliCommand::Completions(completions) => completions.execute(),
         CliCommand::Man(man) => man.execute(),

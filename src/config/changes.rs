@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::keys::limits::LimitsConfig;
 use super::keys::log::LogConfig;
 use super::keys::root::Config;
 use super::keys::telemetry::TelemetryConfig;
-use super::reader::node::{ConfigNode, NodeValue};
+use super::reader::node::{ConfigNode, NodeEntry, NodeValue};
 use super::reader::setting::Setting;
 
 /// One key whose value differs.
@@ -28,8 +30,8 @@ impl Config {
         let (running, wanted) = (leaves(self), leaves(new));
         let in_force = leaves(&new.clone().keeping_fixed(self));
         let keys = running.keys().chain(wanted.keys().filter(|key| !running.contains_key(*key)));
-        let value = |of: &BTreeMap<String, String>, key: &String| {
-            of.get(key).cloned().unwrap_or_else(|| "none".to_owned())
+        let value = |of: &BTreeMap<String, ConfigLeaf>, key: &String| {
+            of.get(key).map_or_else(|| "none".to_owned(), |leaf| leaf.shown.clone())
         };
         let mut changes: Vec<ConfigChange> = keys
             .filter(|key| running.get(*key) != wanted.get(*key))
@@ -75,14 +77,46 @@ impl Config {
     }
 }
 
+/// What a secret is shown as.
+const MASK: &str = "***";
+
+/// One value: how it is shown, and what it is.
+#[derive(PartialEq)]
+struct ConfigLeaf {
+    shown: String,
+    value: NodeValue,
+}
+
+impl Config {
+    /// The whole configuration as JSON, values of types that hold secrets as `***`.
+    pub fn masked(&self) -> Value {
+        masked(&self.write())
+    }
+}
+
+fn masked(node: &ConfigNode) -> Value {
+    if node.secret {
+        return MASK.into();
+    }
+    match &node.value {
+        NodeValue::Null => Value::Null,
+        NodeValue::Text(text) => text.as_str().into(),
+        NodeValue::List(items) => items.iter().map(masked).collect(),
+        NodeValue::Group(entries) => {
+            let one = |entry: &NodeEntry| (entry.key.clone(), masked(&entry.node));
+            Value::Object(entries.iter().map(one).collect())
+        }
+    }
+}
+
 /// Every value by its key; lists and what is in them are one value.
-fn leaves(config: &Config) -> BTreeMap<String, String> {
+fn leaves(config: &Config) -> BTreeMap<String, ConfigLeaf> {
     let mut found = BTreeMap::new();
     collect(&config.write(), "", &mut found);
     found
 }
 
-fn collect(node: &ConfigNode, path: &str, found: &mut BTreeMap<String, String>) {
+fn collect(node: &ConfigNode, path: &str, found: &mut BTreeMap<String, ConfigLeaf>) {
     match &node.value {
         NodeValue::Group(entries) => {
             for entry in entries {
@@ -91,13 +125,17 @@ fn collect(node: &ConfigNode, path: &str, found: &mut BTreeMap<String, String>) 
         }
         NodeValue::Null => {}
         NodeValue::Text(_) | NodeValue::List(_) => {
-            found.insert(path.to_owned(), shown(node));
+            let leaf = ConfigLeaf { shown: shown(node), value: node.value.clone() };
+            found.insert(path.to_owned(), leaf);
         }
     }
 }
 
 /// On one line, as YAML could be written.
 fn shown(node: &ConfigNode) -> String {
+    if node.secret {
+        return MASK.to_owned();
+    }
     match &node.value {
         NodeValue::Null => "none".to_owned(),
         NodeValue::Text(text) => text.clone(),
@@ -105,8 +143,7 @@ fn shown(node: &ConfigNode) -> String {
             format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(", "))
         }
         NodeValue::Group(entries) => {
-            let entry =
-                |e: &super::reader::node::NodeEntry| format!("{}: {}", e.key, shown(&e.node));
+            let entry = |e: &NodeEntry| format!("{}: {}", e.key, shown(&e.node));
             format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
         }
     }
@@ -151,5 +188,28 @@ mod tests {
         let running = Config::default();
         let new = Config { threads: running.threads + 1, ..running.clone() };
         assert_eq!(running.changes(&new.keeping_fixed(&running)), []);
+    }
+
+    #[test]
+    fn secrets_are_masked_and_their_changes_reported() {
+        use crate::config::{TraceHeader, TracingConfig};
+        let header = |value: &str| TraceHeader {
+            name: http::HeaderName::from_static("x-token"),
+            value: value.to_owned(),
+        };
+        let with = |value: &str| {
+            let tracing = TracingConfig { headers: vec![header(value)], ..Default::default() };
+            let mut config = Config::default();
+            config.telemetry.tracing = Some(tracing);
+            config
+        };
+        let (one, other) = (with("first-secret"), with("second-secret"));
+        let masked = one.masked();
+        assert_eq!(masked["telemetry"]["tracing"]["headers"], serde_json::json!(["***"]));
+        assert_eq!(masked["limits"]["max_append"], "16MiB");
+        assert!(!masked.to_string().contains("secret"));
+        let changes = one.changes(&other);
+        assert_eq!(changes.len(), 1, "{changes:?}");
+        assert!(!format!("{changes:?}").contains("-secret"), "{changes:?}");
     }
 }

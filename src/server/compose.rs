@@ -75,14 +75,12 @@ pub fn run(
     if config.admin.as_ref().is_some_and(|admin| admin.page) {
         server.serve_page();
     }
-    if let Some(sources) = sources {
-        let reloader = ConfigReloader::new(
-            sources,
-            config.clone(),
-            engine.clone(),
-            server.edge(),
-            server.tls(),
-        );
+    let reloads = sources.is_some();
+    let reloader =
+        ConfigReloader::new(sources, config.clone(), engine.clone(), server.edge(), server.tls());
+    let reloader = Arc::new(reloader);
+    server.control_by(reloader.clone());
+    if reloads {
         server.on_reload(move || reloader.reload());
     }
     let admin = server.admin_address();

@@ -47,7 +47,7 @@ use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora::services::background::BackgroundService;
 
-use crate::admin::{AdminAccess, AdminEndpoints};
+use crate::admin::{AdminAccess, AdminEndpoints, ServerControl};
 use crate::edge::upstream::UpstreamError;
 use crate::edge::{AccessCaching, AuditLevel, Edge, EdgeControl, EdgeOptions, HttpLimits};
 use crate::telemetry::trace::Tracer;
@@ -228,6 +228,13 @@ impl Server {
     pub fn serve_page(&mut self) {
         if let Some((admin, _)) = &mut self.admin {
             admin.serve_page();
+        }
+    }
+
+    /// Lets the administration API show and change the configuration.
+    pub fn control_by(&mut self, control: Arc<dyn ServerControl>) {
+        if let Some((admin, _)) = &mut self.admin {
+            admin.control_by(control);
         }
     }
 

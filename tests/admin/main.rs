@@ -6,6 +6,8 @@
 mod admission;
 #[cfg(target_os = "linux")]
 mod api;
+#[cfg(target_os = "linux")]
+mod commands;
 mod crowds;
 #[cfg(target_os = "linux")]
 mod data;
@@ -18,6 +20,8 @@ mod load;
 mod process;
 mod reload;
 mod scrape;
+#[cfg(target_os = "linux")]
+mod steering;
 #[cfg(target_os = "linux")]
 mod subscriptions;
 #[path = "../support/mod.rs"]

@@ -7,6 +7,8 @@
 //! | `list`, `streams` | the list of streams; one stream |
 //! | `data` | the data of streams, through the stream routes |
 //! | `subscriptions` | subscriptions |
+//! | `jobs` | deletion by prefix and backups, which outlast their requests |
+//! | `server` | status, configuration, log level |
 //! | `overview` | counters of the moment and of the last minutes |
 //! | `credentials` | keys, projects, signed URLs |
 //! | `openapi` | what there is |
@@ -17,30 +19,33 @@
 mod admit;
 mod credentials;
 mod data;
+mod jobs;
 mod list;
 mod openapi;
 mod overview;
 mod request;
+mod server;
 mod streams;
 mod subscriptions;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use durable_streams_engine::Engine;
 use durable_streams_pingora::DurableStreams;
-use durable_streams_protocol::Timestamp;
 use durable_streams_subscriptions::Subscriptions;
 use http::{Method, Response, StatusCode};
 use pingora::protocols::http::ServerSession;
 use serde_json::json;
 
 use self::{
-    admit::Administrator, overview::OverviewHistory, request::ApiRequest,
+    admit::Administrator, jobs::JobTable, overview::OverviewHistory, request::ApiRequest,
     subscriptions::SubscriptionAction,
 };
-use super::response::{json, problem};
-use crate::edge::EdgeControl;
-use crate::telemetry::{build, process};
+use super::{
+    ReloadedKey, ServerControl,
+    response::{json, problem},
+};
+use crate::{edge::EdgeControl, tls::TlsService};
 
 pub use admit::AdminAccess;
 pub(super) use data::is_data;
@@ -59,8 +64,13 @@ pub struct AdminApi {
     edge: EdgeControl,
     /// Without a guard: each request gets its own.
     streams: DurableStreams,
-    subscriptions: Option<Subscriptions>,
+    /// Set once, after the task of the overview has got its handle.
+    subscriptions: Arc<OnceLock<Subscriptions>>,
     history: Arc<OverviewHistory>,
+    jobs: JobTable,
+    tls: Option<Arc<TlsService>>,
+    /// `None` where the server was embedded without a configuration.
+    control: Option<Arc<dyn ServerControl>>,
     access: AdminAccess,
 }
 
@@ -84,14 +94,33 @@ type ApiResult = Result<Response<Vec<u8>>, ApiRefusal>;
 
 impl AdminApi {
     /// An API that refuses every request until [`AdminApi::allow`].
-    pub(super) fn new(engine: Arc<Engine>, edge: EdgeControl, streams: DurableStreams) -> Self {
-        let (history, access) = (Arc::default(), AdminAccess::Closed);
-        AdminApi { engine, edge, streams, subscriptions: None, history, access }
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        edge: EdgeControl,
+        streams: DurableStreams,
+        tls: Option<Arc<TlsService>>,
+    ) -> Self {
+        AdminApi {
+            engine,
+            edge,
+            streams,
+            subscriptions: Arc::default(),
+            history: Arc::default(),
+            jobs: JobTable::default(),
+            tls,
+            control: None,
+            access: AdminAccess::Closed,
+        }
+    }
+
+    /// Steers the server around it.
+    pub(super) fn control_by(&mut self, control: Arc<dyn ServerControl>) {
+        self.control = Some(control);
     }
 
     /// Shows the subscriptions too.
     pub(super) fn serve_subscriptions(&mut self, subscriptions: Subscriptions) {
-        self.subscriptions = Some(subscriptions);
+        let _ = self.subscriptions.set(subscriptions);
     }
 
     /// Says who may use it.
@@ -139,6 +168,16 @@ impl AdminApi {
             ("GET", ["me"]) => Ok(me(request)),
             ("GET", ["status"]) => Ok(self.status(not_ready())),
             ("GET", ["overview"]) => Ok(self.overview(not_ready())),
+            ("GET", ["config"]) => self.show_config(),
+            ("POST", ["reload"]) => self.reload(request).await,
+            ("GET", ["log-level"]) => self.show_log_level(),
+            ("PUT", ["log-level"]) => self.set_log_level(request),
+            ("DELETE", ["log-level"]) => self.reset_log_level(),
+            ("POST", ["backups"]) => self.start_backup(request),
+            ("GET", ["jobs"]) => self.list_jobs(request),
+            ("POST", ["jobs"]) => self.start_job(request),
+            ("GET", ["jobs", id]) => self.show_job(request, id),
+            ("DELETE", ["jobs", id]) => self.cancel_job(request, id),
             ("GET", ["usage"]) => self.usage(request).await,
             ("GET", ["streams"]) => self.list_streams(request).await,
             ("GET", ["streams", ..]) => self.show_stream(request).await,
@@ -178,24 +217,6 @@ impl AdminApi {
                 Err(ApiRefusal::new(StatusCode::NOT_FOUND, "not-found", detail))
             }
         }
-    }
-
-    fn status(&self, not_ready: Option<String>) -> Response<Vec<u8>> {
-        let stats = self.engine.stats();
-        let started = Timestamp::from_millis((process::start() * 1000.0) as u64);
-        let value = json!({
-            "version": build::VERSION,
-            "commit": build::COMMIT,
-            "started": started.to_string(),
-            "ready": not_ready.is_none(),
-            "not_ready": not_ready,
-            "streams": stats.store.streams,
-            "stored_bytes": stats.store.bytes,
-            "live_readers": stats.live_readers,
-            "inflight_append_bytes": stats.inflight_append_bytes,
-            "expired": stats.expired,
-        });
-        json(StatusCode::OK, &value)
     }
 
     /// What is stored: in all, and in each tenant and prefix that the quotas name; or below a prefix, or of a tenant.

@@ -3,7 +3,11 @@
 //! A task samples the counters, which exist for the metrics anyway, while the API is on. [`SAMPLES`] samples are kept, a few
 //! kilobytes; without the API there is no task.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use durable_streams_engine::{Engine, counters::HistogramSnapshot, store::Store};
@@ -29,7 +33,7 @@ const SAMPLES: usize = 60;
 struct OverviewSource {
     engine: Arc<Engine>,
     edge: EdgeControl,
-    subscriptions: Option<Subscriptions>,
+    subscriptions: Arc<OnceLock<Subscriptions>>,
 }
 
 /// Numbers that only grow.
@@ -76,7 +80,7 @@ impl OverviewSource {
                 _ => {}
             }
         }
-        if let Some(subscriptions) = &self.subscriptions {
+        if let Some(subscriptions) = self.subscriptions.get() {
             (totals.deliveries, totals.delivery_failures) = subscriptions.deliveries();
         }
         totals
@@ -155,7 +159,7 @@ impl AdminApi {
             "read_seconds": buckets(&totals.read_durations),
             "live_readers": live.iter().map(|(kind, count)| ((*kind).to_owned(), json!(count)))
                 .collect::<serde_json::Map<_, _>>(),
-            "subscriptions": self.subscriptions.as_ref().map_or(0, Subscriptions::len),
+            "subscriptions": self.subscriptions.get().map_or(0, Subscriptions::len),
             "streams": stats.store.streams,
             "bytes": stats.store.bytes,
             "inflight_append_bytes": stats.inflight_append_bytes,

@@ -32,7 +32,7 @@ struct EmptyBody {}
 
 impl AdminApi {
     fn served(&self) -> Result<&Subscriptions, ApiRefusal> {
-        self.subscriptions.as_ref().ok_or_else(|| {
+        self.subscriptions.get().ok_or_else(|| {
             let detail = "this server serves no subscriptions";
             ApiRefusal::new(StatusCode::NOT_FOUND, "not-found", detail)
         })
@@ -40,7 +40,7 @@ impl AdminApi {
 
     /// The names of subscriptions that link a stream.
     pub(super) fn linked(&self, tenant: Option<&TenantId>, path: &StreamPath, max: usize) -> Value {
-        let names = self.subscriptions.as_ref().map(|all| all.linking(tenant, path, max));
+        let names = self.subscriptions.get().map(|all| all.linking(tenant, path, max));
         let one =
             |name: &SubscriptionName| json!({ "id": name.id.as_str(), "tenant": name.tenant });
         names.unwrap_or_default().iter().map(one).collect()

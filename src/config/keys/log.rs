@@ -2,7 +2,7 @@
 
 use tracing::level_filters::LevelFilter;
 
-use crate::config::reader::setting::{choice, settings};
+use crate::config::reader::setting::{ScalarSetting, choice, settings};
 
 choice! {
     /// The least important record that is written.
@@ -33,6 +33,19 @@ choice! {
 }
 
 impl LogLevel {
+    /// The word for it.
+    pub fn word(self) -> String {
+        self.text()
+    }
+
+    /// The level of a word.
+    ///
+    /// # Errors
+    /// Which words there are.
+    pub fn of_word(word: &str) -> Result<Self, String> {
+        Self::parse(word).map_err(|invalid| format!("{word:?} {}; {}", invalid.rule, invalid.fix))
+    }
+
     /// The same, as `tracing` calls it.
     pub fn filter(self) -> LevelFilter {
         match self {

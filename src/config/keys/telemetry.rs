@@ -1,6 +1,7 @@
 //! What operators can see: the admin listener, traces, and timings in responses.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use super::tracing::TracingConfig;
 use crate::config::reader::setting::settings;
@@ -17,6 +18,8 @@ settings! {
         api: Option<bool> = None;
         /// Whether browsers get a page at `/`. It works through the administration API. `dev` has it on.
         page: bool = false;
+        /// An existing directory in which the administration API makes backups; without it, it makes none.
+        backups: Option<PathBuf> = None;
     }
 }
 

@@ -80,6 +80,8 @@ impl ScalarSetting for TraceEndpoint {
 
 impl ScalarSetting for TraceHeader {
     const WHAT: &'static str = "a header such as x-team=streams";
+    /// Collectors take tokens in headers.
+    const SECRET: bool = true;
 
     fn parse(text: &str) -> Result<Self, InvalidValue> {
         let fix = "write its name, an equals sign and its value";

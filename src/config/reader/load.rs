@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::error::{ConfigError, ConfigProblems};
-use super::node::{ConfigNode, NodeValue, ValueSource, quoted};
+use super::node::{ConfigNode, ValueSource, quoted};
 use super::setting::{Setting, nearest};
 use super::{caddyfile, yaml};
 use crate::config::keys::{root::Config, tracing};
@@ -57,7 +57,7 @@ pub(in crate::config) fn load(sources: &ConfigSources) -> Result<Config, ConfigE
     for (name, key, value) in tracing::standard_variables(&sources.environment, &root) {
         root.put(
             key,
-            ConfigNode { source: ValueSource::Environment(name), value: NodeValue::Text(value) },
+            ConfigNode { source: ValueSource::Environment(name), ..ConfigNode::text(value) },
         );
     }
     let environment = environment(&sources.environment);
@@ -67,11 +67,11 @@ pub(in crate::config) fn load(sources: &ConfigSources) -> Result<Config, ConfigE
             // It replaces the word that may stand there.
             root.put("durability", ConfigNode::default());
         }
-        root.put(key, ConfigNode { source, value: NodeValue::Text(value.clone()) });
+        root.put(key, ConfigNode { source, ..ConfigNode::text(value.clone()) });
     }
     for flag in &sources.flags {
         let source = ValueSource::Flag(flag.name.to_owned());
-        root.put(flag.key, ConfigNode { source, value: NodeValue::Text(flag.value.clone()) });
+        root.put(flag.key, ConfigNode { source, ..ConfigNode::text(flag.value.clone()) });
     }
 
     let mut problems = ConfigProblems::about(&root, keys());

@@ -30,6 +30,8 @@ pub(crate) enum ValueSource {
 pub(crate) struct ConfigNode {
     pub(crate) source: ValueSource,
     pub(crate) value: NodeValue,
+    /// The value is of a type that holds a secret: it is in no log and no response.
+    pub(crate) secret: bool,
 }
 
 /// The shapes a value can have.
@@ -60,7 +62,7 @@ impl ValueSource {
 
 impl ConfigNode {
     pub(crate) fn text(text: impl Into<String>) -> Self {
-        Self { source: ValueSource::Unwritten, value: NodeValue::Text(text.into()) }
+        Self { value: NodeValue::Text(text.into()), ..Self::default() }
     }
 
     pub(crate) fn group(entries: Vec<(&str, Self)>) -> Self {
@@ -69,10 +71,8 @@ impl ConfigNode {
             source: ValueSource::Unwritten,
             node,
         };
-        Self {
-            source: ValueSource::Unwritten,
-            value: NodeValue::Group(entries.into_iter().map(entry).collect()),
-        }
+        let value = NodeValue::Group(entries.into_iter().map(entry).collect());
+        Self { value, ..Self::default() }
     }
 
     /// The child under `key`, when this is a group that has one.
@@ -105,7 +105,8 @@ impl ConfigNode {
             None => (path, None),
         };
         if self.value == NodeValue::Null {
-            *self = Self { source: node.source.clone(), value: NodeValue::Group(Vec::new()) };
+            let value = NodeValue::Group(Vec::new());
+            *self = Self { source: node.source.clone(), value, secret: false };
         }
         let NodeValue::Group(entries) = &mut self.value else { return };
         let index = entries.iter().position(|entry| entry.key == key).unwrap_or_else(|| {

@@ -22,6 +22,8 @@ pub(crate) struct InvalidValue {
 pub(crate) trait ScalarSetting: Sized {
     /// What it is, for messages: "a duration such as 30s".
     const WHAT: &'static str;
+    /// Whether values of this type hold a secret, which no log and no response shows.
+    const SECRET: bool = false;
     /// Reads the text, or says why not.
     fn parse(text: &str) -> Result<Self, InvalidValue>;
     /// Writes the value so that `parse` reads it back.
@@ -270,7 +272,7 @@ impl<T: ScalarSetting> Setting for T {
     }
 
     fn write(&self) -> ConfigNode {
-        ConfigNode::text(self.text())
+        ConfigNode { secret: T::SECRET, ..ConfigNode::text(self.text()) }
     }
 }
 
@@ -310,7 +312,7 @@ impl<T: Setting> Setting for Vec<T> {
             NodeValue::Text(text) if node.source.is_outside_the_file() => {
                 let item = |text: &str| ConfigNode {
                     source: node.source.clone(),
-                    value: NodeValue::Text(text.trim().to_owned()),
+                    ..ConfigNode::text(text.trim())
                 };
                 split = text.split(',').map(item).collect();
                 &split

@@ -103,7 +103,7 @@ fn resolve(raw: Spanned<RawYaml>, text: &str) -> ConfigNode {
         RawYaml::Group(entries) => {
             let entry = |(key, node)| {
                 let key: ConfigNode = resolve(key, text);
-                let ConfigNode { source, value } = key;
+                let ConfigNode { source, value, .. } = key;
                 let key = match value {
                     NodeValue::Text(key) => key,
                     NodeValue::Null => "null".to_owned(),
@@ -116,7 +116,7 @@ fn resolve(raw: Spanned<RawYaml>, text: &str) -> ConfigNode {
             NodeValue::Group(entries.into_iter().map(entry).collect())
         }
     };
-    ConfigNode { source, value }
+    ConfigNode { source, value, secret: false }
 }
 
 fn source_of(at: Location) -> ValueSource {

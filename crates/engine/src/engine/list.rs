@@ -96,32 +96,40 @@ impl Engine {
         let page = self.store.list_states(from, prefix, max).await.map_err(rejection)?;
         let next = page.streams.last().filter(|_| page.more).map(|last| last.path.clone());
         let now = self.clock.now();
-        let streams = page.streams.into_iter().filter_map(|stored| self.listed(stored, now));
-        Ok(StreamPage { streams: streams.collect(), next })
+        let mut streams = Vec::with_capacity(page.streams.len());
+        for stored in page.streams {
+            let (listed, seems_expired) = self.listed(stored, now);
+            // After a step of the wall clock a TTL has not run out; the cell knows. The sweeper removes what has expired
+            // within a moment, so this is rare.
+            if seems_expired && matches!(self.head(&listed.path).await, Err(Rejection::NotFound)) {
+                continue;
+            }
+            streams.push(listed);
+        }
+        Ok(StreamPage { streams, next })
     }
 
-    /// Adds to a stored stream what its cell knows. `None` for one that has expired.
-    fn listed(&self, stored: StoredStream, now: Timestamp) -> Option<ListedStream> {
+    /// Adds to a stored stream what its cell knows. The flag: by the wall clock it has expired.
+    fn listed(&self, stored: StoredStream, now: Timestamp) -> (ListedStream, bool) {
         let StoredStream { path, state, forks } = stored;
         let mut summary = match state {
             Ok(state) => StreamSummary::of(state, forks),
-            Err(error) => return Some(ListedStream { path, summary: Err(rejection(error)) }),
+            Err(error) => {
+                return (ListedStream { path, summary: Err(rejection(error)) }, false);
+            }
         };
-        let mut held = false;
         if let Some(cell) = self.registry.find(&path) {
             let state = cell.state.lock();
             summary.live_readers = state.live_readers();
             let known = state.assigned.as_ref();
-            if let Some(known) = known.filter(|known| known.core.id == summary.view.core.id) {
-                held = known.is_expired(now) && !state.is_expired(now);
-                if matches!(known.core.expiry, Expiry::Ttl(_)) {
-                    summary.last_used = summary.last_used.max(known.touched);
-                    summary.deadline = known.core.expiry.deadline(summary.last_used);
-                }
+            if let Some(known) = known.filter(|known| known.core.id == summary.view.core.id)
+                && matches!(known.core.expiry, Expiry::Ttl(_))
+            {
+                summary.last_used = summary.last_used.max(known.touched);
+                summary.deadline = known.core.expiry.deadline(summary.last_used);
             }
         }
-        let expired = summary.deadline.is_some_and(|deadline| deadline <= now) && !held;
-        let gone = expired && !summary.soft_deleted && summary.forks == 0;
-        (!gone).then_some(ListedStream { path, summary: Ok(summary) })
+        let expired = summary.deadline.is_some_and(|deadline| deadline <= now);
+        (ListedStream { path, summary: Ok(summary) }, expired)
     }
 }

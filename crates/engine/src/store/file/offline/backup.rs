@@ -148,6 +148,15 @@ impl FileStore {
         Ok(to.complete(&self.core.options.dir, self.core.options.map_size, &[], &mut |_| {})?.0)
     }
 
+    /// Completes a backup whose index [`copy_index`](Self::copy_index) has copied: the keys, a check of all of it, `VERSION`.
+    ///
+    /// # Errors
+    /// Those of [`Destination::complete`].
+    pub fn complete_backup(&self, to: Destination) -> Result<VerifiedTotals, StoreError> {
+        let options = &self.core.options;
+        Ok(to.complete(&options.dir, options.map_size, &[], &mut |_| {})?.0)
+    }
+
     /// Folds everything that is durable now into the index, and copies the index into an empty file, which the caller
     /// syncs. `begun` receives the number of bytes to come, roughly. Appends and reads go on; LMDB does not reuse pages
     /// that checkpoints free until the copy ends. The copy ends with an error once `wanted` returns false.

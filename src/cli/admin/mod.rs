@@ -1,0 +1,10 @@
+//! `streams`, `usage`, `status` and `subscriptions`: a running server, through its administration API.
+//!
+//! Standard output is a table on a terminal; in a pipe, or with `--json`, one JSON object a line, as the API has it.
+
+mod client;
+mod commands;
+mod table;
+
+pub use client::AdminCommandError;
+pub(super) use commands::{StatusCommand, StreamsCommand, SubscriptionsCommand, UsageCommand};
