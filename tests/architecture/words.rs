@@ -43,6 +43,7 @@ const RESERVED: &[Reserved] = &[
         places: &[
             "crates/auth/src/credentials/disk.rs",
             "crates/engine/src/store/file/disk.rs",
+            "src/cli/admin/client.rs",
             "src/cli/streams/files.rs",
             "src/config/reader/load.rs",
             "src/edge/upstream/ca.rs",
@@ -77,6 +78,7 @@ const RESERVED: &[Reserved] = &[
             "src/edge/forward_auth/subrequest.rs",
             "src/tls/acme/http_client.rs",
             "src/cli/streams/list.rs",
+            "src/cli/admin/client.rs",
         ],
         why: "HTTP requests are made in few places, those of webhooks behind an address guard",
     },

@@ -5,7 +5,6 @@
 
 use std::{
     collections::VecDeque,
-    fs::File,
     ops::Bound,
     path::{Path, PathBuf},
     sync::{
@@ -17,7 +16,10 @@ use std::{
 use durable_streams_auth::{TenantId, stored_prefix};
 use durable_streams_engine::{
     Engine,
-    store::{AnyStore, StoreError, file::Destination},
+    store::{
+        AnyStore, StoreError,
+        file::{Destination, disk::File},
+    },
 };
 use durable_streams_protocol::{Rejection, StreamPath, Timestamp};
 use http::StatusCode;

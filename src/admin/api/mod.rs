@@ -38,8 +38,8 @@ use pingora::protocols::http::ServerSession;
 use serde_json::json;
 
 use self::{
-    admit::Administrator, jobs::JobTable, overview::OverviewHistory, request::ApiRequest,
-    subscriptions::SubscriptionAction,
+    admit::Administrator, jobs::JobTable, openapi::ROOT, overview::OverviewHistory,
+    request::ApiRequest, subscriptions::SubscriptionAction,
 };
 use super::{
     ReloadedKey, ServerControl,
@@ -49,9 +49,6 @@ use crate::{edge::EdgeControl, tls::TlsService};
 
 pub use admit::AdminAccess;
 pub(super) use data::is_data;
-
-/// What every path of the API begins with.
-const ROOT: &str = "/admin/v1";
 
 /// Whether a path is the API's.
 pub(super) fn is_api(path: &str) -> bool {

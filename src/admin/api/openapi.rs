@@ -3,8 +3,10 @@
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::ROOT;
 use crate::admin::response::answer;
+
+/// What every path of the API begins with.
+pub(super) const ROOT: &str = "/admin/v1";
 
 /// The description; `docs/admin.md` is for people.
 const DOCUMENT: &str = include_str!("openapi.json");

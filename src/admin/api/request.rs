@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use pingora::protocols::http::ServerSession;
 use serde::de::DeserializeOwned;
 
-use super::{ApiRefusal, ROOT, admit::Administrator};
+use super::{ApiRefusal, admit::Administrator, openapi::ROOT};
 
 /// Bytes of the largest body.
 const MAX_BODY: usize = 16 << 10;

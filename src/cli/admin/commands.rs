@@ -1,7 +1,7 @@
 //! The commands.
 
 use clap::{Args, ValueEnum};
-use reqwest::Method;
+use http::Method;
 use serde_json::Value;
 
 use super::client::{AdminArguments, AdminClient};
