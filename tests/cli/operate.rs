@@ -55,6 +55,48 @@ fn stopped() -> Setup {
     setup
 }
 
+/// A worker that outlived the command would keep the lock of the directory.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_verify_that_is_killed_takes_its_worker_along() {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt, thread, time::Duration};
+
+    use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+
+    let scratch = tempfile::tempdir().unwrap();
+    // A pipe: the command waits for what is written to it, and then its worker does.
+    let config = scratch.path().join("streams.yaml");
+    mknodat(CWD, &config, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let mut command = binary().arg("verify").arg("--config").arg(&config).spawn().unwrap();
+    let id = command.id();
+    fs::write(&config, "data_dir: ./data\n").unwrap();
+    let within = |seconds: u32, done: &mut dyn FnMut() -> bool| {
+        (0..seconds * 100).any(|_| {
+            done() || {
+                thread::sleep(Duration::from_millis(10));
+                false
+            }
+        })
+    };
+    let children = format!("/proc/{id}/task/{id}/children");
+    assert!(within(30, &mut || fs::read_to_string(&children).is_ok_and(|ids| !ids.is_empty())));
+    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap();
+    let open = || fs::OpenOptions::new().write(true).custom_flags(nonblocking).open(&config).ok();
+    let mut pipe = None;
+    assert!(
+        within(30, &mut || {
+            pipe = open();
+            pipe.is_some()
+        }),
+        "the worker reads, too"
+    );
+
+    command.kill().unwrap();
+    command.wait().unwrap();
+    let mut pipe = pipe.unwrap();
+    assert!(within(30, &mut || pipe.write_all(b"#").is_err()), "the worker reads on");
+}
+
 /// A secret is text of its own: a flipped bit in it makes another secret, which no syntax betrays.
 #[test]
 fn a_damaged_key_file_is_found_and_said() {

@@ -33,7 +33,11 @@ pub(in crate::cli) struct VerifyCommand {
 
 impl VerifyCommand {
     pub(in crate::cli) fn execute(self) -> Result<(), CliError> {
-        if self.in_this_process { self.verify() } else { self.delegate() }
+        if !self.in_this_process {
+            return self.delegate();
+        }
+        end_with_parent();
+        self.verify()
     }
 
     /// Has another process do it, which also says what it found.
@@ -86,6 +90,17 @@ impl VerifyCommand {
             0 => Ok(()),
             count => Err(OperateError::Damaged { dir: options.dir, count }.into()),
         }
+    }
+}
+
+/// Has the system kill this process when the one that started it ends: a `verify` that was killed must not keep the lock
+/// of the directory. Elsewhere than on Linux the worker ends when its work does.
+fn end_with_parent() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) =
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+    {
+        tracing::debug!(%error, "this process may outlive its parent");
     }
 }
 
