@@ -53,15 +53,18 @@ export function rotating(make, spare = 700) {
 }
 
 /**
- * A live reader of JSON messages. `seen` has all of them in order, `requests` the requests so far with their tokens, `failed`
+ * A live reader of JSON messages. `seen` has all of them in order, `requests` the requests so far with their tokens,
+ * `responses` how many of them were answered, `failed`
  * why it ended, if it did.
  */
 export function follow(url, live, authorization) {
-  const reader = { seen: [], requests: [], failed: null }
+  const reader = { seen: [], requests: [], responses: 0, failed: null }
   const abort = new AbortController()
-  const counted = (input, init) => {
+  const counted = async (input, init) => {
     reader.requests.push(new Headers(init.headers).get("authorization"))
-    return fetch(input, init)
+    const response = await fetch(input, init)
+    reader.responses++
+    return response
   }
   const options = { url, live, offset: "-1", json: true, signal: abort.signal, fetch: counted, headers: { authorization } }
   reader.ended = (async () => {
