@@ -49,8 +49,7 @@ async function fill(server) {
 /** Appends, reads, readers and a few mistakes, more at some times than at others, so that the plots have something to show. */
 function makeTraffic(server) {
   const abort = new AbortController()
-  const { signal } = abort
-  const ask = (path, options) => fetch(`${server.route}/${path}`, { signal, ...options }).then((response) => response.text(), () => {})
+  const ask = (path, options) => fetch(`${server.route}/${path}`, options).then((response) => response.text()).catch(() => {})
   let turn = 0
   const timer = setInterval(() => {
     turn++
@@ -59,7 +58,7 @@ function makeTraffic(server) {
     if (Math.random() < busy / 3) ask("chat/42")
     if (turn % 90 < 3) ask("none")
   }, 25)
-  for (let reader = 0; reader < 3; reader++) ask("audit?offset=now&live=sse")
+  for (let reader = 0; reader < 3; reader++) ask("audit?offset=now&live=sse", { signal: abort.signal })
   return { stop: () => (clearInterval(timer), abort.abort()) }
 }
 
