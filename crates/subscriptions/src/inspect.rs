@@ -77,7 +77,7 @@ pub struct SubscriptionReport {
     pub phase: SubscriptionPhase,
     /// Whether an operator stopped it.
     pub paused: bool,
-    /// Who has claimed the wake.
+    /// The worker that has claimed the wake.
     pub worker: Option<String>,
     /// The end of the lease.
     pub lease_until: Option<Timestamp>,

@@ -16,7 +16,7 @@ pub struct StreamDetails {
     pub producers: usize,
     /// The last accepted `Stream-Seq`.
     pub stream_seq: Option<StreamSeq>,
-    /// Who closed it.
+    /// The append that closed it; `None` while it is open.
     pub closed: Option<Closure>,
     /// Forks, by path, with the positions where they leave it; a bounded number.
     pub forks: Vec<(StreamPath, Offset)>,

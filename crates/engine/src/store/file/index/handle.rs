@@ -9,7 +9,7 @@
 //! LMDB refuses every transaction after a meta page could not be written or synced. [`IndexHandle`] then opens the
 //! environment again, as of the last commit.
 //!
-//! One file because every use of the environment depends on who holds the lock, and how.
+//! One file because every use of the environment depends on whether its thread holds the lock shared or exclusively.
 //!
 //! Measured: reopening after large checkpoints is part of 630 -> 25 bytes per idle stream (docs/benchmarks.md).
 

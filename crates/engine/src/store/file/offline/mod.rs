@@ -79,7 +79,7 @@ pub enum OperationPhase {
 /// Receives the progress of an operation.
 pub type OnProgress<'p> = dyn FnMut(OperationStep) + 'p;
 
-/// Room beside the pages of an index that is written anew, bytes.
+/// Room beside the pages of an index that is written a second time, bytes.
 const ROOM_BESIDE: u64 = 1 << 20;
 /// How often a copy reports progress.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
