@@ -18,6 +18,7 @@ mod rotate_keys;
 mod run;
 mod streams;
 mod tls_root;
+mod token;
 
 use clap::Parser;
 use durable_streams_engine::store::file::report_map_faults;

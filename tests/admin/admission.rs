@@ -1,4 +1,4 @@
-//! Who the administration API lets in, beyond keys: rates, and a service of the operator's.
+//! Admission to the administration API beyond keys: rates, and an authorization service of the operator's.
 
 use std::sync::{Arc, Mutex};
 

@@ -129,7 +129,7 @@ fn public_streams_are_everyones_whatever_the_service_says() {
             assert_eq!(server.status("DELETE", "users/ada/news", token), refused);
         }
     }
-    // Who is known and may not read it reads it because it is public.
+    // A principal without the right to read it reads it because it is public.
     service.answers("200 OK", "remote-user: bob\r\nx-allow: append\r\n");
     assert_eq!(server.status("GET", "users/ada/news", "t-2"), 200);
     assert_eq!(server.status("GET", "users/ada/diary", "t-2"), 404);

@@ -2,7 +2,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `admit` | who may use it |
+//! | `admit` | which principals may use it |
 //! | `request` | a request: path, query and body, bounded and checked |
 //! | `list`, `streams` | the list of streams; one stream |
 //! | `data` | the data of streams, through the stream routes |
@@ -233,7 +233,7 @@ impl AdminApi {
     }
 }
 
-/// Who the request's credentials say that it is.
+/// The principal that the credentials of the request name.
 fn me(request: &ApiRequest) -> Response<Vec<u8>> {
     let Administrator { identity, tenant, .. } = &request.who;
     let value = json!({ "identity": &**identity, "tenant": tenant, "global": tenant.is_none() });

@@ -6,6 +6,11 @@ use clap::Args;
 use reqwest::{Method, StatusCode, Url, redirect};
 use serde_json::Value;
 
+use crate::cli::token::token;
+
+/// The admin listener of `dev`, and the usual one of `run`.
+pub(crate) const DEFAULT_LISTENER: &str = "http://127.0.0.1:4438";
+
 /// The longest wait for an answer: a sorted list looks at many streams.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -17,7 +22,7 @@ pub(super) struct AdminArguments {
         long,
         value_name = "URL",
         env = "STREAMS_ADMIN_URL",
-        default_value = "http://127.0.0.1:4438"
+        default_value = DEFAULT_LISTENER
     )]
     admin: String,
     /// The key to send; better in the environment or a file than on a command line that others can see
@@ -84,19 +89,11 @@ impl AdminClient {
         let usage = |why: String| AdminCommandError::Usage(why);
         let root = Url::parse(&arguments.admin);
         let root = root.map_err(|error| usage(format!("--admin {}: {error}", arguments.admin)))?;
-        let token = match (&arguments.token, &arguments.token_file) {
-            (Some(token), _) => Some(token.clone()),
-            (None, Some(path)) => {
-                let text = std::fs::read_to_string(path);
-                let text = text.map_err(|error| usage(format!("{}: {error}", path.display())))?;
-                Some(text.trim().to_owned())
-            }
-            (None, None) => None,
-        };
-        // The same provider as the listeners'; the first user of it installs it.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().timeout(PATIENCE).redirect(redirect::Policy::none());
-        let http = http.build().map_err(|error| usage(error.to_string()))?;
+        let token = token(arguments.token.as_deref(), arguments.token_file.as_deref(), |path| {
+            let text = std::fs::read_to_string(path);
+            text.map_err(|error| usage(format!("{}: {error}", path.display())))
+        })?;
+        let http = http_client(PATIENCE).map_err(|error| usage(error.to_string()))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| usage(error.to_string()))?;
         Ok(AdminClient { http, root, token, runtime })
@@ -137,6 +134,13 @@ impl AdminClient {
         let detail = value["detail"].as_str().map_or_else(|| not_a_problem(status), str::to_owned);
         Err(AdminCommandError::Refused { status: status.as_u16(), detail })
     }
+}
+
+/// A client for requests of at most `timeout`, which follows no redirect: a token must not travel.
+pub(crate) fn http_client(timeout: Duration) -> reqwest::Result<reqwest::Client> {
+    // The same provider as the listeners'; the first user of it installs it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().timeout(timeout).redirect(redirect::Policy::none()).build()
 }
 
 fn not_a_problem(status: StatusCode) -> String {

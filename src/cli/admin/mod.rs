@@ -2,7 +2,7 @@
 //!
 //! Standard output is a table on a terminal; in a pipe, or with `--json`, one JSON object a line, as the API has it.
 
-mod client;
+pub(super) mod client;
 mod commands;
 mod table;
 

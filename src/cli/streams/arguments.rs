@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::error::StreamCommandError;
 use super::files;
+use crate::cli::token::token;
 use crate::config::{HumanDuration, parse_duration};
 
 #[derive(Debug, Args)]
@@ -75,11 +76,7 @@ impl ServerArguments {
 
     /// The token of the options.
     pub(super) fn token(&self) -> Result<Option<String>, StreamCommandError> {
-        match (&self.token, &self.token_file) {
-            (Some(token), _) => Ok(Some(token.clone())),
-            (None, Some(path)) => Ok(Some(files::read(path)?.trim().to_owned())),
-            (None, None) => Ok(None),
-        }
+        token(self.token.as_deref(), self.token_file.as_deref(), files::read)
     }
 
     /// A client for `place` with this token.

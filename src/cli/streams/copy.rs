@@ -18,7 +18,7 @@ use super::arguments::{ServerArguments, run};
 use super::copy_map::{CopyMap, PlannedBatch};
 use super::error::StreamCommandError;
 use super::files;
-use super::list::AdminArguments;
+use super::list::ListingArguments;
 use super::progress::StreamProgress;
 use crate::cli::error::CliError;
 
@@ -55,7 +55,7 @@ pub(in crate::cli) struct CopyCommand {
     #[arg(long, value_name = "PREFIX", conflicts_with = "list")]
     prefix: Option<String>,
     #[command(flatten)]
-    admin: AdminArguments,
+    admin: ListingArguments,
     /// Go on until the source is closed
     #[arg(long, conflicts_with_all = ["list", "prefix"])]
     follow: bool,

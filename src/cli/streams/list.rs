@@ -11,7 +11,9 @@ use serde_json::value::RawValue;
 use super::arguments::run;
 use super::error::StreamCommandError;
 use super::files;
+use crate::cli::admin::client::{DEFAULT_LISTENER, http_client};
 use crate::cli::error::CliError;
+use crate::cli::token::token;
 
 /// Streams on a page of the API; its bound.
 const PAGE: &str = "1000";
@@ -19,13 +21,13 @@ const PAGE: &str = "1000";
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Args)]
-pub(super) struct AdminArguments {
+pub(super) struct ListingArguments {
     /// The server's administration API
     #[arg(
         long,
         value_name = "URL",
         env = "STREAMS_ADMIN_URL",
-        default_value = "http://localhost:4438"
+        default_value = DEFAULT_LISTENER
     )]
     admin: String,
     /// The key for it, one that may administer
@@ -45,7 +47,7 @@ pub(in crate::cli) struct ListCommand {
     #[arg(default_value = "")]
     prefix: String,
     #[command(flatten)]
-    admin: AdminArguments,
+    admin: ListingArguments,
     /// One JSON object for each stream, as the API returns it
     #[arg(long)]
     json: bool,
@@ -81,7 +83,7 @@ pub(super) struct ListedStream {
     error: Option<String>,
 }
 
-impl AdminArguments {
+impl ListingArguments {
     /// The streams whose paths begin with `prefix`. Nothing is sent yet.
     pub(super) fn streams(&self, prefix: &str) -> Result<StreamListing, StreamCommandError> {
         let unusable = |reason: &dyn std::fmt::Display| {
@@ -94,16 +96,9 @@ impl AdminArguments {
         if let Some(tenant) = &self.tenant {
             url.query_pairs_mut().append_pair("tenant", tenant);
         }
-        let token = match (&self.admin_token, &self.admin_token_file) {
-            (Some(token), _) => Some(token.clone()),
-            (None, Some(path)) => Some(files::read(path)?.trim().to_owned()),
-            (None, None) => None,
-        };
-        // One crypto provider for the process, as for all other commands.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().timeout(TIMEOUT);
-        let http = http.redirect(reqwest::redirect::Policy::none());
-        let http = http.build().map_err(|error| unusable(&error))?;
+        let file = self.admin_token_file.as_deref();
+        let token = token(self.admin_token.as_deref(), file, files::read)?;
+        let http = http_client(TIMEOUT).map_err(|error| unusable(&error))?;
         Ok(StreamListing { http, url, token, cursor: None, ended: false })
     }
 }

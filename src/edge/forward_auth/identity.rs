@@ -43,7 +43,7 @@ pub(crate) fn names_identity(name: &str) -> bool {
 }
 
 /// Takes the client's own identity fields off a request, and those that the service's answer is to set, and sets the
-/// latter. Holds for clients behind a trusted proxy too: here the service alone says who the client is.
+/// latter. Holds for clients behind a trusted proxy too: here only the service names the client.
 ///
 /// # Errors
 /// None of Pingora's limits on fields is near.
