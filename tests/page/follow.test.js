@@ -151,22 +151,24 @@ describe("following a stream", { skip, timeout: 180_000 }, () => {
     const server = await startServer()
     try {
       await put(server, "long", "application/json", "[]")
-      const total = 25_000
+      const total = 45_000
       for (let sent = 0; sent < total; sent += 250) await append(server, "long", "application/json", messages(sent, sent + 250))
       const page = await open(browser, server, "#/streams/long")
       await until("it is live", async () => (await state(page)) === "live")
       await page.getByLabel("Read from").selectOption("start")
       await until("it is held", async () => (await state(page)) === "held")
+      // A read stops where an event ends, and one event holds at most 512 KiB: some 10,000 of these messages.
       const held = await received(page)
-      assert.ok(held >= 10_000 && held < 15_000, `${held}`)
+      assert.ok(held >= 10_000 && held < 25_000, `${held}`)
       await page.locator(".message-list .scroller").evaluate((box) => (box.scrollTop = 0))
       await page.locator(".row.message", { hasText: '"id":0,' }).waitFor()
       // Going on, the oldest leave the view, and the page says how many.
-      await page.getByRole("button", { name: "Go on" }).click()
-      await until("it is held again", async () => (await state(page)) === "held" && (await received(page)) >= 20_000)
-      await page.getByRole("button", { name: "Go on" }).click()
-      await until("it is at the end", async () => (await state(page)) === "live" && (await received(page)) === total)
-      await page.getByText("5,000 older ones not kept").waitFor()
+      const goOn = page.getByRole("button", { name: "Go on" })
+      await until("it is at the end", async () => {
+        if ((await state(page)) === "held") await goOn.click()
+        return (await state(page)) === "live" && (await received(page)) === total
+      })
+      await page.getByText("25,000 older ones not kept").waitFor()
       page.check()
     } finally {
       await server.stop()

@@ -12,15 +12,20 @@ const RATE_LIMITED: Duration = Duration::from_secs(3600);
 pub(super) struct AcmeFailure {
     text: String,
     retry_after: Option<Duration>,
+    stale_nonce: bool,
 }
 
 impl AcmeFailure {
     pub(super) fn new(what: &str, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        AcmeFailure { text: format!("{what}: {}", causes(&*error.into())), retry_after: None }
+        AcmeFailure {
+            text: format!("{what}: {}", causes(&*error.into())),
+            retry_after: None,
+            stale_nonce: false,
+        }
     }
 
     pub(super) fn storage(error: &super::storage::StorageError) -> Self {
-        AcmeFailure { text: error.to_string(), retry_after: None }
+        AcmeFailure { text: error.to_string(), retry_after: None, stale_nonce: false }
     }
 
     /// A failure of the ACME library, or the authority's refusal.
@@ -42,12 +47,18 @@ impl AcmeFailure {
             text.push_str(advice);
         }
         let retry_after = (kind == "rateLimited").then_some(RATE_LIMITED);
-        AcmeFailure { text, retry_after }
+        AcmeFailure { text, retry_after, stale_nonce: kind == "badNonce" }
     }
 
     /// The least wait before the next attempt, where the failure says one.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// Whether the authority only refused the nonce of a request: nothing is wrong with the order, and
+    /// RFC 8555 §6.5 has the client try again.
+    pub(super) fn stale_nonce(&self) -> bool {
+        self.stale_nonce
     }
 }
 

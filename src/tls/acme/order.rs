@@ -18,11 +18,31 @@ use super::{
 const PATIENCE: RetryPolicy =
     RetryPolicy::new().initial_delay(Duration::from_millis(250)).timeout(Duration::from_secs(90));
 
+/// Orders that are begun when authorities refuse nonces. The ACME library sends each request three times;
+/// Pebble refuses one nonce in twenty, so one order in some hundreds fails by chance alone.
+const ORDERS_FOR_NONCES: usize = 3;
+
 /// Orders a certificate for `host`. Returns its key and chain as PEM.
 ///
 /// # Errors
 /// The authority cannot be reached, refuses, or does not find the answer to its challenge.
 pub(super) async fn order(
+    account: &Account,
+    host: &str,
+    kind: ChallengeKind,
+    challenges: &Challenges,
+    replaces: Option<CertificateIdentifier<'static>>,
+) -> Result<String, AcmeFailure> {
+    let mut begun = 1;
+    loop {
+        match order_once(account, host, kind, challenges, replaces.clone()).await {
+            Err(failure) if failure.stale_nonce() && begun < ORDERS_FOR_NONCES => begun += 1,
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn order_once(
     account: &Account,
     host: &str,
     kind: ChallengeKind,
