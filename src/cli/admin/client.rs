@@ -1,12 +1,15 @@
 //! Requests of the administration API.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
-use reqwest::{Method, StatusCode, Url, redirect};
+use reqwest::{Certificate, Method, StatusCode, Url, redirect};
 use serde_json::Value;
 
-use crate::cli::token::token;
+use crate::cli::token::admin_token;
 
 /// The admin listener of `dev`, and the usual one of `run`.
 pub(crate) const DEFAULT_LISTENER: &str = "http://127.0.0.1:4438";
@@ -25,12 +28,16 @@ pub(super) struct AdminArguments {
         default_value = DEFAULT_LISTENER
     )]
     admin: String,
-    /// The key to send; better in the environment or a file than on a command line that others can see
-    #[arg(long, value_name = "TOKEN", env = "STREAMS_TOKEN", hide_env_values = true)]
+    /// The key to send; better in the environment or a file than on a command line that others can see [env:
+    /// STREAMS_ADMIN_TOKEN, or else STREAMS_TOKEN]
+    #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
-    /// A file with the key
-    #[arg(long, value_name = "FILE", env = "STREAMS_TOKEN_FILE", conflicts_with = "token")]
+    /// A file with the key [env: STREAMS_ADMIN_TOKEN_FILE, or else STREAMS_TOKEN_FILE]
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
     token_file: Option<PathBuf>,
+    /// Certificates of the authorities to trust in place of the system's, PEM
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<PathBuf>,
     /// JSON on a terminal too
     #[arg(long)]
     pub(super) json: bool,
@@ -89,11 +96,14 @@ impl AdminClient {
         let usage = |why: String| AdminCommandError::Usage(why);
         let root = Url::parse(&arguments.admin);
         let root = root.map_err(|error| usage(format!("--admin {}: {error}", arguments.admin)))?;
-        let token = token(arguments.token.as_deref(), arguments.token_file.as_deref(), |path| {
+        let read = |path: &Path| {
             let text = std::fs::read_to_string(path);
             text.map_err(|error| usage(format!("{}: {error}", path.display())))
-        })?;
-        let http = http_client(PATIENCE).map_err(|error| usage(error.to_string()))?;
+        };
+        let (token, file) = (arguments.token.as_deref(), arguments.token_file.as_deref());
+        let token = admin_token(token, file, read)?;
+        let roots = arguments.cacert.as_deref().map(read).transpose()?;
+        let http = http_client(PATIENCE, roots.as_deref()).map_err(|why| usage(why.to_string()))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| usage(error.to_string()))?;
         Ok(AdminClient { http, root, token, runtime })
@@ -136,11 +146,22 @@ impl AdminClient {
     }
 }
 
-/// A client for requests of at most `timeout`, which follows no redirect: a token must not travel.
-pub(crate) fn http_client(timeout: Duration) -> reqwest::Result<reqwest::Client> {
+/// A client for requests of at most `timeout`, which follows no redirect: a token must not travel. With `roots`, in PEM, it
+/// trusts these authorities only.
+pub(crate) fn http_client(
+    timeout: Duration,
+    roots: Option<&str>,
+) -> reqwest::Result<reqwest::Client> {
     // The same provider as the listeners'; the first user of it installs it.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().timeout(timeout).redirect(redirect::Policy::none()).build()
+    let builder = reqwest::Client::builder().timeout(timeout).redirect(redirect::Policy::none());
+    match roots {
+        None => builder.build(),
+        Some(pem) => {
+            let roots = Certificate::from_pem_bundle(pem.as_bytes())?;
+            builder.tls_certs_only(roots).build()
+        }
+    }
 }
 
 fn not_a_problem(status: StatusCode) -> String {

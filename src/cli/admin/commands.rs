@@ -110,6 +110,7 @@ const USAGE_COLUMNS: &[Column] = &[
     ("SIZE", |one| bytes(&one["bytes"])),
     ("MOST STREAMS", |one| text(&one["limits"]["streams"])),
     ("MOST BYTES", |one| bytes(&one["limits"]["bytes"])),
+    ("REQUESTS", |one| text(&one["requests"]["total"])),
 ];
 
 impl UsageCommand {

@@ -1,7 +1,7 @@
 //! Which stream of which server, and with what rights.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -77,6 +77,11 @@ impl ServerArguments {
     /// The token of the options.
     pub(super) fn token(&self) -> Result<Option<String>, StreamCommandError> {
         token(self.token.as_deref(), self.token_file.as_deref(), files::read)
+    }
+
+    /// The file of the authorities to trust.
+    pub(super) fn cacert(&self) -> Option<&Path> {
+        self.cacert.as_deref()
     }
 
     /// A client for `place` with this token.

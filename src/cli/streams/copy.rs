@@ -75,7 +75,7 @@ impl CopyCommand {
     pub(in crate::cli) fn execute(self) -> Result<(), CliError> {
         Ok(run(async {
             if let Some(prefix) = &self.prefix {
-                let mut listing = self.admin.streams(prefix)?;
+                let mut listing = self.admin.streams(prefix, self.server.cacert())?;
                 while let Some(paths) = listing.next_paths().await? {
                     for path in paths {
                         self.copy_below(&path).await?;

@@ -1,7 +1,7 @@
 //! `list`: the streams of a server, which its administration API knows; the protocol has no listing.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -13,7 +13,7 @@ use super::error::StreamCommandError;
 use super::files;
 use crate::cli::admin::client::{DEFAULT_LISTENER, http_client};
 use crate::cli::error::CliError;
-use crate::cli::token::token;
+use crate::cli::token::admin_token;
 
 /// Streams on a page of the API; its bound.
 const PAGE: &str = "1000";
@@ -30,10 +30,10 @@ pub(super) struct ListingArguments {
         default_value = DEFAULT_LISTENER
     )]
     admin: String,
-    /// The key for it, one that may administer
-    #[arg(long, value_name = "TOKEN", env = "STREAMS_ADMIN_TOKEN", hide_env_values = true)]
+    /// The key for it, one that may administer [env: STREAMS_ADMIN_TOKEN, or else STREAMS_TOKEN]
+    #[arg(long, value_name = "TOKEN")]
     admin_token: Option<String>,
-    /// A file with the key
+    /// A file with the key [env: STREAMS_ADMIN_TOKEN_FILE, or else STREAMS_TOKEN_FILE]
     #[arg(long, value_name = "FILE", conflicts_with = "admin_token")]
     admin_token_file: Option<PathBuf>,
     /// Streams of this tenant, by its own paths
@@ -48,6 +48,9 @@ pub(in crate::cli) struct ListCommand {
     prefix: String,
     #[command(flatten)]
     admin: ListingArguments,
+    /// Certificates of the authorities to trust in place of the system's, PEM
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<PathBuf>,
     /// One JSON object for each stream, as the API returns it
     #[arg(long)]
     json: bool,
@@ -84,8 +87,12 @@ pub(super) struct ListedStream {
 }
 
 impl ListingArguments {
-    /// The streams whose paths begin with `prefix`. Nothing is sent yet.
-    pub(super) fn streams(&self, prefix: &str) -> Result<StreamListing, StreamCommandError> {
+    /// The streams whose paths begin with `prefix`; `cacert` has the authorities to trust. Nothing is sent yet.
+    pub(super) fn streams(
+        &self,
+        prefix: &str,
+        cacert: Option<&Path>,
+    ) -> Result<StreamListing, StreamCommandError> {
         let unusable = |reason: &dyn std::fmt::Display| {
             StreamCommandError::Usage(format!("--admin {}: {reason}", self.admin))
         };
@@ -97,8 +104,9 @@ impl ListingArguments {
             url.query_pairs_mut().append_pair("tenant", tenant);
         }
         let file = self.admin_token_file.as_deref();
-        let token = token(self.admin_token.as_deref(), file, files::read)?;
-        let http = http_client(TIMEOUT).map_err(|error| unusable(&error))?;
+        let token = admin_token(self.admin_token.as_deref(), file, files::read)?;
+        let roots = cacert.map(files::read).transpose()?;
+        let http = http_client(TIMEOUT, roots.as_deref()).map_err(|error| unusable(&error))?;
         Ok(StreamListing { http, url, token, cursor: None, ended: false })
     }
 }
@@ -169,7 +177,7 @@ impl ListCommand {
     pub(in crate::cli) fn execute(self) -> Result<(), CliError> {
         let table = !self.json && std::io::stdout().is_terminal();
         let written = run(async {
-            let mut listing = self.admin.streams(&self.prefix)?;
+            let mut listing = self.admin.streams(&self.prefix, self.cacert.as_deref())?;
             while let Some(page) = listing.next_page().await? {
                 let mut out = String::new();
                 for text in &page {
