@@ -140,3 +140,30 @@ fn run_refuses_what_check_refuses() {
     assert!(seen.stderr.contains("threads = \"0\""), "{}", seen.stderr);
     assert!(seen.stderr.ends_with("nothing was started\n"), "{}", seen.stderr);
 }
+
+/// Everybody who reaches the listener would administer the server.
+#[test]
+fn an_open_administration_beyond_loopback_is_not_started() {
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:4438", "[::ffff:127.0.0.1]:0"] {
+        for key in ["page", "api"] {
+            let listen = format!("  listen: \"{address}\"\n");
+            let scene =
+                Scene::with(format!("listen: 127.0.0.1:0\nadmin:\n{listen}  {key}: true\n"));
+            let seen = finish(binary().arg("run").arg("--config").arg(scene.file()));
+            let place = format!("{}:4:{}", scene.file().display(), "  : ".len() + key.len() + 1);
+            let expected = format!(
+                "{place}: admin.{key} = \"true\" would let everybody who reaches it administer the server: there is no \
+                 auth section; add an auth section, or listen on 127.0.0.1\n"
+            );
+            assert!(seen.stderr.starts_with(&expected), "{}\n{expected}", seen.stderr);
+            assert!(seen.stderr.ends_with("nothing was started\n"), "{}", seen.stderr);
+            assert_eq!((seen.code, seen.stdout.as_str()), (1, ""));
+        }
+    }
+    let guarded =
+        "admin: {listen: \"0.0.0.0:0\", page: true, api: true}\nauth: {credentials: keys}\n";
+    let local = "admin: {listen: \"127.0.0.1:0\", page: true, api: true}\n";
+    for allowed in [guarded, local, "admin: {listen: \"0.0.0.0:0\"}\n"] {
+        assert_eq!(Scene::with(allowed).check(&[]).code, 0, "{allowed}");
+    }
+}
