@@ -8,6 +8,7 @@ use super::keys::limits::LimitsConfig;
 use super::keys::log::LogConfig;
 use super::keys::root::Config;
 use super::keys::telemetry::TelemetryConfig;
+use super::reader::mask::{MASK, without_secrets};
 use super::reader::node::{ConfigNode, NodeEntry, NodeValue};
 use super::reader::setting::Setting;
 
@@ -77,9 +78,6 @@ impl Config {
     }
 }
 
-/// What a secret is shown as.
-const MASK: &str = "***";
-
 /// One value: how it is shown, and what it is.
 #[derive(PartialEq)]
 struct ConfigLeaf {
@@ -88,7 +86,7 @@ struct ConfigLeaf {
 }
 
 impl Config {
-    /// The whole configuration as JSON, values of types that hold secrets as `***`.
+    /// The whole configuration as JSON. Values of types that hold secrets are `***`, and so is what may be secret in a URL.
     pub fn masked(&self) -> Value {
         masked(&self.write())
     }
@@ -100,7 +98,7 @@ fn masked(node: &ConfigNode) -> Value {
     }
     match &node.value {
         NodeValue::Null => Value::Null,
-        NodeValue::Text(text) => text.as_str().into(),
+        NodeValue::Text(text) => without_secrets(text).into(),
         NodeValue::List(items) => items.iter().map(masked).collect(),
         NodeValue::Group(entries) => {
             let one = |entry: &NodeEntry| (entry.key.clone(), masked(&entry.node));
@@ -138,7 +136,7 @@ fn shown(node: &ConfigNode) -> String {
     }
     match &node.value {
         NodeValue::Null => "none".to_owned(),
-        NodeValue::Text(text) => text.clone(),
+        NodeValue::Text(text) => without_secrets(text).into_owned(),
         NodeValue::List(items) => {
             format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(", "))
         }

@@ -162,4 +162,6 @@ pub(crate) fn parse_duration(text: &str) -> Result<HumanDuration, String> {
 }
 
 #[cfg(test)]
+mod secret_tests;
+#[cfg(test)]
 mod tests;

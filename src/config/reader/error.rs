@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::mask::without_secrets;
 use super::node::{ConfigNode, NodeValue, ValueSource, quoted};
 use super::setting::InvalidValue;
 
@@ -191,10 +192,11 @@ impl fmt::Display for ConfigProblem {
     }
 }
 
-/// `text` as one line of bounded length without control characters: parts of it come from the
+/// `text` as one line of bounded length without control characters and without secrets in URLs: parts of it come from the
 /// file, and the line goes to a terminal.
 fn printable(text: &str) -> String {
     const LONGEST: usize = 400;
+    let text = &*without_secrets(text);
     let mut line: String =
         text.chars().take(LONGEST).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(LONGEST).is_some() {

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use super::mask::{MASK, without_secrets};
+
 /// Where a value was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ValueSource {
@@ -125,6 +127,7 @@ impl ConfigNode {
     pub(crate) fn shown(&self) -> String {
         match &self.value {
             NodeValue::Null => "(empty)".to_owned(),
+            NodeValue::Text(_) if self.secret => MASK.to_owned(),
             NodeValue::Text(text) => quoted(text),
             NodeValue::List(_) => "a list".to_owned(),
             NodeValue::Group(_) => "a group of keys".to_owned(),
@@ -132,9 +135,10 @@ impl ConfigNode {
     }
 }
 
-/// `text` in quotes, escaped, and cut after 80 characters.
+/// `text` in quotes, escaped, without secrets in URLs, and cut after 80 characters.
 pub(crate) fn quoted(text: &str) -> String {
     const LONGEST: usize = 80;
+    let text = &*without_secrets(text);
     match text.char_indices().nth(LONGEST) {
         None => format!("{text:?}"),
         Some((cut, _)) => format!("{:?}…", text.get(..cut).unwrap_or_default()),

@@ -256,7 +256,11 @@ impl<T: ScalarSetting> Setting for T {
     fn read(node: &ConfigNode, path: &str, problems: &mut ConfigProblems<'_>) -> Option<Self> {
         match &node.value {
             NodeValue::Text(text) => {
-                T::parse(text).map_err(|why| problems.invalid(node, path, why)).ok()
+                let refused = |why| {
+                    let node = ConfigNode { secret: T::SECRET, ..node.clone() };
+                    problems.invalid(&node, path, why);
+                };
+                T::parse(text).map_err(refused).ok()
             }
             NodeValue::Null => {
                 let why =
