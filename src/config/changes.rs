@@ -66,7 +66,11 @@ impl Config {
             auth: fixed.auth,
             subscriptions: fixed.subscriptions,
             log: LogConfig { format: fixed.log.format, ..self.log },
-            telemetry: TelemetryConfig { tracing: fixed.telemetry.tracing, ..self.telemetry },
+            telemetry: TelemetryConfig {
+                tracing: fixed.telemetry.tracing,
+                usage: fixed.telemetry.usage,
+                ..self.telemetry
+            },
             limits: LimitsConfig {
                 max_connections: fixed.limits.max_connections,
                 max_inflight_read: fixed.limits.max_inflight_read,

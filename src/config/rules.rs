@@ -36,6 +36,9 @@ fn check(config: &Config, problems: &mut ConfigProblems<'_>) {
     let rules = config.auth.as_ref().map_or(&[][..], |auth| &auth.client_certificates);
     let asked_for = config.listen.iter().any(ListenerConfig::asks_for_certificates);
     super::keys::client_certificates::check(rules, asked_for, problems);
+    if let Some(usage) = &config.telemetry.usage {
+        super::keys::telemetry::check_usage(usage, problems);
+    }
     super::keys::tracing::check(config.telemetry.tracing.as_ref(), problems);
 }
 

@@ -77,6 +77,7 @@ const SHOWN: &[&str] = &[
     "subscriptions.public_url",
     "telemetry.tracing.endpoint",
     "telemetry.tracing.service_name",
+    "telemetry.usage.prefixes",
     "upstreams[].forward_auth.copy_headers",
     "upstreams[].forward_auth.request_headers",
     "upstreams[].forward_auth.url",

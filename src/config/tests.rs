@@ -95,6 +95,7 @@ fn defaults() -> BTreeMap<String, String> {
     tree.put("auth.quotas.paths", one(PathQuotaConfig::default().write()));
     tree.put("admin", AdminConfig::default().write());
     tree.put("telemetry.tracing", TracingConfig::default().write());
+    tree.put("telemetry.usage", UsageConfig::default().write());
     let mut found = BTreeMap::new();
     leaves(&tree, "", &mut found);
     found
@@ -187,6 +188,7 @@ fn the_reference_has_every_key_with_its_default() {
         "auth.quotas.paths[].streams",
         "auth.quotas.paths[].bytes",
         "storage.max_disk",
+        "telemetry.usage.prefixes",
         "auth.credentials",
         "auth.cookie",
         "auth.anonymous[].allow",

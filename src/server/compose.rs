@@ -61,6 +61,9 @@ pub fn run(
     options.edge.limits.max_connections = connections(config, mode);
     let mut server = Server::bind(options, engine.clone())?;
     server.trace_with(tracer.clone());
+    if let Some(usage) = &config.telemetry.usage {
+        server.edge().streams().count_usage(quotas::usage_options(usage));
+    }
     let mut administrators = open_administration(config);
     if let Some(auth) = &config.auth {
         let access = ServerAccess::new(auth, config.route.as_str())?;

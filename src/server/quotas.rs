@@ -1,11 +1,15 @@
-//! Rates and quotas as configured: what the guard counts, and what the engine counts.
+//! Rates, quotas and usage as configured: what the guard counts, what the engine counts, and what the stream routes count.
 
 use durable_streams_auth::{
     AccessGuard, ByteRate, PathPrefix, RateRule, RateRules, ReaderQuotas, TENANTS_PREFIX,
 };
 use durable_streams_engine::{ScopeQuota, UsageScope};
 
-use crate::config::{AuthConfig, ByteSize, PathRateConfig, PrefixText, QuotasConfig, RateConfig};
+use durable_streams_pingora::UsageOptions;
+
+use crate::config::{
+    AuthConfig, ByteSize, PathRateConfig, PrefixText, QuotasConfig, RateConfig, UsageConfig,
+};
 
 /// Buckets of each kind of rate that are remembered: 32 MiB of each at most.
 const RATE_BUCKETS: usize = 65_536;
@@ -53,6 +57,12 @@ fn byte_rate(bytes: Option<ByteSize>, burst: ByteSize) -> Option<ByteRate> {
 
 fn prefix(text: &PrefixText) -> Option<PathPrefix> {
     PathPrefix::new(text.as_str()).ok()
+}
+
+/// The prefixes and tenants whose requests are counted.
+pub(super) fn usage_options(config: &UsageConfig) -> UsageOptions {
+    let prefixes = config.prefixes.iter().filter_map(prefix).collect();
+    UsageOptions { prefixes, tenants: config.tenants }
 }
 
 /// The parts of the paths whose streams and bytes have a quota.

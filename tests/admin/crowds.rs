@@ -8,7 +8,11 @@ use std::time::{Duration, Instant};
 
 use durable_streams_server::edge::EdgeOptions;
 
-use crate::harness::eventually;
+#[cfg(target_os = "linux")]
+use crate::api::{OPEN, put, send};
+use crate::harness::{Client, eventually};
+#[cfg(target_os = "linux")]
+use crate::process::Process;
 use crate::scrape::{Scrape, ask, server};
 
 /// How long a health check may take: Kubernetes' own default is 1 s, the manifest here allows 5 s.
@@ -85,6 +89,49 @@ async fn silent_connections_do_not_keep_a_health_check_out() {
     drop(silent);
 }
 
+/// A live tail holds its connection, of which the listener has 128: what is not a tail finds some free, and no tail is closed
+/// for it.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn tails_leave_connections_to_health_checks_and_scrapes() {
+    const TAILS: usize = 96;
+    let server = Process::run(OPEN).await;
+    let (streams, admin) = server.addresses();
+    put(streams, "a", "").await;
+    let follow = async || {
+        let mut tail = Client::connect(admin).await;
+        let path = "/admin/v1/data/a?offset=now&live=sse";
+        tail.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+        tail
+    };
+    let mut tails = Vec::new();
+    for _ in 0..TAILS {
+        let mut tail = follow().await;
+        assert_eq!(tail.head().await.status, 200);
+        tails.push(tail);
+    }
+    for _ in 0..10 {
+        let refused = follow().await.reply().await;
+        assert_eq!(refused.status, 503, "{}", refused.text());
+        assert_eq!(refused.code(), "too-many-data-requests");
+        assert_eq!(refused.header("retry-after"), Some("1"));
+    }
+    for _ in 0..40 {
+        assert_healthy(admin).await;
+        assert_eq!(ask(admin, "GET", "/metrics").await.status, 200);
+        assert_eq!(send(admin, "GET", "/admin/v1/status", "", "").await.status, 200);
+    }
+    // No tail was closed for them.
+    let text = "Content-Type: text/plain\r\n";
+    assert_eq!(send(streams, "POST", "/v1/stream/a", text, "later").await.status, 204);
+    for tail in &mut tails {
+        tail.until(b"data:later").await;
+    }
+    drop(tails.pop());
+    eventually("there is room for a tail", || async { follow().await.head().await.status == 200 })
+        .await;
+}
+
 /// Requests that wait for an upstream take two descriptors each, which no bound on connections covers.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_free_descriptor_a_health_check_is_answered() {
@@ -141,7 +188,7 @@ async fn a_standard_error_that_nobody_reads_stops_no_request() {
     up(admin).await;
     let path = format!("/{}", "x".repeat(4000));
     let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
-    let mut client = crate::harness::Client::connect(streams).await;
+    let mut client = Client::connect(streams).await;
     let dropped = "durable_streams_log_lines_dropped_total";
     for count in 0.. {
         client.send(&request).await;

@@ -108,6 +108,57 @@ async fn data_needs_the_credentials_of_an_administrator() {
     assert_eq!(reply.header("access-control-allow-origin"), None);
 }
 
+/// Another page of this machine has a host that the listener answers, and no credentials are asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_credentials_a_page_of_another_local_origin_changes_nothing() {
+    let server = Process::run(OPEN).await;
+    let (streams, admin) = server.addresses();
+    put(streams, "a", "").await;
+    let level = r#"{"level": "debug"}"#;
+    let job = r#"{"kind": "delete-prefix", "prefix": "a"}"#;
+    let json_type = "Content-Type: application/json\r\n";
+    let other_pages = [
+        "Origin: http://localhost:3000\r\n",
+        "Origin: http://127.0.0.1\r\n",
+        "Origin: null\r\n",
+        "Sec-Fetch-Site: same-site\r\n",
+        "Sec-Fetch-Site: cross-site\r\nOrigin: http://localhost\r\n",
+    ];
+    for (method, path, body) in [
+        ("PUT", "/admin/v1/log-level", level),
+        ("DELETE", "/admin/v1/log-level", ""),
+        ("POST", "/admin/v1/reload", "{}"),
+        ("POST", "/admin/v1/backups", r#"{"name": "x"}"#),
+        ("POST", "/admin/v1/jobs", job),
+        ("DELETE", "/admin/v1/jobs/1", ""),
+        ("DELETE", "/admin/v1/streams/a", ""),
+        ("POST", "/admin/v1/subscriptions/s/pause", "{}"),
+        ("DELETE", "/admin/v1/subscriptions/s", ""),
+        ("POST", "/admin/v1/keys", "{}"),
+        ("PUT", "/admin/v1/data/a", ""),
+        ("POST", "/admin/v1/data/a", "x"),
+        ("DELETE", "/admin/v1/data/a", ""),
+        ("GET", "/admin/v1/data/a?offset=-1", ""),
+    ] {
+        for other in other_pages {
+            let fields = format!("{json_type}{other}");
+            let reply = send(admin, method, path, &fields, body).await;
+            assert_eq!(reply.status, 403, "{method} {path} from {other}: {}", reply.text());
+            assert_eq!(reply.code(), "origin-not-allowed", "{method} {path} from {other}");
+        }
+    }
+    let api = Api { admin, fields: String::new() };
+    assert_eq!(api.get("/log-level").await["level"], "info");
+    assert_eq!(api.get("/jobs").await["jobs"], json!([]));
+    assert_eq!(api.get("/status").await["streams"], 1);
+    // The page of this listener, and clients that are no browsers.
+    for own in ["Origin: http://localhost\r\nSec-Fetch-Site: same-origin\r\n", ""] {
+        let fields = format!("{json_type}{own}");
+        let reply = send(admin, "PUT", "/admin/v1/log-level", &fields, level).await;
+        assert_eq!(reply.status, 200, "{own}: {}", reply.text());
+    }
+}
+
 /// A revoked key ends the live tails that it began.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_live_tail_ends_with_its_credentials() {

@@ -29,6 +29,8 @@ mod subscriptions;
 mod support;
 #[cfg(target_os = "linux")]
 mod tenants;
+#[cfg(target_os = "linux")]
+mod usage;
 
 use support as harness;
 use support::upstreams;

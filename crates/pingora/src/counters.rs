@@ -6,8 +6,9 @@
 mod gauges;
 mod requests;
 mod status;
+mod usage;
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use durable_streams_engine::counters::{
     DurationHistogram, HistogramSnapshot, RelaxedCounter, ShardedCounters,
@@ -16,9 +17,11 @@ use http::{Method, StatusCode};
 
 pub use requests::RequestMode;
 pub use status::{StatusCounts, by_status};
+pub use usage::{MAX_PREFIXES, MAX_TENANTS, RequestUsage, UsageCounters, UsageOptions};
 
 pub(crate) use gauges::LiveKind;
 use requests::RequestCounts;
+pub(crate) use usage::UsagePlace;
 
 /// What is written on an SSE connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,8 @@ const SSE_EVENT_NAMES: [&str; 3] = ["data", "control", "keep_alive"];
 #[derive(Default)]
 pub struct StreamCounters {
     shards: ShardedCounters<StreamShard>,
+    /// Empty unless requests are counted by prefix or tenant.
+    usage: OnceLock<UsageCounters>,
 }
 
 /// The counters of one thread.
@@ -105,6 +110,16 @@ impl StreamCounters {
     /// Bytes of SSE events sent, their framing included.
     pub fn sse_bytes(&self) -> u64 {
         self.shards.sum(|shard| &shard.sse_bytes)
+    }
+
+    /// Counts requests by prefix and by tenant, too, from now on. Only the first call has an effect.
+    pub fn count_usage(&self, options: UsageOptions) {
+        let _ = self.usage.set(UsageCounters::new(options));
+    }
+
+    /// Requests by prefix and by tenant; `None` where they are not counted.
+    pub fn usage(&self) -> Option<&UsageCounters> {
+        self.usage.get()
     }
 
     pub(crate) fn request(&self, mode: RequestMode, method: &Method, status: Option<StatusCode>) {

@@ -44,7 +44,10 @@ pub use background::StreamsBackground;
 pub use browser::BrowserRules;
 pub use clients::ClientShare;
 pub use cors::{AllowedOrigins, CorsPolicy};
-pub use counters::{RequestCount, RequestMode, StreamCounters};
+pub use counters::{
+    MAX_PREFIXES, MAX_TENANTS, RequestCount, RequestMode, RequestUsage, StreamCounters,
+    UsageCounters, UsageOptions,
+};
 pub use options::StreamOptions;
 pub use reply::access::{AUDIT_TARGET, AuditLevel};
 pub use reply::caching::AccessCaching;

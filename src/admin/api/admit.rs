@@ -8,7 +8,8 @@ use durable_streams_auth::{
 use durable_streams_engine::Clock;
 use durable_streams_pingora::transport::render_access_error;
 use durable_streams_protocol::subscription::Glob;
-use http::StatusCode;
+use http::{Method, StatusCode, header};
+use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 
 use super::{AdminApi, ApiRefusal};
@@ -21,7 +22,7 @@ pub enum AdminAccess {
     #[default]
     Closed,
     /// Everybody who reaches the listener, which is on loopback; there are no credentials to ask for. Requests that a web
-    /// page of another host made are refused.
+    /// page of another host made are refused, and changes that one of another origin made.
     Loopback,
     /// Principals that may [administer](Operation::Administer) everything, or everything of their tenant. A service of the
     /// operator's that decides about requests sees the path and the query of this API as they were sent.
@@ -61,7 +62,12 @@ impl AdminApi {
             }
             AdminAccess::Loopback => match AllowedHosts::default().refuse(request) {
                 Some(refused) => Err(rendered(refused.response()).into()),
-                None => Ok(Administrator { identity: "local".into(), tenant: None, granted: None }),
+                None => {
+                    if !matches!(request.method, Method::GET | Method::HEAD) {
+                        refuse_other_origins(request)?;
+                    }
+                    Ok(Administrator { identity: "local".into(), tenant: None, granted: None })
+                }
             },
             AdminAccess::Guarded { guard, .. } => {
                 let client = session.client_addr().and_then(|address| address.as_inet());
@@ -101,6 +107,25 @@ impl AdminApi {
         };
         Ok(file)
     }
+}
+
+/// Refuses what a page of another origin has a browser send: another page of this machine, too, whose host is as good as the
+/// listener's.
+pub(super) fn refuse_other_origins(request: &RequestHeader) -> Result<(), ApiRefusal> {
+    let text = |name| request.headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let site = text(header::HeaderName::from_static("sec-fetch-site"));
+    let by_site = site.is_none_or(|site| matches!(site, "same-origin" | "none"));
+    let host = text(header::HOST).unwrap_or_default();
+    let origin = text(header::ORIGIN);
+    let by_origin = origin.is_none_or(|origin| {
+        origin.split_once("://").is_some_and(|(_, authority)| authority == host)
+    });
+    if by_site && by_origin {
+        return Ok(());
+    }
+    let detail =
+        "a page of another origin may not change anything here, nor use the data of streams";
+    Err(ApiRefusal::new(StatusCode::FORBIDDEN, "origin-not-allowed", detail))
 }
 
 fn refused(error: &AccessError) -> ApiRefusal {

@@ -14,16 +14,18 @@ use durable_streams_pingora::{
     AllowedOrigins, AuditLevel, BrowserRules, CorsPolicy, StreamOptions, transport::StreamRequest,
 };
 use durable_streams_protocol::Timestamp;
-use http::{Method, StatusCode, header};
-use pingora::http::RequestHeader;
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use pingora::protocols::http::ServerSession;
 
 use super::{
-    AdminApi, ApiRefusal,
-    admit::Administrator,
+    AdminApi, ApiRefusal, MAX_DATA_REQUESTS,
+    admit::{Administrator, refuse_other_origins},
     request::{confined, tenant_of},
 };
-use crate::admin::serve::write;
+use crate::admin::{response::problem, serve::write};
+
+/// Seconds after which a refused request may come again.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// The route of the streams on this listener.
 const ROUTE: &str = "/admin/v1/data";
@@ -40,6 +42,9 @@ impl AdminApi {
         let (who, guard) = match allowed {
             Ok(allowed) => allowed,
             Err(refusal) => return write(session, *refusal.0).await,
+        };
+        let Ok(_place) = self.data_places.try_acquire() else {
+            return write(session, too_many_requests()).await;
         };
         let options = self.data_options();
         let mut streams = self.streams.clone();
@@ -87,22 +92,13 @@ impl AdminApi {
     }
 }
 
-/// Refuses what a page of another origin has a browser send. The other endpoints need no such check: a browser sends
-/// `application/json` and `DELETE` to another origin only after asking.
-fn refuse_other_origins(request: &RequestHeader) -> Result<(), ApiRefusal> {
-    let text = |name| request.headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    let site = text(header::HeaderName::from_static("sec-fetch-site"));
-    let by_site = site.is_none_or(|site| matches!(site, "same-origin" | "none"));
-    let host = text(header::HOST).unwrap_or_default();
-    let origin = text(header::ORIGIN);
-    let by_origin = origin.is_none_or(|origin| {
-        origin.split_once("://").is_some_and(|(_, authority)| authority == host)
-    });
-    if by_site && by_origin {
-        return Ok(());
-    }
-    let detail = "a page of another origin may not use the data of streams on this listener";
-    Err(ApiRefusal::new(StatusCode::FORBIDDEN, "origin-not-allowed", detail))
+fn too_many_requests() -> Response<Vec<u8>> {
+    let detail = format!(
+        "{MAX_DATA_REQUESTS} requests for data are open on this listener; close a tail, or read from the stream route"
+    );
+    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "too-many-data-requests", &detail);
+    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+    response
 }
 
 /// Lets an administrator do everything with the streams of a tenant, or with those of none.

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use super::{
     AdminApi, ApiRefusal, ApiResult,
-    request::{ApiRequest, bad, cursor_after, cursor_at},
+    list_page::{ListPage, ListStep},
+    request::{ApiRequest, bad, cursor_at},
     streams::{described, owner, refused, unreadable},
 };
 use crate::admin::response::json;
@@ -22,16 +23,14 @@ use crate::admin::response::json;
 /// a cursor and not with a wait.
 const MAX_LOOKS: usize = 10_000;
 /// Streams that are looked at for a sorted list.
-const MAX_SORTED: usize = 100_000;
+pub(super) const MAX_SORTED: usize = 100_000;
 /// Streams that are read at a time.
 const BATCH: usize = 1_000;
-/// What the paths of tenants' streams and of the server's own begin with.
-const RESERVED: &str = "__ds/";
 /// The first batch behind a folder of a tree, most of which have few streams.
 const FOLDER_BATCH: usize = 8;
 
 /// Which streams a list shows.
-struct StreamFilter {
+pub(super) struct StreamFilter {
     deleted: bool,
     content_type: Option<String>,
     idle_since: Option<Timestamp>,
@@ -40,12 +39,12 @@ struct StreamFilter {
 }
 
 /// Where a list looks.
-struct ListScope {
-    tenant: Option<TenantId>,
+pub(super) struct ListScope {
+    pub(super) tenant: Option<TenantId>,
     /// What the stored paths begin with.
-    prefix: String,
+    pub(super) prefix: String,
     /// The part of it that a client does not see.
-    hidden: usize,
+    pub(super) hidden: usize,
 }
 
 /// What a sorted list is sorted by, largest first.
@@ -83,7 +82,7 @@ impl StreamFilter {
     }
 
     /// The entry of a stream in the list; `None` for one that is not shown.
-    fn entry(&self, listed: &ListedStream) -> Option<Value> {
+    pub(super) fn entry(&self, listed: &ListedStream) -> Option<Value> {
         let (tenant, path) = owner(&listed.path)?;
         match &listed.summary {
             Ok(summary) if self.shows(summary) => Some(described(tenant.as_ref(), &path, summary)),
@@ -95,7 +94,7 @@ impl StreamFilter {
 }
 
 impl ListScope {
-    fn of(request: &ApiRequest) -> Result<Self, ApiRefusal> {
+    pub(super) fn of(request: &ApiRequest) -> Result<Self, ApiRefusal> {
         let tenant = request.tenant()?;
         let inner = tenant.as_ref().map(stored_prefix).unwrap_or_default();
         let prefix = format!("{inner}{}", request.parameter("prefix").unwrap_or_default());
@@ -103,7 +102,7 @@ impl ListScope {
     }
 
     /// Where the list begins.
-    fn start(&self) -> Result<Bound<StreamPath>, ApiRefusal> {
+    pub(super) fn start(&self) -> Result<Bound<StreamPath>, ApiRefusal> {
         if self.prefix.is_empty() {
             return Ok(Bound::Unbounded);
         }
@@ -112,7 +111,7 @@ impl ListScope {
     }
 
     /// The folder below the prefix in which a stream lies, as it is stored.
-    fn folder<'p>(&self, path: &'p StreamPath, delimiter: &str) -> Option<&'p str> {
+    pub(super) fn folder<'p>(&self, path: &'p StreamPath, delimiter: &str) -> Option<&'p str> {
         let rest = path.as_str().get(self.prefix.len()..)?;
         let end = rest.find(delimiter)? + delimiter.len();
         path.as_str().get(..self.prefix.len() + end)
@@ -170,70 +169,20 @@ impl AdminApi {
         start: Bound<StreamPath>,
         limit: usize,
     ) -> ApiResult {
-        let (mut streams, mut folders) = (Vec::new(), Vec::new());
-        // A cursor behind a folder is in it.
-        let mut folder = match (&start, delimiter) {
-            (Bound::Excluded(path), Some(delimiter)) => {
-                scope.folder(path, delimiter).map(str::to_owned)
-            }
-            _ => None,
-        };
-        let (mut from, mut looks, mut cursor) = (start, 0, None);
-        let mut batch = BATCH;
-        'pages: while looks < MAX_LOOKS {
-            let room = limit.saturating_sub(streams.len() + folders.len()).max(1);
-            let wanted = if delimiter.is_some() { batch } else { room.min(BATCH) };
-            let page = self.engine.list_streams(from.as_ref(), &scope.prefix, wanted).await;
-            let page = page.map_err(|one| refused(&one))?;
-            looks += page.streams.len().max(1);
-            (cursor, batch) = (page.next.clone(), (batch * 4).min(BATCH));
-            let whole = page.next.is_none();
-            let count = page.streams.len();
-            for (at, listed) in page.streams.into_iter().enumerate() {
-                let inside = delimiter.and_then(|one| scope.folder(&listed.path, one));
-                if let Some(inside) = inside {
-                    if folder.as_deref() == Some(inside) {
-                        continue;
-                    }
-                    // Tenants and the server's own streams have no place in the tree of those without a tenant.
-                    let reserved = scope.prefix.is_empty() && inside.starts_with(RESERVED);
-                    if !reserved && filter.entry(&listed).is_none() {
-                        continue;
-                    }
-                    let inside = inside.to_owned();
-                    if !reserved {
-                        folders.push(inside.get(scope.hidden..).unwrap_or_default().to_owned());
-                    }
-                    let end = last_path_of(&inside);
-                    folder = Some(inside);
-                    let full = streams.len() + folders.len() >= limit;
-                    // Whatever else lies in the folder is skipped, unless its path leaves no room for that.
-                    let next = end.unwrap_or(listed.path);
-                    cursor = Some(next.clone());
-                    if full {
-                        break 'pages;
-                    }
-                    (from, batch) = (Bound::Excluded(next), FOLDER_BATCH);
-                    continue 'pages;
-                }
-                streams.extend(filter.entry(&listed));
-                if streams.len() + folders.len() >= limit {
-                    let last = whole && at + 1 == count;
-                    cursor = (!last).then_some(listed.path);
-                    break 'pages;
-                }
-            }
-            match page.next {
-                Some(next) => from = Bound::Excluded(next),
-                None => break,
-            }
+        let mut page = ListPage::new(scope, filter, delimiter, &start, limit);
+        let (mut from, mut looks, mut batch) = (start, 0, BATCH);
+        while looks < MAX_LOOKS {
+            let wanted = if delimiter.is_some() { batch } else { page.room().min(BATCH) };
+            let read = self.engine.list_streams(from.as_ref(), &scope.prefix, wanted).await;
+            let read = read.map_err(|one| refused(&one))?;
+            looks += read.streams.len().max(1);
+            (from, batch) = match page.add(read) {
+                ListStep::End => break,
+                ListStep::Next(path) => (Bound::Excluded(path), (batch * 4).min(BATCH)),
+                ListStep::BehindFolder(path) => (Bound::Excluded(path), FOLDER_BATCH),
+            };
         }
-        let cursor = cursor.map(|path| cursor_after(&path));
-        let mut answer = json!({ "streams": streams, "cursor": cursor });
-        if delimiter.is_some() {
-            answer["prefixes"] = json!(folders);
-        }
-        Ok(json(StatusCode::OK, &answer))
+        Ok(json(StatusCode::OK, &page.into_answer()))
     }
 
     /// The first `limit` streams by size or last use, of those that were looked at.
@@ -276,7 +225,7 @@ impl AdminApi {
     }
 
     /// Looks at streams from `start` on, at most about `max`. Returns how many there were, and whether there are more.
-    async fn scan(
+    pub(super) async fn scan(
         &self,
         start: Bound<StreamPath>,
         prefix: &str,
@@ -297,34 +246,6 @@ impl AdminApi {
         }
         Ok((looked, true))
     }
-
-    /// What a prefix or a tenant holds, by a look at its streams.
-    pub(super) async fn usage_below(&self, request: &ApiRequest) -> ApiResult {
-        let scope = ListScope::of(request)?;
-        let (mut streams, mut bytes, mut deleted) = (0_u64, 0_u64, 0_u64);
-        let (scanned, partial) = self
-            .scan(scope.start()?, &scope.prefix, MAX_SORTED, |listed| {
-                let Ok(summary) = listed.summary else { return };
-                if owner(&listed.path).is_some() {
-                    streams += 1;
-                    bytes += summary.own_bytes();
-                    deleted += u64::from(summary.soft_deleted);
-                }
-            })
-            .await?;
-        let prefix = request.parameter("prefix").unwrap_or_default();
-        let answer = json!({
-            "tenant": scope.tenant, "prefix": prefix, "streams": streams, "bytes": bytes,
-            "soft_deleted": deleted, "scanned": scanned, "partial": partial,
-        });
-        Ok(json(StatusCode::OK, &answer))
-    }
-}
-
-/// A path behind all that lie in a folder, but for those whose names begin with the last character that there is. `None`
-/// where a path has no room for that.
-fn last_path_of(folder: &str) -> Option<StreamPath> {
-    StreamPath::system(&format!("{folder}\u{10FFFF}")).ok()
 }
 
 fn time(request: &ApiRequest, name: &str) -> Result<Option<Timestamp>, ApiRefusal> {

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `admit` | which principals may use it |
 //! | `request` | a request: path, query and body, bounded and checked |
-//! | `list`, `streams` | the list of streams; one stream |
+//! | `list`, `list_page` | the list of streams, page by page |
+//! | `streams` | one stream |
+//! | `usage` | what is stored and asked for, by prefix and tenant |
 //! | `data` | the data of streams, through the stream routes |
 //! | `subscriptions` | subscriptions |
 //! | `jobs` | deletion by prefix and backups, which outlast their requests |
@@ -21,12 +23,14 @@ mod credentials;
 mod data;
 mod jobs;
 mod list;
+mod list_page;
 mod openapi;
 mod overview;
 mod request;
 mod server;
 mod streams;
 mod subscriptions;
+mod usage;
 
 use std::sync::{Arc, OnceLock};
 
@@ -36,6 +40,7 @@ use durable_streams_subscriptions::Subscriptions;
 use http::{Method, Response, StatusCode};
 use pingora::protocols::http::ServerSession;
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use self::{
     admit::Administrator, jobs::JobTable, openapi::ROOT, overview::OverviewHistory,
@@ -49,6 +54,10 @@ use crate::{edge::EdgeControl, tls::TlsService};
 
 pub use admit::AdminAccess;
 pub(super) use data::is_data;
+
+/// Requests for data at once, of the 128 connections of the listener. A live tail holds one for as long as somebody looks at it;
+/// what is left is for health checks, scrapes and the other endpoints.
+const MAX_DATA_REQUESTS: usize = 96;
 
 /// Whether a path is the API's.
 pub(super) fn is_api(path: &str) -> bool {
@@ -65,6 +74,8 @@ pub struct AdminApi {
     subscriptions: Arc<OnceLock<Subscriptions>>,
     history: Arc<OverviewHistory>,
     jobs: JobTable,
+    /// For the requests for data that are open.
+    data_places: Semaphore,
     tls: Option<Arc<TlsService>>,
     /// `None` where the server was embedded without a configuration.
     control: Option<Arc<dyn ServerControl>>,
@@ -104,6 +115,7 @@ impl AdminApi {
             subscriptions: Arc::default(),
             history: Arc::default(),
             jobs: JobTable::default(),
+            data_places: Semaphore::new(MAX_DATA_REQUESTS),
             tls,
             control: None,
             access: AdminAccess::Closed,
@@ -214,22 +226,6 @@ impl AdminApi {
                 Err(ApiRefusal::new(StatusCode::NOT_FOUND, "not-found", detail))
             }
         }
-    }
-
-    /// What is stored: in all, and in each tenant and prefix that the quotas name; or below a prefix, or of a tenant.
-    async fn usage(&self, request: &ApiRequest) -> ApiResult {
-        request.only(&["prefix", "tenant"])?;
-        if request.tenant()?.is_some() || request.parameter("prefix").is_some() {
-            return self.usage_below(request).await;
-        }
-        let stats = self.engine.stats().store;
-        let scope = |scope: durable_streams_engine::ScopeUsage| {
-            let limits = json!({ "streams": scope.quota.streams, "bytes": scope.quota.bytes });
-            json!({ "name": scope.name, "streams": scope.streams, "bytes": scope.bytes, "limits": limits })
-        };
-        let scopes: Vec<_> = self.engine.scope_usage().into_iter().map(scope).collect();
-        let value = json!({ "streams": stats.streams, "bytes": stats.bytes, "scopes": scopes });
-        Ok(json(StatusCode::OK, &value))
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     DurableStreams, StreamOptions,
     answers::AnswerPayer,
-    counters::RequestMode,
+    counters::{RequestMode, UsagePlace},
     forwarded,
     request::{RequestTarget, StreamRequest},
 };
@@ -83,6 +83,13 @@ impl DurableStreams {
                 return StreamReply { mode: Some(mode), method, cors, ..reply };
             }
         };
+        let usage = match (&admitted.target, self.counters.usage()) {
+            (RequestTarget::Stream(_, Request::Preflight), _) | (_, None) => UsagePlace::default(),
+            (RequestTarget::Stream(path, _), Some(usage)) => usage.place(path),
+            (RequestTarget::Subscriptions(_) | RequestTarget::Invalid(_), _) => {
+                UsagePlace::default()
+            }
+        };
         let audience = admitted.rights.as_ref().map(AccessRights::audience);
         let decided = self.dispatch(session, options, admitted, &mut commit_wait).await;
         let ((response, pending), problem) = match decided {
@@ -114,6 +121,7 @@ impl DurableStreams {
             cors,
             server_timing: options.server_timing.then_some(began),
             commit_wait,
+            usage,
         }
     }
 

@@ -51,7 +51,7 @@ pub(crate) use streamed::StreamedBody;
 use crate::{
     answers::AnswerRoom,
     cors::CorsPolicy,
-    counters::{RequestMode, StreamCounters},
+    counters::{RequestMode, StreamCounters, UsagePlace},
 };
 
 /// The response to one request, not yet written.
@@ -67,6 +67,8 @@ pub struct StreamReply {
     /// When the request began, if the response reports how long it took.
     pub(crate) server_timing: Option<Instant>,
     pub(crate) commit_wait: Option<Duration>,
+    /// Where it counts by prefix and by tenant.
+    pub(crate) usage: UsagePlace,
 }
 
 /// What the delivery of a response has to wait for.
@@ -128,6 +130,7 @@ impl StreamReply {
             cors: Vec::new(),
             server_timing: None,
             commit_wait: None,
+            usage: UsagePlace::default(),
         }
     }
 

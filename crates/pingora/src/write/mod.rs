@@ -126,6 +126,9 @@ impl DurableStreams {
             let WrittenReply { status, received, sent } = out.written();
             self.counters.request(mode, &reply.method, status);
             self.counters.bytes(received, sent);
+            if let Some(usage) = self.counters.usage() {
+                usage.count(reply.usage, mode, status, received, sent);
+            }
         }
         DeliveredReply { problem: reply.problem, commit_wait: reply.commit_wait, result }
     }
