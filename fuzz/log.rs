@@ -207,6 +207,7 @@ fn batch(store: &AnyStore, numbers: std::ops::Range<usize>) {
             Some(_) => StreamEvent::Appended(Appended {
                 at,
                 data,
+                terminators: 0,
                 producer: None,
                 stream_seq: None,
                 close: false,
@@ -221,6 +222,7 @@ fn batch(store: &AnyStore, numbers: std::ops::Range<usize>) {
                 incarnation: 0,
                 closed: false,
                 public: false,
+                earliest: durable_streams_protocol::Offset::ZERO,
                 data,
             })),
         };

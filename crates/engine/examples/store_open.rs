@@ -80,6 +80,7 @@ fn create(store: &AnyStore, n: u64) -> Result<(StreamId, EventPlace, StreamEvent
         incarnation: 0,
         closed: false,
         public: false,
+        earliest: durable_streams_protocol::Offset::ZERO,
         data: Bytes::from_static(&[7; 100]),
     };
     let place = EventPlace::of_creation(&created);
@@ -92,6 +93,7 @@ fn append(id: StreamId, before: u64, data: &Bytes) -> (StreamId, EventPlace, Str
     let event = Appended {
         at: Timestamp::from_millis(2),
         data: data.clone(),
+        terminators: 0,
         producer: None,
         stream_seq: None,
         close: false,

@@ -6,13 +6,13 @@ mod wire;
 
 pub use model::{
     codec::DecodeError,
-    event::{Appended, Created, ForkPoint, StreamEvent},
+    event::{Appended, Created, ForkPoint, StreamEvent, Trimmed},
     expiry::{Expiry, Timestamp},
     live_read::{LongPollStep, SseRead, SseStep, SseTiming, Tail, long_poll},
     producer::{Producer, ProducerAdmission, ProducerId, ProducerState, StreamSeq},
     stream::{
         AppendOutcome, Closure, CreateOutcome, Decision, ForkSource, StreamCore, StreamId,
-        StreamState,
+        StreamState, TimeMark,
     },
 };
 pub use wire::{

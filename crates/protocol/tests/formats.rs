@@ -7,13 +7,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use durable_streams_protocol::{
     Appended, Closure, ContentType, Created, Expiry, ForkPoint, Offset, Producer, ProducerId,
-    ProducerState, StreamCore, StreamEvent, StreamId, StreamPath, StreamSeq, StreamState,
-    Timestamp,
+    ProducerState, StreamCore, StreamEvent, StreamId, StreamPath, StreamSeq, StreamState, TimeMark,
+    Timestamp, Trimmed, count_messages,
 };
 use proptest::{collection::vec, option, prelude::*};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn byte(digits: &[u8]) -> u8 {
+    u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap()
 }
 
 fn record(event: &StreamEvent) -> Bytes {
@@ -53,6 +57,7 @@ fn created() -> Created {
         incarnation: 0,
         closed: true,
         public: false,
+        earliest: Offset::ZERO,
         data: Bytes::from_static(b"hi"),
     }
 }
@@ -69,12 +74,17 @@ fn golden_events() {
     let appended = Appended {
         at,
         data: Bytes::from_static(b"hi"),
+        terminators: 0,
         producer: Some(producer()),
         stream_seq: StreamSeq::new("09"),
         close: true,
     };
     let plain = Appended { producer: None, stream_seq: None, close: false, ..appended.clone() };
     let public = Created { public: true, ..created() };
+    let (before, kept) = (Offset::new(5), Offset::new(4));
+    let trimmed = Trimmed { at, before, kept, messages: None };
+    let counted = Trimmed { at, before, kept: before, messages: Some(3) };
+    let of_trimmed = Created { earliest: kept, ..created() };
     for (event, golden) in [
         (StreamEvent::Created(Box::new(public)), PUBLIC),
         (StreamEvent::Created(Box::new(created())), CREATED),
@@ -84,6 +94,17 @@ fn golden_events() {
         (StreamEvent::Touched { at }, "030201000000000000"),
         (StreamEvent::SoftDeleted { at }, "040201000000000000"),
         (StreamEvent::Deleted { at }, "050201000000000000"),
+        (StreamEvent::Trimmed(trimmed), "070201000000000000 0500000000000000 0400000000000000 00"),
+        (
+            StreamEvent::Trimmed(counted),
+            "070201000000000000 0500000000000000 0500000000000000 01 0300000000000000",
+        ),
+        (
+            StreamEvent::ExpiryChanged { at, expiry: Expiry::Ttl(60) },
+            "080201000000000000 013c00000000000000",
+        ),
+        (StreamEvent::Marked { at }, "090201000000000000"),
+        (StreamEvent::Created(Box::new(of_trimmed)), OF_TRIMMED),
     ] {
         let record = record(&event);
         assert_eq!(hex(&record), golden.replace(' ', ""), "{event:?}");
@@ -154,6 +175,8 @@ const CREATED: &str =
     "010201000000000000 0400612fc3a9 0a00746578742f706c61696e 013c00000000000000 03 00 6869";
 const PUBLIC: &str =
     "010201000000000000 0400612fc3a9 0a00746578742f706c61696e 013c00000000000000 07 00 6869";
+const OF_TRIMMED: &str = "0a0201000000000000 0400612fc3a9 0a00746578742f706c61696e 013c00000000000000 03 00 \
+    0000000000000000 0400000000000000 6869";
 const FORKED: &str = "010201000000000000 0400612fc3a9 0a00746578742f706c61696e 020201000000000000 03 \
     01 0700000000000000 010061 0500000000000000 01 0400000000000000 0100000000000000 0200000000000000 \
     0600000000000000 0200000000000000 0700000000000000 0500000000000000";
@@ -170,16 +193,33 @@ fn golden_snapshot() {
     let mut state =
         StreamState { soft_deleted: true, stream_seq: StreamSeq::new("09"), ..state(&forked) };
     state.closed = Some(Closure { by: Some(producer()) });
+    (state.earliest, state.kept, state.messages_before) = (Offset::new(4), Offset::new(3), None);
+    let at = Timestamp::from_millis(0x0103);
+    state.marks = vec![TimeMark { at, position: state.tail, messages: Some(1) }];
     let mut out = Vec::new();
     state.encode(&mut out);
-    let golden = "02 0400612fc3a9 0a00746578742f706c61696e 013c00000000000000 07 \
+    let golden = "03 0400612fc3a9 0a00746578742f706c61696e 013c00000000000000 07 \
+        01 0700000000000000 010061 0500000000000000 01 0000000000000000 0400000000000000 0100000000000000 \
+        0200000000000000 0600000000000000 0000000000000000 0200000000000000 \
+        0700000000000000 0000000000000000 0500000000000000 \
+        0700000000000000 0201000000000000 01 010070 0300000000000000 0201000000000000 01 02003039 \
+        0000000000000000 0100000000000000 0500000000000000 0400000000000000 0300000000000000 \
+        01 0201000000000000 01 0201000000000000 01 0100000000000000 00 \
+        01 0301000000000000 0700000000000000 01 0100000000000000";
+    assert_eq!(hex(&out), golden.replace(' ', ""));
+    assert_eq!(StreamState::decode(StreamId(9), &out).unwrap(), state);
+    // Format 2, which had neither trims nor times.
+    let format_2 = "02 0400612fc3a9 0a00746578742f706c61696e 013c00000000000000 07 \
         01 0700000000000000 010061 0500000000000000 01 0000000000000000 0400000000000000 0100000000000000 \
         0200000000000000 0600000000000000 0000000000000000 0200000000000000 \
         0700000000000000 0000000000000000 0500000000000000 \
         0700000000000000 0201000000000000 01 010070 0300000000000000 0201000000000000 01 02003039 \
         0000000000000000 0100000000000000 0500000000000000 0500000000000000 0000000000000000";
-    assert_eq!(hex(&out), golden.replace(' ', ""));
-    assert_eq!(StreamState::decode(StreamId(9), &out).unwrap(), state);
+    let stored: Vec<u8> = format_2.replace(' ', "").as_bytes().chunks(2).map(byte).collect();
+    (state.earliest, state.kept, state.marks) = (Offset::ZERO, Offset::ZERO, Vec::new());
+    (state.created, state.appended) = (None, None);
+    (state.messages, state.messages_before) = (None, None);
+    assert_eq!(StreamState::decode(StreamId(9), &stored).unwrap(), state);
     let known = ProducerState { epoch: 3, last_seq: 258 };
     assert_eq!(hex(&known.encode()), "03000000000000000201000000000000");
 }
@@ -255,6 +295,7 @@ fn any_created() -> impl Strategy<Value = Created> {
                 fork,
                 closed: flags.0,
                 public: flags.2,
+                earliest: Offset::new(if flags.0 { at % 9 } else { 0 }),
                 data,
             }
         })
@@ -266,17 +307,36 @@ fn any_event() -> impl Strategy<Value = StreamEvent> {
         (any::<u64>(), data, option::of(any_producer()), option::of(any_seq()), any::<bool>())
             .prop_map(|(at, data, producer, stream_seq, close)| {
                 let at = Timestamp::from_millis(at);
-                StreamEvent::Appended(Appended { at, data, producer, stream_seq, close })
+                StreamEvent::Appended(Appended {
+                    at,
+                    terminators: count_messages(&data) as u64,
+                    data,
+                    producer,
+                    stream_seq,
+                    close,
+                })
             });
-    let bare = (0..3, any::<u64>()).prop_map(|(kind, at)| {
+    let bare = (0..4, any::<u64>()).prop_map(|(kind, at)| {
         let at = Timestamp::from_millis(at);
         match kind {
             0 => StreamEvent::Touched { at },
             1 => StreamEvent::SoftDeleted { at },
+            2 => StreamEvent::Marked { at },
             _ => StreamEvent::Deleted { at },
         }
     });
+    let changed = (any::<u64>(), any_expiry()).prop_map(|(at, expiry)| {
+        StreamEvent::ExpiryChanged { at: Timestamp::from_millis(at), expiry }
+    });
+    let trimmed = (any::<u64>(), position(), position(), option::of(any::<u64>())).prop_map(
+        |(at, a, b, messages)| {
+            let at = Timestamp::from_millis(at);
+            StreamEvent::Trimmed(Trimmed { at, before: a.max(b), kept: a.min(b), messages })
+        },
+    );
     prop_oneof![
+        trimmed,
+        changed,
         any_created().prop_map(|created| StreamEvent::Created(Box::new(created))),
         appended,
         bare
@@ -285,11 +345,25 @@ fn any_event() -> impl Strategy<Value = StreamEvent> {
 
 fn any_state() -> impl Strategy<Value = StreamState> {
     let closed = option::of(option::of(any_producer()).prop_map(|by| Closure { by }));
-    (any_created(), closed, option::of(any_seq()), position(), any::<bool>()).prop_map(
-        |(created, closed, stream_seq, tail, soft_deleted)| {
+    let number = || option::of(any::<u64>());
+    let mark = (any::<u64>(), position(), number()).prop_map(|(at, position, messages)| TimeMark {
+        at: Timestamp::from_millis(at),
+        position,
+        messages,
+    });
+    let kept = (position(), position(), number(), number(), number(), number(), vec(mark, 0..33));
+    (any_created(), closed, option::of(any_seq()), position(), any::<bool>(), kept).prop_map(
+        |(created, closed, stream_seq, tail, soft_deleted, kept)| {
+            let (a, b, created_at, appended, messages, messages_before, marks) = kept;
             let fresh = state(&created);
             let core = Arc::new(StreamCore::clone(&fresh.core));
-            StreamState { core, closed, stream_seq, tail, soft_deleted, ..fresh }
+            let mut state = StreamState { core, closed, stream_seq, tail, soft_deleted, ..fresh };
+            (state.earliest, state.kept) = (a.max(b), a.min(b));
+            state.created = created_at.map(Timestamp::from_millis);
+            state.appended = appended.map(Timestamp::from_millis);
+            (state.messages, state.messages_before) = (messages, messages_before);
+            state.marks = marks;
+            state
         },
     )
 }

@@ -101,6 +101,7 @@ struct Version(u64);
 pub(super) struct DurableView {
     pub(super) core: Option<Arc<StreamCore>>,
     pub(super) tail: Offset,
+    pub(super) earliest: Offset,
     pub(super) closed: bool,
     pub(super) soft_deleted: bool,
     /// The deadline that was known when the state was decided.
@@ -229,7 +230,10 @@ impl CellState {
             }
             StreamEvent::Appended(_)
             | StreamEvent::Touched { .. }
-            | StreamEvent::SoftDeleted { .. } => {}
+            | StreamEvent::SoftDeleted { .. }
+            | StreamEvent::Trimmed(_)
+            | StreamEvent::ExpiryChanged { .. }
+            | StreamEvent::Marked { .. } => {}
         }
         let in_state =
             |state: &Option<StreamState>| state.as_ref().map_or(0, |s| s.producers.len());
@@ -326,6 +330,7 @@ impl DurableView {
         state.map_or_else(DurableView::default, |state| DurableView {
             core: Some(state.core.clone()),
             tail: state.tail,
+            earliest: state.earliest,
             closed: state.closed.is_some(),
             soft_deleted: state.soft_deleted,
             deadline: state.deadline(),
@@ -335,6 +340,7 @@ impl DurableView {
     pub(super) fn tail(&self) -> Tail {
         Tail {
             offset: self.tail,
+            earliest: self.earliest,
             closed: self.closed,
             gone: self.core.is_none() || self.soft_deleted,
         }

@@ -13,8 +13,8 @@ use super::{
     cell::{DecidedEvent, StreamCell},
     errors::rejection,
     forks::{ForkChange, lock_both},
-    page::end_of_append,
-    present, reader, reloading,
+    page::{end_of_append, skip_messages},
+    present, reloading,
     usage::UsageDelta,
     view,
 };
@@ -185,9 +185,12 @@ impl Engine {
         if anchor > tail {
             return Err(Rejection::OffsetBeyondTail { tail });
         }
+        let earliest = view.tail.earliest;
+        if anchor < earliest {
+            return Err(Rejection::OffsetTrimmed { earliest });
+        }
         let position = if core.content_type.is_json() {
-            let skipped =
-                reader::skip_messages(&self.store, core, anchor, tail, fork.sub_offset).await?;
+            let skipped = skip_messages(&self.store, core, anchor, tail, fork.sub_offset).await?;
             skipped.ok_or(Rejection::SubOffsetBeyondData)?
         } else if fork.sub_offset == 0 {
             anchor

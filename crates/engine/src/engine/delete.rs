@@ -100,6 +100,8 @@ impl Engine {
                 // Events become durable in log order, so the last removal's ticket covers them all.
                 judged.ticket = above.ticket.or(judged.ticket);
                 child = next;
+            } else {
+                self.release_trimmed(&source, self.clock.now());
             }
         }
         Ok(judged)

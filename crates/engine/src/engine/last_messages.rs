@@ -1,6 +1,6 @@
 //! Where a look at the end of a stream begins.
 
-use durable_streams_protocol::{MESSAGE_END, Offset, Rejection, StreamCore, StreamPath};
+use durable_streams_protocol::{MESSAGE_END, Offset, Rejection, StreamCore, StreamPath, Tail};
 
 use super::{Engine, page::end_of_append, reader::READ_PIECE, reader::read_lineage};
 
@@ -32,13 +32,14 @@ impl Engine {
         count: usize,
     ) -> Result<LastMessages, Rejection> {
         let view = self.head(path).await?;
-        let (core, tail) = (&view.core, view.tail.offset);
+        let (core, tail) = (&view.core, view.tail);
         if core.content_type.is_json() {
             return self.last_of_json(core, tail, count).await;
         }
+        let (earliest, tail) = (tail.earliest, tail.offset);
         let back = tail.position().saturating_sub(LAST_BYTES);
         let offset = match back {
-            0 => Offset::ZERO,
+            _ if back <= earliest.position() => earliest,
             _ => {
                 let from = core.offset_at(back);
                 end_of_append(&self.store, core, from, tail).await?.unwrap_or(from)
@@ -51,10 +52,11 @@ impl Engine {
     async fn last_of_json(
         &self,
         core: &StreamCore,
-        tail: Offset,
+        Tail { offset: tail, earliest, .. }: Tail,
         count: usize,
     ) -> Result<LastMessages, Rejection> {
-        let floor = tail.position().saturating_sub(LOOK_BACK);
+        let earliest = earliest.position();
+        let floor = tail.position().saturating_sub(LOOK_BACK).max(earliest);
         // Positions behind messages, latest first.
         let mut ends: Vec<u64> = Vec::new();
         let mut before = tail.position();
@@ -79,7 +81,7 @@ impl Engine {
         }
         let (start, messages, complete) = match ends.get(count) {
             Some(start) => (*start, count, true),
-            None if floor == 0 => (0, ends.len(), true),
+            None if floor == earliest => (earliest, ends.len(), true),
             None => match ends.last() {
                 Some(first) => (*first, ends.len() - 1, false),
                 None => (tail.position(), 0, false),

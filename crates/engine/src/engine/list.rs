@@ -45,19 +45,37 @@ pub struct StreamSummary {
     pub forks: usize,
     /// Live readers now.
     pub live_readers: usize,
+    /// When it was created, if that is known.
+    pub created: Option<Timestamp>,
+    /// The last append; `None` before the first, or if it is not known.
+    pub last_append: Option<Timestamp>,
+    /// Its own messages that it keeps: JSON messages, or appends of bytes. `None` if they were not counted.
+    pub messages: Option<u64>,
+    own_len: u64,
 }
 
 impl StreamSummary {
-    /// Bytes of its own, those that it inherits apart.
+    /// Bytes of its own that it keeps, those that it inherits apart.
     pub fn own_bytes(&self) -> u64 {
-        self.view.tail.offset.position().saturating_sub(self.view.core.own_start().position())
+        self.own_len
     }
 
     fn of(state: StreamState, forks: usize) -> Self {
         let deadline = state.deadline();
-        let tail =
-            Tail { offset: state.tail, closed: state.closed.is_some(), gone: state.soft_deleted };
+        let tail = Tail {
+            offset: state.tail,
+            earliest: state.earliest,
+            closed: state.closed.is_some(),
+            gone: state.soft_deleted,
+        };
         StreamSummary {
+            own_len: state.own_len(),
+            created: state.created,
+            last_append: state.appended,
+            messages: state
+                .messages
+                .zip(state.messages_before)
+                .map(|(all, before)| all - before.min(all)),
             view: StreamView { core: state.core, tail },
             soft_deleted: state.soft_deleted,
             last_used: state.touched,

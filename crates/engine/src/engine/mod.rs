@@ -26,6 +26,7 @@ mod registry;
 mod sweep;
 mod tail_watch;
 mod ticket;
+mod trim;
 mod ttl;
 mod usage;
 mod wake_ring;
@@ -59,7 +60,7 @@ use usage::UsageTotals;
 
 use crate::store::{AnyStore, LoadFor, MemoryStore, Store, StoreError, StoreStats};
 use durable_streams_protocol::{
-    Expiry, Offset, ReadFrom, Rejection, StreamCore, StreamPath, StreamState, Tail, Timestamp,
+    Offset, ReadFrom, Rejection, StreamCore, StreamPath, StreamState, Tail, Timestamp,
 };
 
 /// Is notified of every durable change that a reader could see.
@@ -115,12 +116,16 @@ impl StreamView {
     /// Where a read of the stream begins.
     ///
     /// # Errors
-    /// Those of [`StreamCore::resolve`].
+    /// [`Rejection::OffsetTrimmed`], and those of [`StreamCore::resolve`].
     pub fn start(&self, from: ReadFrom) -> Result<Offset, Rejection> {
         match from {
-            ReadFrom::Start => Ok(Offset::ZERO),
+            ReadFrom::Start => Ok(self.tail.earliest),
             ReadFrom::Now => Ok(self.tail.offset),
-            ReadFrom::At(offset) => self.core.resolve(offset, self.tail.offset),
+            ReadFrom::At(offset) => {
+                let (earliest, at) =
+                    (self.tail.earliest, self.core.resolve(offset, self.tail.offset)?);
+                if at < earliest { Err(Rejection::OffsetTrimmed { earliest }) } else { Ok(at) }
+            }
         }
     }
 }
@@ -274,10 +279,9 @@ impl Engine {
                 let view = view(state, now)?;
                 let ticket = self.touch(cell, state, now);
                 let mut watch = state.watch(view.core.id);
-                if matches!(view.core.expiry, Expiry::Ttl(_)) {
-                    state.hold(view.core.id);
-                    watch.hold_ttl(cell.clone(), self.clock.clone());
-                }
+                // Also where there is no TTL: the stream may get one while it is read.
+                state.hold(view.core.id);
+                watch.hold_ttl(cell.clone(), self.clock.clone());
                 Ok((view, watch, ticket))
             })
             .await?;

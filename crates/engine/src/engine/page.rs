@@ -3,11 +3,13 @@
 //! A client may take what one response or one event holds for whole: editors apply each as an update, and text is decoded
 //! response by response. What was whole in an append therefore stays whole.
 
-use durable_streams_protocol::{MESSAGE_END, Offset, Rejection, StreamCore, text_boundary};
+use durable_streams_protocol::{
+    MESSAGE_END, Offset, Rejection, StreamCore, count_messages, text_boundary,
+};
 
 use super::{
     errors::rejection,
-    reader::{READ_PIECE, ReadSlice, read_lineage},
+    reader::{READ_PIECE, ReadSlice, check_offset, dropped::readable, read_lineage},
 };
 use crate::store::{AnyStore, Store};
 
@@ -117,4 +119,39 @@ async fn page_of_bytes(
     let cut = text_boundary(&slice.chunks.concat()) as u64;
     // A page of a few bytes may be less than one character.
     Ok(Some(Offset::new(limit.position() - cut)).filter(|end| *end > from).unwrap_or(limit))
+}
+
+/// The position `count` messages after `from`, or `None` if there are fewer up to `tail`.
+///
+/// # Errors
+/// Those of [`Engine::plan`](super::Engine::plan).
+pub(super) async fn skip_messages(
+    store: &AnyStore,
+    core: &StreamCore,
+    from: Offset,
+    tail: Offset,
+    count: u64,
+) -> Result<Option<Offset>, Rejection> {
+    check_offset(store, core, from, tail).await?;
+    let mut at = from;
+    let mut left = count;
+    while left > 0 && at < tail {
+        let (begin, end) = readable(store, core, at, tail);
+        at = begin;
+        if at == tail {
+            break;
+        }
+        let slice = read_lineage(store, core, at, end, READ_PIECE).await?;
+        for chunk in &slice.chunks {
+            let messages = count_messages(chunk) as u64;
+            if messages >= left {
+                let nth = (left as usize).saturating_sub(1);
+                let end = memchr::memchr_iter(MESSAGE_END, chunk).nth(nth).unwrap_or(chunk.len());
+                return Ok(Some(at.advance(end as u64 + 1)));
+            }
+            left -= messages;
+            at = at.advance(chunk.len() as u64);
+        }
+    }
+    Ok((left == 0).then_some(at))
 }

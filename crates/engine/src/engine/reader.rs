@@ -4,12 +4,10 @@
 //! transport asks for it, so that a reader holds one piece at most, however long the range is. What the client does not
 //! take of a piece may be put back, and is read again later.
 
-mod dropped;
+pub(super) mod dropped;
 
 use bytes::Bytes;
-use durable_streams_protocol::{
-    MESSAGE_END, Offset, Rejection, StreamCore, count_messages, is_message_boundary,
-};
+use durable_streams_protocol::{MESSAGE_END, Offset, Rejection, StreamCore, is_message_boundary};
 
 use self::dropped::{follows_dropped, readable};
 use super::{
@@ -303,7 +301,7 @@ async fn next_piece(
 ///
 /// # Errors
 /// Those of [`plan`].
-async fn check_offset(
+pub(super) async fn check_offset(
     store: &AnyStore,
     core: &StreamCore,
     from: Offset,
@@ -320,41 +318,6 @@ async fn check_offset(
     Ok(())
 }
 
-/// The position `count` messages after `from`, or `None` if there are fewer up to `tail`.
-///
-/// # Errors
-/// Those of [`plan`].
-pub(super) async fn skip_messages(
-    store: &AnyStore,
-    core: &StreamCore,
-    from: Offset,
-    tail: Offset,
-    count: u64,
-) -> Result<Option<Offset>, Rejection> {
-    check_offset(store, core, from, tail).await?;
-    let mut at = from;
-    let mut left = count;
-    while left > 0 && at < tail {
-        let (begin, end) = readable(store, core, at, tail);
-        at = begin;
-        if at == tail {
-            break;
-        }
-        let slice = read_lineage(store, core, at, end, READ_PIECE).await?;
-        for chunk in &slice.chunks {
-            let messages = count_messages(chunk) as u64;
-            if messages >= left {
-                let nth = (left as usize).saturating_sub(1);
-                let end = memchr::memchr_iter(MESSAGE_END, chunk).nth(nth).unwrap_or(chunk.len());
-                return Ok(Some(at.advance(end as u64 + 1)));
-            }
-            left -= messages;
-            at = at.advance(chunk.len() as u64);
-        }
-    }
-    Ok((left == 0).then_some(at))
-}
-
 /// Reads like [`read_lineage`] from an offset inside a JSON stream, whose byte in front shows whether a message begins
 /// there.
 async fn read_from_boundary(
@@ -365,7 +328,11 @@ async fn read_from_boundary(
     max: usize,
 ) -> Result<ReadSlice, Rejection> {
     let before = Offset::new(from.position().saturating_sub(1));
-    let mut slice = read_lineage(store, core, before, tail, max.saturating_add(1)).await?;
+    let mut slice = match read_lineage(store, core, before, tail, max.saturating_add(1)).await {
+        // The byte was trimmed: a stream's first bytes begin a message.
+        Err(Rejection::NotFound) => return read_lineage(store, core, from, tail, max).await,
+        read => read?,
+    };
     let byte = slice.chunks.first().and_then(|chunk| chunk.first()).copied();
     if !is_message_boundary(byte) {
         return Err(Rejection::OffsetInsideMessage);

@@ -50,6 +50,11 @@ impl TtlState {
         }
     }
 
+    /// Whether live readers keep a stream: only one with a TTL.
+    fn keeps(&self, state: &StreamState) -> bool {
+        matches!(state.core.expiry, Expiry::Ttl(_)) && self.is_held(state.core.id)
+    }
+
     fn is_held(&self, id: StreamId) -> bool {
         self.holders.is_some_and(|(held, readers)| held == id && readers > 0)
     }
@@ -64,15 +69,14 @@ impl CellState {
 
     /// Whether the assigned stream has expired. A sliding TTL does not run out under a live reader (§5.1).
     pub(super) fn is_expired(&self, now: Timestamp) -> bool {
-        let expired =
-            |state: &StreamState| state.is_expired(now) && !self.ttl.is_held(state.core.id);
+        let expired = |state: &StreamState| state.is_expired(now) && !self.ttl.keeps(state);
         self.assigned.as_ref().is_some_and(expired)
     }
 
     /// Restarts the TTL if only live readers have kept the stream until now.
     pub(super) fn renew_held(&mut self, now: Timestamp) {
         if let Some(state) = &mut self.assigned
-            && self.ttl.is_held(state.core.id)
+            && self.ttl.keeps(state)
             && state.is_expired(now)
         {
             state.touched = state.touched.max(now);

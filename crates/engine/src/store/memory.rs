@@ -14,8 +14,8 @@ use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 
 use super::{
-    Commit, Committed, DeadlineCursor, DiskStats, LoadFor, LoadedStream, LogEpoch, Store,
-    StoreError, StoreStats, StoredPage, StoredStream, UsedAfter,
+    Commit, Committed, DeadlineCursor, DiskStats, LoadFor, LoadedStream, LogEpoch, ShrinkSparse,
+    Store, StoreError, StoreStats, StoredPage, StoredStream, UsedAfter,
 };
 
 const SHARDS: usize = 64;
@@ -42,7 +42,8 @@ struct MemoryIndex {
     forks: FxHashMap<StreamId, BTreeSet<StreamId>>,
 }
 
-/// A stream's own bytes as the pieces that were appended, each with the position of its start, without gaps.
+/// A stream's own bytes as the pieces that were appended, each with the position of its start, without gaps. Trims cut the
+/// first ones off.
 #[derive(Default)]
 struct StreamChunks(Vec<(u64, Bytes)>);
 
@@ -75,6 +76,10 @@ impl MemoryStore {
         }
         let before = stream.state.due_at();
         stream.state.apply(event);
+        if matches!(event, StreamEvent::Trimmed(_)) {
+            let freed = stream.chunks.trim(stream.state.first_kept());
+            self.bytes.fetch_sub(freed, Ordering::Relaxed);
+        }
         let after = stream.state.due_at();
         drop(shard);
         if before != after {
@@ -176,7 +181,10 @@ impl Store for MemoryStore {
             StreamEvent::Deleted { .. } => self.delete(id),
             StreamEvent::Appended(_)
             | StreamEvent::Touched { .. }
-            | StreamEvent::SoftDeleted { .. } => self.change(id, &event),
+            | StreamEvent::SoftDeleted { .. }
+            | StreamEvent::Trimmed(_)
+            | StreamEvent::ExpiryChanged { .. }
+            | StreamEvent::Marked { .. } => self.change(id, &event),
         }
         Ok(Committed::Now)
     }
@@ -312,6 +320,13 @@ fn without_producers(state: &StreamState) -> StreamState {
         stream_seq: state.stream_seq.clone(),
         touched: state.touched,
         soft_deleted: state.soft_deleted,
+        earliest: state.earliest,
+        kept: state.kept,
+        created: state.created,
+        appended: state.appended,
+        messages: state.messages,
+        messages_before: state.messages_before,
+        marks: state.marks.clone(),
         producers: HashMap::new(),
     }
 }
@@ -327,6 +342,23 @@ impl StreamChunks {
         self.0.iter().map(|(_, data)| data.len() as u64).sum()
     }
 
+    /// Drops the bytes before `kept`. Returns how many.
+    fn trim(&mut self, kept: Offset) -> u64 {
+        let before = self.len();
+        let whole =
+            self.0.partition_point(|(start, data)| start + data.len() as u64 <= kept.position());
+        self.0.drain(..whole);
+        self.0.shrink_if_sparse();
+        if let Some((start, data)) = self.0.first_mut()
+            && *start < kept.position()
+        {
+            // Trims lie between appends; format 1 alone did not keep where those end.
+            let _ = data.split_to((kept.position() - *start) as usize);
+            *start = kept.position();
+        }
+        before - self.len()
+    }
+
     /// The end of the last append after `from` and up to `limit`, else of the next one; at most `to`.
     fn append_end(&self, from: Offset, to: Offset, limit: Offset) -> Option<Offset> {
         let end_of = |(start, data): &(u64, Bytes)| Offset::new(start + data.len() as u64);
@@ -338,6 +370,10 @@ impl StreamChunks {
 
     fn read(&self, from: Offset, to: Offset, max: usize) -> Vec<Bytes> {
         let (from, to) = (from.position(), to.position());
+        if self.0.first().is_none_or(|(start, _)| from < *start) {
+            // Nothing is there, or it was trimmed.
+            return Vec::new();
+        }
         let first = self.0.partition_point(|(start, data)| start + data.len() as u64 <= from);
         let mut pieces = Vec::new();
         let mut room = max;

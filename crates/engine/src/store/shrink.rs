@@ -30,6 +30,14 @@ impl<T> ShrinkSparse for VecDeque<T> {
     }
 }
 
+impl<T> ShrinkSparse for Vec<T> {
+    fn shrink_if_sparse(&mut self) {
+        if let Some(capacity) = shrunk(self.capacity(), self.len()) {
+            self.shrink_to(capacity);
+        }
+    }
+}
+
 /// The capacity to shrink to; `None` while a collection of `len` in `capacity` is full enough to be left alone. Half of
 /// the result is free, so that a few insertions do not make the collection grow again.
 fn shrunk(capacity: usize, len: usize) -> Option<usize> {

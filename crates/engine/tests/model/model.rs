@@ -24,6 +24,10 @@ pub(crate) struct Stream {
     pub(crate) bytes: Vec<u8>,
     /// Where its own begin.
     pub(crate) own: usize,
+    /// What is before is found by no reader.
+    pub(crate) earliest: usize,
+    /// No fork needs own bytes before this.
+    kept: usize,
     /// Where its appends end, and where it leaves its source.
     pub(crate) ends: Vec<usize>,
     pub(crate) closed: Option<Option<Producer>>,
@@ -66,6 +70,11 @@ impl Stream {
         }
         let last = self.ends.iter().rev().find(|end| **end > from && **end <= limit);
         *last.or(self.ends.iter().find(|end| **end > limit)).unwrap()
+    }
+
+    /// Its own bytes that it keeps.
+    pub(crate) fn own_len(&self) -> u64 {
+        (self.bytes.len() - self.own.max(self.kept)) as u64
     }
 
     fn expired(&self, now: u64) -> bool {
@@ -146,11 +155,42 @@ impl Model {
             return;
         }
         self.streams[id].removed = true;
-        if let Some(source) = self.streams[id].source
-            && self.streams[source].soft
-        {
-            self.remove(source);
+        if let Some(source) = self.streams[id].source {
+            if self.streams[source].soft {
+                self.remove(source);
+            } else if !self.has_forks(source) {
+                self.streams[source].kept = self.streams[source].earliest;
+            }
         }
+    }
+
+    pub(crate) fn trim(&mut self, path: &str, before: usize) -> Result<u64, Code> {
+        let id = self.visible(path)?;
+        let has_forks = self.has_forks(id);
+        let stream = &mut self.streams[id];
+        if before > stream.bytes.len() {
+            return Err("offset-beyond-tail");
+        }
+        if before > stream.earliest {
+            if !stream.boundary(before) {
+                return Err("offset-inside-message");
+            }
+            let ends = stream.ends.iter().copied().filter(|end| *end <= before);
+            let whole = ends.max().unwrap_or(0).max(stream.earliest);
+            stream.earliest = if stream.json() { before } else { whole };
+        }
+        if !has_forks {
+            stream.kept = stream.earliest;
+        }
+        Ok(stream.earliest as u64)
+    }
+
+    pub(crate) fn change_expiry(&mut self, path: &str, expiry: Expiry) -> Result<(), Code> {
+        let id = self.visible(path)?;
+        let stream = &mut self.streams[id];
+        (stream.expiry, stream.create.expiry) = (expiry, expiry);
+        stream.touched = self.now;
+        Ok(())
     }
 
     pub(crate) fn delete(&mut self, path: &str) -> Result<(), Code> {
@@ -201,14 +241,14 @@ impl Model {
             (None, None) => "application/octet-stream".to_owned(),
         };
         let own = stored(&content_type, body).map_err(|()| "invalid-json")?;
-        let (inherited, mut ends, expiry) = match &source {
-            None => (Vec::new(), Vec::new(), create.expiry),
+        let (inherited, mut ends, expiry, earliest) = match &source {
+            None => (Vec::new(), Vec::new(), create.expiry, 0),
             Some((id, at)) => {
                 let source = &self.streams[*id];
                 let own = create.expiry != Expiry::Never;
                 let expiry = if own { create.expiry } else { source.expiry };
                 let ends = source.ends.iter().copied().filter(|end| end < at);
-                (source.bytes[..*at].to_vec(), ends.chain([*at]).collect(), expiry)
+                (source.bytes[..*at].to_vec(), ends.chain([*at]).collect(), expiry, source.earliest)
             }
         };
         if !own.is_empty() {
@@ -220,6 +260,8 @@ impl Model {
             content_type,
             expiry,
             own: inherited.len(),
+            earliest,
+            kept: 0,
             bytes: [inherited, own].concat(),
             ends,
             closed: create.closed.then_some(None),
@@ -287,6 +329,9 @@ impl Model {
         let source = &self.streams[id];
         let anchor = fork.offset.map_or(source.tail(), |offset| offset.position()) as usize;
         let rest = source.bytes.get(anchor..).ok_or("offset-beyond-tail")?;
+        if anchor < source.earliest {
+            return Err("offset-trimmed");
+        }
         if !source.boundary(anchor) {
             return Err("offset-inside-message");
         }

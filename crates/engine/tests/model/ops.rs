@@ -34,6 +34,8 @@ pub(crate) enum Op {
     Delete(&'static str),
     Read(&'static str, Place, usize),
     Head(&'static str),
+    Trim(&'static str, Place),
+    ChangeExpiry(&'static str, Expiry),
     /// A live reader arrives.
     Watch(&'static str),
     /// All live readers leave.
@@ -145,6 +147,8 @@ fn op() -> impl Strategy<Value = Op> {
         3 => path().prop_map(Op::Delete),
         6 => (path(), place(), 1usize..30).prop_map(|(path, place, max)| Op::Read(path, place, max)),
         2 => path().prop_map(Op::Head),
+        4 => (path(), place()).prop_map(|(path, place)| Op::Trim(path, place)),
+        1 => (path(), expiry()).prop_map(|(path, expiry)| Op::ChangeExpiry(path, expiry)),
         2 => path().prop_map(Op::Watch),
         1 => Just(Op::Unwatch),
         3 => (0u64..40_000).prop_map(Op::Advance),

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use durable_streams_engine::store::{AnyStore, Store};
 use durable_streams_engine::{Engine, ManualClock, TailWatch};
-use durable_streams_protocol::{Append, ContentType, Create, Offset, Rejection, StreamPath};
+use durable_streams_protocol::{
+    Append, ContentType, Create, Offset, ReadFrom, Rejection, StreamPath,
+};
 use proptest::prelude::*;
 
 use crate::{
-    model::{Code, Model},
+    model::{Code, Model, Stream},
     ops::{Op, PATHS, Place, history},
     stores::{StoreKind, engine},
 };
@@ -82,6 +84,19 @@ impl Pair {
                 let expected = self.model.visible(at).map(|id| self.model.streams[id].tail());
                 assert_eq!(seen.map(|view| view.tail.offset.position()), expected, "head");
             }
+            Op::Trim(at, place) => {
+                let bytes = self.model.at(at).map_or(&[][..], |id| &self.model.streams[id].bytes);
+                let before = place.resolve(bytes);
+                let view = self.engine.head(&path(at)).await;
+                let known = view.map_or(before, |view| view.core.offset_at(before.position()));
+                let done = code(self.engine.trim(&path(at), known).await);
+                let expected = self.model.trim(at, before.position() as usize);
+                assert_eq!(done.map(Offset::position), expected, "trim");
+            }
+            Op::ChangeExpiry(at, expiry) => {
+                let done = code(self.engine.change_expiry(&path(at), expiry).await);
+                assert_eq!(done, self.model.change_expiry(at, expiry), "change_expiry");
+            }
             Op::Watch(at) => {
                 let seen = code(self.engine.open_live(&path(at)).await);
                 let expected = self.model.watch(at);
@@ -130,7 +145,13 @@ impl Pair {
         assert_eq!(view.tail.offset.position(), stream.tail(), "tail");
         assert_eq!(view.tail.closed, stream.closed.is_some(), "closed");
         assert_eq!(view.core.content_type.as_str(), stream.content_type);
+        assert_eq!(view.tail.earliest.position(), stream.earliest as u64, "earliest");
         let mut from = place.resolve(&stream.bytes);
+        if from < view.tail.earliest {
+            let asked = ReadFrom::At(view.core.offset_at(from.position()));
+            assert_eq!(code(view.start(asked)), Err("offset-trimmed"));
+            from = view.start(ReadFrom::Start).unwrap();
+        }
         let begin = from.position() as usize;
         let mut read = Vec::new();
         loop {
@@ -240,7 +261,7 @@ impl Pair {
         }
         let there = || self.model.streams.iter().filter(|stream| !stream.removed);
         let streams = there().count() as u64;
-        let bytes = there().map(|s| (s.bytes.len() - s.own) as u64).sum::<u64>();
+        let bytes = there().map(Stream::own_len).sum::<u64>();
         let held = |engine: &Engine| {
             let stats = engine.stats().store;
             (stats.streams, stats.bytes)

@@ -24,5 +24,6 @@ mod modes;
 mod offline;
 mod producers;
 mod scrub;
+mod trims;
 mod wal_recovery;
 mod workload;

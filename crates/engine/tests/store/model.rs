@@ -1,6 +1,6 @@
 //! Random events against a model, with checkpoints and openings in between, on a real disk.
 
-use durable_streams_engine::store::{AnyStore, Store};
+use durable_streams_engine::store::{AnyStore, Store, file::offline};
 
 use crate::{harness::*, workload::*};
 
@@ -17,6 +17,10 @@ fn run(seed: u64) {
         }
         match rng.below(6) {
             0 => checkpoint(&store),
+            3 => {
+                checkpoint(&store);
+                maintain(&store);
+            }
             // What was not touched since the time before last is in the index only.
             4 => rest(&store),
             5 => {
@@ -39,6 +43,10 @@ fn run(seed: u64) {
         let AnyStore::File(files) = &store else { panic!("a file store") };
         assert_eq!(files.scrub(), 0, "seed {seed}: a scrub of a whole index finds nothing");
     }
+    wait(store.close());
+    drop(store);
+    let report = offline::verify(&options(dir.path()), &mut |_| {}).unwrap();
+    assert_eq!(report.count, 0, "seed {seed}: {:?}", report.problems);
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use durable_streams_engine::store::{AnyStore, Store};
-use durable_streams_protocol::{ContentType, Expiry, ForkPoint, Offset, StreamEvent, StreamId};
+use durable_streams_protocol::{
+    ContentType, Decision, Expiry, ForkPoint, Offset, StreamEvent, StreamId,
+};
 
 use crate::harness::{Model, appended, at, created, producer, stream_seq};
 
@@ -28,7 +30,7 @@ impl Rng {
 /// The next event, given everything decided so far.
 pub fn next_event(rng: &mut Rng, model: &Model, store: &AnyStore) -> (StreamId, StreamEvent) {
     let ids: Vec<StreamId> = model.streams.keys().copied().collect();
-    let kind = rng.below(20);
+    let kind = rng.below(24);
     if ids.is_empty() || kind < 4 {
         return (store.next_id(), create(rng, model, &ids));
     }
@@ -39,6 +41,9 @@ pub fn next_event(rng: &mut Rng, model: &Model, store: &AnyStore) -> (StreamId, 
         4 if model.forks(id).is_empty() => StreamEvent::Deleted { at: at(time) },
         5 => StreamEvent::SoftDeleted { at: at(time) },
         6 => StreamEvent::Touched { at: at(time) },
+        7 | 8 => trim(rng, model, id, time),
+        9 => StreamEvent::ExpiryChanged { at: at(time), expiry: expiry(rng) },
+        10 => StreamEvent::Marked { at: at(time) },
         _ => append(rng, model, id, time),
     };
     (id, event)
@@ -52,6 +57,31 @@ fn data(rng: &mut Rng) -> Bytes {
     };
     let seed = rng.next();
     (0..len).map(|n| (seed.rotate_left(n as u32 % 64) ^ n) as u8).collect()
+}
+
+/// A trim where an append ends.
+fn trim(rng: &mut Rng, model: &Model, id: StreamId, time: u64) -> StreamEvent {
+    let (state, _) = &model.streams[&id];
+    let ends = model.ends.get(&id).map_or(&[][..], |ends| ends);
+    let later: Vec<u64> =
+        ends.iter().copied().filter(|end| *end >= state.earliest.position()).collect();
+    let forks = !model.forks(id).is_empty();
+    let before = match later.len() {
+        0 => state.earliest,
+        some => Offset::new(later[rng.below(some as u64) as usize]),
+    };
+    match state.trim(before, None, forks, at(time)) {
+        Ok(Decision::Commit(event, _)) => event,
+        _ => StreamEvent::Touched { at: at(time) },
+    }
+}
+
+fn expiry(rng: &mut Rng) -> Expiry {
+    match rng.below(3) {
+        0 => Expiry::Never,
+        1 => Expiry::Ttl(rng.below(2)),
+        _ => Expiry::At(at(rng.below(2000))),
+    }
 }
 
 fn append(rng: &mut Rng, model: &Model, id: StreamId, time: u64) -> StreamEvent {
@@ -87,14 +117,11 @@ fn create(rng: &mut Rng, model: &Model, ids: &[StreamId]) -> StreamEvent {
     if rng.below(4) == 0 {
         event.content_type = ContentType::parse("application/json").unwrap();
     }
-    event.expiry = match rng.below(3) {
-        0 => Expiry::Never,
-        1 => Expiry::Ttl(rng.below(2)),
-        _ => Expiry::At(at(rng.below(2000))),
-    };
+    event.expiry = expiry(rng);
     if !ids.is_empty() && rng.below(3) == 0 {
         let (source, _) = &model.streams[&ids[rng.below(ids.len() as u64) as usize]];
-        let position = Offset::new(rng.below(source.tail.position() + 1));
+        let position = Offset::new(rng.below(source.tail.position() + 1)).max(source.earliest);
+        event.earliest = source.earliest;
         event.fork = Some(ForkPoint {
             source: source.core.id,
             source_path: source.core.path.clone(),

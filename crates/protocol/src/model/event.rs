@@ -14,6 +14,10 @@
 //! | 4 | soft-deleted | nothing |
 //! | 5 | deleted | nothing |
 //! | 6 | created | as 1, with `u64` incarnation in front of the payload, and incarnations in the fork |
+//! | 7 | trimmed | `u64` earliest position; `u64` position from which the stream keeps its own bytes; option `u64` messages before the earliest position |
+//! | 8 | expiry changed | `u8` expiry kind and `u64` value, as in 1 |
+//! | 9 | marked | nothing |
+//! | 10 | created | as 6, with `u64` earliest position in front of the payload: a fork of a trimmed stream |
 //!
 //! A stream of incarnation 0 is created by kind 1, which format 1 wrote for every stream.
 //!
@@ -22,12 +26,19 @@
 //! incarnation precedes the requested offset and each end position. The payload is what is left of the record. Kind
 //! numbers are permanent.
 
+mod fields;
+
 use bytes::Bytes;
 
 use crate::{
-    ContentType, DecodeError, Expiry, Offset, Producer, ProducerId, StreamId, StreamPath,
-    StreamSeq, Timestamp,
+    ContentType, DecodeError, Expiry, Offset, Producer, StreamId, StreamPath, StreamSeq, Timestamp,
+    count_messages,
     model::codec::{ByteReader, put_option, put_text, put_u64},
+};
+
+pub(crate) use fields::{
+    put_expiry, put_fork, put_producer, read_content_type, read_expiry, read_flags, read_fork,
+    read_incarnation, read_offset, read_path, read_producer, read_stream_seq,
 };
 
 /// A committed fact about one stream.
@@ -52,6 +63,33 @@ pub enum StreamEvent {
         /// When.
         at: Timestamp,
     },
+    /// The oldest bytes went away.
+    Trimmed(Trimmed),
+    /// The stream goes away by itself at another time than before.
+    ExpiryChanged {
+        /// When. A TTL begins here.
+        at: Timestamp,
+        /// The new expiry.
+        expiry: Expiry,
+    },
+    /// Retention noted which position the tail has now; see [`TimeMark`](crate::TimeMark).
+    Marked {
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// Readers find nothing before a position any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trimmed {
+    /// When.
+    pub at: Timestamp,
+    /// The earliest position that readers find from now on.
+    pub before: Offset,
+    /// From here on the stream keeps its own bytes: less than `before` while forks need older ones.
+    pub kept: Offset,
+    /// The stream's own messages before `before`, if that is known.
+    pub messages: Option<u64>,
 }
 
 /// The creation of a stream.
@@ -75,6 +113,8 @@ pub struct Created {
     pub closed: bool,
     /// Readable without credentials. A version that does not know the flag refuses the record.
     pub public: bool,
+    /// The earliest position that readers find: the source's, when it was trimmed.
+    pub earliest: Offset,
     /// First bytes, in stored form.
     pub data: Bytes,
 }
@@ -103,6 +143,9 @@ pub struct Appended {
     pub at: Timestamp,
     /// The bytes, in stored form; empty for close-only.
     pub data: Bytes,
+    /// The message terminators in `data`: the messages of an append to a JSON stream, and of no meaning for others. They are
+    /// not stored; a decoder counts them again.
+    pub terminators: u64,
     /// The producer's headers.
     pub producer: Option<Producer>,
     /// `Stream-Seq`.
@@ -119,28 +162,38 @@ impl StreamEvent {
             StreamEvent::Appended(appended) => Some(&appended.data),
             StreamEvent::Touched { .. }
             | StreamEvent::SoftDeleted { .. }
-            | StreamEvent::Deleted { .. } => None,
+            | StreamEvent::Deleted { .. }
+            | StreamEvent::Trimmed(_)
+            | StreamEvent::ExpiryChanged { .. }
+            | StreamEvent::Marked { .. } => None,
         }
     }
 
     /// Appends the encoding without the payload; the payload follows it directly in the record.
     pub fn encode_head(&self, out: &mut Vec<u8>) {
         let (kind, at) = match self {
+            StreamEvent::Created(created) if created.earliest > Offset::ZERO => (10, created.at),
             StreamEvent::Created(created) if created.incarnation == 0 => (1, created.at),
             StreamEvent::Created(created) => (6, created.at),
             StreamEvent::Appended(appended) => (2, appended.at),
             StreamEvent::Touched { at } => (3, *at),
             StreamEvent::SoftDeleted { at } => (4, *at),
             StreamEvent::Deleted { at } => (5, *at),
+            StreamEvent::Trimmed(trimmed) => (7, trimmed.at),
+            StreamEvent::ExpiryChanged { at, .. } => (8, *at),
+            StreamEvent::Marked { at } => (9, *at),
         };
         out.push(kind);
         put_u64(out, at.millis());
         match self {
             StreamEvent::Created(created) => created.encode_fields(out),
             StreamEvent::Appended(appended) => appended.encode_fields(out),
+            StreamEvent::Trimmed(trimmed) => trimmed.encode_fields(out),
+            StreamEvent::ExpiryChanged { expiry, .. } => put_expiry(out, *expiry),
             StreamEvent::Touched { .. }
             | StreamEvent::SoftDeleted { .. }
-            | StreamEvent::Deleted { .. } => {}
+            | StreamEvent::Deleted { .. }
+            | StreamEvent::Marked { .. } => {}
         }
     }
 
@@ -154,14 +207,17 @@ impl StreamEvent {
         let at = Timestamp::from_millis(reader.u64("event time")?);
         let payload = |reader: &ByteReader<'_>| record.slice(record.len() - reader.remaining()..);
         let event = match kind {
-            1 | 6 => {
-                let created = Created::decode_fields(&mut reader, at, kind == 6, payload)?;
+            1 | 6 | 10 => {
+                let created = Created::decode_fields(&mut reader, at, kind, payload)?;
                 StreamEvent::Created(Box::new(created))
             }
             2 => StreamEvent::Appended(Appended::decode_fields(&mut reader, at, payload)?),
             3 => StreamEvent::Touched { at },
             4 => StreamEvent::SoftDeleted { at },
             5 => StreamEvent::Deleted { at },
+            7 => StreamEvent::Trimmed(Trimmed::decode_fields(&mut reader, at)?),
+            8 => StreamEvent::ExpiryChanged { at, expiry: read_expiry(&mut reader)? },
+            9 => StreamEvent::Marked { at },
             _ => return Err(DecodeError { what: "event kind" }),
         };
         if event.data().is_none() {
@@ -197,27 +253,37 @@ impl Created {
                 | u8::from(self.expiry_inherited) << 1
                 | u8::from(self.public) << 2,
         );
-        let incarnations = self.incarnation != 0;
+        let trimmed = self.earliest > Offset::ZERO;
+        let incarnations = self.incarnation != 0 || trimmed;
         put_option(out, self.fork.as_ref(), |out, fork| put_fork(out, fork, incarnations));
         if incarnations {
             put_u64(out, self.incarnation);
+        }
+        if trimmed {
+            put_u64(out, self.earliest.position());
         }
     }
 
     fn decode_fields(
         reader: &mut ByteReader<'_>,
         at: Timestamp,
-        incarnations: bool,
+        kind: u8,
         payload: impl FnOnce(&ByteReader<'_>) -> Bytes,
     ) -> Result<Self, DecodeError> {
+        let (incarnations, trimmed) = (kind != 1, kind == 10);
         let path = read_path(reader)?;
         let content_type = read_content_type(reader)?;
         let expiry = read_expiry(reader)?;
         let flags = read_flags(reader, 7, "created flags")?;
         let fork = reader.option("fork", |reader| read_fork(reader, incarnations))?;
         let incarnation = if incarnations { read_incarnation(reader)? } else { 0 };
-        if incarnations && incarnation == 0 {
+        if kind == 6 && incarnation == 0 {
             return Err(DecodeError { what: "incarnation" });
+        }
+        let earliest =
+            if trimmed { read_offset(reader, "earliest position")? } else { Offset::ZERO };
+        if trimmed && earliest == Offset::ZERO {
+            return Err(DecodeError { what: "earliest position" });
         }
         Ok(Created {
             at,
@@ -229,6 +295,7 @@ impl Created {
             incarnation,
             closed: flags & 1 != 0,
             public: flags & 4 != 0,
+            earliest,
             data: payload(reader),
         })
     }
@@ -249,126 +316,27 @@ impl Appended {
         let close = read_flags(reader, 1, "appended flags")? == 1;
         let producer = reader.option("producer", read_producer)?;
         let stream_seq = reader.option("Stream-Seq", read_stream_seq)?;
-        Ok(Appended { at, data: payload(reader), producer, stream_seq, close })
+        let data = payload(reader);
+        let terminators = count_messages(&data) as u64;
+        Ok(Appended { at, data, terminators, producer, stream_seq, close })
     }
 }
 
-/// Flags of which none but `known` may be set: a bit that this version does not know has a meaning it would miss.
-pub(crate) fn read_flags(
-    reader: &mut ByteReader<'_>,
-    known: u8,
-    what: &'static str,
-) -> Result<u8, DecodeError> {
-    let flags = reader.u8(what)?;
-    if flags & !known == 0 { Ok(flags) } else { Err(DecodeError { what }) }
-}
-
-/// A position that has a text form.
-pub(crate) fn read_offset(
-    reader: &mut ByteReader<'_>,
-    what: &'static str,
-) -> Result<Offset, DecodeError> {
-    let offset = Offset::new(reader.u64(what)?);
-    if offset <= Offset::MAX { Ok(offset) } else { Err(DecodeError { what }) }
-}
-
-pub(crate) fn put_expiry(out: &mut Vec<u8>, expiry: Expiry) {
-    let (kind, value) = match expiry {
-        Expiry::Never => (0, 0),
-        Expiry::Ttl(seconds) => (1, seconds),
-        Expiry::At(time) => (2, time.millis()),
-    };
-    out.push(kind);
-    put_u64(out, value);
-}
-
-pub(crate) fn read_expiry(reader: &mut ByteReader<'_>) -> Result<Expiry, DecodeError> {
-    match (reader.u8("expiry kind")?, reader.u64("expiry value")?) {
-        (0, 0) => Ok(Expiry::Never),
-        (1, seconds) => Ok(Expiry::Ttl(seconds)),
-        (2, millis) => Ok(Expiry::At(Timestamp::from_millis(millis))),
-        _ => Err(DecodeError { what: "expiry" }),
+impl Trimmed {
+    fn encode_fields(&self, out: &mut Vec<u8>) {
+        put_u64(out, self.before.position());
+        put_u64(out, self.kept.position());
+        put_option(out, self.messages, put_u64);
     }
-}
 
-pub(crate) fn put_producer(out: &mut Vec<u8>, producer: &Producer) {
-    put_text(out, producer.id.as_str());
-    put_u64(out, producer.epoch);
-    put_u64(out, producer.seq);
-}
-
-pub(crate) fn read_producer(reader: &mut ByteReader<'_>) -> Result<Producer, DecodeError> {
-    let id =
-        ProducerId::new(reader.text("producer id")?).ok_or(DecodeError { what: "producer id" })?;
-    Ok(Producer { id, epoch: reader.u64("producer epoch")?, seq: reader.u64("producer seq")? })
-}
-
-pub(crate) fn read_stream_seq(reader: &mut ByteReader<'_>) -> Result<StreamSeq, DecodeError> {
-    StreamSeq::new(reader.text("Stream-Seq")?).ok_or(DecodeError { what: "Stream-Seq" })
-}
-
-pub(crate) fn read_path(reader: &mut ByteReader<'_>) -> Result<StreamPath, DecodeError> {
-    StreamPath::system(reader.text("path")?).map_err(|_| DecodeError { what: "path" })
-}
-
-pub(crate) fn read_content_type(reader: &mut ByteReader<'_>) -> Result<ContentType, DecodeError> {
-    let text = reader.text("content type")?;
-    let content_type = ContentType::parse(text).filter(|parsed| parsed.as_str() == text);
-    content_type.ok_or(DecodeError { what: "content type" })
-}
-
-fn put_offset(out: &mut Vec<u8>, offset: Offset, incarnation: bool) {
-    if incarnation {
-        put_u64(out, offset.incarnation());
+    fn decode_fields(reader: &mut ByteReader<'_>, at: Timestamp) -> Result<Self, DecodeError> {
+        let before = read_offset(reader, "earliest position")?;
+        let kept = read_offset(reader, "position of the first kept byte")?;
+        if kept > before {
+            return Err(DecodeError { what: "position of the first kept byte" });
+        }
+        let messages =
+            reader.option("trimmed messages", |reader| reader.u64("trimmed messages"))?;
+        Ok(Trimmed { at, before, kept, messages })
     }
-    put_u64(out, offset.position());
-}
-
-fn read_any_offset(
-    reader: &mut ByteReader<'_>,
-    incarnation: bool,
-    what: &'static str,
-) -> Result<Offset, DecodeError> {
-    let incarnation = if incarnation { read_incarnation(reader)? } else { 0 };
-    let offset = read_offset(reader, what)?.in_incarnation(incarnation);
-    if offset.incarnation() == incarnation { Ok(offset) } else { Err(DecodeError { what }) }
-}
-
-/// A first number of offsets, of sixteen digits at most.
-pub(crate) fn read_incarnation(reader: &mut ByteReader<'_>) -> Result<u64, DecodeError> {
-    read_offset(reader, "incarnation").map(Offset::position)
-}
-
-pub(crate) fn put_fork(out: &mut Vec<u8>, fork: &ForkPoint, incarnations: bool) {
-    put_u64(out, fork.source.0);
-    put_text(out, fork.source_path.as_str());
-    put_u64(out, fork.position.position());
-    put_option(out, fork.requested, |out, offset| put_offset(out, offset, incarnations));
-    put_u64(out, fork.sub_offset);
-    put_u64(out, fork.ancestors.len() as u64);
-    for (id, end) in &fork.ancestors {
-        put_u64(out, id.0);
-        put_offset(out, *end, incarnations);
-    }
-}
-
-pub(crate) fn read_fork(
-    reader: &mut ByteReader<'_>,
-    incarnations: bool,
-) -> Result<ForkPoint, DecodeError> {
-    let source = StreamId(reader.u64("fork source")?);
-    let source_path = read_path(reader)?;
-    let position = read_offset(reader, "fork position")?;
-    let requested =
-        reader.option("fork offset", |r| read_any_offset(r, incarnations, "fork offset"))?;
-    let sub_offset = reader.u64("fork sub-offset")?;
-    let count = reader.u64("fork ancestors")?;
-    let mut ancestors = Vec::new();
-    for _ in 0..count {
-        let id = StreamId(reader.u64("fork ancestor")?);
-        ancestors.push((id, read_any_offset(reader, incarnations, "fork ancestor")?));
-    }
-    let mut fork = ForkPoint { source, source_path, position, requested, sub_offset, ancestors };
-    fork.position = fork.inherited(position.position()).unwrap_or(position);
-    Ok(fork)
 }

@@ -10,6 +10,8 @@ use crate::{ControlEvent, Cursor, Offset, Timestamp};
 pub struct Tail {
     /// The position after the last durable byte.
     pub offset: Offset,
+    /// The position of the first byte that readers find: after a trim, not the stream's start.
+    pub earliest: Offset,
     /// No byte will follow.
     pub closed: bool,
     /// The stream was deleted or expired while being read.
@@ -174,7 +176,7 @@ mod tests {
     }
 
     fn open(offset: u64) -> Tail {
-        Tail { offset: Offset::new(offset), closed: false, gone: false }
+        Tail { offset: Offset::new(offset), ..Tail::default() }
     }
 
     fn reader(from: u64) -> SseRead {

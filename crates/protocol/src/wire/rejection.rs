@@ -65,6 +65,12 @@ pub enum Rejection {
     /// An offset that an earlier stream at this path returned (§8).
     #[error("the offset is of a stream that was deleted; read this one from its start, offset=-1")]
     OffsetOfDeletedStream,
+    /// An offset whose bytes were trimmed (§4, §5.6).
+    #[error("the bytes at the offset were removed; the earliest offset is {earliest}")]
+    OffsetTrimmed {
+        /// The first one that can be read.
+        earliest: Offset,
+    },
     /// An offset inside a JSON message (§9.1.1).
     #[error("the offset lies inside a JSON message; use an offset that the server returned")]
     OffsetInsideMessage,
@@ -269,7 +275,9 @@ impl Rejection {
             | Rejection::StreamClosed { .. }
             | Rejection::SequenceRegression { .. }
             | Rejection::SequenceGap { .. } => StatusCode::CONFLICT,
-            Rejection::Gone | Rejection::OffsetOfDeletedStream => StatusCode::GONE,
+            Rejection::Gone
+            | Rejection::OffsetOfDeletedStream
+            | Rejection::OffsetTrimmed { .. } => StatusCode::GONE,
             Rejection::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Rejection::EncodedBody => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Rejection::TooManyReaders { .. }
@@ -304,6 +312,7 @@ impl Rejection {
             Rejection::EmptyJsonArray => "empty-json-array",
             Rejection::OffsetBeyondTail { .. } => "offset-beyond-tail",
             Rejection::OffsetOfDeletedStream => "offset-of-deleted-stream",
+            Rejection::OffsetTrimmed { .. } => "offset-trimmed",
             Rejection::OffsetInsideMessage => "offset-inside-message",
             Rejection::SubOffsetBeyondData => "sub-offset-beyond-data",
             Rejection::ForkTooDeep { .. } => "fork-too-deep",

@@ -107,6 +107,7 @@ fn created(cell: &StreamCell, fork: Option<ForkPoint>) -> StreamEvent {
         incarnation: 0,
         closed: false,
         public: false,
+        earliest: Offset::ZERO,
         data: Bytes::new(),
     }))
 }
@@ -116,6 +117,7 @@ fn appended(data: &'static str) -> StreamEvent {
     StreamEvent::Appended(Appended {
         at: NOW,
         data,
+        terminators: 0,
         producer: None,
         stream_seq: None,
         close: false,

@@ -8,7 +8,7 @@ use crate::store::Store;
 
 /// Where a read from `from` to `tail` begins, once it has passed dropped bytes, and how far it may go: up to the next
 /// dropped range at most.
-pub(super) fn readable<S: Store>(
+pub(in crate::engine) fn readable<S: Store>(
     store: &S,
     core: &StreamCore,
     from: Offset,

@@ -21,8 +21,12 @@ impl UsageDelta {
 
     /// A stream deleted with its own bytes; what it inherits belongs to others.
     pub(crate) fn deleted(state: &StreamState) -> Self {
-        let own = state.tail.position().saturating_sub(state.core.own_start().position());
-        UsageDelta { streams: -1, bytes: -(own as i64) }
+        UsageDelta { streams: -1, bytes: -(state.own_len() as i64) }
+    }
+
+    /// So many bytes of a stream trimmed.
+    pub(crate) fn trimmed(bytes: u64) -> Self {
+        UsageDelta { streams: 0, bytes: -(bytes as i64) }
     }
 
     /// What takes this back.

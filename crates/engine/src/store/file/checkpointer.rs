@@ -25,7 +25,7 @@ use super::{
     error::io_error,
     index::checkpoint::RetainedTotals,
     stats::add,
-    wal::{Lsn, frame, writer::frees_space},
+    wal::{Lsn, frame, reserve::frees_space},
 };
 use crate::store::{Commit, StoreError};
 

@@ -79,7 +79,10 @@ impl<'b> StreamPlaces<'b> {
             StreamEvent::Created(_)
             | StreamEvent::Appended(_)
             | StreamEvent::Touched { .. }
-            | StreamEvent::SoftDeleted { .. } => KnownPlace::At(expected.after(event)),
+            | StreamEvent::SoftDeleted { .. }
+            | StreamEvent::Trimmed(_)
+            | StreamEvent::ExpiryChanged { .. }
+            | StreamEvent::Marked { .. } => KnownPlace::At(expected.after(event)),
         };
         self.known.insert(id, next);
         Ok(expected)

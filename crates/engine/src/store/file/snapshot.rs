@@ -221,9 +221,9 @@ impl SnapshotReads<'_> {
         let reading = self.index.read()?;
         let bytes = reading.bytes(id, from, to, max)?;
         if bytes.is_empty() && max > 0 && from < to {
-            // A deleted stream may have no bytes; one that exists has all up to its tail.
+            // A deleted stream may have no bytes; one that exists has all from the first that it keeps to its tail.
             let there = reading.state(id)?.filter(|state| from < state.tail);
-            if let Some(state) = there.filter(|state| from >= state.core.own_start()) {
+            if let Some(state) = there.filter(|state| from >= state.first_kept()) {
                 let what = format!(
                     "the bytes of {} (stream {}) from {}",
                     state.core.path,
@@ -360,7 +360,7 @@ impl StoreSnapshot<'_> {
 
     /// Caches the bytes of a small stream, where the reads that follow find them.
     fn cache_small(&self, state: &StreamState) -> Result<(), ReadFailure> {
-        let (id, start, tail) = (state.core.id, state.core.own_start(), state.tail);
+        let (id, start, tail) = (state.core.id, state.first_kept(), state.tail);
         let len = tail.position().saturating_sub(start.position());
         if len == 0 || len > SMALL || self.memtable.has(id) {
             return Ok(());

@@ -19,7 +19,8 @@ use super::{
     stats::add,
     wal::{
         Lsn,
-        writer::{AppendError, WalWriter, frees_space},
+        reserve::frees_space,
+        writer::{AppendError, WalWriter},
     },
 };
 use crate::store::{Commit, CommitSink, StoreError};

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Decision, StreamState};
 use crate::{
     Append, Appended, ContentType, JsonError, Offset, Producer, ProducerAdmission, ProducerState,
-    Rejection, StreamEvent, Timestamp,
+    Rejection, StreamEvent, Timestamp, count_messages,
 };
 
 /// The answer to a `POST`.
@@ -84,9 +84,12 @@ impl StreamState {
             producer: append.producer.as_ref().map(Producer::accepted),
             added: !body_empty,
         };
+        let terminators =
+            if self.core.content_type.is_json() { count_messages(&data) as u64 } else { 0 };
         let event = StreamEvent::Appended(Appended {
             at: now,
             data,
+            terminators,
             producer: append.producer.clone(),
             stream_seq: append.stream_seq.clone(),
             close: append.close,

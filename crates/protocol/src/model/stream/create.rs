@@ -57,6 +57,14 @@ impl StreamState {
         }
     }
 
+    /// Judges a change of the time when the stream goes away by itself. A TTL begins again, also when it stays the same.
+    pub fn change_expiry(&self, expiry: Expiry, now: Timestamp) -> Decision<()> {
+        if self.core.expiry == expiry && !matches!(expiry, Expiry::Ttl(_)) {
+            return Decision::Reply(());
+        }
+        Decision::Commit(StreamEvent::ExpiryChanged { at: now, expiry }, ())
+    }
+
     /// Judges a `PUT` to a path where nothing lives; the stream would be `id`. `stored` is its body in stored form:
     /// parsing is long work, which the caller does before it takes any lock.
     ///
@@ -103,6 +111,7 @@ impl StreamState {
             incarnation: id.incarnation(),
             closed: create.closed,
             public: create.public,
+            earliest: source.map_or(Offset::ZERO, |source| source.state.earliest),
             data,
         };
         let outcome = CreateOutcome {
@@ -171,6 +180,9 @@ fn fork_point(
     let core = &source.state.core;
     if source.state.soft_deleted {
         return Err(Rejection::SourceDeleted);
+    }
+    if source.position < source.state.earliest {
+        return Err(Rejection::OffsetTrimmed { earliest: source.state.earliest });
     }
     let ancestors = core.ancestors_up_to(source.position);
     if ancestors.len() > MAX_ANCESTORS {

@@ -5,7 +5,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{Closure, StreamCore, StreamId, StreamState};
-use crate::{Created, Expiry, Offset, StreamEvent, Timestamp};
+use crate::{Created, Expiry, Offset, StreamEvent, Timestamp, count_messages};
 
 impl StreamState {
     /// Folds one event of stream `id` into its state: `Created` begins it, `Deleted` ends it (`None`), every
@@ -17,7 +17,10 @@ impl StreamState {
             StreamEvent::Deleted { .. } => None,
             StreamEvent::Appended(_)
             | StreamEvent::Touched { .. }
-            | StreamEvent::SoftDeleted { .. } => state.map(|mut state| {
+            | StreamEvent::SoftDeleted { .. }
+            | StreamEvent::Trimmed(_)
+            | StreamEvent::ExpiryChanged { .. }
+            | StreamEvent::Marked { .. } => state.map(|mut state| {
                 state.apply(event);
                 state
             }),
@@ -27,7 +30,9 @@ impl StreamState {
     /// The state right after the creation of stream `id`.
     pub fn created(id: StreamId, created: &Created) -> Self {
         let (start, end) = created.range();
-        StreamState {
+        let terminators = count_messages(&created.data) as u64;
+        let messages = messages_of(created.content_type.is_json(), terminators, created.data.len());
+        let mut state = StreamState {
             core: Arc::new(StreamCore {
                 id,
                 path: created.path.clone(),
@@ -45,8 +50,19 @@ impl StreamState {
             stream_seq: None,
             touched: created.at,
             soft_deleted: false,
+            earliest: Offset::ZERO,
+            kept: Offset::ZERO,
+            created: Some(created.at),
+            appended: (!created.data.is_empty()).then_some(created.at),
+            messages: Some(messages),
+            messages_before: Some(0),
+            marks: Vec::new(),
             producers: HashMap::new(),
+        };
+        if created.earliest > Offset::ZERO {
+            state.earliest = state.core.offset_at(created.earliest.position());
         }
+        state
     }
 
     /// The step of [`fold`](Self::fold) for a stream that exists, for a caller that holds its state in place.
@@ -58,6 +74,10 @@ impl StreamState {
             StreamEvent::Appended(appended) => {
                 self.tail = self.after(appended.data.len());
                 self.touched = appended.at;
+                self.appended = Some(appended.at);
+                let json = self.core.content_type.is_json();
+                let messages = messages_of(json, appended.terminators, appended.data.len());
+                self.messages = self.messages.map(|before| before.saturating_add(messages));
                 if let Some(seq) = &appended.stream_seq {
                     self.stream_seq = Some(seq.clone());
                 }
@@ -75,6 +95,13 @@ impl StreamState {
             }
             StreamEvent::Touched { at } => self.touched = *at,
             StreamEvent::SoftDeleted { .. } => self.soft_deleted = true,
+            StreamEvent::Trimmed(trimmed) => self.apply_trim(trimmed),
+            StreamEvent::ExpiryChanged { at, expiry } => {
+                let core = Arc::make_mut(&mut self.core);
+                (core.expiry, core.expiry_inherited) = (*expiry, false);
+                self.touched = *at;
+            }
+            StreamEvent::Marked { at } => self.apply_mark(*at),
         }
     }
 
@@ -113,6 +140,11 @@ impl StreamState {
     }
 }
 
+/// The messages of an append.
+fn messages_of(json: bool, terminators: u64, bytes: usize) -> u64 {
+    if json { terminators } else { u64::from(bytes > 0) }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -137,13 +169,21 @@ mod tests {
             incarnation: 0,
             closed: false,
             public: false,
+            earliest: Offset::ZERO,
             data: Bytes::from_static(b"ab"),
         }))
     }
 
     fn appended(data: &'static [u8], at: Timestamp, close: bool) -> StreamEvent {
         let data = Bytes::from_static(data);
-        StreamEvent::Appended(Appended { at, data, producer: None, stream_seq: None, close })
+        StreamEvent::Appended(Appended {
+            at,
+            data,
+            terminators: 0,
+            producer: None,
+            stream_seq: None,
+            close,
+        })
     }
 
     fn fold(events: &[StreamEvent]) -> Option<StreamState> {

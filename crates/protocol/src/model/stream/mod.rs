@@ -6,6 +6,7 @@
 mod append;
 mod create;
 mod fold;
+mod retention;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use std::{collections::HashMap, sync::Arc};
 
 pub use append::AppendOutcome;
 pub use create::{CreateOutcome, ForkSource};
+pub use retention::TimeMark;
 
 use crate::{
     ContentType, Expiry, ForkPoint, Offset, Producer, ProducerId, ProducerState, Rejection,
@@ -43,7 +45,8 @@ impl StreamId {
 /// How many incarnations sixteen digits can number, zero apart.
 const INCARNATIONS: u64 = Offset::MAX.position();
 
-/// What never changes after creation; shared by everyone who reads the stream.
+/// What a stream is; shared by everyone who reads it. After the creation only the expiry may change, and a changed one is
+/// shared anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamCore {
     /// Internal name.
@@ -74,7 +77,7 @@ pub struct Closure {
 /// Everything the protocol remembers about a stream, apart from its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamState {
-    /// The part that never changes.
+    /// What it is.
     pub core: Arc<StreamCore>,
     /// The position after the last byte.
     pub tail: Offset,
@@ -90,6 +93,22 @@ pub struct StreamState {
     pub touched: Timestamp,
     /// Deleted, but forks still read its bytes (§4.2).
     pub soft_deleted: bool,
+    /// Readers find nothing before this position. A fork begins with that of its source.
+    pub earliest: Offset,
+    /// No fork needs own bytes before this position, and no reader finds them: see
+    /// [`first_kept`](StreamState::first_kept). At most [`earliest`](StreamState::earliest).
+    pub kept: Offset,
+    /// When it was created; `None` where the state was stored before that was.
+    pub created: Option<Timestamp>,
+    /// The last append; `None` before the first, and where the state was stored before that was.
+    pub appended: Option<Timestamp>,
+    /// Its own messages since the creation: JSON messages, or the appends of bytes. `None` where the state was stored
+    /// before they were counted.
+    pub messages: Option<u64>,
+    /// How many of those are before [`earliest`](StreamState::earliest), if that is known.
+    pub messages_before: Option<u64>,
+    /// Where the tail was at some times, oldest first; empty unless a rule of retention noted it.
+    pub marks: Vec<TimeMark>,
     /// The newest epoch and sequence number of producers: of all, or of those that the holder of the state needs. Ids are
     /// chosen by clients, hence the randomly keyed hash.
     pub producers: HashMap<ProducerId, ProducerState>,

@@ -2,23 +2,23 @@
 //! with many of them stays cheap to save.
 //!
 //! # Encoding
-//! `u8` format (2); text path; text content type; `u8` expiry kind and `u64` value; `u8` flags (1 closed,
+//! `u8` format (3); text path; text content type; `u8` expiry kind and `u64` value; `u8` flags (1 closed,
 //! 2 expiry inherited, 4 soft-deleted, 8 public); option fork; `u64` tail; `u64` touched; option closing producer;
 //! option text Stream-Seq; `u64` incarnation; `u64` events; `u64` position from which the ends of appends are known; `u64`
-//! earliest position; `u64` count of segment references. Types as in `codec`, parts as in `event`, the fork with
-//! incarnations.
+//! earliest position; `u64` position before which no own bytes are needed; option `u64` created; option `u64` last append;
+//! option `u64` messages; option `u64` messages before the earliest position; `u8` count of time marks and for each `u64`
+//! time, `u64` position, option `u64` messages. Types as in `codec`, parts as in `event`, the fork with incarnations.
 //!
-//! The last two are room for retention and for bytes outside the index: the earliest position is where the stream's
-//! own bytes begin, and the count is 0. Format 1 ends after `Stream-Seq`, and its
-//! fork has no incarnations.
+//! Format 2 has, from the earliest position on, only the position of the stream's first own byte and `u64` 0: no stream was
+//! trimmed, and times and messages are not known. Format 1 ends after `Stream-Seq`, and its fork has no incarnations.
 //!
 //! A producer's state is `u64` epoch, `u64` last sequence number; its id is the key it is stored under.
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Closure, StreamCore, StreamId, StreamState};
+use super::{Closure, StreamCore, StreamId, StreamState, TimeMark, retention::MARKS};
 use crate::{
-    DecodeError, ProducerState, Timestamp,
+    DecodeError, Offset, ProducerState, Timestamp,
     model::codec::{ByteReader, put_option, put_text, put_u64},
     model::event::{
         put_expiry, put_fork, put_producer, read_content_type, read_expiry, read_flags, read_fork,
@@ -26,8 +26,10 @@ use crate::{
     },
 };
 
-const FORMAT: u8 = 2;
-/// The format before: nothing is known of the ends of appends, and events were not counted.
+const FORMAT: u8 = 3;
+/// Streams were not trimmed; times and messages are not known.
+const FORMAT_2: u8 = 2;
+/// The format before that: nothing is known of the ends of appends, and events were not counted.
 const FORMAT_1: u8 = 1;
 
 impl StreamState {
@@ -52,8 +54,20 @@ impl StreamState {
         put_u64(out, core.incarnation);
         put_u64(out, self.events);
         put_u64(out, self.delimited_from.position());
-        put_u64(out, core.own_start().position());
-        put_u64(out, 0);
+        put_u64(out, self.earliest.position());
+        put_u64(out, self.kept.position());
+        put_option(out, self.created.map(Timestamp::millis), put_u64);
+        put_option(out, self.appended.map(Timestamp::millis), put_u64);
+        put_option(out, self.messages, put_u64);
+        put_option(out, self.messages_before, put_u64);
+        // Never more than `MARKS`.
+        let marks = self.marks.get(..MARKS).unwrap_or(&self.marks);
+        out.push(marks.len() as u8);
+        for mark in marks {
+            put_u64(out, mark.at.millis());
+            put_u64(out, mark.position.position());
+            put_option(out, mark.messages, put_u64);
+        }
     }
 
     /// The reverse of [`encode`](Self::encode); the producers are empty.
@@ -63,7 +77,7 @@ impl StreamState {
     pub fn decode(id: StreamId, stored: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = ByteReader::new(stored);
         let format = reader.u8("snapshot format")?;
-        if format != FORMAT && format != FORMAT_1 {
+        if !(FORMAT_1..=FORMAT).contains(&format) {
             return Err(DecodeError { what: "snapshot format" });
         }
         let path = read_path(&mut reader)?;
@@ -96,15 +110,27 @@ impl StreamState {
             incarnation,
             public: flags & 8 != 0,
         });
-        if format != FORMAT_1 {
-            let earliest = read_offset(&mut reader, "earliest position")?;
-            if earliest != core.own_start() || reader.u64("segment references")? != 0 {
-                return Err(DecodeError { what: "earliest position or segment references" });
+        let kept = match format {
+            FORMAT_1 => KeptPart::default(),
+            FORMAT_2 => {
+                let earliest = read_offset(&mut reader, "earliest position")?;
+                if earliest != core.own_start() || reader.u64("segment references")? != 0 {
+                    return Err(DecodeError { what: "earliest position or segment references" });
+                }
+                KeptPart::default()
             }
-        }
+            _ => KeptPart::decode(&mut reader, &core)?,
+        };
         reader.finish("bytes after a snapshot")?;
         let tail = core.offset_at(tail.position());
         Ok(StreamState {
+            earliest: kept.earliest,
+            kept: kept.kept,
+            created: kept.created,
+            appended: kept.appended,
+            messages: kept.messages,
+            messages_before: kept.messages_before,
+            marks: kept.marks,
             core,
             tail,
             events,
@@ -116,6 +142,55 @@ impl StreamState {
             producers: HashMap::new(),
         })
     }
+}
+
+/// What a snapshot says of times, messages and trims.
+#[derive(Default)]
+struct KeptPart {
+    earliest: Offset,
+    kept: Offset,
+    created: Option<Timestamp>,
+    appended: Option<Timestamp>,
+    messages: Option<u64>,
+    messages_before: Option<u64>,
+    marks: Vec<TimeMark>,
+}
+
+impl KeptPart {
+    fn decode(reader: &mut ByteReader<'_>, core: &StreamCore) -> Result<Self, DecodeError> {
+        let (earliest, kept) =
+            (read_offset(reader, "earliest position")?, read_offset(reader, "first kept byte")?);
+        if kept > earliest {
+            return Err(DecodeError { what: "first kept byte" });
+        }
+        let mut part = KeptPart {
+            earliest: core.offset_at(earliest.position()),
+            kept,
+            created: read_number(reader, "created")?.map(Timestamp::from_millis),
+            appended: read_number(reader, "last append")?.map(Timestamp::from_millis),
+            messages: read_number(reader, "messages")?,
+            messages_before: read_number(reader, "trimmed messages")?,
+            marks: Vec::new(),
+        };
+        let count = usize::from(reader.u8("time marks")?);
+        if count > MARKS {
+            return Err(DecodeError { what: "time marks" });
+        }
+        for _ in 0..count {
+            let at = Timestamp::from_millis(reader.u64("time mark")?);
+            let position = core.offset_at(read_offset(reader, "time mark")?.position());
+            let messages = read_number(reader, "time mark")?;
+            part.marks.push(TimeMark { at, position, messages });
+        }
+        Ok(part)
+    }
+}
+
+fn read_number(
+    reader: &mut ByteReader<'_>,
+    what: &'static str,
+) -> Result<Option<u64>, DecodeError> {
+    reader.option(what, |reader| reader.u64(what))
 }
 
 impl ProducerState {

@@ -141,7 +141,8 @@ impl ReadTxn<'_> {
         }
     }
 
-    /// The lengths of all appends of a stream that are known, from [`StreamState::delimited_from`] on.
+    /// The lengths of all appends of a stream that are known and kept: from [`StreamState::delimited_from`] on, or from the
+    /// first byte that it keeps.
     pub(in crate::store::file) fn append_lens(
         &self,
         state: &StreamState,
@@ -150,11 +151,17 @@ impl ReadTxn<'_> {
         let failed = index_error("read", index.path());
         let damaged = || index.damaged_appends(id);
         let newest = index.inline_lens(&self.txn, id)?.ok_or_else(damaged)?;
-        let (mut next, inline) =
-            (state.delimited_from.position(), index.inline_start(state, newest)?);
+        let known_from = state.delimited_from.max(state.first_kept());
+        let inline = index.inline_start(state, newest)?;
         let mut lens = Vec::new();
-        if next < inline {
-            let first = keys::chunk(id, state.delimited_from);
+        let mut next = inline;
+        if known_from.position() < inline {
+            let at = keys::chunk(id, known_from);
+            let first =
+                index.appends.get_lower_than_or_equal_to(&self.txn, &at).map_err(&failed)?;
+            let first = first.and_then(|(key, _)| keys::unpair(key));
+            next = first.filter(|(holder, _)| *holder == id.0).ok_or_else(damaged)?.1;
+            let first = keys::chunk(id, Offset::new(next));
             let end = keys::chunk(id, Offset::new(inline));
             let range = (Bound::Included(first.as_slice()), Bound::Excluded(end.as_slice()));
             for record in index.appends.range(&self.txn, &range).map_err(&failed)? {
@@ -170,7 +177,25 @@ impl ReadTxn<'_> {
         if next != inline {
             return Err(damaged());
         }
+        let begin = inline - total(&lens);
         lens.extend_from_slice(newest);
-        Ok(lens)
+        Ok(without_trimmed(lens, begin, known_from.position()))
     }
+}
+
+/// The lengths without those of the appends that end at `from` or before; the first append begins at `begin`.
+fn without_trimmed(lens: Vec<u8>, begin: u64, from: u64) -> Vec<u8> {
+    if begin >= from {
+        return lens;
+    }
+    let (mut at, mut kept) = (begin, Vec::with_capacity(lens.len()));
+    for len in AppendLens(&lens) {
+        // A trim lies between appends, so none begins before `from` and ends after it.
+        let part = (at + len).saturating_sub(at.max(from));
+        at += len;
+        if part > 0 {
+            put_len(&mut kept, part);
+        }
+    }
+    kept
 }

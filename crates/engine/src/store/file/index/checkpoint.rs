@@ -27,7 +27,7 @@ pub(in crate::store::file) struct FoldedTotals {
     /// The JSON streams among those that it changed, in order: their messages delimit themselves, so the ends of their
     /// appends need not be kept.
     pub(in crate::store::file) json: Vec<StreamId>,
-    /// Payload bytes of the streams that it deleted.
+    /// Payload bytes of the streams that it deleted, and those that it trimmed.
     pub(in crate::store::file) freed: u64,
     /// The change of what is retained for forks only.
     pub(in crate::store::file) retained: RetainedTotals<i64>,
@@ -46,7 +46,7 @@ impl RetainedTotals<u64> {
         let state = state.filter(|state| state.soft_deleted);
         state.map_or(RetainedTotals::default(), |state| RetainedTotals {
             streams: 1,
-            bytes: own_len(state),
+            bytes: state.own_len(),
         })
     }
 
@@ -73,11 +73,6 @@ pub(in crate::store::file) struct LoggedChange {
 
 /// The events of one stream, oldest first.
 pub(in crate::store::file) type StreamEvents = Vec<LoggedChange>;
-
-/// A stream's own bytes, without those it inherits.
-pub(in crate::store::file) fn own_len(state: &StreamState) -> u64 {
-    state.tail.position().saturating_sub(state.core.own_start().position())
-}
 
 impl IndexHandle {
     /// Folds in the events of `ids` up to `upto`; `events_of` returns those of one stream.
@@ -226,10 +221,11 @@ impl CheckpointFold {
         let mut state = before.clone();
         let mut data = Vec::new();
         for LoggedChange { event, .. } in events {
-            if matches!(event, StreamEvent::Deleted { .. }) {
-                self.folded.freed += state.as_ref().map_or(0, own_len);
-            }
+            let had = state.as_ref().map_or(0, StreamState::own_len);
             state = StreamState::fold(state, id, event);
+            if matches!(event, StreamEvent::Deleted { .. } | StreamEvent::Trimmed(_)) {
+                self.folded.freed += had - state.as_ref().map_or(0, StreamState::own_len).min(had);
+            }
             data.extend(event.data());
         }
         self.meta.next_id = self.meta.next_id.max(id.0 + 1);
@@ -312,8 +308,15 @@ impl CheckpointFold {
                 index.deadlines.put(txn, &keys::deadline(now, core.id), &[])?;
             }
         }
-        self.meta.bytes += data.iter().map(|piece| piece.len() as u64).sum::<u64>();
-        index.append(txn, core.id, tail, data)
+        let had = before.map_or(0, StreamState::own_len);
+        self.meta.bytes = (self.meta.bytes + state.own_len()).saturating_sub(had);
+        index.append(txn, core.id, tail, data)?;
+        let kept = state.first_kept();
+        if kept > before.map_or(core.own_start(), StreamState::first_kept) {
+            // The bytes go later, some in each transaction.
+            index.purge.put(txn, &keys::chunk(core.id, kept), &[])?;
+        }
+        Ok(())
     }
 
     fn remove(
@@ -334,7 +337,7 @@ impl CheckpointFold {
         }
         index.purge.put(txn, &id, &[])?;
         self.meta.streams = self.meta.streams.saturating_sub(1);
-        self.meta.bytes = self.meta.bytes.saturating_sub(own_len(before));
+        self.meta.bytes = self.meta.bytes.saturating_sub(before.own_len());
         Ok(())
     }
 }

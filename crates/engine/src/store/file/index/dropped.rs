@@ -36,9 +36,10 @@ impl DroppedRanges {
         Some((Offset::new(start), Offset::new(end)))
     }
 
-    /// Where the dropped range ends that begins at `start`.
-    pub(super) fn end_of(&self, id: StreamId, start: u64) -> Option<u64> {
-        self.0.get(&(id.0, start)).copied()
+    /// Where the dropped range ends that the byte at `position` is in.
+    pub(super) fn past(&self, id: StreamId, position: u64) -> Option<u64> {
+        let ((_, _), end) = self.0.range((id.0, 0)..=(id.0, position)).next_back()?;
+        (*end > position).then_some(*end)
     }
 }
 

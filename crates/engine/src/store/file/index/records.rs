@@ -7,6 +7,7 @@ use durable_streams_protocol::{Offset, StreamId};
 use heed::RwTxn;
 
 use super::{
+    appends,
     env::IndexEnvironment,
     handle::{ReadTxn, WriteError},
     keys,
@@ -164,11 +165,20 @@ impl IndexEnvironment {
         Ok(bytes)
     }
 
-    /// Removes up to `max` records of deleted streams. Returns whether there are more.
+    /// Removes up to `max` records of deleted streams, and of the trimmed parts of others. Returns whether there are more.
     pub(super) fn purge(&self, txn: &mut RwTxn<'_>, max: usize) -> Result<bool, WriteError> {
         let mut room = max;
         while let Some((key, _)) = self.purge.first(txn)? {
             let id = key.to_vec();
+            if let Some((stream, kept)) = keys::unpair(&id) {
+                room -= self.purge_before(txn, (StreamId(stream), kept), room)?;
+                if room == 0 {
+                    return Ok(true);
+                }
+                self.purge.delete(txn, &id)?;
+                room -= 1;
+                continue;
+            }
             if self.streams.get(txn, &id)?.is_some() {
                 // A bit of the key has changed: the stream of this id was not deleted.
                 let stream = keys::number(&id);
@@ -197,4 +207,57 @@ impl IndexEnvironment {
         }
         Ok(false)
     }
+
+    /// Removes up to `max` chunks, and records of the ends of appends, that end at `kept` or before. Returns how many.
+    fn purge_before(
+        &self,
+        txn: &mut RwTxn<'_>,
+        (id, kept): (StreamId, u64),
+        max: usize,
+    ) -> Result<usize, WriteError> {
+        let mut removed = 0;
+        for (table, length) in
+            [(self.chunks, chunk_len as fn(&[u8]) -> u64), (self.appends, lens_len)]
+        {
+            let mut found = Vec::new();
+            for record in table.prefix_iter(txn, &keys::id(id))?.take(max - removed) {
+                let (key, value) = record?;
+                let Some((_, start)) = keys::unpair(key) else { continue };
+                if start.saturating_add(length(value)) > kept {
+                    break;
+                }
+                found.push(key.to_vec());
+            }
+            for key in &found {
+                table.delete(txn, key)?;
+            }
+            removed += found.len();
+        }
+        Ok(removed)
+    }
+
+    /// Whether a chunk holds the byte of a stream at `position`.
+    pub(super) fn has_byte(
+        &self,
+        txn: &heed::RoTxn<'_>,
+        id: StreamId,
+        position: Offset,
+    ) -> Result<bool, heed::Error> {
+        let found = self.chunks.get_lower_than_or_equal_to(txn, &keys::chunk(id, position))?;
+        Ok(found.is_some_and(|(key, value)| {
+            keys::unpair(key).is_some_and(|(holder, start)| {
+                holder == id.0 && position.position() < start + chunk_len(value)
+            })
+        }))
+    }
+}
+
+/// Bytes of a stream in a sealed chunk.
+fn chunk_len(value: &[u8]) -> u64 {
+    value.len().saturating_sub(4) as u64
+}
+
+/// Bytes of the appends whose lengths a sealed record of `appends` has.
+fn lens_len(value: &[u8]) -> u64 {
+    value.get(4..).map_or(0, appends::total)
 }

@@ -23,7 +23,6 @@ use durable_streams_protocol::StreamId;
 use heed::RwTxn;
 
 use super::{
-    checkpoint::own_len,
     env::IndexEnvironment,
     handle::{IndexHandle, WriteError},
     keys,
@@ -181,7 +180,7 @@ impl IndexEnvironment {
             let Some(stream) = self.stream(txn, StreamId(u64::from_be_bytes(key)))? else { break };
             let (state, core) = (&stream.state, &stream.state.core);
             meta.streams += 1;
-            meta.bytes += own_len(state);
+            meta.bytes += state.own_len();
             meta.next_id = meta.next_id.max(core.id.0 + 1);
             self.put_path(txn, &core.path, core.id, &mut meta.next_node)?;
             if let Some(at) = state.due_at() {

@@ -234,10 +234,15 @@ impl IndexCheck<'_, '_> {
         if state.core.content_type.is_json() {
             return Ok(());
         }
-        let mut next = state.delimited_from.position();
+        let known_from = state.delimited_from.max(state.first_kept()).position();
+        let (mut next, mut first) = (state.delimited_from.position(), true);
         self.each("appends", index.appends, &keys::id(id), |check, key, value| {
             check.count();
             check.expected.appends += 1;
+            let at = keys::unpair(key).map(|(_, at)| at);
+            // What was trimmed is gone, or will be.
+            let begins = std::mem::take(&mut first) && at.is_some_and(|at| at <= known_from);
+            next = at.filter(|_| begins).unwrap_or(next);
             match (keys::unpair(key), keys::open(key, value)) {
                 (Some((_, at)), Some(lens)) if at == next => next += appends::total(lens),
                 _ => {
@@ -249,23 +254,29 @@ impl IndexCheck<'_, '_> {
             }
             Ok(())
         })?;
-        if index.inline_start(state, stream.lens).ok() != Some(next) {
+        let inline = index.inline_start(state, stream.lens).ok();
+        // Without older records those in the state reach back as far as bytes are kept.
+        let reaches = inline == Some(next) || (first && inline.is_some_and(|at| at <= known_from));
+        if !reaches {
             let what = format!("the ends of the appends of {name} do not reach to its tail");
             self.wrong(None, &what);
         }
         Ok(())
     }
 
-    /// A stream's chunks are whole and without gaps from its start to its tail.
+    /// A stream's chunks are whole and without gaps from the first byte that it keeps to its tail.
     fn chunks(&mut self, id: StreamId, state: &StreamState, name: &str) -> Result<(), StoreError> {
-        let start = state.core.own_start().position();
-        let mut next = start;
+        let start = state.first_kept().position();
+        let trimmed = state.kept > state.core.own_start();
+        let (mut next, mut first) = (start, true);
         self.each("chunks", self.reading.index().chunks, &keys::id(id), |check, key, value| {
             check.count();
             check.found.chunks += 1;
             let contents = keys::open(key, value);
             let at = keys::unpair(key).map(|(_, at)| at);
-            next = check.after_dropped(id, next);
+            // Bytes before it were trimmed, and those in whole chunks are to be purged.
+            let begins = std::mem::take(&mut first) && trimmed && at.is_some_and(|at| at < start);
+            next = at.filter(|_| begins).unwrap_or_else(|| check.after_dropped(id, next));
             if at != Some(next) {
                 let what = format!("the bytes of {name} from position {next} on are missing");
                 check.wrong(Some(value), &what);
@@ -291,7 +302,7 @@ impl IndexCheck<'_, '_> {
 
     /// The position behind the ranges that `repair` has dropped at `next`.
     fn after_dropped(&self, id: StreamId, mut next: u64) -> u64 {
-        while let Some(end) = self.dropped.end_of(id, next) {
+        while let Some(end) = self.dropped.past(id, next) {
             next = end;
         }
         next

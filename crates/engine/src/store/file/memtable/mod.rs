@@ -192,7 +192,10 @@ impl Memtable {
             }
             StreamEvent::Appended(_)
             | StreamEvent::Touched { .. }
-            | StreamEvent::SoftDeleted { .. } => {}
+            | StreamEvent::SoftDeleted { .. }
+            | StreamEvent::Trimmed(_)
+            | StreamEvent::ExpiryChanged { .. }
+            | StreamEvent::Marked { .. } => {}
         }
         if let Some(data) = event.data() {
             entry.tail.push(data.clone());
@@ -241,7 +244,7 @@ impl Memtable {
 
     /// Ends a committed checkpoint: evicts the events of `ids` up to `upto`, which the index has now, and keeps
     /// their bytes in the tail cache while there is room. `json`, in order, are JSON streams. `freed` payload bytes were
-    /// deleted with their streams.
+    /// deleted with their streams, or trimmed.
     pub(super) fn evict_folded(&self, ids: &[StreamId], json: &[StreamId], upto: Lsn, freed: u64) {
         self.evictions.fetch_add(1, Ordering::AcqRel);
         for id in ids {
@@ -313,6 +316,9 @@ fn cost_of(event: &StreamEvent) -> usize {
         StreamEvent::Appended(_)
         | StreamEvent::Touched { .. }
         | StreamEvent::SoftDeleted { .. }
-        | StreamEvent::Deleted { .. } => EVENT_COST + data,
+        | StreamEvent::Deleted { .. }
+        | StreamEvent::Trimmed(_)
+        | StreamEvent::ExpiryChanged { .. }
+        | StreamEvent::Marked { .. } => EVENT_COST + data,
     }
 }

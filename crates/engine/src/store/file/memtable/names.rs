@@ -16,8 +16,10 @@ pub(in crate::store::file) struct UnindexedNames {
     /// The newest stream at each path.
     paths: BTreeMap<StreamPath, (Lsn, StreamId)>,
     deleted: FxHashMap<StreamId, Lsn>,
+    /// How many trims there are.
+    trims: usize,
     forks: FxHashMap<StreamId, BTreeSet<StreamId>>,
-    /// First deadlines of new streams, and 0 for soft-deleted streams. Later touches push a deadline back, so a stream
+    /// First deadlines of new streams, deadlines that were changed, and 0 for soft-deleted streams. Later touches push a deadline back, so a stream
     /// that is due is found here or in the index. Only after the clock was set back, a touch may bring a deadline forward;
     /// then it is found after the next checkpoint.
     deadlines: BTreeSet<(Timestamp, StreamId)>,
@@ -28,6 +30,8 @@ pub(super) enum NameChange {
     Created { path: StreamPath, source: Option<StreamId>, deadline: Option<Timestamp> },
     SoftDeleted,
     Deleted,
+    Trimmed,
+    ExpiryChanged { deadline: Timestamp },
 }
 
 impl NameChange {
@@ -41,7 +45,13 @@ impl NameChange {
             }),
             StreamEvent::SoftDeleted { .. } => Some(NameChange::SoftDeleted),
             StreamEvent::Deleted { .. } => Some(NameChange::Deleted),
-            StreamEvent::Appended(_) | StreamEvent::Touched { .. } => None,
+            StreamEvent::Trimmed(_) => Some(NameChange::Trimmed),
+            StreamEvent::ExpiryChanged { at, expiry } => {
+                expiry.deadline(*at).map(|deadline| NameChange::ExpiryChanged { deadline })
+            }
+            StreamEvent::Appended(_) | StreamEvent::Touched { .. } | StreamEvent::Marked { .. } => {
+                None
+            }
         }
     }
 }
@@ -61,6 +71,10 @@ impl UnindexedNames {
             }
             NameChange::Deleted => {
                 self.deleted.insert(id, lsn);
+            }
+            NameChange::Trimmed => self.trims += 1,
+            NameChange::ExpiryChanged { deadline } => {
+                self.deadlines.insert((deadline, id));
             }
         }
     }
@@ -96,6 +110,10 @@ impl UnindexedNames {
             NameChange::Deleted => {
                 self.deleted.remove(&id);
             }
+            NameChange::Trimmed => self.trims = self.trims.saturating_sub(1),
+            NameChange::ExpiryChanged { deadline } => {
+                self.deadlines.remove(&(deadline, id));
+            }
         }
     }
 
@@ -104,9 +122,9 @@ impl UnindexedNames {
         self.paths.get(path).map(|(_, id)| *id)
     }
 
-    /// Whether a stream was deleted since the last checkpoint: folding it in makes room.
+    /// Whether a stream was deleted or trimmed since the last checkpoint: folding that in makes room.
     pub(in crate::store::file) fn has_deletions(&self) -> bool {
-        !self.deleted.is_empty()
+        !self.deleted.is_empty() || self.trims > 0
     }
 
     pub(in crate::store::file) fn is_deleted(&self, id: StreamId) -> bool {

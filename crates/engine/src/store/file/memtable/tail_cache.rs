@@ -39,9 +39,9 @@ pub(super) struct TailCache {
 }
 
 impl TailCache {
-    /// A stream's own bytes, all of them, and the lengths of its appends as far as they are known.
+    /// A stream's own bytes, all that it keeps, and the lengths of its appends as far as they are known.
     pub(super) fn indexed(state: &StreamState, bytes: Bytes, lens: &[u8]) -> Self {
-        let (start, json) = (state.core.own_start(), state.core.content_type.is_json());
+        let (start, json) = (state.first_kept(), state.core.content_type.is_json());
         let mut cache = TailCache::at(start.position());
         cache.json = json;
         cache.push(bytes);

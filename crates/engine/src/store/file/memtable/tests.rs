@@ -10,6 +10,7 @@ fn append(memtable: &Memtable, streams: u64, bytes: usize) {
         let appended = Appended {
             at: Timestamp::default(),
             data: vec![b'x'; bytes].into(),
+            terminators: 0,
             producer: None,
             stream_seq: None,
             close: false,

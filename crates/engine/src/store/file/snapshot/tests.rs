@@ -16,11 +16,13 @@ fn events(path: &StreamPath) -> Vec<(StreamId, EventPlace, StreamEvent)> {
         incarnation: 0,
         closed: false,
         public: false,
+        earliest: Offset::ZERO,
         data: Bytes::from_static(b"one"),
     };
     let appended = Appended {
         at: Timestamp::default(),
         data: Bytes::from_static(b"two"),
+        terminators: 0,
         producer: None,
         stream_seq: None,
         close: false,

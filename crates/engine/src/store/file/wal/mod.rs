@@ -4,7 +4,7 @@ pub(super) mod end_mark;
 pub(super) mod frame;
 pub(super) mod reader;
 pub(super) mod recovery;
-mod reserve;
+pub(super) mod reserve;
 pub(super) mod segment;
 pub(super) mod writer;
 

@@ -1,9 +1,11 @@
 //! The reserve: a file beside the segments that keeps disk space free for the time when the disk is full.
 //!
-//! When nothing else is left, it is removed: deletes are then still written, checkpoints fold them in, and a start finds
+//! When nothing else is left, it is removed: deletes and trims are then still written, checkpoints fold them in, and a start finds
 //! room for a segment. From then on the store refuses events that need space, until the reserve exists again.
 
 use std::path::Path;
+
+use durable_streams_protocol::StreamEvent;
 
 use crate::store::file::disk::Disk;
 
@@ -14,6 +16,20 @@ const SIZE: u64 = 8 << 20;
 /// The size of a segment when there is no room for one of the usual size, bytes.
 pub(super) fn small_segment(usual: u64) -> u64 {
     usual.min(1 << 20)
+}
+
+/// Whether an event makes room instead of needing it: then it may use the reserve.
+pub(in crate::store::file) fn frees_space(event: &StreamEvent) -> bool {
+    match event {
+        StreamEvent::Deleted { .. } | StreamEvent::SoftDeleted { .. } | StreamEvent::Trimmed(_) => {
+            true
+        }
+        StreamEvent::Created(_)
+        | StreamEvent::Appended(_)
+        | StreamEvent::Touched { .. }
+        | StreamEvent::ExpiryChanged { .. }
+        | StreamEvent::Marked { .. } => false,
+    }
 }
 
 /// Frees the reserve's space. Returns whether there was a reserve.

@@ -20,7 +20,6 @@ use std::{
     time::Instant,
 };
 
-use durable_streams_protocol::StreamEvent;
 use parking_lot::Mutex;
 
 use super::{
@@ -215,7 +214,7 @@ impl WalWriter {
         self.sync()?;
         let mut files = self.old.files.lock();
         let OldSegments { disk, dir, size, .. } = &*self.old;
-        let frees = || batch.iter().all(|commit| frees_space(&commit.event));
+        let frees = || batch.iter().all(|commit| reserve::frees_space(&commit.event));
         let release = || frees() && self.old.release_reserve();
         let new = create(&**disk, dir, (self.active.number + 1, self.next), *size, release);
         let new = new.map_err(|error| match error {
@@ -229,14 +228,6 @@ impl WalWriter {
         self.position = segment::HEADER;
         self.spoiled = false;
         Ok(())
-    }
-}
-
-/// Whether an event makes room instead of needing it: then it may use the reserve.
-pub(in crate::store::file) fn frees_space(event: &StreamEvent) -> bool {
-    match event {
-        StreamEvent::Deleted { .. } | StreamEvent::SoftDeleted { .. } => true,
-        StreamEvent::Created(_) | StreamEvent::Appended(_) | StreamEvent::Touched { .. } => false,
     }
 }
 
@@ -344,7 +335,7 @@ impl OldSegments {
 
 #[cfg(test)]
 mod tests {
-    use durable_streams_protocol::{StreamId, Timestamp};
+    use durable_streams_protocol::{StreamEvent, StreamId, Timestamp};
 
     use super::*;
     use crate::store::{

@@ -10,8 +10,8 @@ use crate::store::{
     file::{
         error::index_error,
         index::{
-            appends, checkpoint::own_len, dropped::DroppedRanges, env::IndexTable, handle::ReadTxn,
-            keys, streams::IndexedStream,
+            appends, dropped::DroppedRanges, env::IndexTable, handle::ReadTxn, keys,
+            streams::IndexedStream,
         },
     },
 };
@@ -110,7 +110,7 @@ impl RepairPlanner<'_, '_> {
         let index = self.reading.index();
         let (state, core) = (&stream.state, &stream.state.core);
         self.found.streams += 1;
-        self.found.bytes += own_len(state);
+        self.found.bytes += state.own_len();
         if index.path_id(&self.reading.txn, &core.path).ok().flatten() != Some(core.id) {
             self.repair.paths = true;
         }
@@ -145,17 +145,24 @@ impl RepairPlanner<'_, '_> {
     fn appends(&mut self, stream: &IndexedStream<'_>) -> Result<(), StoreError> {
         let (index, state) = (self.reading.index(), &stream.state);
         let (id, path) = (state.core.id, state.core.path.as_str());
-        let mut next = state.delimited_from.position();
+        let known_from = state.delimited_from.max(state.first_kept()).position();
+        let (mut next, mut first) = (state.delimited_from.position(), true);
         let mut damaged = false;
         let json = state.core.content_type.is_json();
         self.each(index.appends, &keys::id(id), |_, key, value| {
+            let at = keys::unpair(key).map(|(_, at)| at);
+            // What was trimmed is gone, or will be.
+            let begins = std::mem::take(&mut first) && at.is_some_and(|at| at <= known_from);
+            next = at.filter(|_| begins).unwrap_or(next);
             match (keys::unpair(key), keys::open(key, value)) {
                 (Some((_, at)), Some(lens)) if at == next => next += appends::total(lens),
                 _ => damaged = true,
             }
             Ok(())
         })?;
-        damaged |= !json && index.inline_start(state, stream.lens).ok() != Some(next);
+        let inline = index.inline_start(state, stream.lens).ok();
+        let reaches = inline == Some(next) || (first && inline.is_some_and(|at| at <= known_from));
+        damaged |= !json && !reaches;
         if damaged {
             let before = state.tail.position();
             self.repair.lose(id, Some(path), LostPart::AppendEnds { before });
@@ -166,13 +173,22 @@ impl RepairPlanner<'_, '_> {
     /// Finds the ranges of a stream without whole chunks.
     fn chunks(&mut self, state: &StreamState) -> Result<(), StoreError> {
         let (index, id) = (self.reading.index(), state.core.id);
-        let (start, tail) = (state.core.own_start().position(), state.tail.position());
+        let (start, tail) = (state.first_kept().position(), state.tail.position());
         let (mut next, mut gaps) = (start, Vec::new());
         self.each(index.chunks, &keys::id(id), |planner, key, value| {
-            while let Some(end) = planner.dropped.end_of(id, next) {
+            while let Some(end) = planner.dropped.past(id, next) {
                 next = end;
             }
             match (keys::unpair(key), keys::open(key, value)) {
+                // The first byte that the stream keeps may lie within a chunk; whole ones before it were trimmed.
+                (Some((_, at)), Some(contents)) if at < start && next == start => {
+                    let end = at + contents.len() as u64;
+                    if end > start {
+                        next = end;
+                    } else {
+                        planner.repair.stray.push(key.to_vec());
+                    }
+                }
                 (Some((_, at)), Some(contents)) if at >= next && at < tail => {
                     if at > next {
                         gaps.push((next, at));
@@ -183,7 +199,7 @@ impl RepairPlanner<'_, '_> {
             }
             Ok(())
         })?;
-        while let Some(end) = self.dropped.end_of(id, next) {
+        while let Some(end) = self.dropped.past(id, next) {
             next = end;
         }
         if next < tail {
@@ -212,7 +228,7 @@ impl RepairPlanner<'_, '_> {
         to: u64,
     ) -> Result<(u64, u64), StoreError> {
         let (id, start, tail) =
-            (state.core.id, state.core.own_start().position(), state.tail.position());
+            (state.core.id, state.first_kept().position(), state.tail.position());
         if !state.core.content_type.is_json() {
             let end_around = |at: u64| self.reading.ends_around(id, Offset::new(at)).ok().flatten();
             let first = end_around(from).map_or(from, |around| around.last.min(from));

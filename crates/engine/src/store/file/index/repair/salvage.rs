@@ -114,7 +114,7 @@ impl ReadTxn<'_> {
                 let known = keys::open(key, value).map(ProducerState::decode);
                 producer.and_then(ProducerId::new).is_some() && matches!(known, Some(Ok(_)))
             }
-            "purge" => key.len() == 8,
+            "purge" => matches!(key.len(), 8 | 16),
             "paths" if value.len() == UNSEALED && !index.paths_sealed.load(Ordering::Acquire) => {
                 let mut sealed = Vec::new();
                 keys::seal(key, value, &mut sealed);

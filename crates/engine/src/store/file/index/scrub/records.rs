@@ -127,10 +127,11 @@ impl ScrubSlice<'_, '_> {
                 )));
             }
         }
-        let start = state.core.own_start();
+        let start = state.first_kept();
+        let held = index.has_byte(&self.reading.txn, id, start);
         let bytes = start >= state.tail
-            || self.has(index.chunks, &keys::chunk(id, start))?
-            || self.round.dropped.end_of(id, start.position()).is_some();
+            || held.map_err(index_error("read", index.path()))?
+            || self.round.dropped.past(id, start.position()).is_some();
         Ok((!bytes).then(|| format!("the first bytes of {name} are missing")))
     }
 
@@ -147,16 +148,17 @@ impl ScrubSlice<'_, '_> {
         let (id, end) = (StreamId(id), at + contents.len() as u64);
         let index = self.reading.index();
         let goes_on = self.has(index.chunks, &keys::chunk(id, Offset::new(end)))?
-            || self.round.dropped.end_of(id, end).is_some()
+            || self.round.dropped.past(id, end).is_some()
             || self.has(index.purge, &keys::id(id))?;
         if goes_on {
             return Ok(None);
         }
-        let tail = self.reading.state(id)?.map(|state: StreamState| state.tail.position());
-        Ok(match tail {
+        let state = self.reading.state(id)?;
+        Ok(match state.map(|state| (state.first_kept().position(), state.tail.position())) {
             None => Some(format!("bytes belong to stream {}, which is not there", id.0)),
-            Some(tail) if tail == end => None,
-            Some(tail) => Some(format!(
+            // The last ones, or trimmed ones that are to be purged.
+            Some((kept, tail)) if tail == end || end <= kept => None,
+            Some((_, tail)) => Some(format!(
                 "the bytes of stream {} from position {end} to {tail} are missing",
                 id.0
             )),
@@ -178,8 +180,8 @@ impl ScrubSlice<'_, '_> {
     }
 
     fn purge(&self, key: &[u8], value: &[u8]) -> Result<Option<String>, StoreError> {
-        let wrong =
-            key.len() != 8 || !value.is_empty() || self.has(self.reading.index().streams, key)?;
+        let deleted = key.len() == 8 && !self.has(self.reading.index().streams, key)?;
+        let wrong = !value.is_empty() || !(deleted || keys::unpair(key).is_some());
         Ok(wrong.then(|| {
             let id = keys::number(key).unwrap_or_default();
             format!("stream {id} is there, and deleted as well")

@@ -1,0 +1,175 @@
+//! Trims and changes of the expiry.
+//!
+//! A trim takes effect for readers once it is durable. Bytes that forks need stay, and count against quotas, until the last
+//! fork is gone.
+
+use std::sync::Arc;
+
+use durable_streams_protocol::{
+    Decision, Expiry, Offset, Rejection, StreamCore, StreamEvent, StreamPath, StreamState, Tail,
+    Timestamp,
+};
+
+use super::{
+    Engine, Judged,
+    cell::{CellState, DecidedEvent, StreamCell},
+    errors::rejection,
+    here, reloading,
+    usage::UsageDelta,
+};
+use crate::store::{LoadFor, Store, StoreError};
+
+impl Engine {
+    /// Removes everything before an offset: readers find nothing there from now on. In a JSON stream the offset must be
+    /// where a message begins, as for a read; in others it is moved back to where an append begins. Returns the earliest
+    /// offset, once that is durable. A trim that was done before changes nothing.
+    ///
+    /// # Errors
+    /// [`Rejection::OffsetBeyondTail`], [`Rejection::OffsetInsideMessage`], [`Rejection::OffsetOfDeletedStream`];
+    /// [`Rejection::NotFound`], [`Rejection::Gone`], the store's errors.
+    pub async fn trim(&self, path: &StreamPath, before: Offset) -> Result<Offset, Rejection> {
+        self.judge_trim(path, before).await.when_durable().await
+    }
+
+    /// Like [`trim`](Self::trim), but returns as soon as the trim is decided. The verdict may be sent once the ticket
+    /// resolves.
+    pub async fn judge_trim(&self, path: &StreamPath, before: Offset) -> Judged<Offset> {
+        let found = async {
+            let view = self.head(path).await?;
+            let before = view.core.resolve(before, view.tail.offset)?;
+            let before = self.trim_position(&view.core, before, view.tail).await?;
+            Ok((view.core, before))
+        };
+        match found.await {
+            Ok((core, before)) => {
+                self.judge_trim_at(path, &core, before, None).await.unwrap_or_else(Judged::refused)
+            }
+            Err(rejected) => Judged::refused(rejected),
+        }
+    }
+
+    /// Decides a trim of the stream `core` before a position where a message or an append begins.
+    pub(super) async fn judge_trim_at(
+        &self,
+        path: &StreamPath,
+        core: &StreamCore,
+        before: Offset,
+        messages: Option<u64>,
+    ) -> Result<Judged<Offset>, Rejection> {
+        self.look(path, LoadFor::State, |cell, state, now| {
+            let assigned = match here(state, now) {
+                Ok(assigned) if assigned.core.id == core.id => assigned,
+                Ok(_) => return Err(reloading()),
+                Err(absent) => return Ok(state.judged(Err(absent))),
+            };
+            match assigned.trim(before, messages, !state.forks.is_empty(), now) {
+                Ok(Decision::Commit(event, earliest)) => {
+                    let ticket = self.commit_trim(cell, state, event).map_err(rejection)?;
+                    Ok(Judged { verdict: Ok(earliest), ticket })
+                }
+                Ok(Decision::Reply(earliest)) => Ok(state.judged(Ok(earliest))),
+                Err(rejected) => Ok(state.judged(Err(rejected))),
+            }
+        })
+        .await
+    }
+
+    /// Hands a decided trim to the store.
+    fn commit_trim(
+        &self,
+        cell: &Arc<StreamCell>,
+        state: &mut CellState,
+        event: StreamEvent,
+    ) -> Result<Option<super::Ticket>, StoreError> {
+        let Some(assigned) = &state.assigned else { return Ok(None) };
+        let freed = freed_by(assigned, &event);
+        let id = assigned.core.id;
+        // What shrinks is never refused.
+        let usage =
+            self.context.usage.change(&cell.path, UsageDelta::trimmed(freed), &self.limits()).ok();
+        let decided = DecidedEvent { id, event, place: None, forks: None, usage };
+        let ticket = state.commit(cell, &self.store, decided)?;
+        Ok(ticket)
+    }
+
+    /// Lets go of bytes that only forks needed, when the last fork of a stream is gone.
+    pub(super) fn release_trimmed(&self, cell: &Arc<StreamCell>, now: Timestamp) {
+        let mut state = cell.state.lock();
+        let Some(assigned) = &state.assigned else { return };
+        if !state.forks.is_empty() || assigned.soft_deleted || !assigned.keeps_trimmed_bytes() {
+            return;
+        }
+        if let Ok(Decision::Commit(event, _)) = assigned.trim(assigned.earliest, None, false, now)
+            && let Err(error) = self.commit_trim(cell, &mut state, event)
+        {
+            // The next trim lets go of them.
+            tracing::debug!(path = cell.path.as_str(), %error, "trimmed bytes stay for now");
+        }
+    }
+
+    /// Changes when a stream goes away by itself; returns once that is durable. A TTL begins again.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`], [`Rejection::Gone`], the store's errors.
+    pub async fn change_expiry(&self, path: &StreamPath, expiry: Expiry) -> Result<(), Rejection> {
+        self.judge_change_expiry(path, expiry).await.when_durable().await
+    }
+
+    /// Like [`change_expiry`](Self::change_expiry), but returns as soon as the change is decided.
+    pub async fn judge_change_expiry(&self, path: &StreamPath, expiry: Expiry) -> Judged<()> {
+        let judged = self.look(path, LoadFor::State, |cell, state, now| {
+            let assigned = match here(state, now) {
+                Ok(assigned) => assigned,
+                Err(absent) => return Ok(state.judged(Err(absent))),
+            };
+            match assigned.change_expiry(expiry, now) {
+                Decision::Commit(event, ()) => {
+                    let id = assigned.core.id;
+                    let decided = DecidedEvent { id, event, place: None, forks: None, usage: None };
+                    let ticket = state.commit(cell, &self.store, decided).map_err(rejection)?;
+                    Ok(Judged { verdict: Ok(()), ticket })
+                }
+                Decision::Reply(()) => Ok(state.judged(Ok(()))),
+            }
+        });
+        judged.await.unwrap_or_else(Judged::refused)
+    }
+
+    /// Where a trim before `before` may cut: there, or at the beginning of the append that it lies in.
+    async fn trim_position(
+        &self,
+        core: &StreamCore,
+        before: Offset,
+        Tail { offset: tail, earliest, .. }: Tail,
+    ) -> Result<Offset, Rejection> {
+        if before <= earliest || before >= tail {
+            // `StreamState::trim` refuses what is beyond the tail.
+            return Ok(before);
+        }
+        if core.content_type.is_json() {
+            self.check_offset(core, before, tail).await?;
+            return Ok(before);
+        }
+        let inherited = core.fork.iter().flat_map(|fork| &fork.ancestors);
+        let stretch = inherited.map(|(_, end)| *end).filter(|end| *end <= before).max();
+        let from = stretch.map_or(earliest, |start| start.max(earliest));
+        if from == before {
+            return Ok(before);
+        }
+        let (holder, until) = core.holder_of(before, tail);
+        let within = before.position() - from.position();
+        let end = self.store.append_end(holder, from, until, within).await.map_err(rejection)?;
+        Ok(match end {
+            Some(end) if end <= before => end,
+            Some(_) => from,
+            // Format 1 did not keep where appends end.
+            None => before,
+        })
+    }
+}
+
+/// Bytes of its own that a stream has no more after a trim.
+fn freed_by(state: &StreamState, event: &StreamEvent) -> u64 {
+    let StreamEvent::Trimmed(trimmed) = event else { return 0 };
+    trimmed.kept.position().saturating_sub(state.first_kept().position())
+}
