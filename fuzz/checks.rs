@@ -92,7 +92,7 @@ pub fn request(input: &[u8]) {
                 query.unwrap_or("").split('&').any(|pair| pair.split('=').next() == Some("offset"));
             assert!(asked || read.live == LiveMode::CatchUp, "a live read says from where");
         }
-        Ok(Request::Head | Request::Delete | Request::Preflight) => {}
+        Ok(Request::Head | Request::Delete | Request::Patch(_) | Request::Preflight) => {}
         Err(rejection) => {
             let response = render_rejection(&rejection);
             assert!(response.status.is_client_error(), "{rejection} is the client's mistake");
@@ -119,6 +119,11 @@ fn sent_again(request: &Request) {
         Request::Create(create) => {
             if let Expiry::At(at) = create.expiry {
                 create.expiry = Expiry::At(Timestamp::parse_rfc3339(&at.to_string()).unwrap());
+            }
+        }
+        Request::Patch(patch) => {
+            if let Some(Expiry::At(at)) = patch.expiry {
+                patch.expiry = Timestamp::parse_rfc3339(&at.to_string()).map(Expiry::At);
             }
         }
         Request::Read(_) | Request::Head | Request::Delete | Request::Preflight => {}

@@ -45,6 +45,8 @@ impl AdminEndpoints {
             (metrics::INFLIGHT, stats.inflight_append_bytes as u64),
             (metrics::EVICTED, stats.evicted),
             (metrics::EXPIRED, stats.expired),
+            (metrics::TRIMMED_BYTES, stats.trimmed_bytes),
+            (metrics::TRIMMED_MESSAGES, stats.trimmed_messages),
         ] {
             out.number(metric, &[], value as f64);
         }

@@ -178,3 +178,42 @@ async fn a_live_tail_ends_with_its_credentials() {
     assert_eq!(api.ask("DELETE", "/keys/second", Value::Null).await.0, 204);
     tail.until(b"0\r\n\r\n").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_trimmed_and_its_expiry_changed_in_both_ways() {
+    for (config, _folder) in configs() {
+        let server = Process::run(&config).await;
+        let (streams, admin) = server.addresses();
+        let api = Api { admin, fields: String::new() };
+        let text = "Content-Type: text/plain\r\n";
+        assert_eq!(send(streams, "PUT", "/v1/stream/a", text, "one").await.status, 201);
+        let shown = api.get("/streams/a").await;
+        assert_eq!(shown["earliest_offset"], "0000000000000000_0000000000000000");
+        assert_eq!((&shown["messages"], &shown["bytes"]), (&json!(1), &json!(3)));
+        assert_eq!(shown["created"], shown["last_append"]);
+        let end = shown["next_offset"].as_str().unwrap().to_owned();
+        let trim = json!({ "trim_before": end, "ttl_seconds": 3600 });
+        let (status, done) = api.ask("PATCH", "/streams/a", trim).await;
+        assert_eq!((status, &done["earliest_offset"]), (200, &json!(end)));
+        let shown = api.get("/streams/a").await;
+        assert_eq!((&shown["messages"], &shown["bytes"]), (&json!(0), &json!(0)));
+        assert_eq!((&shown["ttl_seconds"], &shown["earliest_offset"]), (&json!(3600), &json!(end)));
+        let never = "Stream-Expires-At: never\r\n";
+        assert_eq!(send(admin, "PATCH", "/admin/v1/data/a", never, "").await.status, 204);
+        assert_eq!(api.get("/streams/a").await["ttl_seconds"], Value::Null);
+        for (body, code) in [
+            (json!({}), "empty-patch"),
+            (json!({ "trim_before": "now" }), "bad-offset"),
+            (json!({ "expires_at": "soon" }), "bad-time"),
+            (json!({ "ttl_seconds": 1, "expires_at": "never" }), "two-expiries"),
+            (json!({ "trim": 1 }), "bad-body"),
+        ] {
+            let (status, refused) = api.ask("PATCH", "/streams/a", body.clone()).await;
+            assert_eq!((status, refused["code"].as_str()), (400, Some(code)), "{body}");
+        }
+        let past = json!({ "expires_at": "2001-01-31T12:00:00Z" });
+        let (status, done) = api.ask("PATCH", "/streams/a", past).await;
+        assert_eq!((status, &done["earliest_offset"]), (200, &Value::Null));
+        assert_eq!(api.ask("PATCH", "/streams/a", json!({ "ttl_seconds": 1 })).await.0, 404);
+    }
+}

@@ -96,7 +96,7 @@ const ROWS: &[Row] = &[
     row("DELETE", "/s", "", "", 410),
     row("DELETE", "/none", "", "", 404),
     row("OPTIONS", "/t", "", "", 204),
-    row("PATCH", "/t", "", "", 405),
+    row("PROPFIND", "/t", "", "", 405),
     differs(row("GET", "/t?offset=0_0", "", "", 200), 400, "Offsets are checked"),
     differs(
         row("GET", "/t?offset=0000000000000000_0000000000000099", "", "", 200),

@@ -113,7 +113,8 @@ async fn errors_can_be_read_by_pages_too(kind: Kind) {
         ("POST", "/a", "content-type: text/plain\r\n", "0123456789a", 413),
         ("GET", long.as_str(), "", "", 414),
         ("GET", "/a", many.as_str(), "", 431),
-        ("PATCH", "/a", "", "", 405),
+        ("PATCH", "/a", "", "", 400),
+        ("PROPFIND", "/a", "", "", 405),
         ("GET", "/%ff", "", "", 400),
         ("GET", "/..%2fx", "", "", 400),
     ] {

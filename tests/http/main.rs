@@ -38,5 +38,6 @@ mod quotas;
 mod shutdown;
 mod sse;
 mod subscription_access;
+mod trim;
 mod whole_appends;
 mod whole_reads;

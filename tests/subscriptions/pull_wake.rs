@@ -236,3 +236,23 @@ async fn work_that_vanishes_takes_its_wake_along() {
     rig.append("events/a", "1").await;
     wake_event(&rig, 2).await;
 }
+
+#[tokio::test]
+async fn a_cursor_that_is_trimmed_away_stays_pending_until_the_worker_goes_on_behind_it() {
+    let rig = subscribed().await;
+    rig.append("events/a", "1").await;
+    let last = rig.append("events/a", "2").await;
+    let path = durable_streams_protocol::StreamPath::new("events/a").unwrap();
+    let end = durable_streams_protocol::Offset::parse(&last).unwrap();
+    assert_eq!(rig.engine.trim(&path, end).await.unwrap().to_string(), last);
+    let (_, claimed) = claim(&rig, "one").await;
+    let stream = &claimed["streams"][0];
+    assert_eq!((&stream["has_pending"], &stream["tail_offset"]), (&json!(true), &json!(last)));
+    assert_ne!(stream["acked_offset"], json!(last), "its cursor is where it was");
+    // The read from there is 410 with the earliest offset, which is all there is to acknowledge.
+    let (status, body) = ack(&rig, &claimed, reply(&claimed, Some(&last), true)).await;
+    assert_eq!((status, body), (200, json!({"ok": true, "next_wake": false})));
+    assert_eq!(code(&claim(&rig, "two").await.1), "NO_PENDING_WORK");
+    rig.append("events/a", "3").await;
+    assert_eq!(claim(&rig, "two").await.0, 200);
+}

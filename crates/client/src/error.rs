@@ -31,6 +31,14 @@ pub enum ClientError {
     /// The server refused the request.
     #[error(transparent)]
     Refused(#[from] Box<RefusedRequest>),
+    /// The server removed the bytes at the position (410). Those from `earliest` on are there.
+    #[error("{url}: the bytes at the position were removed; the earliest offset is {earliest}")]
+    Trimmed {
+        /// Where the request went, without its query.
+        url: String,
+        /// Where the stream can be read from.
+        earliest: StreamOffset,
+    },
     /// The response is not what PROTOCOL.md describes.
     #[error("{url}: the response is not of this protocol: {reason}")]
     InvalidResponse {
@@ -100,7 +108,8 @@ impl ClientError {
         match self {
             ClientError::Transport { .. } | ClientError::DamagedBody { .. } => true,
             ClientError::Refused(refusal) => refusal.is_retryable(),
-            ClientError::InvalidResponse { .. }
+            ClientError::Trimmed { .. }
+            | ClientError::InvalidResponse { .. }
             | ClientError::InvalidArgument { .. }
             | ClientError::MessageTooLarge { .. }
             | ClientError::Json(_)
@@ -119,15 +128,24 @@ impl ClientError {
 
     /// The status of a refusal.
     pub fn status(&self) -> Option<StatusCode> {
-        self.refusal().map(|refusal| refusal.status)
+        match self {
+            ClientError::Trimmed { .. } => Some(StatusCode::GONE),
+            error => error.refusal().map(|refusal| refusal.status),
+        }
     }
 
     /// The server's stable name of the problem, such as `stream-not-found`.
     pub fn code(&self) -> Option<&str> {
-        self.refusal().map(|refusal| refusal.code.as_str()).filter(|code| !code.is_empty())
+        match self {
+            ClientError::Trimmed { .. } => Some("offset-trimmed"),
+            error => {
+                let code = error.refusal().map(|refusal| refusal.code.as_str());
+                code.filter(|code| !code.is_empty())
+            }
+        }
     }
 
-    /// The refusal, if the server sent one.
+    /// The refusal, if the server sent one; [`Trimmed`](Self::Trimmed) is an error of its own.
     pub fn refusal(&self) -> Option<&RefusedRequest> {
         if let ClientError::Refused(refusal) = self { Some(refusal) } else { None }
     }

@@ -4,7 +4,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use durable_streams_protocol::{ProblemDetails, ResponseFacts, headers};
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use tokio::time::Instant;
 use tracing::{Instrument, Span, field};
 use url::Url;
@@ -52,6 +52,7 @@ pub(crate) struct StreamResponse {
     pub(crate) facts: ResponseFacts,
     /// Opaque, as `Stream-Cursor` has it.
     pub(crate) cursor: Option<Box<str>>,
+    pub(crate) earliest: Option<StreamOffset>,
     next_offset: Option<StreamOffset>,
     response: reqwest::Response,
     url: Arc<str>,
@@ -115,12 +116,22 @@ impl StreamResponse {
         url: Arc<str>,
         read_timeout: Duration,
     ) -> Result<Self, ClientError> {
-        let (next_offset, cursor) = take_opaque(response.headers_mut(), &url)?;
+        let OpaqueFields { next_offset, earliest, cursor } =
+            take_opaque(response.headers_mut(), &url)?;
         let facts = ResponseFacts::parse(response.headers()).map_err(|error| {
             ClientError::InvalidResponse { url: url.to_string(), reason: error.to_string() }
         })?;
         let status = response.status();
-        Ok(StreamResponse { status, facts, cursor, next_offset, response, url, read_timeout })
+        Ok(StreamResponse {
+            status,
+            facts,
+            cursor,
+            earliest,
+            next_offset,
+            response,
+            url,
+            read_timeout,
+        })
     }
 
     /// `Stream-Next-Offset`, which a response must have.
@@ -159,28 +170,42 @@ impl StreamResponse {
     }
 }
 
-/// Takes offset and cursor, which other servers form in other ways than [`ResponseFacts`] reads.
-fn take_opaque(
-    headers: &mut HeaderMap,
-    url: &str,
-) -> Result<(Option<StreamOffset>, Option<Box<str>>), ClientError> {
-    let invalid = |reason: &str| ClientError::InvalidResponse {
-        url: url.to_owned(),
-        reason: format!("Stream-Next-Offset {reason}"),
-    };
-    if headers.get_all(headers::STREAM_NEXT_OFFSET).iter().nth(1).is_some() {
-        return Err(invalid("is given twice"));
-    }
-    let offset = match headers.remove(headers::STREAM_NEXT_OFFSET) {
-        None => None,
-        Some(value) => {
-            let offset = value.to_str().ok().and_then(StreamOffset::new);
-            Some(offset.ok_or_else(|| invalid("is no offset"))?)
-        }
-    };
+/// What servers form in different ways.
+#[derive(Default)]
+struct OpaqueFields {
+    next_offset: Option<StreamOffset>,
+    earliest: Option<StreamOffset>,
+    cursor: Option<Box<str>>,
+}
+
+/// Takes offsets and cursor, which other servers form in other ways than [`ResponseFacts`] reads.
+fn take_opaque(headers: &mut HeaderMap, url: &str) -> Result<OpaqueFields, ClientError> {
+    let next_offset = take_offset(headers, headers::STREAM_NEXT_OFFSET, url)?;
+    let earliest = take_offset(headers, headers::STREAM_EARLIEST_OFFSET, url)?;
     let cursor = headers.remove(headers::STREAM_CURSOR);
     let cursor = cursor.as_ref().and_then(|value| value.to_str().ok()).map(Into::into);
-    Ok((offset, cursor))
+    Ok(OpaqueFields { next_offset, earliest, cursor })
+}
+
+fn take_offset(
+    headers: &mut HeaderMap,
+    name: HeaderName,
+    url: &str,
+) -> Result<Option<StreamOffset>, ClientError> {
+    let invalid = |reason: &str| ClientError::InvalidResponse {
+        url: url.to_owned(),
+        reason: format!("{name} {reason}"),
+    };
+    if headers.get_all(&name).iter().nth(1).is_some() {
+        return Err(invalid("is given twice"));
+    }
+    match headers.remove(&name) {
+        None => Ok(None),
+        Some(value) => {
+            let offset = value.to_str().ok().and_then(StreamOffset::new);
+            Ok(Some(offset.ok_or_else(|| invalid("is no offset"))?))
+        }
+    }
 }
 
 async fn refusal(
@@ -189,7 +214,11 @@ async fn refusal(
     read_timeout: Duration,
 ) -> ClientError {
     let status = response.status();
-    let (next_offset, _) = take_opaque(response.headers_mut(), &url).unwrap_or_default();
+    let OpaqueFields { next_offset, earliest, .. } =
+        take_opaque(response.headers_mut(), &url).unwrap_or_default();
+    if let (StatusCode::GONE, Some(earliest)) = (status, earliest) {
+        return ClientError::Trimmed { url, earliest };
+    }
     let facts = ResponseFacts::parse(response.headers()).unwrap_or_default();
     let mut body = Vec::new();
     // What the body adds helps people only: a refusal whose body is lost is still one.

@@ -42,6 +42,8 @@ pub struct StreamMetadata {
     pub content_type: Option<ContentType>,
     /// The tail: the offset after the last byte.
     pub tail: StreamOffset,
+    /// The first offset that can be read, where the stream was trimmed.
+    pub earliest: Option<StreamOffset>,
     /// No append can follow.
     pub closed: bool,
     /// When the stream goes away by itself.
@@ -199,6 +201,7 @@ impl Stream {
         Ok(StreamMetadata {
             content_type: response.facts.content_type.clone(),
             tail: response.next_offset()?,
+            earliest: response.earliest.clone(),
             closed: response.facts.closed,
             expiry: response.facts.expiry,
         })
@@ -222,6 +225,36 @@ impl Stream {
             Err(error) if maybe_deleted && matches!(status_of(&error), 404 | 410) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Removes everything before `before`, an offset that the server returned. Returns the earliest offset from then on: of
+    /// a stream of bytes the beginning of the append that `before` lies in. Repeated after failures. An extension of
+    /// durable-streams-server; others answer 405.
+    ///
+    /// # Errors
+    /// A 400 for an offset beyond the tail, or inside a JSON message; every other [`ClientError`].
+    pub async fn trim(&self, before: &StreamOffset) -> Result<StreamOffset, ClientError> {
+        let mut call = self.call("trim", Method::PATCH);
+        put(&mut call.headers, headers::STREAM_TRIM_BEFORE, before.as_str())?;
+        let response = self.exchange(&call, RepeatRule::Always).await?;
+        // A stream from which nothing was removed begins at its first offset.
+        Ok(response.earliest.clone().unwrap_or_else(|| before.clone()))
+    }
+
+    /// Changes when the stream goes away by itself; a TTL begins again. Repeated after failures. An extension of
+    /// durable-streams-server; others answer 405.
+    ///
+    /// # Errors
+    /// Every [`ClientError`].
+    pub async fn change_expiry(&self, expiry: Expiry) -> Result<(), ClientError> {
+        let mut call = self.call("change_expiry", Method::PATCH);
+        let (name, value) = match expiry {
+            Expiry::Never => (headers::STREAM_EXPIRES_AT, "never".to_owned()),
+            Expiry::Ttl(seconds) => (headers::STREAM_TTL, seconds.to_string()),
+            Expiry::At(time) => (headers::STREAM_EXPIRES_AT, time.to_string()),
+        };
+        put(&mut call.headers, name, &value)?;
+        self.exchange(&call, RepeatRule::Always).await.map(|_| ())
     }
 
     /// Reads what is stored from `from` to the tail. Sends nothing yet.

@@ -16,6 +16,7 @@ use crate::{
     batch::{StreamBatch, messages_of},
     error::ClientError,
     events::{EventFailure, EventLink, EventStep, PayloadKind, append_query},
+    follow_mode::FollowMode,
     page::PageBody,
     position::{StartFrom, StreamPosition},
     reader::open_page,
@@ -29,21 +30,6 @@ const CUTS: u32 = 3;
 /// Live responses without data come no faster than this, whatever the server does.
 const EMPTY_PAUSE: Duration = Duration::from_millis(500);
 
-/// How a subscription follows a stream once it has caught up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FollowMode {
-    /// SSE, and long-poll from the moment that SSE does not get through: it is refused, held back, or cut three times
-    /// in a row within 10 s. Also long-poll for a `text/*` stream from its first line end on, because SSE does not keep
-    /// apart LF, CR and CRLF (§5.8).
-    #[default]
-    Automatic,
-    /// SSE. Line ends of `text/*` streams arrive as LF.
-    Sse,
-    /// Long-poll.
-    LongPoll,
-}
-
 /// Settings of a [`Subscription`].
 #[derive(Clone, Debug)]
 pub struct SubscriptionBuilder {
@@ -52,6 +38,7 @@ pub struct SubscriptionBuilder {
     mode: FollowMode,
     retry: RetryPolicy,
     events_of: Option<ContentType>,
+    skip_trimmed: bool,
 }
 
 /// A read that goes on as the stream does. Ends when the stream is closed.
@@ -65,6 +52,8 @@ pub struct Subscription {
     position: StreamPosition,
     mode: FollowMode,
     retry: RetryPolicy,
+    skip_trimmed: bool,
+    gaps: u64,
     link: ReadLink,
     kind: PayloadKind,
     cursor: Option<Box<str>>,
@@ -91,7 +80,8 @@ enum ReadLink {
 impl SubscriptionBuilder {
     pub(crate) fn new(stream: Stream, from: StartFrom) -> Self {
         let retry = RetryPolicy { give_up_after: None, ..stream.client().inner.retry.clone() };
-        SubscriptionBuilder { stream, from, mode: FollowMode::default(), retry, events_of: None }
+        let (mode, events_of, skip_trimmed) = (FollowMode::default(), None, false);
+        SubscriptionBuilder { stream, from, mode, retry, events_of, skip_trimmed }
     }
 
     /// How to follow.
@@ -105,6 +95,14 @@ impl SubscriptionBuilder {
     #[must_use]
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
+        self
+    }
+
+    /// Goes on at the earliest offset when the server has removed what would come next. Otherwise the subscription fails
+    /// with [`ClientError::Trimmed`]: what was removed is missing then, and [`Subscription::gaps`] counts how often.
+    #[must_use]
+    pub fn skip_trimmed(mut self) -> Self {
+        self.skip_trimmed = true;
         self
     }
 
@@ -134,6 +132,8 @@ impl SubscriptionBuilder {
             position,
             mode: self.mode,
             retry: self.retry,
+            skip_trimmed: self.skip_trimmed,
+            gaps: 0,
             link: ReadLink::None,
             cursor: None,
             long_poll: self.mode == FollowMode::LongPoll,
@@ -156,6 +156,11 @@ impl Subscription {
     /// The stream is closed, and all of it was delivered.
     pub fn is_closed(&self) -> bool {
         self.ended
+    }
+
+    /// How often removed bytes were skipped: see [`SubscriptionBuilder::skip_trimmed`].
+    pub fn gaps(&self) -> u64 {
+        self.gaps
     }
 
     /// Everything up to the tail was delivered, as the server named the tail last.
@@ -368,6 +373,13 @@ impl Subscription {
     /// Plans the next attempt after `error`, or returns it.
     fn failed(&mut self, error: ClientError) -> Result<(), ClientError> {
         self.link = ReadLink::None;
+        if let (ClientError::Trimmed { earliest, .. }, true) = (&error, self.skip_trimmed) {
+            self.position = StreamPosition::at(earliest.clone());
+            self.from = StartFrom::Position(self.position.clone());
+            self.gaps += 1;
+            tracing::debug!(%error, url = self.stream.url(), "a subscription skips what was removed");
+            return Ok(());
+        }
         // Within a page only another page can be resumed.
         self.caught_up &= self.position.skip() == 0;
         let next = self.failures.next_try(&self.retry, &error);

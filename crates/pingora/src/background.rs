@@ -74,6 +74,13 @@ impl BackgroundService for StreamsBackground {
                 driver.run(until.begun()).await;
             }
         };
+        let mut until = stopping.clone();
+        let retention = async {
+            tokio::select! {
+                () = Engine::retention(self.engine.clone()) => {}
+                () = until.begun() => {}
+            }
+        };
         let mut until = stopping;
         let housekeeping = async {
             tokio::select! {
@@ -84,7 +91,7 @@ impl BackgroundService for StreamsBackground {
                 stopping.send_replace(true);
             }
         };
-        tokio::join!(deliveries, housekeeping);
+        tokio::join!(deliveries, retention, housekeeping);
     }
 }
 

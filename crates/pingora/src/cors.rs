@@ -5,17 +5,18 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS");
+const METHODS: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 /// What clients of the protocol send, what `EventSource` in its many forms sends, and what tracing adds.
 const REQUEST_HEADERS: &str = "Content-Type, Authorization, X-Api-Key, Cache-Control, Pragma, If-None-Match, \
-     Last-Event-ID, Stream-Seq, Stream-TTL, Stream-Expires-At, Stream-Closed, Producer-Id, Producer-Epoch, \
-     Producer-Seq, Stream-Forked-From, Stream-Fork-Offset, Stream-Fork-Sub-Offset, traceparent, tracestate, \
+     Last-Event-ID, Stream-Seq, Stream-TTL, Stream-Expires-At, Stream-Closed, Stream-Trim-Before, Producer-Id, \
+     Producer-Epoch, Producer-Seq, Stream-Forked-From, Stream-Fork-Offset, Stream-Fork-Sub-Offset, traceparent, tracestate, \
      baggage, X-Request-Id, X-Requested-With";
 
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "Stream-Next-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, Stream-Public, \
-     Stream-TTL, Stream-Expires-At, Stream-SSE-Data-Encoding, Producer-Epoch, Producer-Seq, \
+    "Stream-Next-Offset, Stream-Earliest-Offset, Stream-Cursor, Stream-Up-To-Date, Stream-Closed, \
+     Stream-Public, Stream-TTL, Stream-Expires-At, Stream-SSE-Data-Encoding, Producer-Epoch, Producer-Seq, \
      Producer-Expected-Seq, Producer-Received-Seq, ETag, Location, Retry-After, RateLimit, \
      RateLimit-Policy, WWW-Authenticate",
 );

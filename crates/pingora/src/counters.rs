@@ -161,7 +161,7 @@ mod tests {
         let counters = StreamCounters::default();
         counters.request(RequestMode::Append, &Method::POST, Some(StatusCode::NO_CONTENT));
         counters.request(RequestMode::Invalid, &Method::POST, Some(StatusCode::BAD_REQUEST));
-        counters.request(RequestMode::Invalid, &Method::PATCH, Some(StatusCode::IM_A_TEAPOT));
+        counters.request(RequestMode::Invalid, &Method::TRACE, Some(StatusCode::IM_A_TEAPOT));
         counters.request(RequestMode::Sse, &Method::GET, None);
         let requests = counters.requests();
         for (method, mode, status, count) in [

@@ -86,6 +86,7 @@ fn mode(request: &Request) -> RequestMode {
         },
         Request::Head => RequestMode::Head,
         Request::Delete => RequestMode::Delete,
+        Request::Patch(_) => RequestMode::Patch,
         Request::Preflight => RequestMode::Preflight,
     }
 }

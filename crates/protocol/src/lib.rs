@@ -27,7 +27,10 @@ pub use wire::{
     offset::{Offset, ReadFrom},
     path::{MAX_PATH_BYTES, PathError, StreamPath},
     rejection::Rejection,
-    request::{Append, Create, Fork, HttpRequestHead, LiveMode, Read, Request, UnsendableHeader},
+    request::{
+        Append, Create, Fork, HttpRequestHead, LiveMode, Read, Request, StreamPatch,
+        UnsendableHeader,
+    },
     response::{
         Body, CONTENT_SECURITY_POLICY, HeadMeta, Outcome, ProblemDetails, Response, ResponseFacts,
         SliceMeta, problem_body, render, render_problem, render_rejection,

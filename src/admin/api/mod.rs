@@ -190,6 +190,7 @@ impl AdminApi {
             ("GET", ["usage"]) => self.usage(request).await,
             ("GET", ["streams"]) => self.list_streams(request).await,
             ("GET", ["streams", ..]) => self.show_stream(request).await,
+            ("PATCH", ["streams", _, ..]) => self.patch_stream(request).await,
             ("DELETE", ["streams", _, ..]) => self.delete_stream(request).await,
             ("GET", ["producers", _, ..]) => self.list_producers(request).await,
             ("GET", ["tail", _, ..]) => self.find_tail(request).await,

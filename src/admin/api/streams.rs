@@ -2,7 +2,9 @@
 
 use durable_streams_auth::{TenantId, client_path, stored_path, stored_tenant};
 use durable_streams_engine::{ByteLocation, StreamDetails, StreamSummary, store::AnyStore};
-use durable_streams_protocol::{Expiry, Rejection, StreamPath, render_rejection};
+use durable_streams_protocol::{
+    Expiry, Offset, Rejection, StreamPath, Timestamp, render_rejection,
+};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -16,6 +18,43 @@ use crate::admin::response::{json, no_content, rendered};
 const MAX_SHOWN: usize = 100;
 /// Messages that a look at the end of a stream may ask for.
 const MAX_LAST: usize = 10_000;
+
+/// What a `PATCH` changes of a stream.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PatchBody {
+    trim_before: Option<String>,
+    ttl_seconds: Option<u64>,
+    /// A time, or `never`.
+    expires_at: Option<String>,
+}
+
+impl PatchBody {
+    fn parsed(&self) -> Result<(Option<Offset>, Option<Expiry>), ApiRefusal> {
+        let before = match self.trim_before.as_deref().map(Offset::parse) {
+            Some(None) => {
+                return Err(bad("bad-offset", "trim_before is an offset that the server returned"));
+            }
+            before => before.flatten(),
+        };
+        let at = |text: &str| Timestamp::parse_rfc3339(text).map(Expiry::At);
+        let expiry = match (self.ttl_seconds, self.expires_at.as_deref()) {
+            (None, None) => None,
+            (Some(seconds), None) => Some(Expiry::Ttl(seconds)),
+            (None, Some("never")) => Some(Expiry::Never),
+            (None, Some(text)) => {
+                let detail = "expires_at is a time as in 2030-01-31T12:00:00Z, or never";
+                Some(at(text).ok_or_else(|| bad("bad-time", detail))?)
+            }
+            (Some(_), Some(_)) => return Err(refused(&Rejection::TwoExpiries)),
+        };
+        if before.is_none() && expiry.is_none() {
+            let detail = "nothing is to be changed; send trim_before, ttl_seconds or expires_at";
+            return Err(bad("empty-patch", detail));
+        }
+        Ok((before, expiry))
+    }
+}
 
 /// A stored path as its owner names it. `None` for the streams of the server itself.
 pub(super) fn owner(stored: &StreamPath) -> Option<(Option<TenantId>, StreamPath)> {
@@ -63,6 +102,26 @@ impl AdminApi {
         let (_, _, stored) = named(request, "streams")?;
         self.engine.delete(&stored).await.map_err(|one| refused(&one))?;
         Ok(no_content())
+    }
+
+    /// Trims a stream, changes its expiry, or both.
+    pub(super) async fn patch_stream(&self, request: &ApiRequest) -> ApiResult {
+        request.only(&["tenant"])?;
+        let (_, _, stored) = named(request, "streams")?;
+        let (trim_before, expiry) = request.json::<PatchBody>()?.parsed()?;
+        if let Some(before) = trim_before {
+            self.engine.trim(&stored, before).await.map_err(|one| refused(&one))?;
+        }
+        if let Some(expiry) = expiry {
+            self.engine.change_expiry(&stored, expiry).await.map_err(|one| refused(&one))?;
+        }
+        let earliest = match self.engine.head(&stored).await {
+            Ok(view) => Some(view.tail.earliest.to_string()),
+            // The new expiry is in the past.
+            Err(Rejection::NotFound | Rejection::Gone) => None,
+            Err(rejection) => return Err(refused(&rejection)),
+        };
+        Ok(json(StatusCode::OK, &json!({ "earliest_offset": earliest })))
     }
 
     /// The producers that a stream remembers, by id.
@@ -157,9 +216,13 @@ pub(super) fn described(
         "tenant": tenant,
         "content_type": core.content_type.as_str(),
         "next_offset": tail.offset.to_string(),
+        "earliest_offset": tail.earliest.to_string(),
         "position": tail.offset.position(),
         "bytes": summary.own_bytes(),
         "events": summary.events,
+        "messages": summary.messages,
+        "created": summary.created.map(|at| at.to_string()),
+        "last_append": summary.last_append.map(|at| at.to_string()),
         "closed": tail.closed,
         "public": core.public,
         "ttl_seconds": ttl,

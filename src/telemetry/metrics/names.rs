@@ -82,6 +82,10 @@ metrics! {
         "Streams that left memory because nobody used them.";
     EXPIRED: Counter "durable_streams_expired_streams_total" []
         "Streams removed because their time was up.";
+    TRIMMED_BYTES: Counter "durable_streams_trimmed_bytes_total" []
+        "Bytes that trims and retention have removed from streams.";
+    TRIMMED_MESSAGES: Counter "durable_streams_trimmed_messages_total" []
+        "Messages that trims and retention have removed, as far as they were counted.";
     INFLIGHT: Gauge "durable_streams_inflight_append_bytes" []
         "Bytes of request bodies being received or made durable.";
 

@@ -7,6 +7,8 @@ use std::sync::{
 
 use durable_streams_protocol::Rejection;
 
+use super::RetentionRule;
+
 /// The limits. Each is enforced before the work that it bounds begins; the status is what a client gets beyond it.
 #[derive(Clone, Debug)]
 pub struct EngineLimits {
@@ -25,6 +27,8 @@ pub struct EngineLimits {
     pub max_total: Option<u64>,
     /// Producers that one stream remembers (507). `None` is no limit.
     pub max_producers: Option<u64>,
+    /// What streams keep; see [`Engine::retention`](crate::Engine::retention).
+    pub retention: Vec<RetentionRule>,
 }
 
 impl EngineLimits {
@@ -37,6 +41,7 @@ impl EngineLimits {
         max_streams: None,
         max_total: None,
         max_producers: None,
+        retention: Vec::new(),
     };
 }
 

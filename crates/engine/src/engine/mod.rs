@@ -23,6 +23,8 @@ mod list;
 mod page;
 mod reader;
 mod registry;
+mod retention;
+mod stats;
 mod sweep;
 mod tail_watch;
 mod ticket;
@@ -47,6 +49,8 @@ pub use last_messages::LastMessages;
 pub use limits::{EngineLimits, LimitPermit};
 pub use list::{ListedStream, StreamPage, StreamSummary};
 pub use reader::{READ_PIECE, ReadPlan, ReadSlice};
+pub use retention::RetentionRule;
+pub use stats::EngineStats;
 pub use tail_watch::{LiveFrame, TailWatch};
 pub use ticket::{Judged, Ticket};
 pub use usage::{ScopeQuota, ScopeUsage, UsageScope};
@@ -58,7 +62,7 @@ use registry::CellRegistry;
 use ttl::touched;
 use usage::UsageTotals;
 
-use crate::store::{AnyStore, LoadFor, MemoryStore, Store, StoreError, StoreStats};
+use crate::store::{AnyStore, LoadFor, MemoryStore, Store, StoreError};
 use durable_streams_protocol::{
     Offset, ReadFrom, Rejection, StreamCore, StreamPath, StreamState, Tail, Timestamp,
 };
@@ -81,23 +85,6 @@ pub struct StreamView {
     pub tail: Tail,
 }
 
-/// Counts for metrics and tests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EngineStats {
-    /// Durable streams and bytes.
-    pub store: StoreStats,
-    /// Paths with a cell in memory.
-    pub cells: usize,
-    /// Live readers now.
-    pub live_readers: usize,
-    /// Bytes of request bodies that are being received or made durable.
-    pub inflight_append_bytes: usize,
-    /// Idle cells evicted from memory since the start.
-    pub evicted: u64,
-    /// Streams removed since the start because they expired.
-    pub expired: u64,
-}
-
 /// All streams of a server. One engine owns its store; share the engine as `Arc<Engine>`.
 pub struct Engine {
     store: AnyStore,
@@ -110,6 +97,8 @@ pub struct Engine {
     inflight: UnitGauge,
     evicted: AtomicU64,
     expired: AtomicU64,
+    trimmed_bytes: AtomicU64,
+    trimmed_messages: AtomicU64,
 }
 
 impl StreamView {
@@ -146,6 +135,8 @@ impl Engine {
             inflight: UnitGauge::default(),
             evicted: AtomicU64::new(0),
             expired: AtomicU64::new(0),
+            trimmed_bytes: AtomicU64::new(0),
+            trimmed_messages: AtomicU64::new(0),
         }
     }
 
@@ -203,6 +194,8 @@ impl Engine {
             inflight_append_bytes: self.inflight.taken(),
             evicted: self.evicted.load(Ordering::Relaxed),
             expired: self.expired.load(Ordering::Relaxed),
+            trimmed_bytes: self.trimmed_bytes.load(Ordering::Relaxed),
+            trimmed_messages: self.trimmed_messages.load(Ordering::Relaxed),
         }
     }
 

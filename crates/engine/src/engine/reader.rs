@@ -152,7 +152,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Rejection::OffsetBeyondTail`], [`Rejection::OffsetInsideMessage`]; [`Rejection::NotFound`] when
-    /// the stream is deleted meanwhile; the store's errors.
+    /// the stream is deleted meanwhile, [`Rejection::OffsetTrimmed`] when it is trimmed; the store's errors.
     pub async fn plan(
         &self,
         core: &StreamCore,
@@ -160,9 +160,23 @@ impl Engine {
         tail: Offset,
         page: Option<usize>,
     ) -> Result<ReadPlan, Rejection> {
-        let mut plan = plan(&self.store, core, from, tail, page).await?;
+        let mut plan = match plan(&self.store, core, from, tail, page).await {
+            // Boxed: rare.
+            Err(Rejection::NotFound) => return Err(Box::pin(self.gone_since(core, from)).await),
+            plan => plan?,
+        };
         plan.end = core.offset_at(plan.end.position());
         Ok(plan)
+    }
+
+    /// Why bytes of a stream that a reader has seen are not there: a trim or a deletion since.
+    async fn gone_since(&self, core: &StreamCore, from: Offset) -> Rejection {
+        match self.head(&core.path).await {
+            Ok(view) if view.core.id == core.id && view.tail.earliest > from => {
+                Rejection::OffsetTrimmed { earliest: view.tail.earliest }
+            }
+            _ => Rejection::NotFound,
+        }
     }
 
     /// The next piece of a planned read of the stream `core`, `max` bytes at most; `None` at its end.

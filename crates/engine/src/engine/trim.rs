@@ -3,7 +3,7 @@
 //! A trim takes effect for readers once it is durable. Bytes that forks need stay, and count against quotas, until the last
 //! fork is gone.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use durable_streams_protocol::{
     Decision, Expiry, Offset, Rejection, StreamCore, StreamEvent, StreamPath, StreamState, Tail,
@@ -83,6 +83,7 @@ impl Engine {
     ) -> Result<Option<super::Ticket>, StoreError> {
         let Some(assigned) = &state.assigned else { return Ok(None) };
         let freed = freed_by(assigned, &event);
+        self.count_trim(assigned, &event);
         let id = assigned.core.id;
         // What shrinks is never refused.
         let usage =
@@ -90,6 +91,15 @@ impl Engine {
         let decided = DecidedEvent { id, event, place: None, forks: None, usage };
         let ticket = state.commit(cell, &self.store, decided)?;
         Ok(ticket)
+    }
+
+    fn count_trim(&self, before: &StreamState, event: &StreamEvent) {
+        let StreamEvent::Trimmed(trimmed) = event else { return };
+        let bytes = trimmed.before.position().saturating_sub(before.earliest.position());
+        self.trimmed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let (Some(now), Some(was)) = (trimmed.messages, before.messages_before) {
+            self.trimmed_messages.fetch_add(now.saturating_sub(was), Ordering::Relaxed);
+        }
     }
 
     /// Lets go of bytes that only forks needed, when the last fork of a stream is gone.
@@ -136,7 +146,7 @@ impl Engine {
     }
 
     /// Where a trim before `before` may cut: there, or at the beginning of the append that it lies in.
-    async fn trim_position(
+    pub(super) async fn trim_position(
         &self,
         core: &StreamCore,
         before: Offset,

@@ -26,6 +26,8 @@ pub enum RequestMode {
     Head,
     /// `DELETE`.
     Delete,
+    /// `PATCH`.
+    Patch,
     /// `OPTIONS`.
     Preflight,
     /// Subscriptions, under the reserved segment; counted by method.
@@ -35,7 +37,7 @@ pub enum RequestMode {
 }
 
 /// Label and method of every mode that has one method.
-const MODES: [(&str, &str); 8] = [
+const MODES: [(&str, &str); 9] = [
     ("create", "PUT"),
     ("append", "POST"),
     ("catch_up", "GET"),
@@ -43,6 +45,7 @@ const MODES: [(&str, &str); 8] = [
     ("sse", "GET"),
     ("head", "HEAD"),
     ("delete", "DELETE"),
+    ("patch", "PATCH"),
     ("preflight", "OPTIONS"),
 ];
 
@@ -50,7 +53,7 @@ const MODES: [(&str, &str); 8] = [
 const ANY_METHOD: [&str; 2] = ["control", "invalid"];
 
 /// The methods by which those modes are counted.
-const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "other"];
+const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
 
 const ROWS: usize = MODES.len() + ANY_METHOD.len() * METHODS.len();
 
@@ -118,6 +121,7 @@ mod tests {
             (RequestMode::Sse, "sse"),
             (RequestMode::Head, "head"),
             (RequestMode::Delete, "delete"),
+            (RequestMode::Patch, "patch"),
             (RequestMode::Preflight, "preflight"),
             (RequestMode::Subscriptions, "control"),
             (RequestMode::Invalid, "invalid"),
@@ -125,8 +129,8 @@ mod tests {
         for (at, (mode, name)) in modes.into_iter().enumerate() {
             assert_eq!((mode.name(), mode as usize), (name, at));
         }
-        assert_eq!(RequestMode::Preflight.row(&Method::OPTIONS), 7);
-        assert_eq!(RequestMode::Subscriptions.row(&Method::GET), 8);
-        assert_eq!(RequestMode::Invalid.row(&Method::PATCH), ROWS - 1);
+        assert_eq!(RequestMode::Preflight.row(&Method::OPTIONS), 8);
+        assert_eq!(RequestMode::Subscriptions.row(&Method::GET), 9);
+        assert_eq!(RequestMode::Invalid.row(&Method::TRACE), ROWS - 1);
     }
 }

@@ -109,6 +109,7 @@ impl UsageRow {
             RequestMode::Create
             | RequestMode::Head
             | RequestMode::Delete
+            | RequestMode::Patch
             | RequestMode::Preflight
             | RequestMode::Subscriptions
             | RequestMode::Invalid => others,

@@ -193,7 +193,8 @@ fn operations(request: &Request, without_body: bool) -> OperationSet {
             (true, false) => close.union(append),
         },
         Request::Read(_) | Request::Head => OperationSet::of(Operation::Read),
-        Request::Delete => OperationSet::of(Operation::Delete),
+        // Bytes that are there go, now or later.
+        Request::Delete | Request::Patch(_) => OperationSet::of(Operation::Delete),
         Request::Preflight => OperationSet::NONE,
     }
 }

@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use durable_streams_protocol::{
-    Body, Create, HeadMeta, LiveMode, Outcome, Rejection, Request, Response, StreamPath, render,
-    render_rejection,
+    Body, Create, HeadMeta, LiveMode, Offset, Outcome, Rejection, Request, Response, StreamPatch,
+    StreamPath, render, render_rejection,
 };
 use durable_streams_subscriptions::ControlAuthority;
 use pingora_core::protocols::http::ServerSession;
@@ -188,6 +188,7 @@ impl DurableStreams {
                 Box::pin(self.engine.delete(path)).await?;
                 render(Outcome::Deleted)
             }
+            Request::Patch(patch) => Box::pin(self.patch(path, patch)).await?,
             Request::Preflight => render(Outcome::Preflight),
         };
         Ok((response, PendingReply::Nothing))
@@ -226,6 +227,23 @@ impl DurableStreams {
         (response, PendingReply::holding(room))
     }
 
+    /// Trims a stream, then changes its expiry.
+    async fn patch(&self, path: &StreamPath, patch: &StreamPatch) -> Result<Response, Rejection> {
+        if let Some(before) = patch.trim_before {
+            self.engine.trim(path, before).await?;
+        }
+        if let Some(expiry) = patch.expiry {
+            self.engine.change_expiry(path, expiry).await?;
+        }
+        let earliest = match self.engine.head(path).await {
+            Ok(view) => view.tail.earliest,
+            // The new expiry is in the past.
+            Err(Rejection::NotFound | Rejection::Gone) => Offset::ZERO,
+            Err(rejection) => return Err(rejection),
+        };
+        Ok(render(Outcome::Patched(earliest)))
+    }
+
     async fn head(
         &self,
         path: &StreamPath,
@@ -236,6 +254,7 @@ impl DurableStreams {
         Ok(render(Outcome::Head(&HeadMeta {
             content_type: &view.core.content_type,
             tail: view.tail.offset,
+            earliest: view.tail.earliest,
             closed: view.tail.closed,
             expiry: view.core.expiry,
             public: view.core.public,

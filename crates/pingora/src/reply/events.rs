@@ -70,7 +70,7 @@ impl DurableStreams {
         }
         // Once the head is sent no status can follow, so the offset is judged before.
         self.engine.check_offset(&view.core, from, view.tail.offset).await?;
-        let head = render(Outcome::Events(&view.core.content_type));
+        let head = render(Outcome::Events(&view.core.content_type, view.tail.earliest));
         let now = self.engine.steady_now();
         let timing = SseTiming {
             recycle_at: later(now, options.sse_reconnect_interval.mul_f64(jitter())),
@@ -306,8 +306,12 @@ impl DurableStreams {
         from: Offset,
     ) -> Result<bool, Rejection> {
         let Some(before) = from.position().checked_sub(1) else { return Ok(false) };
-        let last = self.engine.read(&view.core, Offset::new(before), from, 1).await?;
-        Ok(last.starts_with(b'\r'))
+        match self.engine.read(&view.core, Offset::new(before), from, 1).await {
+            Ok(last) => Ok(last.starts_with(b'\r')),
+            // The client that got it has no use for the other half.
+            Err(Rejection::OffsetTrimmed { .. }) => Ok(false),
+            Err(rejection) => Err(rejection),
+        }
     }
 }
 

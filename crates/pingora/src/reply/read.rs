@@ -86,6 +86,9 @@ impl DurableStreams {
             match long_poll(from, tail, deadline, now) {
                 LongPollStep::Read | LongPollStep::Empty => return Ok(Some(tail)),
                 LongPollStep::Gone => return Err(Rejection::NotFound),
+                LongPollStep::Trimmed => {
+                    return Err(Rejection::OffsetTrimmed { earliest: tail.earliest });
+                }
                 LongPollStep::Wait(_) if self.stopping.has_begun() => {
                     return Ok(Some(tail));
                 }
@@ -194,6 +197,8 @@ impl DurableStreams {
             up_to_date: false,
             closed: false,
             from_now: read.from == ReadFrom::Now,
+            from_start: read.from == ReadFrom::Start,
+            earliest: view.tail.earliest,
             private: [header::AUTHORIZATION, header::COOKIE]
                 .iter()
                 .any(|credential| session.req_header().headers.contains_key(credential)),

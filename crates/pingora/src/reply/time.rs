@@ -25,7 +25,9 @@ pub(super) fn until(now: Timestamp, then: Timestamp) -> Duration {
 pub(crate) fn server_timing(mode: RequestMode, took: Duration) -> (HeaderName, HeaderValue) {
     static SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
     let what = match mode {
-        RequestMode::Create | RequestMode::Append | RequestMode::Delete => "durable",
+        RequestMode::Create | RequestMode::Append | RequestMode::Delete | RequestMode::Patch => {
+            "durable"
+        }
         RequestMode::CatchUp | RequestMode::LongPoll | RequestMode::Sse | RequestMode::Head => {
             "read"
         }

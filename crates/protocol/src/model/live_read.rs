@@ -27,6 +27,8 @@ pub enum LongPollStep {
     Empty,
     /// The stream is gone.
     Gone,
+    /// The bytes from here were trimmed.
+    Trimmed,
     /// Wait for the tail to move, until then at most.
     Wait(Timestamp),
 }
@@ -35,6 +37,8 @@ pub enum LongPollStep {
 pub fn long_poll(from: Offset, tail: Tail, deadline: Timestamp, now: Timestamp) -> LongPollStep {
     if tail.gone {
         LongPollStep::Gone
+    } else if tail.earliest > from {
+        LongPollStep::Trimmed
     } else if tail.offset > from {
         LongPollStep::Read
     } else if tail.closed || now >= deadline {
@@ -115,7 +119,8 @@ impl SseRead {
 
     /// The next step, given the tail.
     pub fn poll(&mut self, tail: Tail, now: Timestamp) -> SseStep {
-        if self.finished || tail.gone {
+        // A client whose next bytes were trimmed gets the status when it comes back.
+        if self.finished || tail.gone || tail.earliest > self.position {
             return SseStep::Finish;
         }
         let ending = self.stopping || now >= self.timing.recycle_at;
@@ -193,6 +198,9 @@ mod tests {
         assert_eq!(at(Tail { closed: true, ..open(5) }, 0), LongPollStep::Empty);
         assert_eq!(at(Tail { closed: true, ..open(6) }, 0), LongPollStep::Read);
         assert_eq!(at(Tail { gone: true, ..open(6) }, 0), LongPollStep::Gone);
+        let trimmed = |earliest| Tail { earliest: Offset::new(earliest), ..open(6) };
+        assert_eq!(at(trimmed(5), 0), LongPollStep::Read);
+        assert_eq!(at(trimmed(6), 0), LongPollStep::Trimmed);
     }
 
     #[test]
@@ -257,6 +265,17 @@ mod tests {
         assert_eq!(sse.poll(open(4), ms(1)), SseStep::Read(Offset::new(2)));
         let closed = Tail { closed: true, ..open(3) };
         assert_eq!(sse.poll(closed, ms(1)), SseStep::Read(Offset::new(2)));
+    }
+
+    #[test]
+    fn a_reader_whose_next_bytes_were_trimmed_ends_and_one_behind_the_trim_goes_on() {
+        let trimmed = Tail { earliest: Offset::new(2), ..open(3) };
+        assert_eq!(reader(1).poll(trimmed, ms(0)), SseStep::Finish);
+        assert_eq!(reader(2).poll(trimmed, ms(0)), SseStep::Read(Offset::new(2)));
+        let mut at_the_tail = reader(3);
+        at_the_tail.poll(open(3), ms(0));
+        let all = Tail { earliest: Offset::new(3), ..open(3) };
+        assert!(matches!(at_the_tail.poll(all, ms(1)), SseStep::Wait(_)));
     }
 
     #[test]

@@ -24,12 +24,12 @@ impl CachePolicy {
     ///
     /// A page keeps its bytes for ever unless it ends at the tail of an open stream, and a long-poll is asked once for
     /// each offset and cursor. But a URL without an offset, or with that of the beginning, belongs to whatever stream is
-    /// at its path.
+    /// at its path, and begins somewhere else after a trim.
     pub fn of(meta: &SliceMeta<'_>) -> Self {
         let grows = meta.live == LiveMode::CatchUp && meta.up_to_date && !meta.closed;
         if meta.end <= meta.start || meta.from_now {
             CachePolicy::NoStore
-        } else if grows || meta.start == Offset::ZERO {
+        } else if grows || meta.from_start || meta.start == Offset::ZERO {
             CachePolicy::Revalidate
         } else {
             CachePolicy::Keep

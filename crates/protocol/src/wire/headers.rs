@@ -25,6 +25,10 @@ names! {
     STREAM_CLOSED = "stream-closed";
     /// Anyone may read the stream. An extension of this server; `?public=true` of a `PUT` asks for it.
     STREAM_PUBLIC = "stream-public";
+    /// A `PATCH` removes everything before this offset. An extension of this server.
+    STREAM_TRIM_BEFORE = "stream-trim-before";
+    /// The first offset that can be read, of a stream that was trimmed. An extension of this server.
+    STREAM_EARLIEST_OFFSET = "stream-earliest-offset";
     /// Source of a fork, a URL path.
     STREAM_FORKED_FROM = "stream-forked-from";
     /// Where a fork leaves its source.

@@ -38,6 +38,9 @@ pub enum Rejection {
     /// Fork headers without a source (§4.2).
     #[error("Stream-Fork-Offset and Stream-Fork-Sub-Offset need Stream-Forked-From")]
     ForkWithoutSource,
+    /// A `PATCH` without a change.
+    #[error("nothing is to be changed; send Stream-Trim-Before, Stream-TTL or Stream-Expires-At")]
+    EmptyPatch,
     /// An empty POST that does not close (§5.2).
     #[error("the body is empty; send bytes to append, or Stream-Closed: true to close the stream")]
     EmptyAppend,
@@ -96,7 +99,7 @@ pub enum Rejection {
     #[error("the stream was deleted; its data is kept only for its forks")]
     Gone,
     /// Not a method of streams.
-    #[error("streams answer GET, HEAD, POST, PUT, DELETE and OPTIONS")]
+    #[error("streams answer GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS")]
     MethodNotAllowed,
     /// A zombie producer (§5.2.1).
     #[error("a newer session of this producer has taken over; its epoch is {current}")]
@@ -252,6 +255,7 @@ impl Rejection {
             | Rejection::TwoExpiries
             | Rejection::PartialProducer
             | Rejection::ForkWithoutSource
+            | Rejection::EmptyPatch
             | Rejection::EmptyAppend
             | Rejection::MissingContentType
             | Rejection::InvalidContentType(_)
@@ -305,6 +309,7 @@ impl Rejection {
             Rejection::TwoExpiries => "two-expiries",
             Rejection::PartialProducer => "partial-producer",
             Rejection::ForkWithoutSource => "fork-without-source",
+            Rejection::EmptyPatch => "empty-patch",
             Rejection::EmptyAppend => "empty-append",
             Rejection::MissingContentType => "missing-content-type",
             Rejection::InvalidContentType(_) => "invalid-content-type",

@@ -25,6 +25,8 @@ pub enum Request {
     Head,
     /// `DELETE` (§5.4).
     Delete,
+    /// `PATCH`: an extension of this server.
+    Patch(StreamPatch),
     /// `OPTIONS`: a browser's preflight.
     Preflight,
 }
@@ -67,6 +69,15 @@ pub struct Append {
     pub producer: Option<Producer>,
     /// `Stream-Closed: true`.
     pub close: bool,
+}
+
+/// A `PATCH`: what it changes of a stream. Something of it is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamPatch {
+    /// `Stream-Trim-Before`: everything before this offset goes.
+    pub trim_before: Option<Offset>,
+    /// `Stream-TTL` or `Stream-Expires-At`, of which `never` ends the present one.
+    pub expiry: Option<Expiry>,
 }
 
 /// How a `GET` wants to be answered.

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, Method, header};
 
-use super::{Append, Create, Fork, LiveMode, Read, Request};
+use super::{Append, Create, Fork, LiveMode, Read, Request, StreamPatch};
 use crate::{
     ContentType, ContentTypeError, Cursor, Expiry, IfNoneMatch, LastEventId, Offset, Producer,
     ProducerId, ReadFrom, Rejection, StreamPath, StreamSeq, Timestamp,
@@ -28,6 +28,7 @@ impl Request {
             Method::HEAD => Ok(Request::Head),
             Method::PUT => Create::parse(query.unwrap_or(""), headers, route).map(Request::Create),
             Method::DELETE => Ok(Request::Delete),
+            Method::PATCH => StreamPatch::parse(headers).map(Request::Patch),
             Method::OPTIONS => Ok(Request::Preflight),
             _ => Err(Rejection::MethodNotAllowed),
         }
@@ -69,6 +70,29 @@ impl Append {
             producer: producer(headers)?,
             close: is_true(headers, &headers::STREAM_CLOSED),
         })
+    }
+}
+
+/// The value of `Stream-Expires-At` in a `PATCH` that ends an expiry.
+pub(super) const NEVER: &str = "never";
+
+impl StreamPatch {
+    fn parse(headers: &HeaderMap) -> Result<Self, Rejection> {
+        let trim_before = match text(headers, &headers::STREAM_TRIM_BEFORE)? {
+            None => None,
+            Some(offset) => Some(Offset::parse(offset).ok_or(Rejection::InvalidHeader {
+                name: headers::STREAM_TRIM_BEFORE,
+                rule: "must be an offset that the server returned",
+            })?),
+        };
+        let ttl = text(headers, &headers::STREAM_TTL)?;
+        let expiry = match (ttl, text(headers, &headers::STREAM_EXPIRES_AT)?) {
+            (None, None) => None,
+            (None, Some(NEVER)) => Some(Expiry::Never),
+            _ => Some(expiry(headers)?),
+        };
+        let patch = StreamPatch { trim_before, expiry };
+        if patch == StreamPatch::default() { Err(Rejection::EmptyPatch) } else { Ok(patch) }
     }
 }
 

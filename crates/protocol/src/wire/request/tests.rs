@@ -49,7 +49,31 @@ fn the_method_chooses() {
     assert_eq!(parse(&Method::HEAD, None, &[]), Ok(Request::Head));
     assert_eq!(parse(&Method::DELETE, None, &[]), Ok(Request::Delete));
     assert_eq!(parse(&Method::OPTIONS, None, &[]), Ok(Request::Preflight));
-    assert_eq!(parse(&Method::PATCH, None, &[]), Err(Rejection::MethodNotAllowed));
+    assert_eq!(parse(&Method::TRACE, None, &[]), Err(Rejection::MethodNotAllowed));
+}
+
+#[test]
+fn a_patch_trims_or_changes_the_expiry() {
+    let patch = |lines: &[(&'static str, &str)]| match parse(&Method::PATCH, None, lines) {
+        Ok(Request::Patch(patch)) => Ok((patch.trim_before, patch.expiry)),
+        Ok(other) => panic!("{other:?}"),
+        Err(rejection) => Err(rejection.code()),
+    };
+    let offset = "0000000000000003_0000000000000007";
+    let at = Some(Offset::parse(offset).unwrap());
+    assert_eq!(patch(&[("stream-trim-before", offset)]), Ok((at, None)));
+    assert_eq!(patch(&[("stream-ttl", "60")]), Ok((None, Some(Expiry::Ttl(60)))));
+    assert_eq!(patch(&[("stream-expires-at", "never")]), Ok((None, Some(Expiry::Never))));
+    let both = [("stream-trim-before", offset), ("stream-ttl", "1")];
+    assert_eq!(patch(&both), Ok((at, Some(Expiry::Ttl(1)))));
+    assert_eq!(patch(&[]), Err("empty-patch"));
+    for bad in ["-1", "now", "7", ""] {
+        assert_eq!(patch(&[("stream-trim-before", bad)]), Err("invalid-header"), "{bad}");
+    }
+    assert_eq!(patch(&[("stream-ttl", "never")]), Err("invalid-header"));
+    let two = [("stream-ttl", "1"), ("stream-expires-at", "never")];
+    assert_eq!(patch(&two), Err("two-expiries"));
+    assert_eq!(create(&[("stream-expires-at", "never")]).unwrap_err().code(), "invalid-header");
 }
 
 #[test]
@@ -268,15 +292,24 @@ fn a_type() -> impl Strategy<Value = ContentType> {
         .prop_map(|text| ContentType::parse(&text).unwrap())
 }
 
-fn a_create() -> impl Strategy<Value = Create> {
-    let expiry = prop_oneof![
+fn an_expiry() -> impl Strategy<Value = Expiry> {
+    prop_oneof![
         Just(Expiry::Never),
         any::<u64>().prop_map(Expiry::Ttl),
         (0..=253_402_300_799_999u64).prop_map(|millis| Expiry::At(Timestamp::from_millis(millis))),
-    ];
+    ]
+}
+
+fn a_patch() -> impl Strategy<Value = StreamPatch> {
+    (option::of(an_offset()), option::of(an_expiry()))
+        .prop_map(|(trim_before, expiry)| StreamPatch { trim_before, expiry })
+        .prop_filter("it changes something", |patch| *patch != StreamPatch::default())
+}
+
+fn a_create() -> impl Strategy<Value = Create> {
     let fork = (a_path(), option::of(an_offset()), 0..1u64 << 53)
         .prop_map(|(source, offset, sub_offset)| Fork { source, offset, sub_offset });
-    (option::of(a_type()), expiry, any::<bool>(), option::of(fork), any::<bool>()).prop_map(
+    (option::of(a_type()), an_expiry(), any::<bool>(), option::of(fork), any::<bool>()).prop_map(
         |(content_type, expiry, closed, fork, public)| Create {
             content_type,
             expiry,
@@ -329,6 +362,7 @@ fn a_request() -> impl Strategy<Value = Request> {
         a_read().prop_map(Request::Read),
         Just(Request::Head),
         Just(Request::Delete),
+        a_patch().prop_map(Request::Patch),
         Just(Request::Preflight),
     ]
 }

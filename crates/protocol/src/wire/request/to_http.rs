@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use super::{Append, Create, Fork, LiveMode, Read, Request};
+use super::{Append, Create, Fork, LiveMode, Read, Request, StreamPatch, parse::NEVER};
 use crate::{Expiry, LastEventId, Producer, ReadFrom, StreamPath, headers};
 
 /// The head of a request, for any HTTP client. Its URL is `target` on the server's origin.
@@ -62,6 +62,7 @@ impl Request {
                     put(&mut head.headers, headers::LAST_EVENT_ID, &id.to_string())?;
                 }
             }
+            Request::Patch(patch) => put_patch(&mut head.headers, patch)?,
             Request::Head | Request::Delete | Request::Preflight => {}
         }
         Ok(head)
@@ -75,8 +76,28 @@ impl Request {
             Request::Read(_) => Method::GET,
             Request::Head => Method::HEAD,
             Request::Delete => Method::DELETE,
+            Request::Patch(_) => Method::PATCH,
             Request::Preflight => Method::OPTIONS,
         }
+    }
+}
+
+fn put_patch(headers: &mut HeaderMap, patch: &StreamPatch) -> Result<(), UnsendableHeader> {
+    if let Some(before) = patch.trim_before {
+        put(headers, headers::STREAM_TRIM_BEFORE, &before.to_string())?;
+    }
+    match patch.expiry {
+        Some(Expiry::Never) => put(headers, headers::STREAM_EXPIRES_AT, NEVER),
+        Some(expiry) => put_expiry(headers, expiry),
+        None => Ok(()),
+    }
+}
+
+fn put_expiry(headers: &mut HeaderMap, expiry: Expiry) -> Result<(), UnsendableHeader> {
+    match expiry {
+        Expiry::Never => Ok(()),
+        Expiry::Ttl(seconds) => put(headers, headers::STREAM_TTL, &seconds.to_string()),
+        Expiry::At(time) => put(headers, headers::STREAM_EXPIRES_AT, &time.to_string()),
     }
 }
 
@@ -88,11 +109,7 @@ fn put_create(
     if let Some(content_type) = &create.content_type {
         put(headers, header::CONTENT_TYPE, content_type.as_str())?;
     }
-    match create.expiry {
-        Expiry::Never => {}
-        Expiry::Ttl(seconds) => put(headers, headers::STREAM_TTL, &seconds.to_string())?,
-        Expiry::At(time) => put(headers, headers::STREAM_EXPIRES_AT, &time.to_string())?,
-    }
+    put_expiry(headers, create.expiry)?;
     put_closed(headers, create.closed);
     if let Some(Fork { source, offset, sub_offset }) = &create.fork {
         let source = format!("{route}/{}", source.to_url());

@@ -16,6 +16,8 @@ pub struct ResponseFacts {
     pub content_type: Option<ContentType>,
     /// `Stream-Next-Offset`: where to read next, or the tail after an append.
     pub next_offset: Option<Offset>,
+    /// `Stream-Earliest-Offset`: where a trimmed stream can be read from.
+    pub earliest: Option<Offset>,
     /// `Stream-Up-To-Date`: the response reaches the tail (§5.6).
     pub up_to_date: bool,
     /// `Stream-Closed`: no byte will follow those of this response (§4.1).
@@ -67,6 +69,12 @@ impl ResponseFacts {
             next_offset: parsed(
                 headers,
                 headers::STREAM_NEXT_OFFSET,
+                "must be an offset of a durable-streams server",
+                Offset::parse,
+            )?,
+            earliest: parsed(
+                headers,
+                headers::STREAM_EARLIEST_OFFSET,
                 "must be an offset of a durable-streams server",
                 Offset::parse,
             )?,
@@ -140,6 +148,7 @@ mod tests {
         for (name, bad) in [
             ("stream-next-offset", "7"),
             ("stream-next-offset", ""),
+            ("stream-earliest-offset", "7"),
             ("producer-epoch", "x"),
             ("producer-seq", "-1"),
             ("producer-expected-seq", "1.0"),
@@ -194,7 +203,8 @@ mod tests {
         for (of, base64) in
             [("image/png", true), ("text/plain", false), ("application/json", false)]
         {
-            let head = facts(&render(Outcome::Events(&ContentType::parse(of).unwrap())));
+            let head =
+                facts(&render(Outcome::Events(&ContentType::parse(of).unwrap(), Offset::ZERO)));
             assert_eq!(head.sse_base64, base64, "{of}");
             assert_eq!(head.content_type.unwrap().as_str(), "text/event-stream");
         }
@@ -248,10 +258,12 @@ mod tests {
             ],
         ) {
             let content_type = ContentType::default();
-            let head = HeadMeta { content_type: &content_type, tail, closed, expiry, public };
+            let earliest = tail;
+            let head = HeadMeta { content_type: &content_type, tail, earliest, closed, expiry, public };
             prop_assert_eq!(facts(&render(Outcome::Head(&head))), ResponseFacts {
                 content_type: Some(content_type.clone()),
                 next_offset: Some(tail),
+                earliest: (tail > Offset::ZERO).then_some(tail),
                 closed,
                 public,
                 expiry,
@@ -269,13 +281,15 @@ mod tests {
             let cursor = cursor.and_then(|number| Cursor::parse(&number.to_string()));
             let meta = SliceMeta {
                 stream: StreamId(stream), content_type: &content_type, live: LiveMode::LongPoll,
-                start, end, up_to_date, closed, from_now, private: false, encoded, cursor,
+                start, end, up_to_date, closed, from_now, from_start: !from_now, earliest: start,
+                private: false, encoded, cursor,
             };
             let etag = ETag { stream: StreamId(stream), start, end, closed };
             let text: Box<str> = etag.value(false).to_str().unwrap().into();
             let tag = (!from_now).then_some(text);
             let expected = ResponseFacts {
                 content_type: Some(content_type.clone()),
+                earliest: (start > Offset::ZERO).then_some(start),
                 next_offset: Some(end), up_to_date, closed, cursor, etag: tag.clone(),
                 ..ResponseFacts::default()
             };

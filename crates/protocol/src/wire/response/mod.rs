@@ -51,6 +51,8 @@ pub enum Outcome<'o> {
     Appended(&'o AppendOutcome),
     /// `DELETE` succeeded.
     Deleted,
+    /// `PATCH` succeeded; the stream's earliest offset.
+    Patched(Offset),
     /// `HEAD` succeeded.
     Head(&'o HeadMeta<'o>),
     /// Bytes for a catch-up or long-poll read.
@@ -59,8 +61,8 @@ pub enum Outcome<'o> {
     NotModified(&'o SliceMeta<'o>),
     /// A long-poll without news.
     NoNews(&'o SliceMeta<'o>),
-    /// An SSE connection begins.
-    Events(&'o ContentType),
+    /// An SSE connection begins; the stream's earliest offset.
+    Events(&'o ContentType, Offset),
     /// An `EventSource` reconnects though it has received the end of the closed stream, at this offset: 204 stops it.
     AfterTheEnd(Offset),
     /// `OPTIONS`.
@@ -74,6 +76,8 @@ pub struct HeadMeta<'m> {
     pub content_type: &'m ContentType,
     /// The durable tail.
     pub tail: Offset,
+    /// The first offset that can be read.
+    pub earliest: Offset,
     /// The stream is closed.
     pub closed: bool,
     /// When it goes away by itself.
@@ -101,6 +105,10 @@ pub struct SliceMeta<'m> {
     pub closed: bool,
     /// The client asked for `offset=now`.
     pub from_now: bool,
+    /// The client asked for the beginning of the stream, which a trim moves.
+    pub from_start: bool,
+    /// The first offset that can be read.
+    pub earliest: Offset,
     /// The request carried credentials, so only the client itself may cache.
     pub private: bool,
     /// The bytes will be content-encoded, so the tag is weak.
@@ -157,6 +165,14 @@ impl Response {
         self.put(name, ascii(&offset.text()))
     }
 
+    /// Says from where the stream can be read, if that is not its beginning.
+    fn put_earliest(&mut self, earliest: Offset) -> &mut Self {
+        if earliest == Offset::ZERO {
+            return self;
+        }
+        self.put_offset(headers::STREAM_EARLIEST_OFFSET, earliest)
+    }
+
     fn put_flag(&mut self, name: HeaderName, set: bool) -> &mut Self {
         if set { self.put(name, headers::TRUE) } else { self }
     }
@@ -197,6 +213,11 @@ pub fn render(outcome: Outcome<'_>) -> Response {
         }
         Outcome::Appended(appended) => render_append(appended),
         Outcome::Deleted => Response::new(StatusCode::NO_CONTENT),
+        Outcome::Patched(earliest) => {
+            let mut response = Response::new(StatusCode::NO_CONTENT);
+            response.put_earliest(earliest);
+            response
+        }
         Outcome::Head(head) => render_head(head),
         Outcome::Slice(meta, body) => {
             let mut response = Response::new(StatusCode::OK);
@@ -215,7 +236,7 @@ pub fn render(outcome: Outcome<'_>) -> Response {
             put_slice(&mut response, meta);
             response
         }
-        Outcome::Events(content_type) => {
+        Outcome::Events(content_type, earliest) => {
             let mut response = Response::new(StatusCode::OK);
             response
                 .put(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"))
@@ -225,6 +246,7 @@ pub fn render(outcome: Outcome<'_>) -> Response {
                 let base64 = HeaderValue::from_static("base64");
                 response.put(headers::STREAM_SSE_DATA_ENCODING, base64);
             }
+            response.put_earliest(earliest);
             response.body = Body::Live;
             response
         }
@@ -263,7 +285,8 @@ fn render_head(head: &HeadMeta<'_>) -> Response {
         .put_offset(headers::STREAM_NEXT_OFFSET, head.tail)
         .put(header::CACHE_CONTROL, NO_STORE)
         .put_flag(headers::STREAM_CLOSED, head.closed)
-        .put_flag(headers::STREAM_PUBLIC, head.public);
+        .put_flag(headers::STREAM_PUBLIC, head.public)
+        .put_earliest(head.earliest);
     match head.expiry {
         Expiry::Never => {}
         Expiry::Ttl(seconds) => {
@@ -280,7 +303,8 @@ fn put_slice(response: &mut Response, meta: &SliceMeta<'_>) {
     response
         .put_offset(headers::STREAM_NEXT_OFFSET, meta.end)
         .put_flag(headers::STREAM_UP_TO_DATE, meta.up_to_date)
-        .put_flag(headers::STREAM_CLOSED, meta.closed);
+        .put_flag(headers::STREAM_CLOSED, meta.closed)
+        .put_earliest(meta.earliest);
     if let Some(cursor) = meta.cursor {
         response.put(headers::STREAM_CURSOR, cursor.value().into());
     }
@@ -333,8 +357,11 @@ pub fn render_rejection(rejection: &Rejection) -> Response {
         Rejection::SequenceRegression { tail, .. } => {
             response.put_offset(headers::STREAM_NEXT_OFFSET, *tail);
         }
+        Rejection::OffsetTrimmed { earliest } => {
+            response.put_offset(headers::STREAM_EARLIEST_OFFSET, *earliest);
+        }
         Rejection::MethodNotAllowed => {
-            let allowed = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
+            let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
             response.put(header::ALLOW, HeaderValue::from_static(allowed));
         }
         _ => {}

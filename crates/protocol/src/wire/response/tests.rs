@@ -21,6 +21,8 @@ fn slice(start: u64, end: u64) -> SliceMeta<'static> {
         up_to_date: true,
         closed: false,
         from_now: false,
+        from_start: start == 0,
+        earliest: Offset::ZERO,
         private: false,
         encoded: false,
         cursor: None,
@@ -39,7 +41,7 @@ fn every_response_is_safe_to_embed() {
 fn what_a_browser_shows_runs_no_script() {
     for response in [
         render(Outcome::Slice(&slice(0, 1), Body::Empty)),
-        render(Outcome::Events(&ContentType::default())),
+        render(Outcome::Events(&ContentType::default(), Offset::ZERO)),
         render_rejection(&Rejection::NotFound),
     ] {
         let policy = header(&response, "content-security-policy");
@@ -57,11 +59,11 @@ fn documents_are_saved_instead_of_shown() {
         let meta = SliceMeta { content_type, ..slice(0, 1) };
         let slice = render(Outcome::Slice(&meta, Body::Empty));
         assert_eq!(header(&slice, "content-disposition"), disposition);
-        let (tail, expiry) = (Offset::ZERO, Expiry::Never);
-        let head = HeadMeta { content_type, tail, closed: false, expiry, public: false };
+        let (tail, earliest, expiry) = (Offset::ZERO, Offset::ZERO, Expiry::Never);
+        let head = HeadMeta { content_type, tail, earliest, closed: false, expiry, public: false };
         assert_eq!(header(&render(Outcome::Head(&head)), "content-disposition"), disposition);
         // Events have a type of their own.
-        let events = render(Outcome::Events(content_type));
+        let events = render(Outcome::Events(content_type, Offset::ZERO));
         assert_eq!(header(&events, "content-disposition"), None);
     }
 }
@@ -107,10 +109,12 @@ fn caches_keep_what_cannot_change_and_ask_for_the_rest() {
         (slice(3, 7), &ask, "an append changes what the URL returns"),
         (SliceMeta { closed: true, ..slice(3, 7) }, &keep, "nothing will follow"),
         (slice(0, 7), &ask, "the URL is that of any stream at the path"),
-        (SliceMeta { start: Offset::ZERO, ..page }, &ask, "the same before the tail"),
+        (SliceMeta { start: Offset::ZERO, ..page.clone() }, &ask, "the same before the tail"),
         (SliceMeta { closed: true, ..slice(0, 7) }, &ask, "and after a closure"),
         (poll.clone(), &keep, "each offset and cursor is asked for once"),
         (SliceMeta { start: Offset::ZERO, ..poll.clone() }, &ask, "whose offset names no stream"),
+        (SliceMeta { from_start: true, ..page }, &ask, "a trim moves the beginning"),
+        (SliceMeta { from_start: true, ..poll.clone() }, &ask, "also of a long-poll"),
         (SliceMeta { from_now: true, ..poll }, &nothing, "now is another place each time"),
         (slice(7, 7), &nothing, "it would hide what comes next"),
         (SliceMeta { closed: true, ..slice(7, 7) }, &nothing, "or that there is another stream"),
@@ -122,9 +126,47 @@ fn caches_keep_what_cannot_change_and_ask_for_the_rest() {
 }
 
 #[test]
+fn a_trimmed_stream_says_where_it_begins_and_no_other_does() {
+    let earliest = Offset::new(4).in_incarnation(7);
+    let content_type = &ContentType::default();
+    let head = HeadMeta {
+        content_type,
+        tail: Offset::new(9),
+        earliest,
+        closed: false,
+        expiry: Expiry::Never,
+        public: false,
+    };
+    let meta = SliceMeta { earliest, ..slice(4, 9) };
+    let said = Some("0000000000000007_0000000000000004");
+    for response in [
+        render(Outcome::Head(&head)),
+        render(Outcome::Slice(&meta, Body::Empty)),
+        render(Outcome::NotModified(&meta)),
+        render(Outcome::NoNews(&meta)),
+        render(Outcome::Events(content_type, earliest)),
+        render(Outcome::Patched(earliest)),
+        render_rejection(&Rejection::OffsetTrimmed { earliest }),
+    ] {
+        assert_eq!(header(&response, "stream-earliest-offset"), said, "{response:?}");
+    }
+    let head = HeadMeta { earliest: Offset::ZERO, ..head };
+    for response in [
+        render(Outcome::Head(&head)),
+        render(Outcome::Slice(&slice(0, 9), Body::Empty)),
+        render(Outcome::Events(content_type, Offset::ZERO)),
+        render(Outcome::Patched(Offset::ZERO)),
+    ] {
+        assert_eq!(header(&response, "stream-earliest-offset"), None, "{response:?}");
+    }
+    let gone = render_rejection(&Rejection::OffsetTrimmed { earliest });
+    assert_eq!((gone.status.as_u16(), header(&gone, "cache-control")), (410, Some("no-store")));
+}
+
+#[test]
 fn a_refusal_carries_its_headers_and_a_problem() {
     let response = render_rejection(&Rejection::MethodNotAllowed);
-    assert_eq!(header(&response, "allow"), Some("GET, HEAD, POST, PUT, DELETE, OPTIONS"));
+    assert_eq!(header(&response, "allow"), Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     assert_eq!(header(&response, "cache-control"), Some("no-store"));
     let mismatch = |closed_at| Rejection::ConfigMismatch { field: "Content-Type", closed_at };
     let closed = render_rejection(&mismatch(Some(Offset::new(3))));
@@ -149,7 +191,7 @@ fn a_refusal_says_when_to_try_again() {
 
 #[test]
 fn an_event_response_is_not_buffered_on_its_way() {
-    let response = render(Outcome::Events(&ContentType::default()));
+    let response = render(Outcome::Events(&ContentType::default(), Offset::ZERO));
     assert_eq!(header(&response, "x-accel-buffering"), Some("no"));
     assert_eq!(header(&response, "cache-control"), Some("no-cache"));
     assert_eq!(response.body, Body::Live);
