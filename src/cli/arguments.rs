@@ -61,6 +61,10 @@ pub(super) enum CliCommand {
     Close(streams::CloseCommand),
     /// Delete a stream
     Delete(streams::DeleteCommand),
+    /// Remove the beginning of a stream, and print the earliest offset
+    Trim(streams::TrimCommand),
+    /// Change when a stream goes away by itself
+    Expire(streams::ExpireCommand),
     /// List the streams of a server whose administration API can be reached
     List(streams::ListCommand),
     /// Copy a stream to another server or path, resumable and each message once

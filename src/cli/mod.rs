@@ -48,6 +48,8 @@ pub fn run() -> Result<(), CliError> {
         CliCommand::Head(head) => head.execute(),
         CliCommand::Close(close) => close.execute(),
         CliCommand::Delete(delete) => delete.execute(),
+        CliCommand::Trim(trim) => trim.execute(),
+        CliCommand::Expire(expire) => expire.execute(),
         CliCommand::List(list) => list.execute(),
         CliCommand::Copy(copy) => copy.execute(),
         CliCommand::Streams(streams) => streams.execute(),

@@ -48,6 +48,7 @@ pub use self::keys::quotas::{
     PathQuotaConfig, PathRateConfig, PrefixText, QuotasConfig, RateConfig, RatesConfig,
     ReaderQuotaConfig, StoredQuotaConfig, TenantQuotaConfig, TenantText,
 };
+pub use self::keys::retention::{GlobText, RetentionConfig};
 pub use self::keys::root::Config;
 pub use self::keys::storage::{DurabilityConfig, StorageConfig};
 pub use self::keys::subscriptions::SubscriptionsConfig;

@@ -39,6 +39,7 @@ fn check(config: &Config, problems: &mut ConfigProblems<'_>) {
     if let Some(usage) = &config.telemetry.usage {
         super::keys::telemetry::check_usage(usage, problems);
     }
+    super::keys::retention::check(&config.retention, problems);
     super::keys::tracing::check(config.telemetry.tracing.as_ref(), problems);
 }
 

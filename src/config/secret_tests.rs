@@ -72,6 +72,7 @@ const SHOWN: &[&str] = &[
     "browser.content_security_policy",
     "cors.headers",
     "data_dir",
+    "retention[].paths",
     "route",
     "subscriptions.allowed_hosts",
     "subscriptions.public_url",

@@ -9,8 +9,8 @@ use durable_streams_engine::store::{
     AnyStore, FileStore, FileStoreOptions, MemoryStore,
     file::{Durability, keys_dir},
 };
-use durable_streams_engine::{Clock, Engine, EngineLimits};
-use durable_streams_protocol::subscription::{HostRule, TargetRules};
+use durable_streams_engine::{Clock, Engine, EngineLimits, RetentionRule};
+use durable_streams_protocol::subscription::{Glob, HostRule, TargetRules};
 use durable_streams_subscriptions::{KeySource, SubscriptionOptions, Subscriptions};
 
 use super::{
@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     admin::AdminAccess,
-    config::{self, ByteSize, Config, ConfigSources, HostPattern, ListenerConfig},
+    config::{
+        self, ByteSize, Config, ConfigSources, HostPattern, HumanDuration, ListenerConfig,
+        RetentionConfig,
+    },
     edge::{EdgeOptions, HttpLimits, StreamOptions, StreamsBackground},
     telemetry::process,
     telemetry::trace::{self, Exporter, Tracer},
@@ -187,7 +190,17 @@ pub(super) fn limits(config: &Config) -> EngineLimits {
         max_streams: limits.max_streams,
         max_total: limits.max_total.map(ByteSize::get),
         max_producers: limits.max_producers,
+        retention: config.retention.iter().filter_map(retention_rule).collect(),
     }
+}
+
+fn retention_rule(rule: &RetentionConfig) -> Option<RetentionRule> {
+    Some(RetentionRule {
+        paths: Glob::parse(rule.paths.as_str()).ok()?,
+        keep_for: rule.keep_for.map(HumanDuration::get),
+        keep_bytes: rule.keep_bytes.map(ByteSize::get),
+        keep_messages: rule.keep_messages,
+    })
 }
 
 fn size(bytes: ByteSize) -> usize {

@@ -26,7 +26,7 @@ fn output(url: &str, arguments: &[&str]) -> Output {
 }
 
 /// What a command that succeeds and says nothing on standard error prints.
-fn printed(url: &str, arguments: &[&str]) -> String {
+pub(crate) fn printed(url: &str, arguments: &[&str]) -> String {
     let output = output(url, arguments);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && error.is_empty(), "{arguments:?}: {error}");
@@ -34,7 +34,7 @@ fn printed(url: &str, arguments: &[&str]) -> String {
 }
 
 /// The exit code of a command that fails and prints nothing to standard output.
-fn code(url: &str, arguments: &[&str]) -> i32 {
+pub(crate) fn code(url: &str, arguments: &[&str]) -> i32 {
     let output = output(url, arguments);
     assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{arguments:?}: {output:?}");
     output.status.code().unwrap()

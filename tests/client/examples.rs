@@ -13,6 +13,8 @@ mod ai_tokens;
 mod client;
 #[path = "../../examples/pull_wake_worker.rs"]
 mod pull_wake_worker;
+#[path = "../../examples/snapshot_and_trim.rs"]
+mod snapshot_and_trim;
 
 async fn numbers(url: &str, stream: &str, arguments: &[&str]) -> String {
     let words = ["--url", url, "--stream", stream].into_iter().chain(arguments.iter().copied());
@@ -73,4 +75,32 @@ async fn a_worker_does_all_pending_work() {
             .collect();
         assert_eq!(numbers, (0..count).collect::<Vec<_>>(), "{path}: once and in order");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_that_is_snapshotted_and_trimmed_stays_short_and_right() {
+    use snapshot_and_trim::{change, read_state, run};
+
+    let scene = Scene::start();
+    let state = run(&scene.url(), "counts", 250).await.unwrap();
+    let expected: snapshot_and_trim::Counts =
+        [("third".to_owned(), 83), ("other".to_owned(), 167)].into();
+    assert_eq!(state.counts, expected);
+    // The second snapshot, and the changes since.
+    assert_eq!(state.messages, 51);
+    let stream = scene.client().stream("counts").unwrap();
+    assert!(stream.head().await.unwrap().earliest.is_some());
+
+    // A writer that died before its trim, and another that appended before its snapshot.
+    let before = read_state(&stream).await.unwrap();
+    change(&stream, "late", 5).await.unwrap();
+    let snapshot = json!({"snapshot": before.counts, "covers": before.upto.as_str()});
+    stream.append_json(&snapshot).await.unwrap();
+    change(&stream, "late", 1).await.unwrap();
+    let state = read_state(&stream).await.unwrap();
+    assert_eq!((state.counts.get("late"), state.counts.get("third")), (Some(&6), Some(&83)));
+    snapshot_and_trim::snapshot_and_trim(&stream).await.unwrap();
+    let state = read_state(&stream).await.unwrap();
+    assert_eq!((state.counts.get("late"), state.counts.get("other")), (Some(&6), Some(&167)));
+    assert_eq!(state.messages, 1, "the snapshot alone");
 }

@@ -16,6 +16,7 @@ mod requests;
 mod scene;
 mod secure;
 mod telemetry;
+mod trim;
 
 #[path = "../crash/client.rs"]
 #[allow(dead_code, reason = "`server` needs it")]

@@ -1,4 +1,4 @@
-//! `create`, `head`, `close` and `delete`.
+//! `create`, `head`, `close`, `delete`, `trim` and `expire`.
 
 use std::io::Write;
 
@@ -113,6 +113,8 @@ impl HeadCommand {
             ("offset", head.tail.as_str().into()),
             ("closed", head.closed.into()),
         ];
+        let earliest = head.earliest.as_ref();
+        fields.extend(earliest.map(|earliest| ("earliest", earliest.as_str().into())));
         fields.extend(ttl.map(|seconds| ("ttl_seconds", seconds.into())));
         fields.extend(expires_at.map(|time| ("expires_at", time.into())));
         let mut out = std::io::stdout().lock();
@@ -157,6 +159,57 @@ impl DeleteCommand {
     pub(in crate::cli) fn execute(self) -> Result<(), CliError> {
         let stream = self.server.stream(&self.stream)?;
         run(async { Ok(stream.delete().await?) })?;
+        Ok(())
+    }
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct TrimCommand {
+    /// Path or URL of the stream
+    stream: String,
+    #[command(flatten)]
+    server: ServerArguments,
+    /// Remove what is before this offset
+    #[arg(long, value_name = "OFFSET", value_parser = offset)]
+    before: StreamOffset,
+}
+
+impl TrimCommand {
+    pub(in crate::cli) fn execute(self) -> Result<(), CliError> {
+        let stream = self.server.stream(&self.stream)?;
+        let earliest = run(async { Ok(stream.trim(&self.before).await?) })?;
+        writeln!(std::io::stdout(), "{earliest}")?;
+        Ok(())
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("expiry").required(true).args(["ttl", "at", "never"])))]
+pub(in crate::cli) struct ExpireCommand {
+    /// Path or URL of the stream
+    stream: String,
+    #[command(flatten)]
+    server: ServerArguments,
+    /// After this long without a read or a write, from now on
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    ttl: Option<HumanDuration>,
+    /// At this time, as in 2030-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    at: Option<Timestamp>,
+    /// Not at all
+    #[arg(long)]
+    never: bool,
+}
+
+impl ExpireCommand {
+    pub(in crate::cli) fn execute(self) -> Result<(), CliError> {
+        let stream = self.server.stream(&self.stream)?;
+        let expiry = match (self.ttl, self.at) {
+            (Some(ttl), _) => Expiry::Ttl(ttl.get().as_secs()),
+            (None, Some(time)) => Expiry::At(time),
+            (None, None) => Expiry::Never,
+        };
+        run(async { Ok(stream.change_expiry(expiry).await?) })?;
         Ok(())
     }
 }

@@ -42,6 +42,9 @@ pub(in crate::cli) struct FollowCommand {
     /// Follow by long-poll instead of server-sent events
     #[arg(long)]
     long_poll: bool,
+    /// Go on at the earliest offset where the server has removed what would come next
+    #[arg(long)]
+    skip_trimmed: bool,
 }
 
 /// Writes batches, the last lines first.
@@ -123,7 +126,10 @@ impl FollowCommand {
                 }
             }
             let mode = if self.long_poll { FollowMode::LongPoll } else { FollowMode::Automatic };
-            let subscription = stream.subscription(from).mode(mode);
+            let mut subscription = stream.subscription(from).mode(mode);
+            if self.skip_trimmed {
+                subscription = subscription.skip_trimmed();
+            }
             let mut subscription = subscription.retry(arguments.server.retry(None)).build();
             while let Some(batch) = subscription.next().await? {
                 if let Err(error) = output.print(&batch) {

@@ -10,6 +10,7 @@ pub(super) mod limits;
 pub(super) mod listen;
 pub(super) mod log;
 pub(super) mod quotas;
+pub(super) mod retention;
 pub(super) mod root;
 pub(super) mod storage;
 pub(super) mod subscriptions;

@@ -11,6 +11,7 @@ use super::cors::CorsConfig;
 use super::limits::LimitsConfig;
 use super::listen::{AcmeConfig, DEFAULT_PORT, ListenerConfig};
 use super::log::LogConfig;
+use super::retention::RetentionConfig;
 use super::storage::{DurabilityConfig, StorageConfig};
 use super::subscriptions::SubscriptionsConfig;
 use super::telemetry::{AdminConfig, TelemetryConfig};
@@ -73,6 +74,8 @@ settings! {
         trusted_proxies: Vec<IpNet> = Vec::new();
         /// Every bound on what a client may ask for.
         limits: LimitsConfig = LimitsConfig::default();
+        /// What streams keep; the first rule whose pattern matches a stream counts. Without a rule a stream keeps all.
+        retention: Vec<RetentionConfig> = Vec::new();
         /// Who may do what with streams. Without it every client may do everything.
         auth: Option<AuthConfig> = None;
         /// Servers that answer the routes that are not streams.
