@@ -181,9 +181,19 @@ const TEXT: &str = "the first bytes;some more bytes;the last bytes;";
 fn a_stopped_directory_is_backed_up_restored_and_served() {
     let setup = stopped();
     let backup = setup.path().join("backup");
+    // What `tls: internal` and `tls: auto` keep there, and a file that is being written.
+    let certificates = setup.data.join("keys/tls/acme/host");
+    fs::create_dir_all(&certificates).unwrap();
+    for (name, text) in [("../../root.key", "root"), ("key", "host"), ("key.new", "half")] {
+        fs::write(certificates.join(name), text).unwrap();
+    }
     let said = succeeds(&setup.data, "backup", &[&backup]);
     assert!(said.contains("2 streams with 94 B up to event 6"), "{said}");
     assert!(said.contains("every checksum matches"), "{said}");
+    assert_eq!(fs::read(backup.join("keys/tls/root.key")).unwrap(), b"root");
+    let copied = backup.join("keys/tls/acme/host");
+    assert_eq!((mode(&copied), mode(&copied.join("key"))), (0o700, 0o600));
+    assert_eq!(fs::read_dir(&copied).unwrap().count(), 1, "what is half written is not copied");
     assert_eq!((mode(&backup), mode(&backup.join("keys"))), (0o700, 0o700));
     assert_eq!(mode(&backup.join("store/data.mdb")), 0o600);
     assert_eq!(mode(&backup.join("keys/subscriptions.json")), 0o600);

@@ -14,6 +14,9 @@ use super::{
 };
 use crate::store::StoreError;
 
+/// Directories inside each other that `keys` may have: more than a server makes below `keys/tls`.
+const KEYS_DEPTH: usize = 8;
+
 /// An unfinished data directory; see the module's documentation.
 pub struct Destination {
     dir: PathBuf,
@@ -72,20 +75,10 @@ impl Destination {
         RealDisk::create_file(&path).map_err(io_error("create", &path))
     }
 
-    /// Copies the secrets beside a store. A server replaces these files by renaming only, so each copy is a whole file.
+    /// Copies the secrets beside a store: the keys of subscriptions, and in directories of their own those of TLS. A server
+    /// replaces these files by renaming only, so each copy is a whole file.
     pub(super) fn copy_keys(&self, from: &Path) -> Result<(), StoreError> {
-        let (from, to) = (keys_dir(from), keys_dir(&self.dir));
-        let names = match RealDisk.list(&from) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            names => names.map_err(io_error("list", &from))?,
-        };
-        RealDisk::create_dir(&to).map_err(io_error("create", &to))?;
-        // Files with this ending are not renamed to their final name yet.
-        for name in names.iter().filter(|name| !name.ends_with(".new")) {
-            let (from, to) = (from.join(name), to.join(name));
-            RealDisk::copy(&from, &to, &mut |_| {}).map_err(copy_error(&from, &to))?;
-        }
-        RealDisk.sync_dir(&to).map_err(io_error("sync", &to))
+        copy_secrets(&keys_dir(from), &keys_dir(&self.dir), KEYS_DEPTH)
     }
 
     /// Syncs everything and writes `VERSION`.
@@ -103,6 +96,24 @@ impl Destination {
         self.finished = true;
         Ok(())
     }
+}
+
+/// Copies the files of a directory, if there is one, and of those in it, as deep as `depth`.
+fn copy_secrets(from: &Path, to: &Path, depth: usize) -> Result<(), StoreError> {
+    let names = match RealDisk.list(from) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        names => names.map_err(io_error("list", from))?,
+    };
+    RealDisk::create_dir(to).map_err(io_error("create", to))?;
+    // Files with this ending are not renamed to their final name yet.
+    for name in names.iter().filter(|name| !name.ends_with(".new")) {
+        let (from, to) = (from.join(name), to.join(name));
+        match depth.checked_sub(1) {
+            Some(depth) if RealDisk::is_dir(&from) => copy_secrets(&from, &to, depth)?,
+            _ => RealDisk::copy(&from, &to, &mut |_| {}).map_err(copy_error(&from, &to))?,
+        }
+    }
+    RealDisk.sync_dir(to).map_err(io_error("sync", to))
 }
 
 impl Drop for Destination {

@@ -257,6 +257,11 @@ impl RealDisk {
         options.create(dir)
     }
 
+    /// Whether a path leads to a directory.
+    pub(super) fn is_dir(path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|metadata| metadata.is_dir())
+    }
+
     /// Creates a file; it must not exist.
     pub(super) fn create_file(path: &Path) -> io::Result<File> {
         let mut options = OpenOptions::new();
