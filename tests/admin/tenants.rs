@@ -36,6 +36,14 @@ async fn an_administrator_of_a_tenant_is_confined_to_it() {
     assert_eq!((&me["tenant"], &me["global"]), (&json!("acme"), &json!(false)));
     assert_eq!(global.get("/me").await["global"], true);
     assert_eq!(paths(&own.get("/streams").await), ["mine", "wakes"]);
+    assert_eq!(
+        global.get("/tenants").await,
+        json!({ "tenants": ["acme", "other"], "cursor": null })
+    );
+    let first = global.get("/tenants?limit=1").await;
+    assert_eq!(first["tenants"], json!(["acme"]));
+    let second = format!("/tenants?limit=1&cursor={}", first["cursor"].as_str().unwrap());
+    assert_eq!(global.get(&second).await["tenants"], json!(["other"]));
     assert_eq!(own.get("/streams/mine").await["tenant"], "acme");
     assert_eq!(own.get("/usage").await["streams"], 2);
     let subscriptions = own.get("/subscriptions").await;
@@ -63,6 +71,7 @@ async fn an_administrator_of_a_tenant_is_confined_to_it() {
         ("GET", "", Value::Null, 200),
         ("GET", "/openapi.json", Value::Null, 200),
         ("GET", "/status", Value::Null, 403),
+        ("GET", "/tenants", Value::Null, 403),
         ("GET", "/overview", Value::Null, 403),
         ("GET", "/keys", Value::Null, 403),
         ("POST", "/keys", json!({ "name": "x", "grants": [] }), 403),

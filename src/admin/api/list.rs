@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, ops::Bound};
 
-use durable_streams_auth::{TenantId, stored_prefix};
+use durable_streams_auth::{TENANTS_PREFIX, TenantId, stored_prefix};
 use durable_streams_engine::{ListedStream, StreamSummary};
 use durable_streams_protocol::{StreamPath, Timestamp};
 use http::StatusCode;
@@ -30,6 +30,7 @@ const BATCH: usize = 1_000;
 const FOLDER_BATCH: usize = 8;
 
 /// Which streams a list shows.
+#[derive(Default)]
 pub(super) struct StreamFilter {
     deleted: bool,
     content_type: Option<String>,
@@ -156,19 +157,20 @@ impl AdminApi {
                     Some(cursor) => Bound::Excluded(cursor_at(cursor)?),
                     None => scope.start()?,
                 };
-                self.page(&scope, &filter, delimiter, start, limit).await
+                let page = self.page(&scope, &filter, delimiter, start, limit).await?;
+                Ok(json(StatusCode::OK, &page.into_answer()))
             }
         }
     }
 
-    async fn page(
+    async fn page<'l>(
         &self,
-        scope: &ListScope,
-        filter: &StreamFilter,
-        delimiter: Option<&str>,
+        scope: &'l ListScope,
+        filter: &'l StreamFilter,
+        delimiter: Option<&'l str>,
         start: Bound<StreamPath>,
         limit: usize,
-    ) -> ApiResult {
+    ) -> Result<ListPage<'l>, ApiRefusal> {
         let mut page = ListPage::new(scope, filter, delimiter, &start, limit);
         let (mut from, mut looks, mut batch) = (start, 0, BATCH);
         while looks < MAX_LOOKS {
@@ -182,7 +184,7 @@ impl AdminApi {
                 ListStep::BehindFolder(path) => (Bound::Excluded(path), FOLDER_BATCH),
             };
         }
-        Ok(json(StatusCode::OK, &page.into_answer()))
+        Ok(page)
     }
 
     /// The first `limit` streams by size or last use, of those that were looked at.
@@ -222,6 +224,20 @@ impl AdminApi {
         let answer =
             json!({ "streams": streams, "cursor": null, "scanned": scanned, "partial": partial });
         Ok(json(StatusCode::OK, &answer))
+    }
+
+    /// The tenants that have streams, by name.
+    pub(super) async fn list_tenants(&self, request: &ApiRequest) -> ApiResult {
+        request.only(&["cursor", "limit"])?;
+        let prefix = format!("{TENANTS_PREFIX}/");
+        let scope = ListScope { tenant: None, hidden: prefix.len(), prefix };
+        let start = match request.parameter("cursor") {
+            Some(cursor) => Bound::Excluded(cursor_at(cursor)?),
+            None => scope.start()?,
+        };
+        let filter = StreamFilter { deleted: true, ..StreamFilter::default() };
+        let page = self.page(&scope, &filter, Some("/"), start, request.limit()?).await?;
+        Ok(json(StatusCode::OK, &page.into_tenants()))
     }
 
     /// Looks at streams from `start` on, at most about `max`. Returns how many there were, and whether there are more.

@@ -106,6 +106,12 @@ impl<'l> ListPage<'l> {
         shown
     }
 
+    /// Of a tree of tenants: their names, without the slashes at their ends.
+    pub(super) fn into_tenants(self) -> Value {
+        let names: Vec<_> = self.folders.iter().map(|one| one.trim_end_matches('/')).collect();
+        json!({ "tenants": names, "cursor": self.cursor.as_ref().map(cursor_after) })
+    }
+
     pub(super) fn into_answer(self) -> Value {
         let cursor = self.cursor.map(|path| cursor_after(&path));
         let mut answer = json!({ "streams": self.streams, "cursor": cursor });

@@ -188,6 +188,7 @@ impl AdminApi {
             ("GET", ["jobs", id]) => self.show_job(request, id),
             ("DELETE", ["jobs", id]) => self.cancel_job(request, id),
             ("GET", ["usage"]) => self.usage(request).await,
+            ("GET", ["tenants"]) => self.list_tenants(request).await,
             ("GET", ["streams"]) => self.list_streams(request).await,
             ("GET", ["streams", ..]) => self.show_stream(request).await,
             ("PATCH", ["streams", _, ..]) => self.patch_stream(request).await,
