@@ -1,6 +1,7 @@
 // axe-core on every view, light and dark and on a phone: nothing serious or critical. And the pictures of docs/admin.md.
 import assert from "node:assert/strict"
-import { writeFileSync } from "node:fs"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { after, before, describe, test } from "node:test"
 import axe from "axe-core"
@@ -22,10 +23,44 @@ const VIEWS = {
   keys: { hash: "#/streams/chat/42", ready: ".row.message", does: (page) => page.keyboard.press("?") },
   missing: { hash: "#/streams/none", ready: ".problem" },
   subscriptions: { hash: "#/subscriptions", ready: ".subscription" },
+  server: { hash: "#/server", ready: ".config:not(:empty)", picture: ["light"], does: reload },
+  filters: { hash: "#/streams", ready: ".row.folder", does: (page) => page.locator(".filters summary").click() },
+  tenants: { hash: "#/streams?tenant=acme", ready: ".tenant select" },
+  deletion: { hash: "#/streams", ready: ".row.folder", does: askToDelete },
+  progress: { hash: "#/streams", ready: ".row.folder", does: deleteSome },
+  backup: { hash: "#/server", ready: ".config:not(:empty)", does: backUp },
 }
 
 async function chooseOne(page) {
   await page.locator(".row.message").nth(1).click()
+}
+
+async function reload(page) {
+  await page.getByRole("button", { name: "Reload" }).click()
+  await page.getByText("Read again").waitFor()
+  await page.evaluate(() => scrollTo(0, 0))
+}
+
+async function askToDelete(page) {
+  await page.getByRole("button", { name: "Delete by prefix…" }).click()
+  await page.getByLabel(/^Prefix/).fill("orders/")
+  await page.locator("dialog", { hasText: "3 streams" }).waitFor()
+}
+
+/** A deletion that has ended, in its place above the list. */
+async function deleteSome(page) {
+  await page.getByRole("button", { name: "Delete by prefix…" }).click()
+  await page.getByLabel(/^Prefix/).fill("nothing/")
+  await page.getByLabel("The prefix again").fill("nothing/")
+  await page.getByRole("button", { name: "Delete them all" }).click()
+  await page.getByRole("button", { name: "Dismiss" }).waitFor()
+}
+
+async function backUp(page) {
+  await page.getByRole("button", { name: "Back up…" }).click()
+  await page.getByLabel(/^Name/).fill(`audit-${Date.now()}`)
+  await page.locator("dialog").getByRole("button", { name: "Back up" }).click()
+  await page.locator(".job .tag", { hasText: "done" }).first().waitFor()
 }
 
 async function fill(server) {
@@ -70,10 +105,11 @@ async function picture(page, file) {
 }
 
 describe("accessibility", { skip, timeout: 400_000 }, () => {
-  let server, browser, traffic
+  let server, browser, traffic, backups
   before(async () => {
     // Files, so that the overview has a log and a disk.
-    server = await startServer({ storage: "file" })
+    backups = mkdtempSync(join(tmpdir(), "durable-streams-backups-"))
+    server = await startServer({ storage: "file", admin: `, backups: ${JSON.stringify(backups)}`, config: ["upstreams: [{path: /app, servers: ['http://127.0.0.1:9']}]"] })
     browser = await openBrowser()
     await fill(server)
     traffic = makeTraffic(server)
@@ -86,6 +122,7 @@ describe("accessibility", { skip, timeout: 400_000 }, () => {
     traffic?.stop()
     await closeBrowser()
     await server.stop()
+    rmSync(backups, { recursive: true })
   })
 
   for (const [screen, options] of Object.entries(SCREENS)) {

@@ -1,5 +1,7 @@
 // Names, bodies and errors that want to be more than text, and a message of 100 MB.
 import assert from "node:assert/strict"
+import { readFileSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
 import { after, before, describe, test } from "node:test"
 import { append, closeBrowser, open, openBrowser, put, received, shot, skip, startServer, until } from "./page.js"
 
@@ -78,6 +80,35 @@ describe("hostile data stays text", { skip, timeout: 180_000 }, () => {
     await page.goto(`${server.page}/#/streams?x=${encodeURIComponent(MARKUP)}`)
     await page.getByRole("searchbox").fill(MARKUP)
     await page.getByText("No path begins with this").waitFor()
+    await assertText(page)
+    await page.context().close()
+  })
+
+  test("prefixes of deletions, and what a refused configuration quotes", async () => {
+    const prefix = `${MARKUP}\u202e/`
+    await put(server, url(`${prefix}1`), "text/plain", "x")
+    const page = await open(browser, server, "#/streams")
+    await page.getByRole("button", { name: "Delete by prefix…" }).click()
+    await page.getByLabel(/^Prefix/).fill(prefix)
+    await page.locator("dialog", { hasText: "1 stream" }).waitFor()
+    await page.getByLabel("The prefix again").fill(prefix)
+    await page.getByRole("button", { name: "Delete them all" }).click()
+    await page.locator(".job", { hasText: "1 stream deleted" }).waitFor()
+    assert.ok((await page.locator(".job").textContent()).includes(MARKUP))
+    await assertText(page)
+    const file = join(server.dir, "config.yaml")
+    const good = readFileSync(file, "utf8")
+    writeFileSync(file, `${good}data_dir: ${JSON.stringify(MARKUP)}\nlog_level: ${JSON.stringify(MARKUP)}\n`)
+    await page.goto(`${server.page}/#/server`)
+    await page.locator(".job", { hasText: MARKUP }).waitFor()
+    await page.getByRole("button", { name: "Reload" }).click()
+    await page.locator(".outcome .banner", { hasText: "log_level" }).waitFor()
+    writeFileSync(file, `${good}browser: {content_security_policy: ${JSON.stringify(`sandbox; report-to ${MARKUP}`)}}\n`)
+    await page.getByRole("button", { name: "Reload" }).click()
+    await page.locator(".outcome", { hasText: "browser.content_security_policy" }).waitFor()
+    await page.locator(".config", { hasText: "report-to" }).waitFor()
+    writeFileSync(file, good)
+    await shot(page, "hostile-server")
     await assertText(page)
     await page.context().close()
   })

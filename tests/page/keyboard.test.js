@@ -26,13 +26,13 @@ describe("the keyboard alone", { skip, timeout: 180_000 }, () => {
     await press("Tab")
     assert.equal(await focused(), "Skip to the content")
     const seen = []
-    for (let step = 0; step < 5; step++) {
+    for (let step = 0; step < 6; step++) {
       await press("Tab")
       seen.push(await focused())
       const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle)
       assert.notEqual(outline, "none", `${seen.at(-1)} shows no focus`)
     }
-    assert.deepEqual(seen.slice(1), ["Overview", "Streams", "Subscriptions", "Keyboard shortcuts"].map((one) => (one === "Keyboard shortcuts" ? "?" : one)))
+    assert.deepEqual(seen.slice(1), ["Overview", "Streams", "Subscriptions", "Server", "Keyboard shortcuts"].map((one) => (one === "Keyboard shortcuts" ? "?" : one)))
   })
 
   test("the tree is walked with the arrows, and has one stop for Tab", async () => {
@@ -95,6 +95,53 @@ describe("the keyboard alone", { skip, timeout: 180_000 }, () => {
     await press("Enter")
     await page.getByText("No stream chosen").waitFor()
     assert.equal((await fetch(`${server.route}/chat/1`)).status, 404)
+    page.check()
+  })
+
+  test("a folder is deleted from the tree, by typing its prefix", async () => {
+    for (const path of ["old/1", "old/2"]) await put(server, path, "text/plain", "x")
+    await press("2")
+    await page.goto(`${server.page}/#/overview`)
+    await press("2")
+    const folder = page.locator(".row.folder", { hasText: "old/" })
+    await folder.waitFor()
+    await press("/", "ArrowDown")
+    for (let step = 0; step < 10 && (await focused()) !== "old/"; step++) await press("ArrowDown")
+    await press("Delete")
+    await page.locator("dialog", { hasText: "2 streams" }).waitFor()
+    await press("Tab")
+    await page.keyboard.type("old/")
+    await press("Enter")
+    await page.locator(".toast", { hasText: "2 streams deleted" }).waitFor()
+    await until("the folder is gone", async () => (await folder.count()) === 0)
+    assert.equal((await fetch(`${server.route}/old/1`)).status, 404)
+    page.check()
+  })
+
+  test("filters are opened and chosen", async () => {
+    await press("/")
+    for (let step = 0; step < 10 && (await focused()) !== "Filter"; step++) await press("Tab")
+    await press("Enter", "Tab")
+    await page.keyboard.type("text/plain")
+    await page.locator(".note", { hasText: "No stream passes the filter" }).waitFor()
+    for (let step = 0; step < 10 && (await focused()) !== "Clear"; step++) await press("Tab")
+    await press("Enter")
+    await page.locator(".row.stream", { hasText: "top" }).waitFor()
+    page.check()
+  })
+
+  test("the level of the log is set for a while, and the configuration read again", async () => {
+    await press("4")
+    await page.getByText("It is info, as configured.").waitFor()
+    await page.getByLabel("Level", { exact: true }).focus()
+    await press("t", "Tab", "Tab", "Enter")
+    await page.getByText(/^It is trace until/).waitFor()
+    await press("Tab", "Enter")
+    await page.getByText("It is info, as configured.").waitFor()
+    await page.getByRole("button", { name: "Reload" }).focus()
+    await press("Enter")
+    await page.getByText("Read again: nothing has changed.").waitFor()
+    assert.equal(await focused(), "Reload", "the button keeps the focus")
     page.check()
   })
 

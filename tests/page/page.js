@@ -25,10 +25,10 @@ export async function closeBrowser() {
   await Promise.all(launched.splice(0).map((browser) => browser.close()))
 }
 
-/** A server whose admin listener has the page. `config`: more lines of YAML. */
-export async function startServer({ config = [], ...options } = {}) {
+/** A server whose admin listener has the page. `config`: more lines of YAML; `admin`: more keys of its listener. */
+export async function startServer({ config = [], admin = "", ...options } = {}) {
   const port = await freePort()
-  const server = await start({ ...options, config: [`admin: {listen: "127.0.0.1:${port}", page: true}`, ...config] })
+  const server = await start({ ...options, config: [`admin: {listen: "127.0.0.1:${port}", page: true${admin}}`, ...config] })
   server.page = `http://127.0.0.1:${port}`
   return server
 }

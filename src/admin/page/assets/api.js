@@ -42,6 +42,10 @@ async function json(method, path, options) {
   return response.status === 204 ? null : response.json()
 }
 
+/** A request with a JSON body. */
+const change = (method, path, body, query) =>
+  json(method, path, { query, headers: { "content-type": "application/json" }, body: JSON.stringify(body) })
+
 const place = (kind, path) => `${ROOT}/${kind}/${escaped(path)}`
 
 /** Who the credentials are: `{ identity, tenant, global }`. */
@@ -49,6 +53,34 @@ export const me = (signal) => json("GET", `${ROOT}/me`, { signal })
 
 /** Totals, gauges and the last minutes. */
 export const overview = (signal) => json("GET", `${ROOT}/overview`, { signal })
+
+/** The server as a whole: version, store, log, disk, certificates, upstreams. */
+export const status = (signal) => json("GET", `${ROOT}/status`, { signal })
+
+/** The configuration in force, without secrets: `{ config }`. */
+export const config = (signal) => json("GET", `${ROOT}/config`, { signal })
+
+/** Reads the configuration again: `{ changes }`. */
+export const reload = () => change("POST", `${ROOT}/reload`, {})
+
+/** `{ level, until }`. */
+export const logLevel = (signal) => json("GET", `${ROOT}/log-level`, { signal })
+export const setLogLevel = (level, seconds) => change("PUT", `${ROOT}/log-level`, { level, seconds })
+export const resetLogLevel = () => json("DELETE", `${ROOT}/log-level`)
+
+/** The jobs, newest first: `{ jobs }`. */
+export const jobs = (signal) => json("GET", `${ROOT}/jobs`, { signal })
+export const job = (id, signal) => json("GET", `${ROOT}/jobs/${id}`, { signal })
+export const cancelJob = (id) => json("DELETE", `${ROOT}/jobs/${id}`)
+export const startBackup = (name) => change("POST", `${ROOT}/backups`, { name })
+export const deletePrefix = (prefix, tenant) =>
+  change("POST", `${ROOT}/jobs`, { kind: "delete-prefix", prefix, ...(tenant ? { tenant } : {}) })
+
+/** What a prefix holds: `{ streams, bytes, partial }`. */
+export const usage = (query, signal) => json("GET", `${ROOT}/usage`, { query, signal })
+
+/** The tenants that have streams: `{ tenants, cursor }`. */
+export const tenants = (query, signal) => json("GET", `${ROOT}/tenants`, { query, signal })
 
 /** Why the server should be given no work, or null. Needs no credentials. */
 export async function notReady() {
@@ -91,6 +123,6 @@ const subscription = (id) => `${ROOT}/subscriptions/${encodeURIComponent(id)}`
 
 /** `action`: retry, pause or resume. */
 export const steerSubscription = (id, tenant, action) =>
-  json("POST", `${subscription(id)}/${action}`, { query: { tenant }, headers: { "content-type": "application/json" }, body: "{}" })
+  change("POST", `${subscription(id)}/${action}`, {}, { tenant })
 
 export const deleteSubscription = (id, tenant) => json("DELETE", subscription(id), { query: { tenant } })

@@ -19,9 +19,15 @@ export function openDialog(title, build) {
   return dialog
 }
 
+/** Closes what is open: the page has gone to another place. */
+export function closeDialogs() {
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close()
+}
+
 /**
- * A dialog with fields and one button that does something: `act()` may throw, and what it says is shown in the dialog. The
- * button is enabled while `ready()` is true.
+ * A dialog with fields and one button that does something: `act()` may throw, and what it says is shown in the dialog. What it
+ * returns is called at the end, unless the dialog was left meanwhile: an answer that is late must not take its reader away from
+ * where they went. The button is enabled while `ready()` is true.
  */
 export function openForm(title, { fields, label, danger = false, ready = () => true, act }) {
   return openDialog(title, (body, actions, dialog) => {
@@ -34,8 +40,10 @@ export function openForm(title, { fields, label, danger = false, ready = () => t
       submit.disabled = true
       show(problem)
       try {
-        await act()
+        const next = await act()
+        if (!dialog.open) return
         dialog.close()
+        next?.()
       } catch (error) {
         show(problem, error.message)
         check()

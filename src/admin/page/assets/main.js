@@ -1,9 +1,11 @@
 // The page: which view is shown, signing in, and what every view shares.
 
 import * as api from "./api.js"
+import { closeDialogs } from "./dialog.js"
 import { el, show } from "./dom.js"
 import { overviewView } from "./overview_view.js"
 import { current, link } from "./route.js"
+import { serverView } from "./server_view.js"
 import { listenForShortcuts, openShortcuts } from "./shortcuts.js"
 import { signInView } from "./sign_in_view.js"
 import { streamsView } from "./streams_view.js"
@@ -13,6 +15,7 @@ const VIEWS = {
   overview: { label: "Overview", open: overviewView },
   streams: { label: "Streams", open: streamsView },
   subscriptions: { label: "Subscriptions", open: subscriptionsView },
+  server: { label: "Server", open: serverView },
 }
 
 const STATUS_EVERY_MS = 5_000
@@ -67,7 +70,10 @@ function serverState(state, text) {
 const nav = document.getElementById("nav")
 show(nav, Object.entries(VIEWS).map(([name, view]) => el("a", { href: link(name), "data-view": name }, view.label)))
 document.getElementById("help").addEventListener("click", openShortcuts)
-addEventListener("hashchange", navigate)
+addEventListener("hashchange", () => {
+  closeDialogs()
+  navigate()
+})
 addEventListener("credentials-needed", askForToken)
 listenForShortcuts()
 navigate()

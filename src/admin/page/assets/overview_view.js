@@ -1,9 +1,10 @@
 // The server at a glance, made to be left open: the last minutes as plots, and what it holds.
 
 import * as api from "./api.js"
-import { el, foreign, show } from "./dom.js"
+import { el, show } from "./dom.js"
 import { bytes, count, moment, short, span } from "./format.js"
 import { plot } from "./plot.js"
+import { upstreamTable } from "./upstream_table.js"
 
 const one = (key, label = "now", tone = "main") => [{ key, label, tone }]
 const rate = (value) => `${short(value)}/s`
@@ -52,7 +53,7 @@ export function overviewView(main) {
     show(since, `${now.version} · up since ${moment(now.started)}`)
     show(numbers, tiles(now).map(([name, value, detail]) => el("div", { class: "tile" }, el("dt", {}, name), el("dd", {}, el("b", {}, value), detail && el("span", {}, detail)))))
     for (const one of plots) one.update(now.history ?? [])
-    show(upstreams, servers(now.upstreams ?? []))
+    show(upstreams, el("h2", {}, "Upstreams"), upstreamTable(now.upstreams ?? []))
     upstreams.classList.toggle("hidden", (now.upstreams ?? []).length === 0)
   }
 
@@ -77,10 +78,4 @@ function tiles({ streams, bytes: stored, subscriptions, live_readers: readers, t
     Number.isFinite(index) && ["Index", bytes(index)],
     Number.isFinite(free) && ["Disk free", bytes(free), limit ? `of ${bytes(limit)} allowed` : null],
   ].filter(Boolean)
-}
-
-function servers(upstreams) {
-  const rows = upstreams.flatMap(({ name, servers: all }) => all.map(({ address, healthy }) => el("tr", {}, el("td", {}, foreign(name)), el("td", {}, foreign(address)), el("td", {}, el("span", { class: `dot ${healthy ? "good" : "bad"}` }), healthy ? "healthy" : "failing"))))
-  const head = ["Upstream", "Server", "Health"].map((name) => el("th", { scope: "col" }, name))
-  return [el("h2", {}, "Upstreams"), el("div", { class: "wide" }, el("table", {}, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows)))]
 }

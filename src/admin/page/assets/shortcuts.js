@@ -6,11 +6,11 @@ import { go } from "./route.js"
 
 const OFF = "durable-streams-admin-no-shortcuts"
 
-const VIEWS = { 1: "overview", 2: "streams", 3: "subscriptions" }
+const VIEWS = { 1: "overview", 2: "streams", 3: "subscriptions", 4: "server" }
 
 /** Keys that a button of the view answers: the one with that `aria-keyshortcuts`. */
 const LISTED = [
-  ["1 2 3", "Overview, streams, subscriptions"],
+  ["1 2 3 4", "Overview, streams, subscriptions, server"],
   ["/", "Find a stream"],
   ["p", "Pause or resume the live tail"],
   ["e", "Jump to the end of the tail"],
@@ -20,6 +20,7 @@ const LISTED = [
   ["↑ ↓ ← →", "Move in the tree and in the messages, open and close a folder"],
   ["Home End", "First and last row"],
   ["Enter", "Open the stream or the folder"],
+  ["Delete", "Delete all streams of the folder"],
   ["?", "This list"],
 ]
 

@@ -61,7 +61,7 @@ export function fork({ path, tenant }, offset) {
       if (at.value !== "") headers["stream-fork-offset"] = at.value
       await api.create(name.value, tenant, headers)
       notify("Forked")
-      go("streams", name.value, { tenant })
+      return () => go("streams", name.value, { tenant })
     },
   })
 }
@@ -94,7 +94,7 @@ function remove({ path, tenant, removed }) {
       await api.deleteStream(path, tenant)
       notify("Deleted")
       removed()
-      go("streams")
+      return () => go("streams")
     },
   })
 }

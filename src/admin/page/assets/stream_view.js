@@ -45,6 +45,7 @@ export function streamView(pane, stream, { removed }) {
         return failed(error)
       }
     }
+    if (abort.signal.aborted) return
     if (!tabs) begin()
     describe()
     timer = setTimeout(load, REFRESH_MS)

@@ -1,12 +1,15 @@
 // The streams: a tree or a list at the left, and the stream that is looked at beside it.
 
 import * as api from "./api.js"
-import { button, el, show } from "./dom.js"
+import { button, el, foreign, show } from "./dom.js"
 import { count } from "./format.js"
 import { labelled, notify, openForm } from "./dialog.js"
+import { prefixDeletion } from "./prefix_deletion.js"
 import { go } from "./route.js"
 import { searchEverywhere } from "./search.js"
+import { streamFilters } from "./stream_filters.js"
 import { streamView } from "./stream_view.js"
+import { tenantChoice } from "./tenant_choice.js"
 import { StreamTree } from "./tree_model.js"
 import { TreeView } from "./tree_view.js"
 
@@ -22,23 +25,36 @@ export function streamsView(main) {
   const find = el("input", { type: "search", placeholder: "Find by path…", "aria-label": "Find streams by path", "aria-keyshortcuts": "/", spellcheck: "false", autocomplete: "off" })
   const sort = el("select", { "aria-label": "Order" }, SORTS.map(([value, label]) => el("option", { value }, label)))
   const deleted = el("input", { type: "checkbox" })
+  const filters = streamFilters(() => reload())
+  const tenants = tenantChoice(() => reload())
+  const deletion = prefixDeletion(() => reload())
   const note = el("div", { class: "note", role: "status" })
   const box = el("div", { class: "scroller", "aria-label": "Streams" })
   const list = el("section", { class: "pane list", "aria-label": "List of streams" },
-    el("div", { class: "tools" }, find, el("div", { class: "tool-row" }, sort, el("label", { class: "check" }, deleted, "Deleted"), button("New stream", newStream, { class: "quiet end" }))),
+    el("div", { class: "tools" },
+      tenants.node,
+      find,
+      el("div", { class: "tool-row" }, sort, el("label", { class: "check" }, deleted, "Deleted"), button("New stream", newStream, { class: "quiet end" })),
+      filters.node,
+    ),
+    deletion.node,
     note,
     box,
+    el("div", { class: "tools foot" }, button("Delete by prefix…", () => deletion.ask(find.value.trim() || tree.prefix, tenants.value), { class: "danger-quiet" })),
   )
   const detail = el("section", { class: "pane detail", "aria-label": "Stream" })
   show(main, el("h1", { class: "unseen" }, "Streams"), list, detail)
 
-  const tree = new TreeView(box, (stream) => go("streams", stream.path, { tenant: stream.tenant }))
+  const tree = new TreeView(box, {
+    open: (stream) => go("streams", stream.path, { tenant: stream.tenant }),
+    remove: (prefix) => deletion.ask(prefix, tenants.value),
+  })
   let model = null
   let scan = null
   let stream = null
   let typing = 0
 
-  const common = () => ({ deleted: deleted.checked ? "true" : undefined })
+  const common = () => ({ deleted: deleted.checked ? "true" : undefined, tenant: tenants.value, ...filters.query() })
 
   function reload() {
     model?.close()
@@ -65,13 +81,16 @@ export function streamsView(main) {
 
   /** What stands above the rows: how many, or why there are none. */
   function describe() {
-    const { error, empty, loading, shown, whole } = model.state
+    const { error, empty, loading, shown, whole, scanned, partial } = model.state
     const text = find.value.trim()
     box.classList.toggle("hidden", Boolean(error || empty))
     if (error) show(note, el("div", { class: "empty" }, el("p", { class: "problem" }, error.message), button("Try again", reload)))
+    else if (empty && filters.active() > 0) show(note, el("div", { class: "empty" }, el("p", {}, "No stream passes the filter."), button("Clear the filter", filters.clear, { class: "link" })))
     else if (empty && text !== "") show(note, el("div", { class: "empty" }, el("p", {}, "No path begins with this."), everywhere(text)))
+    else if (empty && tenants.exists && tenants.value === "" && sort.value === "path") show(note, el("div", { class: "empty" }, el("p", {}, "There are no streams without a tenant. Choose a tenant to see its streams.")))
     else if (empty) show(note, nothingYet())
     else if (loading) show(note, el("p", { class: "hint" }, "Loading…"))
+    else if (partial) show(note, el("p", { class: "hint" }, `The first ${count(shown)} of ${count(scanned)} streams looked at; there are more.`))
     else if (text !== "") show(note, el("p", { class: "hint" }, `${count(shown)}${whole ? "" : "+"} paths begin with this. `, everywhere(text)))
     else show(note)
   }
@@ -111,14 +130,15 @@ export function streamsView(main) {
     const type = el("input", { value: "application/json", spellcheck: "false", list: "content-types" })
     const types = el("datalist", { id: "content-types" }, ["application/json", "text/plain", "application/octet-stream"].map((value) => el("option", { value })))
     openForm("New stream", {
-      fields: [labelled("Path", path, "Segments are separated by slashes, as in chat/42"), labelled("Content type", type), types],
+      fields: [tenants.value !== "" && el("p", {}, "Of tenant ", foreign(tenants.value)), labelled("Path", path, "Segments are separated by slashes, as in chat/42"), labelled("Content type", type), types],
       label: "Create",
       ready: () => path.value !== "",
       act: async () => {
-        await api.create(path.value, null, { "content-type": type.value })
+        const tenant = tenants.value
+        await api.create(path.value, tenant, { "content-type": type.value })
         notify("Created")
         reload()
-        go("streams", path.value)
+        return () => go("streams", path.value, { tenant })
       },
     })
   }
@@ -143,16 +163,21 @@ export function streamsView(main) {
   return {
     go({ path, query }) {
       const tenant = query.get("tenant")
+      // A link to a tenant's list; a link to one of its streams leaves the list as it is.
+      if (path === "" && tenant !== null && tenants.choose(tenant)) reload()
       main.classList.toggle("has-detail", path !== "")
       tree.select(path, tenant)
       stream?.close()
       stream = null
-      if (path !== "" && find.value === "" && sort.value === "path") model?.reach(path)
+      if (path !== "" && find.value === "" && sort.value === "path" && (tenant ?? "") === tenants.value) model?.reach(path)
       if (path === "") show(detail, pick())
       else stream = streamView(detail, { path, tenant }, { removed: reload })
     },
     close() {
       clearTimeout(typing)
+      filters.close()
+      tenants.close()
+      deletion.close()
       model?.close()
       scan?.abort()
       stream?.close()

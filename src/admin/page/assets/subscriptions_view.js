@@ -18,6 +18,7 @@ export function subscriptionsView(main) {
   }, { class: "hidden" })
   let pages = 1
   let timer = 0
+  let turns = 0
   let named = ""
 
   show(main, el("div", { class: "head" }, el("h1", {}, "Subscriptions")), note, list, more)
@@ -25,6 +26,7 @@ export function subscriptionsView(main) {
   /** All pages that were asked for, again: they are few, and what matters in them changes. */
   async function load() {
     clearTimeout(timer)
+    const turn = ++turns
     try {
       const all = []
       let cursor
@@ -33,11 +35,12 @@ export function subscriptionsView(main) {
         all.push(...answer.subscriptions)
         cursor = answer.cursor
       }
+      if (turn !== turns || abort.signal.aborted) return
       draw(all)
       more.classList.toggle("hidden", cursor === null)
       show(note)
     } catch (error) {
-      if (abort.signal.aborted) return
+      if (turn !== turns || abort.signal.aborted) return
       show(note, el("p", { class: "banner problem" }, error.message))
     }
     timer = setTimeout(load, REFRESH_MS)

@@ -8,6 +8,8 @@ export class StreamTree {
   #changed
   #abort = new AbortController()
   #root
+  /** Of a sorted list: how many streams were looked at, and whether there are more. */
+  #sorted = {}
   /** What is shown, from top to bottom. */
   rows = []
 
@@ -35,7 +37,7 @@ export class StreamTree {
   get state() {
     const { loading, error, children, cursor } = this.#root
     if (error && children.length === 0) return { error }
-    if (children.length > 0) return { shown: children.length, whole: cursor === null }
+    if (children.length > 0) return { shown: children.length, whole: cursor === null, ...this.#sorted }
     return loading || cursor !== null ? { loading: true } : { empty: true }
   }
 
@@ -69,6 +71,7 @@ export class StreamTree {
       const page = await this.#load(folder)
       folder.children.push(...children(folder, page))
       folder.cursor = page.cursor ?? null
+      this.#sorted = { scanned: page.scanned, partial: page.partial }
     } catch (error) {
       if (this.#abort.signal.aborted) return
       folder.error = error

@@ -13,12 +13,12 @@ export class TreeView {
   #tree = null
   #active = 0
   #selected = ""
-  #onOpen
+  #on
 
-  /** `onOpen(stream)` when a stream is chosen. */
-  constructor(box, onOpen) {
+  /** `on.open(stream)` when a stream is chosen, `on.remove(prefix)` when all of a folder is to be deleted. */
+  constructor(box, on) {
     this.#box = box
-    this.#onOpen = onOpen
+    this.#on = on
     box.setAttribute("role", "tree")
     this.#list = new VirtualList(box, {
       height: ROW_HEIGHT,
@@ -54,6 +54,14 @@ export class TreeView {
     for (const row of this.#box.querySelectorAll("[role=treeitem]")) {
       row.setAttribute("aria-selected", String(row.dataset.id === this.#selected))
     }
+  }
+
+  /** What the paths of the active folder begin with; of a stream's, the folder it is in. */
+  get prefix() {
+    const node = this.#tree?.rows[this.#active]
+    if (!node) return ""
+    const path = node.prefix ?? node.stream?.path ?? ""
+    return path.slice(0, path.lastIndexOf("/") + 1)
   }
 
   #row(index) {
@@ -97,7 +105,7 @@ export class TreeView {
 
   #choose(node) {
     if (node.kind === "folder") this.#tree.toggle(node)
-    else if (node.kind === "stream") this.#onOpen(node.stream)
+    else if (node.kind === "stream") this.#on.open(node.stream)
     else this.#tree.more(node.folder)
   }
 
@@ -136,6 +144,7 @@ export class TreeView {
       End: () => this.#focus(this.#tree.rows.length - 1),
       Enter: () => this.#choose(node),
       " ": () => this.#choose(node),
+      Delete: () => node.kind === "folder" && this.#on.remove(node.prefix),
       ArrowRight: () => (node.kind === "folder" && !node.open ? this.#tree.toggle(node, true) : this.#focus(at + 1)),
       ArrowLeft: () => (node.open ? this.#tree.toggle(node, false) : this.#focus(this.#parent(at))),
     }
