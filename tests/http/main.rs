@@ -29,6 +29,7 @@ mod head;
 mod hostile_clients;
 mod incarnations;
 mod json_mode;
+mod known_credentials;
 mod limits;
 mod long_poll;
 mod paths;

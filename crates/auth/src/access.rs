@@ -100,6 +100,23 @@ pub trait AccessControl: Send + Sync {
     fn is_current(&self, principal: &Principal, now: Timestamp) -> bool {
         !principal.is_expired(now)
     }
+
+    /// Whether a guard may remember a principal of this provider for the header that carried its credential: every
+    /// request with the same `Authorization` or `X-Api-Key` then is the same principal's, whatever else it carries,
+    /// until it expires or [`revision`](Self::revision) changes, and [`authorize`](Self::authorize) goes by the
+    /// principal's grants alone. A chain also passes principals of the providers behind this one: may they be
+    /// remembered, although this provider would see the request first?
+    ///
+    /// The default is `false`: the provider decides about every request.
+    fn may_be_remembered(&self, _principal: &Principal) -> bool {
+        false
+    }
+
+    /// Changes with every revocation, new key and reload, after which principals that were remembered before are
+    /// authenticated again. It need not count what a principal's expiry says.
+    fn revision(&self) -> u64 {
+        0
+    }
 }
 
 /// Written without `async_trait`, whose future would wrap the provider's own in another one.
@@ -145,6 +162,14 @@ impl<T: AccessControl + ?Sized> AccessControl for Arc<T> {
 
     fn is_current(&self, principal: &Principal, now: Timestamp) -> bool {
         (**self).is_current(principal, now)
+    }
+
+    fn may_be_remembered(&self, principal: &Principal) -> bool {
+        (**self).may_be_remembered(principal)
+    }
+
+    fn revision(&self) -> u64 {
+        (**self).revision()
     }
 }
 

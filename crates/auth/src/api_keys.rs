@@ -219,4 +219,12 @@ impl AccessControl for ApiKeys {
             unchanged && !principal.is_expired(now)
         })
     }
+
+    fn may_be_remembered(&self, _principal: &Principal) -> bool {
+        true
+    }
+
+    fn revision(&self) -> u64 {
+        self.file.revision()
+    }
 }

@@ -106,4 +106,23 @@ impl AccessControl for ProviderChain {
     fn is_current(&self, principal: &Principal, now: Timestamp) -> bool {
         self.provider_of(principal).is_some_and(|provider| provider.is_current(principal, now))
     }
+
+    /// Only where no provider before its own looks at more than the header.
+    fn may_be_remembered(&self, principal: &Principal) -> bool {
+        for (name, provider) in &self.providers {
+            if !provider.may_be_remembered(principal) {
+                return false;
+            }
+            if *name == principal.provider {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn revision(&self) -> u64 {
+        let revisions = self.providers.iter().map(|(_, provider)| provider.revision());
+        // Each only grows, so the sum changes whenever one of them does.
+        revisions.fold(0, u64::wrapping_add)
+    }
 }

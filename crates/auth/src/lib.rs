@@ -18,6 +18,7 @@ mod jws;
 #[cfg(feature = "jwt")]
 pub mod jwt;
 mod live_readers;
+mod memo;
 mod meter;
 mod operation;
 mod principal;

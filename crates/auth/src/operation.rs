@@ -112,7 +112,13 @@ impl OperationSet {
 
     /// The operations, in the order of [`Operation::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Operation> {
-        Operation::ALL.into_iter().filter(move |operation| self.contains(*operation))
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            // A set has no other bits than those of `Operation::ALL`, which are in its order.
+            let first = Operation::ALL.get(left.trailing_zeros() as usize).copied()?;
+            left &= left - 1;
+            Some(first)
+        })
     }
 
     /// The operations that one word of the text form stands for; `None` for any other word.

@@ -312,4 +312,12 @@ impl AccessControl for ProjectTokens {
         });
         known && !principal.is_expired(now)
     }
+
+    fn may_be_remembered(&self, _principal: &Principal) -> bool {
+        true
+    }
+
+    fn revision(&self) -> u64 {
+        self.file.revision()
+    }
 }

@@ -37,6 +37,8 @@ const USE_GRAIN_MILLIS: u64 = 1_000;
 pub struct CredentialFile {
     path: PathBuf,
     set: ArcSwap<CredentialSet>,
+    /// The revision of `set`, written after it.
+    revision: AtomicU64,
     /// What the file looked like when it was last read; also keeps two refreshes apart.
     seen: Mutex<Option<disk::FileStamp>>,
 }
@@ -97,6 +99,7 @@ impl CredentialFile {
         let (set, seen) = load(path, None)?;
         let file = CredentialFile {
             path: path.into(),
+            revision: AtomicU64::new(set.revision),
             set: ArcSwap::from_pointee(set),
             seen: Mutex::new(seen),
         };
@@ -128,7 +131,9 @@ impl CredentialFile {
             });
         }
         let (set, stamp) = load(&self.path, Some(&self.set.load()))?;
+        let revision = set.revision;
         self.set.store(Arc::new(set));
+        self.revision.store(revision, Ordering::Release);
         *seen = stamp;
         Ok(true)
     }
@@ -178,6 +183,11 @@ impl CredentialFile {
         let mut name = self.path.as_os_str().to_owned();
         name.push(".used");
         PathBuf::from(name)
+    }
+
+    /// Grows with every reload. Credentials that are read after it are of this state or a newer one.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
     }
 
     pub(crate) fn set(&self) -> Arc<CredentialSet> {

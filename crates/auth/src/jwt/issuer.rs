@@ -198,4 +198,12 @@ impl AccessControl for JwtIssuer {
             kid.is_none_or(|kid| self.keys.keys().is_some_and(|keys| keys.may_have_signed(kid)));
         known && !principal.is_expired(now)
     }
+
+    fn may_be_remembered(&self, _principal: &Principal) -> bool {
+        true
+    }
+
+    fn revision(&self) -> u64 {
+        self.keys.revision()
+    }
 }

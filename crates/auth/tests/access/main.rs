@@ -9,6 +9,7 @@ mod forward;
 mod issuers;
 #[cfg(feature = "jwt")]
 mod jwt_attacks;
+mod known;
 mod projects;
 mod request;
 mod signed_urls;

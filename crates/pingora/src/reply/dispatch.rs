@@ -15,8 +15,8 @@ use pingora_core::protocols::http::ServerSession;
 
 use super::{
     PendingReply, StreamReply,
-    access::{AdmittedRequest, ConnectionFacts},
-    body::{self, BodyHead, expects_continue},
+    access::AdmittedRequest,
+    body::{self, expects_continue},
     rights::{AccessRights, pace, readable},
 };
 use crate::{
@@ -56,21 +56,19 @@ impl DurableStreams {
         let method = head.method.clone();
         let cors = options.cors.fields(&method, &head.headers);
         let mut commit_wait = None;
-        let mut admitted = match self.access.clone() {
+        let mut admitted = match &self.access {
             None => {
                 let control = ControlAuthority::Unrestricted;
                 Ok(AdmittedRequest::unprivileged(request.target, control))
             }
-            // Boxed: without access control a connection's future keeps no room for it.
             Some(access) => {
-                let body = BodyHead::of(session);
-                let tls = session.digest().and_then(|digest| digest.ssl_digest.as_deref());
-                let from = ConnectionFacts {
-                    peer: forwarded::peer_addr(session),
-                    certificate: tls.map(|tls| tls.cert_digest.as_slice()),
-                };
-                let head = session.req_header();
-                Box::pin(self.admit(&access, head, from, body, options, request.target)).await
+                match self.admit_known(access, session.req_header(), request.target) {
+                    Ok(admitted) => Ok(admitted),
+                    Err(target) => {
+                        // Boxed: without access control a connection's future keeps no room for it.
+                        Box::pin(self.admit(access, session, options, target)).await
+                    }
+                }
             }
         };
         // Borrowed, not moved out: a connection's future, which is copied for each request, would have room for both.

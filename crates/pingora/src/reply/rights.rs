@@ -20,7 +20,7 @@ const LOOKUP_TIME: Duration = Duration::from_millis(10);
 
 /// The right to a reply, and to go on with a live read.
 pub(super) struct AccessRights {
-    guard: AccessGuard,
+    guard: Arc<AccessGuard>,
     /// `None`: the stream is read because it is public, by a client without credentials or in spite of them.
     principal: Option<Arc<Principal>>,
     /// What the bytes of the request are taken from.
@@ -31,7 +31,7 @@ pub(super) struct AccessRights {
 
 impl AccessRights {
     /// What a principal was granted.
-    pub(super) fn of(guard: &AccessGuard, principal: Arc<Principal>) -> Self {
+    pub(super) fn of(guard: &Arc<AccessGuard>, principal: Arc<Principal>) -> Self {
         AccessRights {
             guard: guard.clone(),
             principal: Some(principal),
@@ -41,7 +41,7 @@ impl AccessRights {
     }
 
     /// To read a public stream.
-    pub(super) fn of_public(guard: &AccessGuard) -> Self {
+    pub(super) fn of_public(guard: &Arc<AccessGuard>) -> Self {
         AccessRights { guard: guard.clone(), principal: None, meter: None, _reader: None }
     }
 
@@ -156,8 +156,8 @@ mod tests {
         let engine = Engine::in_memory();
         let path = StreamPath::new("a").unwrap();
         let anyone = AnonymousAccess::new(Vec::new());
-        let guard =
-            AccessGuard::new(Arc::new(anyone), durable_streams_auth::GuardOptions::default());
+        let options = durable_streams_auth::GuardOptions::default();
+        let guard = Arc::new(AccessGuard::new(Arc::new(anyone), options));
         let public = AccessRights::of_public(&guard);
         let owner = Arc::new(Principal::new("owner"));
         let granted = AccessRights::of(&guard, owner);

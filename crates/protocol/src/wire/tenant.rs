@@ -103,7 +103,7 @@ impl From<TenantId> for String {
 /// # Errors
 /// `Reserved` when `path` begins with the reserved segment, `TooLong` when the prefix leaves no room.
 pub fn stored_path(tenant: Option<&TenantId>, path: &StreamPath) -> Result<StreamPath, PathError> {
-    if path.first_segment() == StreamPath::RESERVED {
+    if is_reserved(path.as_str()) {
         return Err(PathError::Reserved);
     }
     match tenant {
@@ -127,15 +127,17 @@ pub fn client_path(tenant: Option<&TenantId>, stored: &StreamPath) -> Option<Str
 /// The tenant to which a stored path belongs, and the client's name for it; `None` when the stream is one of
 /// the server's own. Allocates nothing: every commit calls it while a subscription exists.
 pub fn split_stored(stored: &str) -> Option<(Option<&str>, &str)> {
-    let reserved = |path: &str| {
-        let rest = path.strip_prefix(StreamPath::RESERVED);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    if !reserved(stored) {
+    if !is_reserved(stored) {
         return Some((None, stored));
     }
     let (tenant, named) = stored.strip_prefix(TENANTS)?.split_once('/')?;
-    (!named.is_empty() && !reserved(named)).then_some((Some(tenant), named))
+    (!named.is_empty() && !is_reserved(named)).then_some((Some(tenant), named))
+}
+
+/// Whether a path begins with the reserved segment.
+fn is_reserved(path: &str) -> bool {
+    let rest = path.strip_prefix(StreamPath::RESERVED);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// What the stored paths of a tenant begin with; also the prefix of the tenant's patterns.
