@@ -102,7 +102,10 @@ impl IndexEnvironment {
         let Some((meta, tree)) = self.tree_of(txn, table)? else { return Ok(()) };
         match PageWalk::new(&self.pages, &meta, tree).leaf(key)? {
             Some(WalkStep::Damaged(damage)) => Err(damage.error(&self.pages, table)),
-            Some(WalkStep::Leaf(page, _)) if page.nodes().iter().any(|n| page.key(n) == key) => {
+            // Its keys are in order, or the walk had found damage.
+            Some(WalkStep::Leaf(page, _))
+                if page.nodes().binary_search_by(|node| page.key(node).cmp(key)).is_ok() =>
+            {
                 Err(self.damaged(&format!("the order of `{table}`")))
             }
             Some(WalkStep::Leaf(..)) | None => Ok(()),

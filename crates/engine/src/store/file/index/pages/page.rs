@@ -87,7 +87,7 @@ impl Page {
             return Err(format!("has its free room from {lower} to {upper}"));
         }
         let mut nodes = Vec::with_capacity((lower - PAGE_HEADER) / 2);
-        let mut taken = Vec::with_capacity(nodes.capacity());
+        let mut ends = vec![0; bytes.len() / 2];
         for pointer in (PAGE_HEADER..lower).step_by(2) {
             let at = usize::from(short(pointer));
             if at < upper || at + NODE_HEADER > bytes.len() {
@@ -115,18 +115,12 @@ impl Page {
             if node.value.end > bytes.len() {
                 return Err("has a node that ends outside of it".to_owned());
             }
-            taken.push((at, node.value.end.next_multiple_of(2)));
+            if let Some(end) = ends.get_mut(at / 2).filter(|_| at.is_multiple_of(2)) {
+                *end = node.value.end.div_ceil(2) as u16;
+            }
             nodes.push(node);
         }
-        taken.sort_unstable();
-        let mut next = upper;
-        for (from, to) in taken {
-            if from != next {
-                return Err("does not list the nodes that it holds".to_owned());
-            }
-            next = to;
-        }
-        if next != bytes.len() {
+        if !fills(&ends, upper, bytes.len(), nodes.len()) {
             return Err("does not list the nodes that it holds".to_owned());
         }
         let page = Page { number, bytes, nodes };
@@ -141,6 +135,21 @@ impl Page {
             if numbers { number(one, 0) < number(next, 0) } else { one < next }
         })
     }
+}
+
+/// Whether `count` nodes fill a page without gaps, from `upper` to its `length`: each begins where one before it ends, and
+/// none twice. `ends` has for each pair of bytes at which pair the node ends that begins there, 0 where none does. Without
+/// sorting the nodes, since every creation of a stream checks a page or two.
+fn fills(ends: &[u16], upper: usize, length: usize, count: usize) -> bool {
+    let (mut at, mut found) = (upper, 0);
+    while at < length && at.is_multiple_of(2) {
+        let end = ends.get(at / 2).map_or(0, |end| usize::from(*end) * 2);
+        if end <= at {
+            return false;
+        }
+        (at, found) = (end, found + 1);
+    }
+    at == length && found == count
 }
 
 impl PageFile {
@@ -214,5 +223,54 @@ impl PageFile {
             bytes.drain(..PAGE_HEADER);
             Ok(bytes)
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// By sorting, as the definition says it.
+    fn fills_sorted(mut nodes: Vec<(usize, usize)>, upper: usize, length: usize) -> bool {
+        nodes.sort_unstable();
+        let mut next = upper;
+        nodes.into_iter().all(|(from, to)| from == std::mem::replace(&mut next, to))
+            && next == length
+    }
+
+    proptest! {
+        #[test]
+        fn nodes_that_fill_a_page_are_told_from_all_others(
+            sizes in prop::collection::vec(4..20usize, 1..30),
+            shuffled in any::<prop::sample::Index>(),
+            changed in prop::option::of((any::<prop::sample::Index>(), -3..3_isize, -3..3_isize)),
+            doubled in prop::option::of(any::<prop::sample::Index>()),
+        ) {
+            let (upper, mut at) = (64, 64);
+            let mut nodes: Vec<(usize, usize)> = Vec::new();
+            for size in sizes {
+                nodes.push((at, at + size * 2));
+                at += size * 2;
+            }
+            let length = at;
+            if let Some((which, from, to)) = changed {
+                let count = nodes.len();
+                let node = &mut nodes[which.index(count)];
+                let moved = |place: usize, by: isize| place.saturating_add_signed(by * 2);
+                *node = (moved(node.0, from).max(upper), moved(node.1, to).min(length));
+            }
+            if let Some(which) = doubled {
+                nodes.push(nodes[which.index(nodes.len())]);
+            }
+            let middle = shuffled.index(nodes.len());
+            nodes.rotate_left(middle);
+            let mut ends = vec![0; length / 2];
+            for (from, to) in &nodes {
+                ends[from / 2] = (to / 2) as u16;
+            }
+            let expected = fills_sorted(nodes.clone(), upper, length);
+            prop_assert_eq!(fills(&ends, upper, length, nodes.len()), expected);
+        }
     }
 }
