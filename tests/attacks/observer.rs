@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::control::{MachineControl, MachineDelays};
 use crate::process::{Answer, Connection, OTHER, Server, TEXT, socket_memory};
 
 /// Between two requests.
@@ -28,9 +29,18 @@ impl Durations {
         self.sorted.last().copied().unwrap_or_default()
     }
 
+    pub(crate) fn push(&mut self, duration: Duration) {
+        self.sorted.push(duration);
+    }
+
+    /// To be called when all are there.
+    pub(crate) fn sort(&mut self) {
+        self.sorted.sort_unstable();
+    }
+
     fn add(&mut self, began: Instant, answer: &std::io::Result<Answer>) {
         match answer {
-            Ok(answer) if answer.status < 300 => self.sorted.push(began.elapsed()),
+            Ok(answer) if answer.status < 300 => self.push(began.elapsed()),
             Ok(answer) => {
                 eprintln!("answered {}", answer.head.lines().next().unwrap_or_default());
                 self.failed += 1;
@@ -49,6 +59,7 @@ pub(crate) struct Observed {
     pub(crate) appends: Durations,
     pub(crate) reads: Durations,
     pub(crate) health: Durations,
+    pub(crate) machine: MachineDelays,
     /// The server's resident memory at its peak, MiB.
     pub(crate) resident: u64,
     /// The most memory of all sockets of the machine, MiB.
@@ -83,6 +94,7 @@ pub(crate) fn observe(server: &Server, lasting: Duration) -> Observed {
     let mut client = OtherClient { server, connection: None };
     let mut observed = Observed::default();
     let mut at = "-1".to_owned();
+    let control = MachineControl::begin(server.directory());
     let began = Instant::now();
     let mut rounds = 0;
     while began.elapsed() < lasting || rounds < 20 {
@@ -105,9 +117,10 @@ pub(crate) fn observe(server: &Server, lasting: Duration) -> Observed {
         rounds += 1;
         std::thread::sleep(PAUSE);
     }
+    observed.machine = control.end();
     observed.resident = server.peak();
     for durations in [&mut observed.appends, &mut observed.reads, &mut observed.health] {
-        durations.sorted.sort_unstable();
+        durations.sort();
     }
     observed
 }

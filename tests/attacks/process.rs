@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ pub(crate) struct Server {
     /// Where clients name themselves by a PROXY header.
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 /// The soft limit becomes the hard one: an attack opens thousands of connections.
@@ -57,8 +58,7 @@ impl Server {
         }
         command.arg("run").arg("--config").arg(file);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let server =
-            Server { child: command.spawn().unwrap(), address, admin, _directory: directory };
+        let server = Server { child: command.spawn().unwrap(), address, admin, directory };
         let deadline = Instant::now() + Duration::from_secs(30);
         while TcpStream::connect(server.admin).is_err() {
             assert!(Instant::now() < deadline, "it does not start");
@@ -76,6 +76,11 @@ impl Server {
         for _ in 0..LARGE_MIB {
             assert_eq!(client.request("POST", LARGE, TEXT, text.as_bytes()).unwrap().status, 204);
         }
+    }
+
+    /// The parent of its data directory.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Resident memory at its peak, MiB.
