@@ -1,7 +1,7 @@
-//! Secrets are compared by ring, in time that does not depend on where they differ.
+//! Secrets are compared in time that does not depend on where they differ.
 //!
 //! `==` on a key, a token or a signature tells a client that measures how much of its guess was right. Every comparison
-//! of one goes through `hmac::verify` or `secrets_match`, which is built on it.
+//! of one goes through ring's `hmac::verify`, `secrets_match`, which is built on it, or `bytes_match`, on `subtle`.
 
 use crate::refuse;
 use crate::source::{Source, sources};
@@ -24,8 +24,10 @@ const SECRETS: [&str; 8] =
 const PUBLIC: [(&str, &str); 1] = [("crates/auth/src/jwt/source.rs", "*last == Some(hash)")]; // of a set of public keys
 
 /// Files that compare what a client sends with a secret, and by what.
-const COMPARED: [(&str, &str); 6] = [
+const COMPARED: [(&str, &str); 8] = [
     ("crates/auth/src/credential.rs", "hmac::verify("),
+    ("crates/auth/src/credential.rs", ".ct_eq("),
+    ("crates/auth/src/memo.rs", "bytes_match(header.value, "),
     ("crates/auth/src/api_keys.rs", "hmac::verify("),
     ("crates/auth/src/projects.rs", "hmac::verify("),
     ("crates/auth/src/signed_url.rs", "hmac::verify("),

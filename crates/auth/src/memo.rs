@@ -2,8 +2,8 @@
 //!
 //! A client sends the same header with each request, and verifying it costs two or more hashes and several calls of
 //! providers. The guard remembers the principal instead, and compares the header with the one it remembers.
-//! Measured: 11,100 -> 2,900 instructions per append with an API key, 15,100 -> 3,200 with a project token
-//! (docs/benchmarks.md).
+//! Measured: 11,100 -> 2,900 instructions beyond those of an append without `auth` with an API key, 15,100 -> 2,700 with a
+//! project token (docs/benchmarks.md).
 //!
 //! Invariants
 //! - A principal is returned only for a request whose one credential header has the very bytes that it was verified
