@@ -132,7 +132,7 @@ impl DurableStreams {
     /// Lets a request through whose credential was verified a moment ago; `Err` with its target leaves the decision to
     /// [`admit`](Self::admit).
     ///
-    /// Measured: 3,700 -> 2,900 instructions for an append with an API key, beyond one without `auth` (docs/benchmarks.md).
+    /// Measured: 3,900 -> 2,900 instructions for an append with an API key, beyond one without `auth` (docs/benchmarks.md).
     pub(super) fn admit_known(
         &self,
         access: &StreamAccess,
