@@ -21,7 +21,7 @@ use durable_streams_auth::{
 };
 use durable_streams_engine::Engine;
 use durable_streams_protocol::{
-    LiveMode, Rejection, Request, Response, StreamPath, render_problem, render_rejection,
+    Rejection, Request, Response, StreamPath, render_problem, render_rejection,
 };
 use durable_streams_subscriptions::ControlAuthority;
 use http::header;
@@ -31,6 +31,7 @@ use pingora_http::RequestHeader;
 use super::{
     body::BodyHead,
     caching::AccessCaching,
+    operations::{operations, size},
     rights::{AccessRights, find_public},
 };
 use crate::{DurableStreams, StreamOptions, forwarded, request::RequestTarget};
@@ -218,36 +219,6 @@ impl DurableStreams {
     }
 }
 
-/// What a request does; nothing for a preflight.
-fn operations(request: &Request, without_body: bool) -> OperationSet {
-    let close = OperationSet::of(Operation::Close);
-    let append = OperationSet::of(Operation::Append);
-    match request {
-        Request::Create(create) => {
-            let publish = create.public.then_some(Operation::Publish);
-            publish.into_iter().chain([Operation::Create]).collect()
-        }
-        Request::Append(request) => match (request.close, without_body) {
-            (false, _) => append,
-            (true, true) => close,
-            (true, false) => close.union(append),
-        },
-        Request::Read(_) | Request::Head => OperationSet::of(Operation::Read),
-        // Bytes that are there go, now or later.
-        Request::Delete | Request::Patch(_) => OperationSet::of(Operation::Delete),
-        Request::Preflight => OperationSet::NONE,
-    }
-}
-
-/// What a request takes of rates and quotas; a body of unknown length is taken when it is there.
-fn size(request: &Request, declared: Option<usize>) -> RequestSize {
-    match request {
-        Request::Read(read) if read.live == LiveMode::CatchUp => RequestSize::Read,
-        Request::Read(_) => RequestSize::LiveRead,
-        _ => RequestSize::Body(declared.unwrap_or(0)),
-    }
-}
-
 impl StreamAccess {
     /// What caches may do with responses.
     pub(super) fn caching(&self) -> &AccessCaching {
@@ -372,30 +343,5 @@ impl StreamAccess {
             client = head.client.map(tracing::field::display),
             "{}", if refused.is_none() { "allowed" } else { "refused" },
         );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_public_stream_is_created_and_published() {
-        let put = |public| {
-            Request::Create(durable_streams_protocol::Create { public, ..Default::default() })
-        };
-        assert_eq!(operations(&put(false), true).to_string(), "create");
-        assert_eq!(operations(&put(true), true).to_string(), "create,publish");
-    }
-
-    #[test]
-    fn a_close_without_a_body_appends_nothing() {
-        let post = |close| {
-            Request::Append(durable_streams_protocol::Append { close, ..Default::default() })
-        };
-        let words = |request: &Request, empty| operations(request, empty).to_string();
-        assert_eq!(words(&post(false), true), "append");
-        assert_eq!(words(&post(true), true), "close");
-        assert_eq!(words(&post(true), false), "append,close");
     }
 }

@@ -6,6 +6,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `access` | whether the client may do this |
+//! | `operations` | what a request needs for that |
 //! | `caching` | what caches may do with the response |
 //! | `rights` | what a request that was let through may do, and for how long |
 //! | `control` | what the client may do with subscriptions |
@@ -28,6 +29,7 @@ mod control;
 mod dispatch;
 mod events;
 mod large_event;
+mod operations;
 mod piece_size;
 mod read;
 mod rights;
