@@ -1,6 +1,6 @@
 //! `POST`: append, close, or both (§5.2, §5.3).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use durable_streams_protocol::{
@@ -17,10 +17,10 @@ use super::{
 };
 use crate::store::{LoadFor, Store};
 
-/// A request whose predecessor is missing waits while so many rounds of ready tasks run, before it is a gap.
-const OVERTAKEN_ROUNDS: u32 = 16;
-/// A producer with more requests in flight than this gets the 409 at once.
-const OVERTAKEN_SPAN: u64 = 64;
+/// So long a request waits for its predecessor before it is a gap.
+const PREDECESSOR_PATIENCE: Duration = Duration::from_millis(50);
+/// A request so many numbers ahead of the expected one is a gap at once.
+const OVERTAKING_SPAN: u64 = 64;
 
 /// An append's body, parsed outside the stream's lock.
 struct StoredBody {
@@ -143,6 +143,9 @@ impl Engine {
                         Some(self.context.usage.change(&cell.path, added, &self.limits())?);
                     let decided = DecidedEvent { id, event, place: None, forks: None, usage };
                     let ticket = state.commit(cell, &self.store, decided);
+                    if let Some(producer) = &append.producer {
+                        state.wake_successor(producer);
+                    }
                     Judged { verdict: Ok(outcome), ticket: ticket.map_err(rejection)? }
                 }
                 Ok(Decision::Reply(outcome)) => {
@@ -176,34 +179,49 @@ impl Engine {
     }
 
     /// Lets a producer's requests overtake each other between its connections and this lock (§5.2.1, "Concurrency
-    /// Requirements"): the predecessor of a request that comes too early is most often with another worker already.
-    /// Returns the producer's record, if it was loaded.
+    /// Requirements"): a request that is judged too early waits until its predecessor is committed. Returns the producer's
+    /// record, if it was loaded.
     async fn predecessor_judged(
         &self,
         cell: &StreamCell,
         producer: &Producer,
     ) -> Result<Option<LoadedProducer>, Rejection> {
-        let (mut loaded, mut round) = (None, 0);
-        while round < OVERTAKEN_ROUNDS {
-            let known = {
+        let (mut loaded, mut patience) = (None, None);
+        loop {
+            let woken = {
                 let mut state = cell.state.lock();
                 if state.assigned.is_none() {
-                    break;
+                    return Ok(loaded);
                 }
-                state.producer(&producer.id, loaded)
+                match state.producer(&producer.id, loaded).map(|known| producer.admit(known)) {
+                    None => None,
+                    Some(ProducerAdmission::Gap { expected })
+                        if producer.seq - expected < OVERTAKING_SPAN =>
+                    {
+                        let Some(woken) = state.register_overtaking(producer) else {
+                            return Ok(loaded);
+                        };
+                        Some(woken)
+                    }
+                    Some(_) => return Ok(loaded),
+                }
             };
-            let Some(known) = known else {
+            let Some(woken) = woken else {
                 loaded = self.load_producer(cell, producer).await?;
                 continue;
             };
-            match producer.admit(known) {
-                ProducerAdmission::Gap { expected } if producer.seq - expected < OVERTAKEN_SPAN => {
-                }
-                _ => break,
+            // Boxed: rare.
+            let patience =
+                patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(PREDECESSOR_PATIENCE)));
+            let is_over = tokio::select! {
+                biased;
+                _ = woken => false,
+                () = patience => true,
+            };
+            if is_over {
+                cell.state.lock().forget_cancelled();
+                return Ok(loaded);
             }
-            round += 1;
-            tokio::task::yield_now().await;
         }
-        Ok(loaded)
     }
 }

@@ -10,6 +10,7 @@
 //! [`commit_sink`] takes the store's reports, [`ttl`](super::ttl) has the fields of the sliding expiry.
 
 mod commit_sink;
+mod overtaking;
 mod producers;
 #[cfg(test)]
 mod tests;
@@ -24,13 +25,15 @@ use std::{
 
 use commit_sink::{CommitEffect, PendingVersion};
 use durable_streams_protocol::{
-    Offset, ProducerId, ProducerState, Rejection, StreamCore, StreamEvent, StreamId, StreamPath,
-    StreamState, Tail, Timestamp,
+    Offset, Producer, ProducerId, ProducerState, Rejection, StreamCore, StreamEvent, StreamId,
+    StreamPath, StreamState, Tail, Timestamp,
 };
+use overtaking::OvertakingRequests;
 use parking_lot::Mutex;
 pub(super) use producers::LoadedProducer;
 use producers::{CellProducers, EvictionRound};
 use rustc_hash::FxHashSet;
+use tokio::sync::oneshot;
 
 use super::{
     StreamObserver,
@@ -84,6 +87,7 @@ pub(super) struct CellState {
     pub(super) durable: DurableView,
     pub(super) ttl: TtlState,
     producers: CellProducers,
+    overtaking: OvertakingRequests,
     epoch: LogEpoch,
     version: Version,
     durable_version: Version,
@@ -152,6 +156,7 @@ impl CellState {
         self.loaded = true;
         self.epoch = epoch;
         self.forks = FxHashSet::default();
+        self.overtaking = OvertakingRequests::default();
         self.producers.begin(loaded.as_ref().map_or(0, |loaded| loaded.producers));
         self.assigned = loaded.map(|loaded| {
             self.forks.extend(loaded.forks);
@@ -290,6 +295,25 @@ impl CellState {
                 self.producers.recall(in_state, versions, id, loaded)
             }
         }
+    }
+
+    /// Registers a request that arrived before its predecessor. The receiver resolves when the predecessor is committed,
+    /// or when the stream is loaded again. `None` when too many requests of the stream wait already.
+    pub(super) fn register_overtaking(
+        &mut self,
+        producer: &Producer,
+    ) -> Option<oneshot::Receiver<()>> {
+        self.overtaking.register(producer)
+    }
+
+    /// Wakes the request that waits for `committed`.
+    pub(super) fn wake_successor(&mut self, committed: &Producer) {
+        self.overtaking.wake_successor(committed);
+    }
+
+    /// Drops what [`register_overtaking`](Self::register_overtaking) keeps of requests that no longer wait.
+    pub(super) fn forget_cancelled(&mut self) {
+        self.overtaking.forget_cancelled();
     }
 
     /// Where to look for a producer's record.

@@ -244,3 +244,39 @@ async fn a_request_that_overtook_its_predecessor_is_no_gap() {
         assert!(matches!(gap, Rejection::SequenceGap { expected: 3, received: 9, .. }), "{gap:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_in_flight_are_committed_in_order_whatever_order_they_arrive_in() {
+    const IN_FLIGHT: usize = 16;
+    for kind in StoreKind::ALL {
+        let (engine, _, _dir) = engine(*kind, 64);
+        let engine = Arc::new(engine);
+        let create = Create { content_type: Some(json()), ..Create::default() };
+        engine.create(&path(0), &create, Bytes::new()).await.unwrap();
+        for first in (0..20 * IN_FLIGHT).step_by(IN_FLIGHT) {
+            let mut seqs: Vec<usize> = (first..first + IN_FLIGHT).collect();
+            seqs.rotate_left(first / IN_FLIGHT % IN_FLIGHT);
+            seqs.reverse();
+            let requests = seqs.into_iter().map(|seq| {
+                let engine = engine.clone();
+                tokio::spawn(async move {
+                    let id = ProducerId::new("p").unwrap();
+                    let producer = Some(Producer { id, epoch: 0, seq: seq as u64 });
+                    let append =
+                        Append { content_type: Some(Ok(json())), producer, ..Append::default() };
+                    engine.append(&path(0), &append, seq.to_string().into()).await
+                })
+            });
+            for request in requests.collect::<Vec<_>>() {
+                assert!(request.await.unwrap().unwrap().added, "{kind:?}");
+            }
+        }
+        let view = engine.open(&path(0)).await.unwrap();
+        let all =
+            engine.read(&view.core, Offset::ZERO, view.tail.offset, usize::MAX).await.unwrap();
+        let expected: Vec<u8> = (0..20 * IN_FLIGHT)
+            .flat_map(|seq| [seq.to_string().as_bytes(), &[MESSAGE_END]].concat())
+            .collect();
+        assert_eq!(all.chunks.concat(), expected, "{kind:?}");
+    }
+}
