@@ -14,6 +14,9 @@ use serde::Deserialize;
 use super::ControlEvent;
 use crate::{Cursor, Offset};
 
+/// The memory of a line is used again for the next one up to this size, bytes: events of 64 KiB, in base64, fit.
+const KEPT_CAPACITY: usize = 128 << 10;
+
 /// An event of a live read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SseEvent {
@@ -152,8 +155,13 @@ impl SseDecoder {
                 self.take_line(line)?
             } else {
                 self.hold(line)?;
-                let line = std::mem::take(&mut self.line);
-                self.take_line(&line)?
+                let mut line = std::mem::take(&mut self.line);
+                let event = self.take_line(&line)?;
+                if line.capacity() <= KEPT_CAPACITY {
+                    line.clear();
+                    self.line = line;
+                }
+                event
             };
             if event.is_some() {
                 return Ok(event);
@@ -233,7 +241,10 @@ impl SseDecoder {
         }
         match name {
             EventName::Data if self.base64 => {
-                data.retain(|byte| *byte != b'\n');
+                // Servers rarely break it into lines, and looking for one is faster than copying.
+                if memchr::memchr(b'\n', &data).is_some() {
+                    data.retain(|byte| *byte != b'\n');
+                }
                 Ok(Some(SseEvent::Data(STANDARD.decode(data)?.into())))
             }
             EventName::Data => Ok(Some(SseEvent::Data(data.into()))),
