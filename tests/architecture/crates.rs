@@ -31,7 +31,8 @@ const SERVER_ONLY: &[&str] = &[
 
 /// Packages that one crate alone may depend on, and why.
 const ONE_CRATE_ONLY: &[(&str, &[&str], &str)] = &[
-    ("reqwest", &["client"], "whoever embeds the streams chooses an HTTP client alone"),
+    ("hyper", &["client"], "whoever embeds the streams chooses an HTTP client alone"),
+    ("reqwest", &[], "whoever embeds the streams chooses an HTTP client alone"),
     ("heed", &["engine"], "LMDB is how one store keeps its index"),
     ("pingora-core", &["pingora"], "the rest knows no HTTP framework"),
     ("pingora-proxy", &["pingora"], "the rest knows no HTTP framework"),

@@ -71,7 +71,6 @@ const RESERVED: &[Reserved] = &[
     Reserved {
         words: &["reqwest"],
         places: &[
-            "crates/client/src/",
             "src/webhooks/",
             "src/telemetry/trace/",
             "src/server/access.rs",
@@ -81,6 +80,11 @@ const RESERVED: &[Reserved] = &[
             "src/cli/admin/client.rs",
         ],
         why: "HTTP requests are made in few places, those of webhooks behind an address guard",
+    },
+    Reserved {
+        words: &["hyper", "hyper_util", "hyper_rustls"],
+        places: &["crates/client/src/"],
+        why: "the client of streams alone works on connections",
     },
     Reserved {
         words: &["heed"],

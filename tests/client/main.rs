@@ -10,6 +10,7 @@ mod commands;
 mod examples;
 mod faults;
 mod follow;
+mod http2;
 mod produce;
 mod proxy;
 mod requests;

@@ -14,8 +14,7 @@ use std::time::{Duration, Instant};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use durable_streams_client::{
-    AppendOptions, Client, ContentType, CreateOptions, FollowMode, HttpVersion, RetryPolicy,
-    StartFrom, Stream,
+    Client, ContentType, CreateOptions, FollowMode, HttpVersion, RetryPolicy, StartFrom, Stream,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -58,13 +57,17 @@ async fn produced_appends(
     // Enough that the next batch is always there, and little enough that the end is near.
     let builder = builder.max_buffered(MESSAGE * in_flight * 4);
     let producer = builder.retry(RetryPolicy::never()).start().await?;
-    let (began, mut count) = (Instant::now(), 0_u32);
-    while began.elapsed() < time {
-        producer.append([b'x'; MESSAGE]).await?;
-        count += 1;
-    }
-    producer.close().await?;
-    Ok(f64::from(count) / began.elapsed().as_secs_f64())
+    // A task of its own, as the bare sockets have.
+    let produced = tokio::spawn(async move {
+        let (began, mut count) = (Instant::now(), 0_u32);
+        while began.elapsed() < time {
+            producer.append([b'x'; MESSAGE]).await?;
+            count += 1;
+        }
+        producer.close().await?;
+        Ok::<_, BoxError>(f64::from(count) / began.elapsed().as_secs_f64())
+    });
+    produced.await?
 }
 
 async fn raw_appends(url: &str, time: Duration, connections: usize) -> Result<f64, BoxError> {
@@ -151,10 +154,13 @@ async fn follow(client: &Client, numbers: &[u64]) -> Result<(), BoxError> {
     let kind = ContentType::parse("application/octet-stream").unwrap_or_default();
     stream.create(&CreateOptions::of_type(&kind)).await?;
     let total = usize::try_from(mebibytes)? << 20;
-    let options = AppendOptions { content_type: Some(kind.clone()), ..AppendOptions::default() };
+    // One chunk an append, several in flight: one after the other would wait for the disk thousands of times.
+    let producer = stream.producer("speed").max_batch(CHUNK).max_in_flight(16).start().await?;
     for _ in 0..total / CHUNK {
-        stream.append(vec![7; CHUNK], &options).await?;
+        producer.append([7; CHUNK]).await?;
     }
+    producer.close().await?;
+    println!("{mebibytes} MiB are stored");
     for _ in 0..ROUNDS {
         let began = Instant::now();
         let subscription = stream.subscription(StartFrom::Start).mode(FollowMode::Sse);

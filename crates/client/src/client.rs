@@ -2,16 +2,23 @@
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use hyper_util::{
+    client::{legacy, proxy::matcher::Matcher},
+    rt::{TokioExecutor, TokioTimer},
+};
 use url::Url;
 
 use crate::{
     auth::{RequestAuth, bearer},
+    connect::{StreamConnector, proxy_authorization, tls_config},
     error::ClientError,
     exchange::HttpTransport,
     retry::RetryPolicy,
     stream::Stream,
 };
+
+const USER_AGENT: &str = concat!("durable-streams-client/", env!("CARGO_PKG_VERSION"));
 
 /// Streams of one server. Cheap to clone; clones share connections.
 #[derive(Clone, Debug)]
@@ -120,7 +127,7 @@ impl Client {
         if let Some((name, _)) = url.query_pairs().find(|(name, _)| reserved(name)) {
             return Err(invalid(format!("its query has {name:?}, which is for the client to set")));
         }
-        Ok(Stream::new(self.clone(), url))
+        Stream::new(self.clone(), url)
     }
 
     /// The base URL.
@@ -237,37 +244,41 @@ impl ClientBuilder {
             let reason = format!("{:?} is no http or https URL without a query", self.base);
             return Err(invalid("the base URL", reason));
         }
-        // One crypto provider for the process; where the application has chosen one, that stays.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut http = reqwest::Client::builder()
-            .user_agent(concat!("durable-streams-client/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(self.connect_timeout)
-            // A token must not follow a redirect to another place.
-            .redirect(reqwest::redirect::Policy::none())
-            .tcp_nodelay(true);
-        http = match self.version {
-            HttpVersion::Automatic => http,
-            HttpVersion::Http1 => http.http1_only(),
-            HttpVersion::Http2 => http
-                .http2_prior_knowledge()
-                .http2_initial_stream_window_size(4 << 20)
-                .http2_initial_connection_window_size(16 << 20),
+        let alpn: &[&str] = match self.version {
+            HttpVersion::Automatic => &["h2", "http/1.1"],
+            HttpVersion::Http1 => &["http/1.1"],
+            HttpVersion::Http2 => &["h2"],
         };
-        if let Some(pem) = &self.roots {
-            let roots = reqwest::Certificate::from_pem_bundle(pem)
-                .map_err(|error| invalid("root_certificates", error.to_string()))?;
-            http = http.tls_certs_only(roots);
+        let server = Uri::try_from(base.as_str())
+            .map_err(|error| invalid("the base URL", error.to_string()))?;
+        let proxies = Matcher::from_env();
+        // The system's authorities take milliseconds to load, and small containers have none.
+        let plain = base.scheme() == "http" && proxies.intercept(&server).is_none();
+        let roots = self.roots.as_deref().or(plain.then_some(&[]));
+        let tls = tls_config(roots, self.identity.as_deref(), alpn)?;
+        let mut headers = self.headers;
+        let defaults = [
+            (header::USER_AGENT, Some(HeaderValue::from_static(USER_AGENT))),
+            (header::ACCEPT, Some(HeaderValue::from_static("*/*"))),
+            (header::PROXY_AUTHORIZATION, proxy_authorization(&server, &proxies)),
+        ];
+        for (name, value) in defaults {
+            if let (Some(value), false) = (value, headers.contains_key(&name)) {
+                headers.insert(name, value);
+            }
         }
-        if let Some(pem) = &self.identity {
-            let identity = reqwest::Identity::from_pem(pem)
-                .map_err(|error| invalid("client_certificate", error.to_string()))?;
-            http = http.identity(identity);
+        let mut http = legacy::Client::builder(TokioExecutor::new());
+        http.timer(TokioTimer::new()).pool_timer(TokioTimer::new());
+        if self.version == HttpVersion::Http2 {
+            http.http2_only(true)
+                .http2_initial_stream_window_size(4 << 20)
+                .http2_initial_connection_window_size(16 << 20);
         }
-        let http = http.build().map_err(|error| invalid("the TLS settings", error.to_string()))?;
+        let connector = StreamConnector::new(&server, &proxies, tls, self.connect_timeout);
         let transport = HttpTransport {
-            http,
+            http: http.build(connector),
             auth: self.auth,
-            headers: self.headers,
+            headers,
             read_timeout: self.request_timeout,
         };
         Ok(Client {
@@ -316,7 +327,7 @@ mod tests {
         let stream = client.stream("http://h.test/a?sig=b%2F#c").unwrap();
         let call = stream.call("read", http::Method::GET);
         assert_eq!(
-            (call.url.as_str(), &*call.shown),
+            (call.uri.to_string().as_str(), &*call.shown),
             ("http://h.test/a?sig=b%2F", "http://h.test/a")
         );
     }

@@ -6,13 +6,13 @@ use bytes::Bytes;
 use durable_streams_protocol::{
     ContentType, ReceivedControl, SseDecoder, SseEncoding, SseError, SseEvent, split_messages,
 };
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, header};
 use tokio::time::Instant;
 
 use crate::{
     batch::{BatchData, StreamBatch},
     error::ClientError,
-    exchange::StreamResponse,
+    exchange::{StreamCall, StreamResponse},
     position::{StreamOffset, StreamPosition},
     stream::Stream,
 };
@@ -91,8 +91,7 @@ impl EventLink {
         kind: PayloadKind,
     ) -> Result<Self, EventFailure> {
         let inner = &stream.client().inner;
-        let mut call = stream.call("follow", Method::GET);
-        append_query(&mut call.url, position, "sse", cursor);
+        let mut call = live_call(stream, position, "sse", cursor).map_err(EventFailure::Failed)?;
         call.headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
         let opened = Instant::now();
         let patience = inner.event_patience;
@@ -222,18 +221,17 @@ impl EventLink {
     }
 }
 
-/// Adds the parameters of a live read, sorted by name, as caches like them (§10.1).
-pub(crate) fn append_query(
-    url: &mut url::Url,
+/// A live read, with its parameters sorted by name, as caches like them (§10.1).
+pub(crate) fn live_call(
+    stream: &Stream,
     position: &StreamPosition,
     live: &str,
     cursor: Option<&str>,
-) {
-    let mut query = url.query_pairs_mut();
-    if let Some(cursor) = cursor {
-        query.append_pair("cursor", cursor);
-    }
-    query.append_pair("live", live).append_pair("offset", position.query());
+) -> Result<StreamCall, ClientError> {
+    let parameters =
+        [("cursor", cursor.unwrap_or_default()), ("live", live), ("offset", position.query())];
+    let given = if cursor.is_some() { &parameters[..] } else { &parameters[1..] };
+    stream.read_call("follow", given)
 }
 
 /// A server without SSE for this stream.

@@ -4,13 +4,18 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use durable_streams_protocol::{ProblemDetails, ResponseFacts, headers};
-use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper_util::client::legacy;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, field};
-use url::Url;
 
 use crate::{
     auth::RequestAuth,
+    connect::StreamConnector,
     error::{ClientError, RefusedRequest},
     position::StreamOffset,
     telemetry,
@@ -18,6 +23,8 @@ use crate::{
 
 /// More of a refusal's body than this is not read, bytes.
 const LONGEST_PROBLEM: usize = 64 << 10;
+/// How often a request is sent again at once that an HTTP/2 server has certainly not begun.
+const UNSEEN_REPEATS: u32 = 2;
 
 /// What to send.
 #[derive(Clone, Debug)]
@@ -25,8 +32,8 @@ pub(crate) struct StreamCall {
     /// What spans and metrics call it.
     pub(crate) operation: &'static str,
     pub(crate) method: Method,
-    pub(crate) url: Url,
-    /// The URL for messages, see [`shown`].
+    pub(crate) uri: Uri,
+    /// The URL for messages, see [`shown`](crate::target::shown).
     pub(crate) shown: Arc<str>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -37,7 +44,7 @@ pub(crate) struct StreamCall {
 /// How requests travel, shared by all handles of a client.
 #[derive(Debug)]
 pub(crate) struct HttpTransport {
-    pub(crate) http: reqwest::Client,
+    pub(crate) http: legacy::Client<StreamConnector, Full<Bytes>>,
     pub(crate) auth: RequestAuth,
     /// Sent with every request.
     pub(crate) headers: HeaderMap,
@@ -54,7 +61,7 @@ pub(crate) struct StreamResponse {
     pub(crate) cursor: Option<Box<str>>,
     pub(crate) earliest: Option<StreamOffset>,
     next_offset: Option<StreamOffset>,
-    response: reqwest::Response,
+    body: Incoming,
     url: Arc<str>,
     read_timeout: Duration,
 }
@@ -74,25 +81,23 @@ impl HttpTransport {
         result
     }
 
+    /// Sends `call` once, where only the head of the response matters.
+    pub(crate) async fn send_for_head(
+        &self,
+        call: &StreamCall,
+    ) -> Result<StreamResponse, ClientError> {
+        let mut response = self.send(call).await?;
+        response.finish().await;
+        Ok(response)
+    }
+
     async fn exchange(&self, call: &StreamCall) -> Result<StreamResponse, ClientError> {
         let url = &call.shown;
-        let mut headers = self.headers.clone();
-        for (name, value) in &call.headers {
-            headers.insert(name, value.clone());
-        }
-        if let Some(authorization) = self.auth.header().await? {
-            headers.insert(header::AUTHORIZATION, authorization);
-        }
-        let request = self.http.request(call.method.clone(), call.url.clone()).headers(headers);
-        // A body of no bytes has no type and no length, which `POST` must have.
-        let request = match (&call.method, call.body.is_empty()) {
-            (&Method::POST, true) => request.header(header::CONTENT_LENGTH, 0),
-            (_, true) => request,
-            (_, false) => request.body(call.body.clone()),
-        };
-        let sent = tokio::time::timeout(call.timeout, request.send()).await;
-        let response =
-            sent.map_err(|_| silent(url, call.timeout))?.map_err(|error| transport(url, &error))?;
+        let authorization = self.auth.header().await?;
+        let sent = tokio::time::timeout(call.timeout, self.request(call, authorization)).await;
+        let response = sent
+            .map_err(|_| silent(url, call.timeout))?
+            .map_err(|error| transport(url, &error, error.is_connect()))?;
         Span::current().record("status", response.status().as_u16());
         // A response that was sent twice can be taken for that to the next request on its connection.
         let of_producer = |name| response.headers().contains_key(name);
@@ -108,30 +113,92 @@ impl HttpTransport {
             Err(refusal(response, url.to_string(), self.read_timeout).await)
         }
     }
+
+    /// Sends the request until the server has seen it.
+    async fn request(
+        &self,
+        call: &StreamCall,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Response<Incoming>, legacy::Error> {
+        let mut headers = call.headers.clone();
+        for (name, value) in &self.headers {
+            headers.entry(name).or_insert_with(|| value.clone());
+        }
+        if let Some(authorization) = authorization {
+            headers.insert(header::AUTHORIZATION, authorization);
+        }
+        // A body of no bytes has no length, which `POST` must have.
+        if call.method == Method::POST && call.body.is_empty() {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        let mut repeats = 0;
+        loop {
+            let mut request = Request::new(Full::new(call.body.clone()));
+            *request.method_mut() = call.method.clone();
+            *request.uri_mut() = call.uri.clone();
+            if repeats == UNSEEN_REPEATS {
+                *request.headers_mut() = headers;
+                return self.http.request(request).await;
+            }
+            request.headers_mut().clone_from(&headers);
+            match self.http.request(request).await {
+                Err(error) if is_unseen(&error) => repeats += 1,
+                answered => return answered,
+            }
+        }
+    }
+}
+
+/// The HTTP/2 server refused the stream before it began it, or was closing the connection already (RFC 9113 §8.7).
+fn is_unseen(error: &legacy::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let closing = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+            let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return error.is_remote() && (closing || refused);
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// The next piece of a body; `None` at its end. Cancelling it loses nothing.
+async fn next_piece(body: &mut Incoming) -> Result<Option<Bytes>, hyper::Error> {
+    while let Some(frame) = body.frame().await {
+        // Anything else is trailers.
+        if let Ok(piece) = frame?.into_data() {
+            return Ok(Some(piece));
+        }
+    }
+    Ok(None)
 }
 
 impl StreamResponse {
+    /// Receives what is left of the body, which no caller uses: a response that is dropped before its end costs its
+    /// connection over HTTP/1.1, and a reset over HTTP/2, of which a connection survives a thousand.
+    async fn finish(&mut self) {
+        let mut left = LONGEST_PROBLEM;
+        while !self.body.is_end_stream() {
+            match tokio::time::timeout(self.read_timeout, next_piece(&mut self.body)).await {
+                Ok(Ok(Some(piece))) if piece.len() <= left => left -= piece.len(),
+                _ => break,
+            }
+        }
+    }
+
     fn new(
-        mut response: reqwest::Response,
+        response: Response<Incoming>,
         url: Arc<str>,
         read_timeout: Duration,
     ) -> Result<Self, ClientError> {
-        let OpaqueFields { next_offset, earliest, cursor } =
-            take_opaque(response.headers_mut(), &url)?;
-        let facts = ResponseFacts::parse(response.headers()).map_err(|error| {
+        let (mut head, body) = response.into_parts();
+        let OpaqueFields { next_offset, earliest, cursor } = take_opaque(&mut head.headers, &url)?;
+        let facts = ResponseFacts::parse(&head.headers).map_err(|error| {
             ClientError::InvalidResponse { url: url.to_string(), reason: error.to_string() }
         })?;
-        let status = response.status();
-        Ok(StreamResponse {
-            status,
-            facts,
-            cursor,
-            earliest,
-            next_offset,
-            response,
-            url,
-            read_timeout,
-        })
+        let status = head.status;
+        Ok(StreamResponse { status, facts, cursor, earliest, next_offset, body, url, read_timeout })
     }
 
     /// `Stream-Next-Offset`, which a response must have.
@@ -141,10 +208,10 @@ impl StreamResponse {
 
     /// The next piece of the body; `None` at its end. Cancelling it loses nothing.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
-        let next = tokio::time::timeout(self.read_timeout, self.response.chunk()).await;
+        let next = tokio::time::timeout(self.read_timeout, next_piece(&mut self.body)).await;
         let chunk = next
             .map_err(|_| silent(&self.url, self.read_timeout))?
-            .map_err(|error| transport(&self.url, &error))?;
+            .map_err(|error| transport(&self.url, &error, false))?;
         telemetry::received(chunk.as_ref().map_or(0, Bytes::len));
         Ok(chunk)
     }
@@ -208,25 +275,22 @@ fn take_offset(
     }
 }
 
-async fn refusal(
-    mut response: reqwest::Response,
-    url: String,
-    read_timeout: Duration,
-) -> ClientError {
-    let status = response.status();
+async fn refusal(response: Response<Incoming>, url: String, read_timeout: Duration) -> ClientError {
+    let (mut head, mut incoming) = response.into_parts();
+    let status = head.status;
     let OpaqueFields { next_offset, earliest, .. } =
-        take_opaque(response.headers_mut(), &url).unwrap_or_default();
-    if let (StatusCode::GONE, Some(earliest)) = (status, earliest) {
-        return ClientError::Trimmed { url, earliest };
-    }
-    let facts = ResponseFacts::parse(response.headers()).unwrap_or_default();
+        take_opaque(&mut head.headers, &url).unwrap_or_default();
+    let facts = ResponseFacts::parse(&head.headers).unwrap_or_default();
     let mut body = Vec::new();
     // What the body adds helps people only: a refusal whose body is lost is still one.
     while body.len() < LONGEST_PROBLEM {
-        match tokio::time::timeout(read_timeout, response.chunk()).await {
+        match tokio::time::timeout(read_timeout, next_piece(&mut incoming)).await {
             Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
             _ => break,
         }
+    }
+    if let (StatusCode::GONE, Some(earliest)) = (status, earliest) {
+        return ClientError::Trimmed { url, earliest };
     }
     let problem = ProblemDetails::parse(&body).unwrap_or_else(|_| ProblemDetails {
         // Other servers send a line of text.
@@ -254,26 +318,14 @@ fn first_line(body: &[u8]) -> String {
     line.chars().filter(|c| shown && !c.is_control()).collect()
 }
 
-/// A URL for messages: without user, password, query and fragment, which may hold secrets.
-pub(crate) fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    url.set_fragment(None);
-    // These fail for URLs that have no host and so no user.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.into()
-}
-
 fn silent(url: &str, timeout: Duration) -> ClientError {
     let reason = format!("nothing arrived for {} s", timeout.as_secs_f64());
     ClientError::Transport { url: url.to_owned(), reason, unsent: false }
 }
 
-fn transport(url: &str, error: &reqwest::Error) -> ClientError {
-    // The text of the error itself repeats the URL, query included.
+fn transport(url: &str, error: &(dyn Error + 'static), unsent: bool) -> ClientError {
     let mut reason = String::new();
-    let mut cause = error.source();
+    let mut cause = Some(error);
     while let Some(error) = cause {
         let text = error.to_string();
         if !reason.contains(&text) {
@@ -282,10 +334,7 @@ fn transport(url: &str, error: &reqwest::Error) -> ClientError {
         }
         cause = error.source();
     }
-    if reason.is_empty() {
-        reason = "the connection failed".to_owned();
-    }
-    ClientError::Transport { url: url.to_owned(), reason, unsent: error.is_connect() }
+    ClientError::Transport { url: url.to_owned(), reason, unsent }
 }
 
 #[cfg(test)]
@@ -298,11 +347,5 @@ mod tests {
         for other in [&b"<html>"[..], b"{\"error\":1}", b"\xff", b"", &[b'x'; 300]] {
             assert_eq!(first_line(other), "");
         }
-    }
-
-    #[test]
-    fn a_url_in_a_message_has_no_secrets() {
-        let url = Url::parse("https://me:pw@h.test/v1/a?token=x&offset=1#y").unwrap();
-        assert_eq!(shown(&url), "https://h.test/v1/a");
     }
 }

@@ -10,19 +10,23 @@ pub(crate) fn put(
     name: HeaderName,
     value: &str,
 ) -> Result<(), ClientError> {
-    let sendable = value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) && value.trim() == value;
-    match HeaderValue::from_str(value) {
-        Ok(value) if sendable => {
-            headers.insert(name, value);
-            Ok(())
-        }
-        _ => Err(ClientError::InvalidArgument {
+    let value = sendable(&name, value)?;
+    headers.insert(name, value);
+    Ok(())
+}
+
+/// The value of header `name`, which must reach the server unchanged.
+pub(crate) fn sendable(name: &HeaderName, value: &str) -> Result<HeaderValue, ClientError> {
+    let unchanged =
+        value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) && value.trim() == value;
+    HeaderValue::from_str(value).ok().filter(|_| unchanged).ok_or_else(|| {
+        ClientError::InvalidArgument {
             what: "a header's value",
             reason: format!(
                 "{name} must be visible ASCII without spaces at its ends, not {value:?}"
             ),
-        }),
-    }
+        }
+    })
 }
 
 #[cfg(test)]

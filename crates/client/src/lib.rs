@@ -3,6 +3,7 @@
 mod auth;
 mod batch;
 mod client;
+mod connect;
 mod create;
 mod error;
 mod events;
@@ -17,6 +18,7 @@ mod retry;
 mod splitter;
 mod stream;
 mod subscription;
+mod target;
 mod telemetry;
 
 pub use batch::StreamBatch;

@@ -1,7 +1,6 @@
 //! Catch-up reads: everything from a position to the tail (§5.6).
 
 use futures_util::{Stream as FuturesStream, stream};
-use http::Method;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
@@ -150,9 +149,8 @@ pub(crate) async fn open_page(
     from: &StartFrom,
     position: &StreamPosition,
 ) -> Result<PageBody, ClientError> {
-    let mut call = stream.call("read", Method::GET);
     let offset = if *from == StartFrom::Now { "now" } else { position.query() };
-    call.url.query_pairs_mut().append_pair("offset", offset);
+    let call = stream.read_call("read", &[("offset", offset)])?;
     let inner = &stream.client().inner;
     let response = inner.transport.send(&call).await?;
     PageBody::new(response, position.clone(), inner.max_message)

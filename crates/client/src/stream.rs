@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use durable_streams_protocol::{ContentType, Expiry, headers};
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use serde::Serialize;
 use url::Url;
 
@@ -12,13 +12,14 @@ use crate::{
     client::Client,
     create::CreateOptions,
     error::ClientError,
-    exchange::{StreamCall, StreamResponse, shown},
+    exchange::{StreamCall, StreamResponse},
     fields::put,
     position::{StartFrom, StreamOffset},
     producer::ProducerBuilder,
     reader::StreamReader,
     retry::{FailureCount, RetryPolicy},
     subscription::{Subscription, SubscriptionBuilder},
+    target::{shown, target, user_authorization},
     telemetry,
 };
 
@@ -28,8 +29,10 @@ pub struct Stream {
     client: Client,
     /// Without a query.
     url: Url,
-    /// A query that the caller gave, such as that of a signed URL.
-    query: Option<Arc<str>>,
+    /// Where requests go: with the query that the caller gave, such as that of a signed URL, and without a user.
+    target: Uri,
+    /// `Authorization` of the user that the URL names.
+    user: Option<HeaderValue>,
     /// The URL for messages.
     shown: Arc<str>,
 }
@@ -86,12 +89,15 @@ enum RepeatRule {
 }
 
 impl Stream {
-    pub(crate) fn new(client: Client, mut url: Url) -> Self {
-        let query = url.query().map(Arc::from);
+    /// # Errors
+    /// [`ClientError::InvalidArgument`] for a URL that cannot be requested.
+    pub(crate) fn new(client: Client, mut url: Url) -> Result<Self, ClientError> {
+        let target = target(&url, &[])?;
         url.set_query(None);
         url.set_fragment(None);
         let shown = shown(&url).into();
-        Stream { client, url, query, shown }
+        let user = user_authorization(&url);
+        Ok(Stream { client, url, target, user, shown })
     }
 
     /// The stream's URL, without the query that it may have been given.
@@ -217,7 +223,7 @@ impl Stream {
         let deleted = self.repeat(
             "delete",
             RepeatRule::Always,
-            || async { self.client.inner.transport.send(&call).await },
+            || async { self.client.inner.transport.send_for_head(&call).await },
             |error| maybe_deleted |= !error.is_without_effect(),
         );
         match deleted.await {
@@ -283,17 +289,32 @@ impl Stream {
     }
 
     pub(crate) fn call(&self, operation: &'static str, method: Method) -> StreamCall {
-        let mut url = self.url.clone();
-        url.set_query(self.query.as_deref());
+        let mut headers = HeaderMap::new();
+        if let Some(user) = &self.user {
+            headers.insert(header::AUTHORIZATION, user.clone());
+        }
         StreamCall {
             operation,
             method,
-            url,
+            uri: self.target.clone(),
             shown: self.shown.clone(),
-            headers: HeaderMap::new(),
+            headers,
             body: Bytes::new(),
             timeout: self.client.inner.request_timeout,
         }
+    }
+
+    /// A `GET` with these parameters added to the query.
+    pub(crate) fn read_call(
+        &self,
+        operation: &'static str,
+        parameters: &[(&str, &str)],
+    ) -> Result<StreamCall, ClientError> {
+        let mut call = self.call(operation, Method::GET);
+        let mut url = self.url.clone();
+        url.set_query(self.target.query());
+        call.uri = target(&url, parameters)?;
+        Ok(call)
     }
 
     async fn exchange(
@@ -302,7 +323,7 @@ impl Stream {
         rule: RepeatRule,
     ) -> Result<StreamResponse, ClientError> {
         let transport = &self.client.inner.transport;
-        self.repeat(call.operation, rule, || transport.send(call), |_| ()).await
+        self.repeat(call.operation, rule, || transport.send_for_head(call), |_| ()).await
     }
 
     /// Runs `attempt` until it succeeds, fails for good, or patience ends; shows `failed` every failure.

@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use durable_streams_protocol::ContentType;
 use futures_util::{Stream as FuturesStream, stream};
-use http::Method;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::{
     batch::{StreamBatch, messages_of},
     error::ClientError,
-    events::{EventFailure, EventLink, EventStep, PayloadKind, append_query},
+    events::{EventFailure, EventLink, EventStep, PayloadKind, live_call},
     follow_mode::FollowMode,
     page::PageBody,
     position::{StartFrom, StreamPosition},
@@ -284,8 +283,8 @@ impl Subscription {
     }
 
     async fn open_long_poll(&self) -> Result<PageBody, ClientError> {
-        let mut call = self.stream.call("follow", Method::GET);
-        append_query(&mut call.url, &self.position, "long-poll", self.cursor.as_deref());
+        let mut call =
+            live_call(&self.stream, &self.position, "long-poll", self.cursor.as_deref())?;
         call.timeout = self.stream.live_timeout();
         let inner = &self.stream.client().inner;
         let response = inner.transport.send(&call).await?;

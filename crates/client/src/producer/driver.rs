@@ -1,16 +1,17 @@
 //! Sends a producer's batches, several at a time.
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
 };
 
-use durable_streams_protocol::{ContentType, headers};
-use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use http::{Method, StatusCode, header};
+use durable_streams_protocol::{ContentType, ProducerId, headers};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use http::{HeaderValue, Method, StatusCode, header};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, Semaphore},
@@ -18,7 +19,7 @@ use tokio::{
 };
 
 use super::core::{BatchRequest, BatchResponse, ProducerCore};
-use crate::{error::ClientError, fields::put, stream::Stream};
+use crate::{error::ClientError, fields::sendable, stream::Stream};
 
 /// Between a [`Producer`](super::Producer) and its driver.
 #[derive(Debug)]
@@ -35,11 +36,15 @@ pub(super) struct ProducerDriver {
     shared: Arc<ProducerShared>,
     sender: Arc<BatchSender>,
     in_flight: FuturesUnordered<BoxFuture<'static, (BatchRequest, BatchResponse)>>,
+    /// Bytes of acknowledged messages that are still taken from `room`.
+    freed: usize,
 }
 
 struct BatchSender {
     stream: Stream,
-    content_type: ContentType,
+    /// Of every batch.
+    id: HeaderValue,
+    content_type: HeaderValue,
     /// The server has returned a batch's epoch with its success (§5.2.1), as most servers do always.
     echoes: AtomicBool,
 }
@@ -48,22 +53,50 @@ impl ProducerDriver {
     pub(super) fn new(
         shared: Arc<ProducerShared>,
         stream: Stream,
-        content_type: ContentType,
-    ) -> Self {
-        let sender = Arc::new(BatchSender { stream, content_type, echoes: AtomicBool::new(false) });
-        ProducerDriver { shared, sender, in_flight: FuturesUnordered::new() }
+        id: &ProducerId,
+        content_type: &ContentType,
+    ) -> Result<Self, ClientError> {
+        let id = sendable(&headers::PRODUCER_ID, id.as_str())?;
+        let content_type = sendable(&header::CONTENT_TYPE, content_type.as_str())?;
+        let echoes = AtomicBool::new(false);
+        let sender = Arc::new(BatchSender { stream, id, content_type, echoes });
+        Ok(ProducerDriver { shared, sender, in_flight: FuturesUnordered::new(), freed: 0 })
     }
 
     pub(super) async fn run(mut self) {
+        // A request was handed to its connection, and the connection's task may not have run since.
+        let mut unwritten = false;
         loop {
             let (request, wake_at) = {
                 let mut core = self.shared.core.lock();
                 (core.next_request(Instant::now()), core.next_time())
             };
             if let Some(request) = request {
-                self.begin(request).await;
+                if unwritten {
+                    // Requests in flight at once travel on connections of their own, whose tasks write them. The driver
+                    // yields between two, so that they arrive in order and the server holds none for its predecessor.
+                    tokio::task::yield_now().await;
+                }
+                unwritten = true;
+                self.begin(request);
                 continue;
             }
+            // Only now: the next requests are on their way before the callers wake.
+            self.shared.room.add_permits(std::mem::take(&mut self.freed));
+            let (response, waited) = self.event(wake_at).await;
+            unwritten &= !waited;
+            if let Some((request, response)) = response {
+                self.take(&request, response);
+            }
+        }
+    }
+
+    /// Waits for a response, a message or `wake_at`. Also returns whether other tasks could run meanwhile.
+    async fn event(
+        &mut self,
+        wake_at: Option<Instant>,
+    ) -> (Option<(BatchRequest, BatchResponse)>, bool) {
+        let event = async {
             let wake = async {
                 match wake_at {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -71,30 +104,34 @@ impl ProducerDriver {
                 }
             };
             tokio::select! {
-                Some((request, response)) = self.in_flight.next() => self.take(&request, response),
-                () = self.shared.changed.notified() => {}
-                () = wake => {}
+                Some(done) = self.in_flight.next() => Some(done),
+                () = self.shared.changed.notified() => None,
+                () = wake => None,
             }
-        }
+        };
+        let (mut event, mut waited) = (pin!(event), false);
+        let response = poll_fn(|context| {
+            let polled = event.as_mut().poll(context);
+            waited |= polled.is_pending();
+            polled
+        });
+        (response.await, waited)
     }
 
-    /// Begins a request. Several in flight travel on connections of their own, whose tasks write them: this task yields to
-    /// each, so that batches arrive in order and the server refuses few for a gap.
-    async fn begin(&mut self, request: BatchRequest) {
+    /// Begins a request: polls it once, so that it is handed to its connection.
+    fn begin(&mut self, request: BatchRequest) {
         let sender = self.sender.clone();
         self.in_flight.push(Box::pin(async move {
             let response = sender.send(&request).await;
             (request, response)
         }));
-        if let Poll::Ready(Some((request, response))) = futures_util::poll!(self.in_flight.next()) {
+        if let Some(Some((request, response))) = self.in_flight.next().now_or_never() {
             self.take(&request, response);
         }
-        tokio::task::yield_now().await;
     }
 
-    fn take(&self, request: &BatchRequest, response: BatchResponse) {
-        let freed = self.shared.core.lock().take(request, response);
-        self.shared.room.add_permits(freed);
+    fn take(&mut self, request: &BatchRequest, response: BatchResponse) {
+        self.freed += self.shared.core.lock().take(request, response);
     }
 }
 
@@ -115,17 +152,18 @@ impl BatchSender {
     async fn try_send(&self, request: &BatchRequest) -> Result<BatchResponse, ClientError> {
         let mut call = self.stream.call("produce", Method::POST);
         let producer = &request.producer;
-        put(&mut call.headers, headers::PRODUCER_ID, producer.id.as_str())?;
-        put(&mut call.headers, headers::PRODUCER_EPOCH, &producer.epoch.to_string())?;
-        put(&mut call.headers, headers::PRODUCER_SEQ, &producer.seq.to_string())?;
+        call.headers.reserve(8);
+        call.headers.insert(headers::PRODUCER_ID, self.id.clone());
+        call.headers.insert(headers::PRODUCER_EPOCH, producer.epoch.into());
+        call.headers.insert(headers::PRODUCER_SEQ, producer.seq.into());
         if request.close {
             call.headers.insert(headers::STREAM_CLOSED, headers::TRUE);
         }
         if !request.body.is_empty() {
-            put(&mut call.headers, header::CONTENT_TYPE, self.content_type.as_str())?;
+            call.headers.insert(header::CONTENT_TYPE, self.content_type.clone());
             call.body = request.body.clone();
         }
-        let response = self.stream.client().inner.transport.send(&call).await?;
+        let response = self.stream.client().inner.transport.send_for_head(&call).await?;
         // A response that was sent twice can be taken for that to the next request on its connection. The highest accepted
         // number cannot be below this one; a new batch is answered with its epoch where any was; an append creates nothing,
         // and only reads have cursors, or a type where the probe, which no server accepts, seems to be accepted.

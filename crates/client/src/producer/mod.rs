@@ -182,7 +182,7 @@ impl ProducerBuilder {
         };
         let json = content_type.is_json();
         let core = ProducerCore::new(CoreOptions {
-            id,
+            id: id.clone(),
             epoch: self.epoch,
             first_seq: self.first_seq,
             json,
@@ -197,7 +197,7 @@ impl ProducerBuilder {
             changed: Notify::new(),
             room: Semaphore::new(self.max_buffered),
         });
-        let driver = ProducerDriver::new(shared.clone(), self.stream, content_type);
+        let driver = ProducerDriver::new(shared.clone(), self.stream, &id, &content_type)?;
         let driver = tokio::spawn(driver.run());
         Ok(Producer { shared, json, max_buffered: self.max_buffered, driver })
     }

@@ -28,6 +28,13 @@ impl ReplyWriter for ServerSession {
                 if head_only { Bytes::new() } else { chunks.concat().into() }
             }
         };
+        if body.is_empty()
+            && let ServerSession::H2(session) = self
+        {
+            // One frame in place of two. A client that drops a response of which a frame is still to come resets the
+            // stream, and its library counts those.
+            return session.write_response_header(boxed(head), true);
+        }
         self.write_response_header(boxed(head)).await?;
         write_parts(self, body, true).await
     }
