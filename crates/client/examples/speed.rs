@@ -7,8 +7,9 @@
 //! ```
 //!
 //! `appends`: one message of 256 bytes a request, from one producer with as many batches in flight as bare sockets have
-//! connections. `produce`: small JSON messages through the producer's own batches, read back and checked. `follow`:
-//! chunks of 64 KiB by subscription and by a bare socket, both over SSE.
+//! connections. The sockets append to the same stream without producer headers, so none waits for another. `produce`:
+//! small JSON messages through the producer's own batches, read back and checked. `follow`: chunks of 64 KiB by
+//! subscription and by a bare socket, both over SSE.
 
 use std::time::{Duration, Instant};
 
