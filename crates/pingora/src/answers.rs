@@ -28,6 +28,11 @@ const UNIT: usize = 1 << 10;
 /// Measured: yields after each 256 KiB take 64 readers' share of another client's appends from 22.7 to 9.3 ms, and one
 /// reader's replay of 64 MiB from 7.5 to 12.9 ms of processor time (docs/benchmarks.md).
 const FEW: usize = 8;
+/// What all responses beyond [`FEW`] read between two turns of another task, bytes: the more there are, the smaller the
+/// pieces of each.
+///
+/// Measured: 64 readers' share of another client's appends 8.2 -> 4.2 ms against 256 KiB for each (docs/security.md).
+const ROUND: usize = 2 << 20;
 
 /// How often a response looks whether its client has room again.
 const RETRY: Duration = Duration::from_millis(50);
@@ -49,6 +54,14 @@ impl StreamedResponse {
     /// Whether there are so many that each leaves room for other tasks.
     pub(crate) fn is_one_of_many(&self) -> bool {
         self.0.load(Ordering::Relaxed) > FEW
+    }
+
+    /// The most bytes that each reads at a time; `most` while there are few of them.
+    pub(crate) fn piece(&self, most: usize) -> usize {
+        match self.0.load(Ordering::Relaxed) {
+            ..=FEW => most,
+            many => (ROUND / many).min(most),
+        }
     }
 }
 
@@ -182,6 +195,21 @@ mod tests {
         assert!(tokio::time::timeout(wait, &mut third).await.is_err());
         drop(first);
         assert!(third.await.is_some());
+    }
+
+    #[test]
+    fn the_more_responses_there_are_the_less_each_reads_at_a_time() {
+        const MOST: usize = 512 << 10;
+        let budget = AnswerBudget::new(PIECE);
+        let mut under_way: Vec<_> = (0..FEW).map(|_| budget.streamed()).collect();
+        assert_eq!(under_way[0].piece(MOST), MOST);
+        for many in [FEW + 1, 16, 64, 1000] {
+            under_way.resize_with(many, || budget.streamed());
+            let round = under_way[0].piece(MOST) * many;
+            assert!((ROUND - many..=ROUND).contains(&round), "{round} by {many}");
+        }
+        under_way.truncate(FEW);
+        assert_eq!(under_way[0].piece(MOST), MOST);
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,8 +14,6 @@ use crate::answers::{AnswerBudget, AnswerPayer, AnswerRoom, StreamedResponse};
 const HELD: usize = 48 << 10;
 /// Bytes that are read at a time at most.
 const MOST: usize = 512 << 10;
-/// As [`MOST`], where many responses are under way: what other tasks wait for from each.
-const TURN: usize = 256 << 10;
 /// Chunks smaller than this on average are copied into one: a copy costs less than their places in a vectored write.
 const WORTH_A_PLACE: usize = 16 << 10;
 
@@ -117,7 +115,7 @@ impl StreamedBody {
     /// Takes room for the next piece, and returns its size.
     async fn make_room(&mut self, answers: &AnswerBudget) -> usize {
         self.room = None;
-        let most = if self.is_one_of_many() { TURN } else { MOST };
+        let most = self.counted.piece(MOST).max(HELD);
         let (size, left) = (self.size.bytes().min(most), self.plan.len());
         let size = usize::try_from(left).unwrap_or(size).min(size);
         if size > HELD && !self.is_encoded && self.meter.is_none() {
