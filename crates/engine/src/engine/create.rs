@@ -190,8 +190,16 @@ impl Engine {
             return Err(Rejection::OffsetTrimmed { earliest });
         }
         let position = if core.content_type.is_json() {
-            let skipped = skip_messages(&self.store, core, anchor, tail, fork.sub_offset).await?;
-            skipped.ok_or(Rejection::SubOffsetBeyondData)?
+            match skip_messages(&self.store, core, anchor, tail, fork.sub_offset).await {
+                Ok(skipped) => skipped.ok_or(Rejection::SubOffsetBeyondData)?,
+                Err(Rejection::NotFound) => {
+                    return Err(match self.gone_since(core, anchor).await {
+                        Rejection::NotFound => Rejection::SourceNotFound,
+                        trimmed => trimmed,
+                    });
+                }
+                Err(rejected) => return Err(rejected),
+            }
         } else if fork.sub_offset == 0 {
             anchor
         } else {

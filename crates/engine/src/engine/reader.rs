@@ -170,7 +170,7 @@ impl Engine {
     }
 
     /// Why bytes of a stream that a reader has seen are not there: a trim or a deletion since.
-    async fn gone_since(&self, core: &StreamCore, from: Offset) -> Rejection {
+    pub(super) async fn gone_since(&self, core: &StreamCore, from: Offset) -> Rejection {
         match self.head(&core.path).await {
             Ok(view) if view.core.id == core.id && view.tail.earliest > from => {
                 Rejection::OffsetTrimmed { earliest: view.tail.earliest }
@@ -182,14 +182,18 @@ impl Engine {
     /// The next piece of a planned read of the stream `core`, `max` bytes at most; `None` at its end.
     ///
     /// # Errors
-    /// [`Rejection::NotFound`] when the stream is deleted meanwhile; the store's errors.
+    /// [`Rejection::NotFound`] when the stream is deleted meanwhile, [`Rejection::OffsetTrimmed`] when it is trimmed; the
+    /// store's errors.
     pub async fn next_piece(
         &self,
         core: &StreamCore,
         plan: &mut ReadPlan,
         max: usize,
     ) -> Result<Option<Vec<Bytes>>, Rejection> {
-        next_piece(&self.store, core, plan, max).await
+        match next_piece(&self.store, core, plan, max).await {
+            Err(Rejection::NotFound) => Err(Box::pin(self.gone_since(core, plan.next)).await),
+            piece => piece,
+        }
     }
 
     /// Reads a page of about `max` bytes at once: see [`plan`](Self::plan).
@@ -222,7 +226,10 @@ impl Engine {
         from: Offset,
         tail: Offset,
     ) -> Result<(), Rejection> {
-        check_offset(&self.store, core, from, tail).await
+        match check_offset(&self.store, core, from, tail).await {
+            Err(Rejection::NotFound) => Err(Box::pin(self.gone_since(core, from)).await),
+            checked => checked,
+        }
     }
 }
 

@@ -157,8 +157,11 @@ impl Engine {
             return Ok(before);
         }
         if core.content_type.is_json() {
-            self.check_offset(core, before, tail).await?;
-            return Ok(before);
+            return match self.check_offset(core, before, tail).await {
+                // Another trim was faster.
+                Ok(()) | Err(Rejection::OffsetTrimmed { .. }) => Ok(before),
+                Err(rejected) => Err(rejected),
+            };
         }
         let inherited = core.fork.iter().flat_map(|fork| &fork.ancestors);
         let stretch = inherited.map(|(_, end)| *end).filter(|end| *end <= before).max();

@@ -14,3 +14,4 @@ mod stores;
 #[path = "../support/stores.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with other test binaries")]
 mod support;
+mod trims;

@@ -94,7 +94,8 @@ impl IndexEnvironment {
         limit: u64,
     ) -> Result<Option<EndsAround>, StoreError> {
         let state = &stream.state;
-        let known = state.delimited_from.position()..state.tail.position();
+        let known_from = state.delimited_from.max(state.first_kept());
+        let known = known_from.position()..state.tail.position();
         if state.core.content_type.is_json() || !known.contains(&limit) {
             return Ok(None);
         }
