@@ -324,6 +324,29 @@ fn defaults_are_valid_and_print_as_what_they_are() {
 }
 
 #[test]
+fn a_rule_of_retention_names_paths_and_keeps_no_less_than_ten_seconds() {
+    let text = "retention:\n  - paths: \"logs/**\"\n    keep_for: 7d\n    keep_bytes: 1GiB\n  - paths: \"**\"\n";
+    let config = load(text, &[], &[]).unwrap();
+    let [logs, all] = &config.retention[..] else { panic!("two rules") };
+    assert_eq!((logs.paths.as_str(), logs.keep_messages), ("logs/**", None));
+    assert_eq!(logs.keep_for, Some(HumanDuration::secs(7 * 86_400)));
+    assert_eq!((all.keep_for, all.keep_bytes), (None, None), "it keeps all");
+    for (text, expected) in [
+        ("retention: [{keep_for: 1d}]", "retention[0].paths"),
+        ("retention:\n  - paths: a\n    keep_for: 9s\n", "the least is 10s"),
+        ("retention: [{paths: \"a**\", keep_for: 1d}]", "a pattern of stream paths"),
+        ("retention: [{paths: a, keep: 1d}]", "keep"),
+        ("retention: [{paths: a, keep_bytes: 10}]", "keep_bytes"),
+    ] {
+        let refused = load(text, &[], &[]).unwrap_err().to_string();
+        assert!(refused.contains(expected), "{text}: {refused}");
+    }
+    let many = format!("retention: [{}]", "{paths: a},".repeat(65));
+    let refused = load(&many, &[], &[]).unwrap_err().to_string();
+    assert!(refused.contains("more than 64 entries"), "{refused}");
+}
+
+#[test]
 fn nothing_written_means_the_defaults() {
     for text in
         ["", "\n", "# only a comment\n", "---\n", "{}", "null", "limits:\nlog: {}\ndata_dir:\n"]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use durable_streams_engine::store::{
     AnyStore, Commit, FileStore, FileStoreOptions, Store, StoreError,
 };
-use durable_streams_protocol::{StreamEvent, StreamId};
+use durable_streams_protocol::{Decision, StreamEvent, StreamId};
 
 use crate::{fault_disk::FaultDisk, harness::*};
 
@@ -107,4 +107,29 @@ fn a_start_works() {
     full.store().1.checkpoint().unwrap();
     full.store().1.maintain();
     full.append(full.ids[1]).unwrap();
+}
+
+#[test]
+fn trims_are_accepted_and_make_room_for_appends() {
+    let full = FullDisk::new();
+    let [a, b] = full.ids[..] else { panic!("two streams") };
+    let state = load(full.store().0, "a").unwrap().state;
+    let trimmed = state.trim(state.tail, None, false, at(9)).unwrap();
+    let Decision::Commit(event, _) = trimmed else { panic!("a trim") };
+    full.commit(a, event).unwrap();
+    let refused = full.append(b);
+    assert!(matches!(refused, Err(StoreError::Full { .. })), "the reserve is kept: {refused:?}");
+    let (store, file) = full.store();
+    file.checkpoint().unwrap();
+    file.maintain();
+    for _ in 0..40 {
+        if full.append(b).is_err() {
+            file.checkpoint().unwrap();
+            file.maintain();
+            full.append(b).unwrap();
+        }
+    }
+    let state = load(store, "b").unwrap().state;
+    assert_eq!(read_all(store, &state, 1 << 20).len(), 40_000);
+    assert_eq!(load(store, "a").unwrap().state.own_len(), 0);
 }

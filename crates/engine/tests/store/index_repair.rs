@@ -6,11 +6,11 @@ use std::{fs, path::Path};
 
 use bytes::Bytes;
 use durable_streams_engine::store::{
-    LoadFor, Store, StoreError,
+    AnyStore, LoadFor, Store, StoreError,
     file::offline::{self, IndexDamage, LostPart, LostRecords},
 };
 use durable_streams_engine::{Clock, Engine, EngineLimits, StreamView};
-use durable_streams_protocol::{Append, ContentType, Created, Offset};
+use durable_streams_protocol::{Append, ContentType, Created, Decision, Offset};
 
 use crate::{
     harness::*,
@@ -222,4 +222,58 @@ fn whatever_bit_flips_is_repaired_and_nothing_is_lost_unsaid() {
     }
     println!("{} flips, {needed} repaired", seeds.end - seeds.start);
     assert!(needed * 5 > seeds.end - seeds.start, "only {needed} were damage");
+}
+
+#[test]
+fn a_trimmed_stream_is_repaired_from_the_first_byte_that_it_keeps() {
+    let pieces: Vec<Vec<u8>> = (0..30_u8).map(|n| vec![b'a' + n % 26; 10_000]).collect();
+    let all = pieces.concat();
+    for (before, maintained) in [(100_000, false), (100_000, true), (140_000, true)] {
+        let dir = tempdir();
+        let store = file(dir.path());
+        let id = create(&store, created("s", ""));
+        pieces.iter().for_each(|piece| append(&store, id, piece));
+        checkpoint(&store);
+        let state = load(&store, "s").unwrap().state;
+        let trimmed = state.trim(Offset::new(before), None, false, at(9)).unwrap();
+        let Decision::Commit(event, _) = trimmed else { panic!("a trim") };
+        commit(&store, id, event).unwrap();
+        checkpoint(&store);
+        if maintained {
+            maintain(&store);
+        }
+        wait(store.close());
+        drop(store);
+        // A damaged chunk of what is kept, and, where there is one, of what was trimmed.
+        damage(dir.path(), &[b'u'; 9_000]);
+        if !maintained {
+            damage(dir.path(), &[b'c'; 9_000]);
+        }
+        let report = offline::verify(&options(dir.path()), &mut |_| {}).unwrap();
+        assert!(report.count > 0);
+        let found = repair(dir.path(), true).unwrap().unwrap();
+        let (from, to) = lost_bytes(&found);
+        assert!(from >= before && (from..to).contains(&205_000), "{from} {to}");
+        assert_eq!(repair(dir.path(), true).unwrap(), None, "nothing is left to do");
+        let report = offline::verify(&options(dir.path()), &mut |_| {}).unwrap();
+        assert_eq!(report.count, 0, "{:?}", report.problems);
+        let store = file(dir.path());
+        let AnyStore::File(files) = &store else { panic!("a file store") };
+        assert_eq!(files.scrub(), 0);
+        let engine = Engine::new(store, Clock::System, EngineLimits::default());
+        let view = wait(engine.open(&path("s"))).unwrap();
+        let read = read_from(&engine, &view, before, 70_000);
+        let rest = [&all[before as usize..from as usize], &all[to as usize..]].concat();
+        assert!(read == rest, "{before}");
+        // A trim may begin inside what was lost.
+        let middle = view.core.offset_at((from + to) / 2);
+        wait(engine.trim(&path("s"), middle)).unwrap();
+        let view = wait(engine.open(&path("s"))).unwrap();
+        let from = view.tail.earliest.position();
+        assert!(read_from(&engine, &view, from, 70_000) == all[to as usize..]);
+        wait(engine.close());
+        drop(engine);
+        let report = offline::verify(&options(dir.path()), &mut |_| {}).unwrap();
+        assert_eq!(report.count, 0, "{:?}", report.problems);
+    }
 }

@@ -47,6 +47,12 @@ mod tests {
     }
 
     #[test]
+    fn a_patch_may_remove_what_is_there() {
+        let patch = Request::Patch(durable_streams_protocol::StreamPatch::default());
+        assert_eq!(operations(&patch, true).to_string(), "delete");
+    }
+
+    #[test]
     fn a_close_without_a_body_appends_nothing() {
         let post = |close| {
             Request::Append(durable_streams_protocol::Append { close, ..Default::default() })
