@@ -11,6 +11,7 @@
 //! - `HEAD` and `GET` agree on tail and closure; a read from any offset handed out before gives the rest.
 //! - A producer's last request is a duplicate; a `Stream-Seq` that was used is refused; a closed stream
 //!   refuses appends, save the retry that closed it. None of these probes changes the stream.
+//! - What was trimmed is gone (410), and what comes behind it is there.
 //! - What was deleted is gone (404), or kept for forks that live (410). A fork reads the bytes it inherited.
 //! - A stream with a TTL is there until the TTL has passed since the last write, and gone once it has passed
 //!   since the last access.
@@ -59,6 +60,8 @@ pub(crate) struct Stream {
     pub(crate) content: Vec<Arc<Request>>,
     /// Offsets that were handed out, with the number of requests before each.
     pub(crate) offsets: Vec<(String, usize)>,
+    /// An offset whose bytes were trimmed.
+    pub(crate) trimmed: Option<String>,
     pub(crate) closed: bool,
     pub(crate) stream_seq: Option<u64>,
     pub(crate) producers: BTreeMap<String, Produced>,
@@ -140,6 +143,17 @@ impl Lifetime {
 impl Stream {
     pub(crate) fn content_type(&self) -> &'static str {
         content_type(self.json)
+    }
+
+    /// What it is once everything before the request `count` was trimmed.
+    pub(crate) fn trimmed_to(&self, count: usize) -> Self {
+        let mut after = self.clone();
+        after.content.drain(..count);
+        let gone = self.offsets.iter().find(|(_, before)| *before < count);
+        after.trimmed = gone.map(|(offset, _)| offset.clone()).or(after.trimmed);
+        after.offsets.retain(|(_, before)| *before >= count);
+        after.offsets.iter_mut().for_each(|(_, before)| *before -= count);
+        after
     }
 
     fn records(&self) -> Vec<&str> {
@@ -331,6 +345,10 @@ fn probe(client: &mut Client, path: &str, stream: &Stream) -> io::Result<()> {
         let rest = rest(client, path, offset, stream.json)?;
         let expected = stream.content[*count..].iter().flat_map(|r| &r.records);
         assert!(expected.eq(&rest.records), "{path}: reads wrong from {offset}");
+    }
+    if let Some(trimmed) = &stream.trimmed {
+        let gone = client.ask("GET", &format!("{path}?offset={trimmed}"), &[], b"")?;
+        assert_eq!((gone.status, gone.code()), (410, "offset-trimmed".into()), "{path}: {trimmed}");
     }
     let post = |client: &mut Client, mut fields: Fields, body: &[u8]| {
         fields.push(("content-type", stream.content_type().into()));

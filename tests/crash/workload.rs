@@ -72,7 +72,11 @@ impl Writer {
                 Some(index) => self.append(client, index, false),
                 None => self.delete(client, live),
             },
-            60..84 => self.append_shared(client, shared),
+            60..80 => self.append_shared(client, shared),
+            80..84 => match self.pick(|s| s.lifetime.is_none() && !s.offsets.is_empty()) {
+                Some(index) => self.trim(client, index),
+                None => self.append_shared(client, shared),
+            },
             84..88 => match self.pick(|stream| !stream.closed) {
                 Some(index) => self.close(client, index),
                 None => self.delete(client, live),
@@ -182,6 +186,16 @@ impl Writer {
         let fields = vec![("stream-closed", "true".to_owned())];
         let operation =
             Operation { method: "POST", fields, body: vec![], after: Some(after), status: 204 };
+        self.slots[index].perform(client, operation)
+    }
+
+    /// At an offset that was handed out before, the tail among them.
+    fn trim(&mut self, client: &mut Client, index: usize) -> io::Result<()> {
+        let Some(now) = self.slots[index].now.clone() else { return Ok(()) };
+        let Some((offset, count)) = self.rng.choice(now.offsets.clone()) else { return Ok(()) };
+        let fields = vec![("stream-trim-before", offset)];
+        let after = Some(now.trimmed_to(count));
+        let operation = Operation { method: "PATCH", fields, body: vec![], after, status: 204 };
         self.slots[index].perform(client, operation)
     }
 
