@@ -140,6 +140,8 @@ impl Page {
 /// Whether `count` nodes fill a page without gaps, from `upper` to its `length`: each begins where one before it ends, and
 /// none twice. `ends` has for each pair of bytes at which pair the node ends that begins there, 0 where none does. Without
 /// sorting the nodes, since every creation of a stream checks a page or two.
+///
+/// Measured: 0.54 -> 0.15 us for 60 nodes in random order, 1.04 -> 0.23 for 100 (docs/benchmarks.md).
 fn fills(ends: &[u16], upper: usize, length: usize, count: usize) -> bool {
     let (mut at, mut found) = (upper, 0);
     while at < length && at.is_multiple_of(2) {
