@@ -5,8 +5,9 @@
 //! hold is read only where there is room for it at once. Small pieces, which most are, take no room. One client has a part of the budget ([`StreamOptions::client_share`]), so its readers that take nothing make
 //! only its own wait.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::thread;
 use std::time::Duration;
 
 use pingora_core::protocols::http::ServerSession;
@@ -28,11 +29,12 @@ const UNIT: usize = 1 << 10;
 /// Measured: yields after each 256 KiB take 64 readers' share of another client's appends from 22.7 to 9.3 ms, and one
 /// reader's replay of 64 MiB from 7.5 to 12.9 ms of processor time (docs/benchmarks.md).
 const FEW: usize = 8;
-/// What all responses beyond [`FEW`] read between two turns of another task, bytes: the more there are, the smaller the
-/// pieces of each.
+/// What all responses beyond [`FEW`] read between two turns of another task, bytes, a mebibyte on each core: the more there
+/// are, the smaller the pieces of each.
 ///
-/// Measured: 64 readers' share of another client's appends 8.2 -> 4.2 ms against 256 KiB for each (docs/security.md).
-const ROUND: usize = 2 << 20;
+/// Measured: 64 readers' share of another client's appends 8.2 -> 4.2 ms on 2 cores, against 256 KiB for each (docs/security.md).
+static ROUND: LazyLock<usize> =
+    LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from) << 20);
 
 /// How often a response looks whether its client has room again.
 const RETRY: Duration = Duration::from_millis(50);
@@ -60,7 +62,7 @@ impl StreamedResponse {
     pub(crate) fn piece(&self, most: usize) -> usize {
         match self.0.load(Ordering::Relaxed) {
             ..=FEW => most,
-            many => (ROUND / many).min(most),
+            many => (*ROUND / many).min(most),
         }
     }
 }
@@ -206,7 +208,8 @@ mod tests {
         for many in [FEW + 1, 16, 64, 1000] {
             under_way.resize_with(many, || budget.streamed());
             let round = under_way[0].piece(MOST) * many;
-            assert!((ROUND - many..=ROUND).contains(&round), "{round} by {many}");
+            let expected = (*ROUND).min(MOST * many);
+            assert!((expected - many..=expected).contains(&round), "{round} by {many}");
         }
         under_way.truncate(FEW);
         assert_eq!(under_way[0].piece(MOST), MOST);
