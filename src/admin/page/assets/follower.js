@@ -94,6 +94,8 @@ export class Follower {
   async #read(response, signal) {
     let closed = false
     const parser = new SseParser(KEPT_OF_EVENT, (event) => {
+      // A pause leaves the rest of what came at once for the next connection.
+      if (signal.aborted) return
       if (event.name === "data") this.#data.push(event)
       else if (event.name === "control") closed = this.#commit(JSON.parse(event.data)) || closed
     })
