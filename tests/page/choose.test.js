@@ -15,7 +15,7 @@ async function assertListed(page, expected) {
   await until(`${expected} are listed`, async () => JSON.stringify(await listed(page)) === JSON.stringify(expected))
 }
 
-describe("choosing streams", { skip, timeout: 180_000 }, () => {
+describe("choosing streams", { skip, timeout: 300_000 }, () => {
   let server, browser
   before(async () => {
     server = await startServer()
@@ -173,7 +173,7 @@ describe("choosing streams", { skip, timeout: 180_000 }, () => {
   })
 })
 
-describe("tenants", { skip, timeout: 180_000 }, () => {
+describe("tenants", { skip, timeout: 300_000 }, () => {
   let server, browser, folder
   const keys = {}
   before(async () => {

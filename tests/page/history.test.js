@@ -18,7 +18,7 @@ async function late(page, pattern) {
   return held
 }
 
-describe("a place that was left", { skip, timeout: 120_000 }, () => {
+describe("a place that was left", { skip, timeout: 300_000 }, () => {
   let server, browser
   before(async () => {
     server = await startServer()

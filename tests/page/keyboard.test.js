@@ -3,7 +3,7 @@ import assert from "node:assert/strict"
 import { after, before, describe, test } from "node:test"
 import { closeBrowser, open, openBrowser, put, received, skip, startServer, state, until } from "./page.js"
 
-describe("the keyboard alone", { skip, timeout: 180_000 }, () => {
+describe("the keyboard alone", { skip, timeout: 300_000 }, () => {
   let server, browser, page
   before(async () => {
     server = await startServer()

@@ -51,6 +51,8 @@ export async function append(server, path, contentType, body) {
  */
 export async function open(browser, server, hash, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, permissions: ["clipboard-read", "clipboard-write"], ...options })
+  // A machine whose cores are busy with something else takes its time.
+  context.setDefaultTimeout(60_000)
   const page = await context.newPage()
   const wrong = []
   page.on("pageerror", (error) => wrong.push(`exception: ${error.stack ?? error}`))

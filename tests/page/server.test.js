@@ -10,7 +10,7 @@ import { closeBrowser, open, openBrowser, put, shot, skip, startServer, until } 
 // The stream listener has a certificate of the server's own authority.
 process.env.NODE_TLS_REJECT_UNAUTHORIZED = "0"
 
-describe("the server's view", { skip, timeout: 180_000 }, () => {
+describe("the server's view", { skip, timeout: 300_000 }, () => {
   let server, browser, backups, healthy, file, good
   before(async () => {
     backups = mkdtempSync(join(tmpdir(), "durable-streams-backups-"))
