@@ -8,7 +8,11 @@ use std::{
 use bytes::Bytes;
 use durable_streams_engine::store::{
     AnyStore, FileStore, FileStoreOptions, Store,
-    file::{disk::Disk, offline},
+    file::{
+        disk::Disk,
+        offline,
+        segments::format::{SegmentFooter, SegmentWriter},
+    },
 };
 use durable_streams_protocol::{Created, Expiry, Offset, StreamEvent};
 
@@ -81,6 +85,18 @@ fn the_log_is_written_as_documented() {
     assert_eq!(found, expected, "the format of the log changed:\n{}", found.join("\n"));
     let version = std::fs::read_to_string(dir.path().join("VERSION")).unwrap();
     assert_eq!(version, "durable-streams-server data, format 2\n");
+}
+
+/// The bytes were made by hand from the tables of docs/storage.md.
+#[test]
+fn a_sealed_segment_is_written_as_documented() {
+    let json: &[u8] = b"1\x1e2\x1e";
+    let file = SegmentWriter::file(3, &[(7, 100, &[2, 1], b"hi!"), (9, 0, &[], json)]);
+    let golden = include_str!("golden/segment.hex");
+    let expected: String = golden.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(hex(&file), expected, "the format of sealed segments changed");
+    let footer = SegmentFooter::of_file(3, &file).unwrap();
+    assert_eq!((footer.extents.len(), footer.data_end()), (2, 39));
 }
 
 fn fixture(format: &str) -> PathBuf {

@@ -12,6 +12,7 @@
 //! | `memtable`, `append_ends` | events that the index does not have yet; cached tails; where appends end in them |
 //! | `checkpointer`, `index` | the checkpointer's thread; LMDB |
 //! | `scrubber` | the thread that looks for damage in the index |
+//! | `segments` | sealed segments: immutable files with bytes that have left the index |
 //! | `snapshot`, `read_pool` | reads over index and memtable; the threads that run them |
 //! | `map_fault` | what a process says that cannot read the index |
 //! | `file_store`, `core` | the store; what its parts share |
@@ -35,6 +36,7 @@ mod options;
 mod places;
 mod read_pool;
 mod scrubber;
+pub mod segments;
 mod snapshot;
 mod stats;
 mod wal;

@@ -1,0 +1,109 @@
+use super::*;
+
+fn example(number: u64, large: usize) -> Vec<u8> {
+    let bytes: Vec<u8> = (0..large).map(|at| (at * 31 % 251) as u8).collect();
+    SegmentWriter::file(
+        number,
+        &[(7, 100, &[3, 4], b"onefour"), (9, 0, &[], &bytes), (7, 107, &[1], b"!")],
+    )
+}
+
+#[test]
+fn a_file_is_read_as_it_was_written() {
+    for large in [1, BLOCK - 8, BLOCK - 7, BLOCK, 3 * BLOCK + 5] {
+        let file = example(4, large);
+        let footer = SegmentFooter::of_file(4, &file).unwrap();
+        assert_eq!(footer.file_len(), file.len() as u64);
+        let places: Vec<_> = footer.extents.iter().map(|e| (e.stream, e.start, e.len)).collect();
+        assert_eq!(places, [(7, 100, 7), (9, 0, large as u64), (7, 107, 1)]);
+        assert_eq!(footer.extents[0].append_lens, [3, 4]);
+        let last = &footer.extents[2];
+        assert_eq!(&file[last.offset as usize..][..1], b"!");
+        assert_eq!(footer.data_end(), last.offset + 1);
+    }
+    let empty = SegmentWriter::file(1, &[]);
+    assert!(SegmentFooter::of_file(1, &empty).unwrap().block_crcs.is_empty());
+}
+
+#[test]
+fn pieces_of_any_size_make_the_same_file() {
+    let bytes: Vec<u8> = (0..3 * BLOCK + 77).map(|at| (at % 13) as u8).collect();
+    let whole = SegmentWriter::file(1, &[(5, 0, &[], &bytes)]);
+    for piece in [1000, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK] {
+        let mut writer = SegmentWriter::new(1);
+        writer.begin_extent(5, 0, Vec::new());
+        bytes.chunks(piece).for_each(|piece| writer.push(piece));
+        assert_eq!(writer.extent_crc(), crc32c::crc32c(&bytes));
+        assert_eq!(writer.finish().0, whole[HEADER + bytes.len()..], "{piece}");
+    }
+}
+
+/// Every bit of a file, in every part of it.
+#[test]
+fn a_flipped_bit_anywhere_is_refused() {
+    let mut file = example(4, 300);
+    SegmentFooter::of_file(4, &file).unwrap();
+    for at in 0..file.len() {
+        for bit in 0..8 {
+            file[at] ^= 1 << bit;
+            assert!(SegmentFooter::of_file(4, &file).is_err(), "bit {bit} of byte {at}");
+            file[at] ^= 1 << bit;
+        }
+    }
+}
+
+#[test]
+fn a_cut_a_longer_and_another_file_are_refused() {
+    let file = example(4, BLOCK + 100);
+    for len in 0..file.len() {
+        assert!(SegmentFooter::of_file(4, &file[..len]).is_err(), "{len} bytes");
+    }
+    let mut longer = file.clone();
+    longer.push(0);
+    assert!(SegmentFooter::of_file(4, &longer).is_err());
+    let other = example(5, BLOCK + 100);
+    assert!(SegmentFooter::of_file(4, &other).is_err());
+    // The data of one file in the frame of another.
+    let end = HEADER + BLOCK;
+    let mixed = [&file[..HEADER], &other[HEADER..end], &file[end..]].concat();
+    assert_eq!(mixed, file, "the same bytes are the same");
+    let swapped = example(4, BLOCK + 100);
+    let moved = [&swapped[..HEADER], &swapped[HEADER + 1..end + 1], &swapped[end..]].concat();
+    assert!(SegmentFooter::of_file(4, &moved).is_err());
+}
+
+#[test]
+fn blocks_are_checked_one_by_one() {
+    let mut file = example(4, 3 * BLOCK);
+    let footer = SegmentFooter::of_file(4, &file).unwrap();
+    let end = footer.data_end();
+    let first = HEADER as u64;
+    let block = BLOCK as u64;
+    file[HEADER + BLOCK + 5] ^= 1;
+    for (range, blocks, whole) in [
+        (first..first + 1, first..first + block, true),
+        (first + 5..first + block, first..first + block, true),
+        (first + block - 1..first + block + 1, first..first + 2 * block, false),
+        (first + 2 * block..first + 2 * block + 1, first + 2 * block..first + 3 * block, true),
+        (end - 1..end, first + 3 * block..end, true),
+        (first..end, first..end, false),
+    ] {
+        let found = blocks_around(range.clone(), end);
+        assert_eq!(found, blocks, "{range:?}");
+        let bytes = &file[found.start as usize..found.end as usize];
+        assert_eq!(footer.check(found.start, bytes).is_ok(), whole, "{range:?}");
+    }
+    // A part of a block, or bytes behind the data.
+    assert!(footer.check(first, &file[HEADER..HEADER + 10]).is_err());
+    assert!(footer.check(first + 1, &file[HEADER + 1..HEADER + BLOCK + 1]).is_err());
+    assert!(footer.check(first + 3 * block, &file[HEADER + 3 * BLOCK..]).is_err());
+}
+
+#[test]
+fn names_have_twenty_digits() {
+    assert_eq!(file_name(7), "00000000000000000007.seg");
+    assert_eq!(number_of(&file_name(u64::MAX)), Some(u64::MAX));
+    for other in ["7.seg", "00000000000000000007.new", "0000000000000000000x.seg", ""] {
+        assert_eq!(number_of(other), None, "{other}");
+    }
+}
