@@ -50,7 +50,7 @@ pub use self::keys::quotas::{
 };
 pub use self::keys::retention::{GlobText, RetentionConfig};
 pub use self::keys::root::Config;
-pub use self::keys::storage::{DurabilityConfig, StorageConfig};
+pub use self::keys::storage::{DurabilityConfig, SegmentsConfig, StorageConfig};
 pub use self::keys::subscriptions::SubscriptionsConfig;
 pub use self::keys::telemetry::{ADMIN_PORT, AdminConfig, TelemetryConfig, UsageConfig};
 pub use self::keys::tracing::{TraceEndpoint, TraceHeader, TraceRatio, TracingConfig};

@@ -127,6 +127,11 @@ fn storage(config: &Config, problems: &mut ConfigProblems<'_>) {
         let fix = format!("raise it to {} or more, or make log files smaller", least.text());
         problems.broken(&[("storage.max_disk", &most.text())], rule, &fix);
     }
+    at_most(
+        ("storage.segments.min", storage.segments.min),
+        ("storage.segments.size", storage.segments.size),
+        problems,
+    );
     if let DurabilityConfig::Interval(interval) = config.durability {
         at_most(
             ("durability.interval", interval),

@@ -7,7 +7,7 @@ use std::{
 
 use durable_streams_engine::store::{
     AnyStore, FileStore, FileStoreOptions, MemoryStore,
-    file::{Durability, keys_dir},
+    file::{Durability, WallClock, keys_dir},
 };
 use durable_streams_engine::{Clock, Engine, EngineLimits, RetentionRule};
 use durable_streams_protocol::subscription::{Glob, HostRule, TargetRules};
@@ -176,6 +176,8 @@ pub fn store_options(config: &Config) -> Option<FileStoreOptions> {
         max_disk: storage.max_disk.map(ByteSize::get),
         scrub_interval: Some(storage.scrub_interval.get()),
         scrub_rate: storage.scrub_rate.get(),
+        segments: storage.segments.options(),
+        clock: WallClock(|| Clock::System.now()),
         cache: size(storage.cache),
     })
 }

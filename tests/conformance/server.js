@@ -1,6 +1,6 @@
 // Starts the server under test on a free port of localhost with a configuration of its own, and ends it.
 //
-// Environment, set by ./run: BINARY (path), STORAGE (memory | file), CONFIG_EXTRA (a YAML file appended to the
+// Environment, set by ./run: BINARY (path), STORAGE (memory | file), SEALED (1: everything is sealed at once), CONFIG_EXTRA (a YAML file appended to the
 // configuration), TLS_DATA (a data directory with the authority of `tls: internal`, for HTTPS), CREDENTIALS (a file
 // with the key that key.js sends), or CONFORMANCE_URL (a server that is already running; nothing is started).
 import { spawn } from "node:child_process"
@@ -71,6 +71,11 @@ function configuration(port, dir) {
   const listen = tls ? `listen: [{address: ${address}, tls: internal}]` : `listen: ${address}`
   const lines = [listen, `long_poll_timeout: 2s`]
   if (process.env.STORAGE === "file") lines.push(`data_dir: ${JSON.stringify(tls || join(dir, "data"))}`)
+  // Every stream leaves memory and index within a tenth of a second.
+  if (process.env.SEALED === "1") {
+    const segments = "{min: 100B, keep: 0B, size: 1KiB, idle: 0ms, share: 1B, interval: 10ms}"
+    lines.push(`storage: {checkpoint_interval: 100ms, cache: 0B, segments: ${segments}}`)
+  }
   // The suite's webhook receivers listen on loopback.
   if (process.env.CONFORMANCE_SUBSCRIPTIONS === "1") lines.push("subscriptions:", "  allow_http_localhost: true")
   if (process.env.CREDENTIALS) lines.push("auth:", `  credentials: ${JSON.stringify(process.env.CREDENTIALS)}`)

@@ -21,7 +21,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Storage so small that a second of load checkpoints, rotates and recycles.
 pub(crate) const SMALL: &str = "storage: {checkpoint_interval: 200ms, checkpoint_size: 1MiB, \
-     wal_segment: 1MiB, cache: 1MiB, map_size: 64MiB}\nlimits: {max_append: 512KiB}\n";
+     wal_segment: 1MiB, cache: 1MiB, map_size: 64MiB, segments: {min: 8KiB, keep: 1KiB, size: 32KiB, \
+     idle: 0ms, share: 2KiB, interval: 20ms}}\nlimits: {max_append: 512KiB}\n";
 
 /// How to start the binary: always from the same place with the same file.
 pub(crate) struct Setup {

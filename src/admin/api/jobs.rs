@@ -323,6 +323,8 @@ fn back_up(engine: &Engine, job: &Job, destination: &Path) -> Result<(), StoreEr
     let file = to.index_file()?;
     *job.file.lock() = file.try_clone().ok();
     let wanted = || !job.cancelled.load(Relaxed);
+    // Until the copy is complete: it has the sealed segments that its index references.
+    let _held = store.hold_segments();
     store.copy_index(&file, &mut |total| job.total.store(total, Relaxed), &wanted)?;
     if let Ok(copied) = file.metadata() {
         job.done.store(copied.len(), Relaxed);

@@ -75,7 +75,7 @@ fn beside(
     let copied = copy_index(&options.dir, &file, &mut |done, total| {
         progress.step(OperationStep { what: OperationPhase::Copying, done, total });
     });
-    copied.map_err(|error| OperateError::Server { error, holder })?;
+    let _connection = copied.map_err(|error| OperateError::Server { error, holder })?;
     let mut each = |step| progress.step(step);
     Ok(to.complete(&options.dir, options.map_size, without, &mut each)?)
 }

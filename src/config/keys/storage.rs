@@ -1,6 +1,6 @@
 //! The durable store: when an append is safe, and the sizes of log, index and cache.
 
-use durable_streams_engine::store::FileStoreOptions;
+use durable_streams_engine::store::{FileStoreOptions, file::SegmentOptions};
 
 use crate::config::reader::error::ConfigProblems;
 use crate::config::reader::node::{ConfigNode, NodeValue};
@@ -45,9 +45,51 @@ settings! {
         /// Most bytes a second that such a check reads.
         scrub_rate: ByteSize = ByteSize::bytes(FileStoreOptions::SCRUB_RATE)
             => ByteSize::bytes(64 << 10), ByteSize::gib(64);
+        /// What leaves the index for sealed segments.
+        segments: SegmentsConfig = SegmentsConfig::default();
         /// Most memory for data that was written or read in the last half minute.
         cache: ByteSize = FileStoreOptions::CACHE.into()
             => ByteSize::bytes(0), ByteSize::tib(1);
+    }
+}
+
+settings! {
+    /// What leaves the index for sealed segments: immutable files with bytes of streams.
+    pub struct SegmentsConfig {
+        /// Whether anything does.
+        enabled: bool = true;
+        /// A stream with this many bytes in the index, besides `keep`, gets segments of its own.
+        min: ByteSize = ByteSize::bytes(SegmentOptions::DEFAULT.min)
+            => ByteSize::bytes(1), ByteSize::gib(1);
+        /// Newest bytes of such a stream that stay in the index.
+        keep: ByteSize = ByteSize::bytes(SegmentOptions::DEFAULT.keep)
+            => ByteSize::bytes(0), ByteSize::gib(1);
+        /// Size of a segment, roughly.
+        size: ByteSize = ByteSize::bytes(SegmentOptions::DEFAULT.size)
+            => ByteSize::bytes(1), ByteSize::gib(1);
+        /// A stream that was not written for this long leaves the index, for a segment that it shares with others.
+        idle: HumanDuration = SegmentOptions::DEFAULT.idle.into()
+            => HumanDuration::millis(0), HumanDuration::secs(366 * 24 * 3600);
+        /// Bytes from which on a shared segment is written.
+        share: ByteSize = ByteSize::bytes(SegmentOptions::DEFAULT.share)
+            => ByteSize::bytes(1), ByteSize::gib(1);
+        /// Pause between two walks over the streams, while something is due.
+        interval: HumanDuration = SegmentOptions::DEFAULT.interval.into()
+            => HumanDuration::millis(10), HumanDuration::secs(24 * 3600);
+    }
+}
+
+impl SegmentsConfig {
+    /// As the store knows it; `None` when nothing is sealed.
+    pub fn options(&self) -> Option<SegmentOptions> {
+        self.enabled.then(|| SegmentOptions {
+            min: self.min.get(),
+            keep: self.keep.get(),
+            size: self.size.get(),
+            idle: self.idle.get(),
+            share: self.share.get(),
+            interval: self.interval.get(),
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    net::Shutdown,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::mpsc::{self, RecvTimeoutError},
@@ -38,8 +39,18 @@ pub enum BackupSocketError {
     Failed(String),
 }
 
+/// Keeps the server from removing sealed segments that the copy references.
+pub struct BackupConnection(UnixStream);
+
+impl Drop for BackupConnection {
+    fn drop(&mut self) {
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
 /// Has the server of a data directory copy its index into an empty file. `progress` gets the bytes that are there
-/// and those that will be, roughly.
+/// and those that will be, roughly. The server keeps the sealed segments that the copy references until the connection
+/// is dropped.
 ///
 /// # Errors
 /// See [`BackupSocketError`]; what is in the file does not count then.
@@ -47,11 +58,12 @@ pub fn copy_index(
     dir: &Path,
     file: &File,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<(), BackupSocketError> {
+) -> Result<BackupConnection, BackupSocketError> {
     let path = dir.join(NAME);
     let silent = |source| BackupSocketError::Silent { path: path.clone(), source };
     let server = UnixStream::connect(&path).map_err(silent)?;
     wire::send(&server, file).map_err(silent)?;
+    let connection = BackupConnection(server.try_clone().map_err(silent)?);
     let (said, replies) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(server).lines().map_while(Result::ok) {
@@ -65,7 +77,7 @@ pub fn copy_index(
         match replies.recv_timeout(LOOK) {
             Ok(line) => match BackupReply::parse(&line) {
                 Some(BackupReply::Copying { total: bytes }) => total = Some(bytes),
-                Some(BackupReply::Done) => return Ok(()),
+                Some(BackupReply::Done) => return Ok(connection),
                 Some(BackupReply::Failed(why)) => return Err(BackupSocketError::Failed(why)),
                 None => return Err(BackupSocketError::Failed(format!("it says {line:?}"))),
             },

@@ -28,6 +28,9 @@ pub mod client {
         Unsupported,
     }
 
+    /// Nothing.
+    pub struct BackupConnection;
+
     /// Refuses.
     ///
     /// # Errors
@@ -36,7 +39,7 @@ pub mod client {
         _: &Path,
         _: &File,
         _: &mut dyn FnMut(u64, u64),
-    ) -> Result<(), BackupSocketError> {
+    ) -> Result<BackupConnection, BackupSocketError> {
         Err(BackupSocketError::Unsupported)
     }
 }

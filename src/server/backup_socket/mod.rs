@@ -27,7 +27,7 @@ use std::{
 };
 
 use durable_streams_engine::Engine;
-use durable_streams_engine::store::AnyStore;
+use durable_streams_engine::store::{AnyStore, file::SegmentHold};
 use rustix::net::RecvFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 use wire::BackupReply;
@@ -36,6 +36,8 @@ use wire::BackupReply;
 const NAME: &str = "control";
 /// A request is one write of a command that is there; it takes no longer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often the server looks whether a command still copies.
+const LOOK: Duration = Duration::from_millis(50);
 /// Commands that wait for their turn.
 const WAITING: i32 = 16;
 
@@ -101,14 +103,19 @@ fn answer_all(listener: &UnixListener, engine: &Weak<Engine>) {
 fn answer(mut client: &UnixStream, engine: &Engine) -> io::Result<()> {
     client.set_read_timeout(Some(PATIENCE))?;
     client.set_write_timeout(Some(PATIENCE))?;
-    let reply = match wire::receive(client)? {
-        Err(refusal) => BackupReply::Failed(refusal),
+    let (reply, held) = match wire::receive(client)? {
+        Err(refusal) => (BackupReply::Failed(refusal), None),
         Ok(file) => match copy(client, engine, file) {
-            Ok(()) => BackupReply::Done,
-            Err(error) => BackupReply::Failed(error),
+            Ok(held) => (BackupReply::Done, Some(held)),
+            Err(error) => (BackupReply::Failed(error), None),
         },
     };
-    client.write_all(reply.to_string().as_bytes())
+    client.write_all(reply.to_string().as_bytes())?;
+    // The command copies the sealed segments that the index references, and closes the connection then.
+    while held.is_some() && is_open(client) {
+        thread::sleep(LOOK);
+    }
+    Ok(())
 }
 
 /// Whether the command is still there: a copy that nobody receives would hold the index's free pages until its end.
@@ -117,8 +124,8 @@ fn is_open(client: &UnixStream) -> bool {
     !matches!(rustix::net::recv(client, &mut [0; 1], flags), Ok((0, _)))
 }
 
-/// Copies the index into the file that came with a request.
-fn copy(mut client: &UnixStream, engine: &Engine, file: OwnedFd) -> Result<(), String> {
+/// Copies the index into the file that came with a request. Returns what keeps its sealed segments.
+fn copy(mut client: &UnixStream, engine: &Engine, file: OwnedFd) -> Result<SegmentHold, String> {
     let AnyStore::File(store) = engine.store() else {
         return Err("the server keeps its streams in memory".to_owned());
     };
@@ -134,13 +141,14 @@ fn copy(mut client: &UnixStream, engine: &Engine, file: OwnedFd) -> Result<(), S
         // Should the command have ended, `is_open` notices.
         let _ = client.write_all(BackupReply::Copying { total }.to_string().as_bytes());
     };
+    let held = store.hold_segments();
     let copied = store.copy_index(&file, &mut begun, &|| is_open(command));
     match copied {
         Ok(()) => {
             let bytes = file.metadata().map_or(0, |metadata| metadata.len());
             let seconds = began.elapsed().as_secs_f64();
             tracing::info!(bytes, seconds, "copied the index for a backup");
-            Ok(())
+            Ok(held)
         }
         Err(error) => {
             tracing::warn!(%error, "a backup failed");

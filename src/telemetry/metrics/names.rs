@@ -115,6 +115,16 @@ metrics! {
         "What the present such check, or the last one, has read.";
     SCRUB_DAMAGED: Gauge "durable_streams_database_damaged" []
         "Damaged records and pages of the index that the last such check found; the log has a line for each.";
+    SEGMENTS: Gauge "durable_streams_segments" []
+        "Sealed segments on disk.";
+    SEGMENT_BYTES: Gauge "durable_streams_segment_bytes" []
+        "Sizes of their files.";
+    SEGMENT_LIVE: Gauge "durable_streams_segment_live_bytes" []
+        "Bytes in them that streams still have.";
+    SEALED_BYTES: Counter "durable_streams_sealed_bytes_total" []
+        "Bytes written to sealed segments.";
+    SEAL_FAILURES: Counter "durable_streams_seal_failures_total" []
+        "Failed attempts to seal: the bytes stay in the index.";
     KEPT_STREAMS: Gauge "durable_streams_deleted_streams_kept" []
         "Streams that were deleted and are kept because forks need their bytes.";
     KEPT_BYTES: Gauge "durable_streams_deleted_bytes_kept" []

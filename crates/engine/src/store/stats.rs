@@ -70,6 +70,18 @@ pub struct FileStoreStats {
     pub scrub_bytes: u64,
     /// Damaged records and pages that the last one has found.
     pub scrub_damaged: u64,
+    /// Sealed segments.
+    pub segment_files: u64,
+    /// Sizes of their files, bytes.
+    pub segment_bytes: u64,
+    /// Bytes in them that streams still have.
+    pub segment_live_bytes: u64,
+    /// Segments sealed since the opening.
+    pub sealed_files: u64,
+    /// Bytes of their files.
+    pub sealed_bytes: u64,
+    /// Failed attempts to seal since the opening.
+    pub seal_failures: u64,
     /// The limit on disk use, bytes; 0 when there is none.
     pub disk_limit_bytes: u64,
     /// Writes are refused until a restart.

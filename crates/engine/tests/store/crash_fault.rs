@@ -42,10 +42,12 @@ struct Run {
 /// Power cuts of all runs, and those among them that were a second accident in the first moments of a start.
 static POWER_CUTS: AtomicU64 = AtomicU64::new(0);
 static SECOND_ACCIDENTS: AtomicU64 = AtomicU64::new(0);
+/// Segment files at the end of all runs.
+static SEGMENTS: AtomicU64 = AtomicU64::new(0);
 
 impl Run {
     fn options(&self) -> FileStoreOptions {
-        FileStoreOptions { wal_segment: 4096, cache: 8192, ..options(self.dir.path()) }
+        FileStoreOptions { wal_segment: 4096, cache: 8192, ..sealing(self.dir.path()) }
     }
 
     fn open(&self) -> Result<AnyStore, StoreError> {
@@ -129,7 +131,10 @@ impl Run {
         if self.rng.below(4) == 0 {
             self.disk.set_capacity(4096 * (3 + self.rng.below(8) as usize));
         }
-        if let Ok(store) = self.open() {
+        // It may have stopped in what an opening does not depend on.
+        if let Ok(store) = self.open()
+            && !self.disk.is_stopped()
+        {
             self.settle(&store)?;
             self.maybe.clear();
             for _ in 0..20 {
@@ -137,6 +142,7 @@ impl Run {
                     let AnyStore::File(file) = &store else { panic!("a file store") };
                     if file.checkpoint().is_ok() {
                         file.maintain();
+                        let _ = file.seal();
                     }
                 }
                 self.batch(&store);
@@ -176,7 +182,14 @@ fn run(seed: u64) {
     }
     run.disk.set_faults(Faults::default());
     match run.open() {
-        Ok(store) => run.settle(&store).unwrap_or_else(|wrong| failed(wrong)),
+        Ok(store) => {
+            run.settle(&store).unwrap_or_else(|wrong| failed(wrong));
+            let AnyStore::File(file) = &store else { panic!("a file store") };
+            if file.scrub() > 0 {
+                failed("the scrub finds damage".into());
+            }
+            SEGMENTS.fetch_add(file.file_stats().segment_files, Ordering::Relaxed);
+        }
         Err(error) => failed(error.to_string()),
     }
 }
@@ -199,10 +212,11 @@ fn what_was_acknowledged_survives_any_crash() {
         }
     });
     println!(
-        "{} seeds, {} power cuts, {} of them within 12 operations of a start after another accident",
+        "{} seeds, {} power cuts, {} of them within 12 operations of a start after another accident, {} segment files",
         end - seeds.start,
         POWER_CUTS.load(Ordering::Relaxed),
-        SECOND_ACCIDENTS.load(Ordering::Relaxed)
+        SECOND_ACCIDENTS.load(Ordering::Relaxed),
+        SEGMENTS.load(Ordering::Relaxed)
     );
 }
 
@@ -218,6 +232,7 @@ fn first_moments(run: &mut Run, batches: u64, faults: Faults) -> Result<(), Stri
                 let AnyStore::File(file) = &store else { panic!("a file store") };
                 let _ = file.checkpoint();
                 file.maintain();
+                let _ = file.seal();
             }
             run.acked.check(&store)?;
         }

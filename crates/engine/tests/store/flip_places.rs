@@ -107,6 +107,16 @@ impl Places {
                 places.entry(kind).or_default().push((file, 0..len));
             }
         }
+        let sealed = fs::read_dir(dir.join("segments")).unwrap();
+        for name in sealed.map(|entry| entry.unwrap().file_name().into_string().unwrap()) {
+            let file = format!("segments/{name}");
+            let bytes = fs::read(dir.join(&file)).unwrap();
+            let footer = number(&bytes, bytes.len() - 48) as usize;
+            let mut add = |kind, range| places.entry(kind).or_default().push((file.clone(), range));
+            add("segment, header", 0..32);
+            add("segment, data", 32..footer);
+            add("segment, footer", footer..bytes.len());
+        }
         for name in ["VERSION", "LOCK", "store/lock.mdb"] {
             let len = fs::metadata(dir.join(name)).map_or(0, |file| file.len() as usize);
             if len > 0 {

@@ -10,12 +10,13 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use durable_streams_engine::store::{
-    AnyStore, Commit, EventPlace, FileStore, LoadFor, Store, StoreError,
-    file::{disk::RealDisk, offline, report_map_faults},
+    AnyStore, Commit, EventPlace, FileStore, FileStoreOptions, LoadFor, Store, StoreError,
+    file::{SegmentOptions, disk::RealDisk, offline, report_map_faults},
 };
 use durable_streams_protocol::{ContentType, Created, Expiry, ForkPoint, StreamEvent, StreamState};
 
@@ -34,9 +35,22 @@ fn payload(n: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 31 + n * 7) as u8).collect()
 }
 
+/// The sealer's thread seals what it finds.
+fn sealing(dir: &Path) -> FileStoreOptions {
+    let segments = SegmentOptions {
+        min: 30_000,
+        keep: 100,
+        size: 60_000,
+        idle: Duration::ZERO,
+        share: 1,
+        ..SegmentOptions::DEFAULT
+    };
+    FileStoreOptions { segments: Some(segments), ..options(dir) }
+}
+
 /// Streams of all sizes with producers, deadlines and forks, deleted ones among them; part of them in the log only.
 fn write(dir: &Path) {
-    let store = file(dir);
+    let mut store = file(dir);
     let mut ids = Vec::new();
     for n in 0..STREAMS {
         let mut event = created(&name(n), "");
@@ -58,6 +72,15 @@ fn write(dir: &Path) {
         ids.push(create(&store, event));
         if n % 40 == 39 {
             checkpoint(&store);
+        }
+        if n == STREAMS / 2 {
+            // What there is leaves the index: large streams for files of their own, the others for shared ones.
+            wait(store.close());
+            drop(store);
+            let sealer = FileStore::open_on(Arc::new(RealDisk), sealing(dir)).unwrap();
+            assert!(sealer.seal().unwrap() > 500_000);
+            drop(sealer);
+            store = file(dir);
         }
     }
     for (n, id) in ids.iter().enumerate() {
@@ -201,7 +224,7 @@ fn try_out(dir: &Path, expected: &Expected) -> Result<&'static str, String> {
     noticed += files.scrub() as usize;
     noticed += read(&store, expected)?;
     drop(store);
-    let store = match FileStore::open(options(dir)) {
+    let store = match FileStore::open(sealing(dir)) {
         Ok(store) => AnyStore::File(store),
         Err(error) => return refuses(error),
     };

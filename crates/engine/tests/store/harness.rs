@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use durable_streams_engine::store::{
     AnyStore, Commit, CommitSink, Committed, EventPlace, FileStore, FileStoreOptions, LoadFor,
-    LoadedStream, LogEpoch, MemoryStore, Store, StoreError,
+    LoadedStream, LogEpoch, MemoryStore, Store, StoreError, file::SegmentOptions,
 };
 use durable_streams_protocol::{
     Appended, ContentType, Created, Expiry, ForkPoint, Offset, Producer, ProducerId, StreamEvent,
@@ -64,8 +64,22 @@ pub fn options(dir: &Path) -> FileStoreOptions {
         map_size: 64 << 20,
         checkpoint_interval: Duration::from_secs(3600),
         wal_segment: 64 << 10,
+        segments: None,
         ..FileStoreOptions::new(dir)
     }
+}
+
+/// The same, and nearly everything is sealed, in tiny segments.
+pub fn sealing(dir: &Path) -> FileStoreOptions {
+    let segments = SegmentOptions {
+        min: 300,
+        keep: 50,
+        size: 1000,
+        idle: Duration::ZERO,
+        share: 1,
+        ..SegmentOptions::DEFAULT
+    };
+    FileStoreOptions { segments: Some(segments), ..options(dir) }
 }
 
 pub fn memory() -> AnyStore {

@@ -1,13 +1,16 @@
-//! Random events against a model, with checkpoints and openings in between, on a real disk.
+//! Random events against a model, with checkpoints, sealing and openings in between, on a real disk.
 
-use durable_streams_engine::store::{AnyStore, Store, file::offline};
+use durable_streams_engine::store::{AnyStore, FileStore, FileStoreOptions, Store, file::offline};
 
 use crate::{harness::*, workload::*};
 
 fn run(seed: u64) {
     let mut rng = Rng(seed);
     let dir = tempdir();
-    let mut store = file(dir.path());
+    // The sealer's thread works beside this one in half of the runs.
+    let options = if seed.is_multiple_of(2) { sealing(dir.path()) } else { options(dir.path()) };
+    let open = |options: FileStoreOptions| AnyStore::File(FileStore::open(options).unwrap());
+    let mut store = open(options.clone());
     let mut model = Model::default();
     for _ in 0..8 {
         for _ in 0..rng.below(30) {
@@ -15,7 +18,7 @@ fn run(seed: u64) {
             model.apply(id, &event);
             commit(&store, id, event).unwrap();
         }
-        match rng.below(6) {
+        match rng.below(8) {
             0 => checkpoint(&store),
             3 => {
                 checkpoint(&store);
@@ -30,12 +33,19 @@ fn run(seed: u64) {
             }
             1 => {
                 drop(store);
-                store = file(dir.path());
+                store = open(options.clone());
             }
             2 => {
                 wait(store.close());
                 drop(store);
-                store = file(dir.path());
+                store = open(options.clone());
+            }
+            6 | 7 => {
+                checkpoint(&store);
+                let AnyStore::File(files) = &store else { panic!("a file store") };
+                files.seal().unwrap();
+                rest(&store);
+                rest(&store);
             }
             _ => {}
         }
@@ -45,7 +55,7 @@ fn run(seed: u64) {
     }
     wait(store.close());
     drop(store);
-    let report = offline::verify(&options(dir.path()), &mut |_| {}).unwrap();
+    let report = offline::verify(&options, &mut |_| {}).unwrap();
     assert_eq!(report.count, 0, "seed {seed}: {:?}", report.problems);
 }
 

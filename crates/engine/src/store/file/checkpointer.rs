@@ -275,8 +275,12 @@ impl Checkpointer {
         loop {
             let index = &self.core.index;
             match index.with_reserve(|| index.purge_some(&before_commit, PURGE)) {
-                Ok(true) if !self.signal.lock().stop => {}
-                Ok(_) => break,
+                Ok(purged) => {
+                    self.core.segments.remove(&purged.freed);
+                    if !purged.more || self.signal.lock().stop {
+                        break;
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, "cannot remove the data of deleted streams yet");
                     break;

@@ -1,6 +1,7 @@
 //! What the writer's and the checkpointer's threads share, and reads use: queue, memtable, index.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, atomic::AtomicU64},
     thread::{self, JoinHandle},
 };
@@ -13,6 +14,10 @@ use super::{
     error::io_error,
     index::{dropped::DroppedRanges, handle::IndexHandle},
     memtable::Memtable,
+    segments::{
+        files::{SegmentFiles, missing},
+        format::number_of,
+    },
     snapshot::SnapshotReads,
     stats::StoreCounters,
     wal::writer::OldSegments,
@@ -27,6 +32,7 @@ pub(super) struct StoreCore {
     pub(super) index_room: AtomicU64,
     pub(super) index_used: AtomicU64,
     pub(super) index: IndexHandle,
+    pub(super) segments: Arc<SegmentFiles>,
     pub(super) memtable: Memtable,
     pub(super) dropped: DroppedRanges,
     pub(super) queue: CommitQueue,
@@ -36,7 +42,21 @@ pub(super) struct StoreCore {
 
 impl StoreCore {
     pub(super) fn reads(&self) -> SnapshotReads<'_> {
-        SnapshotReads { index: &self.index, memtable: &self.memtable }
+        let StoreCore { index, segments, memtable, .. } = self;
+        SnapshotReads { index, segments, memtable }
+    }
+
+    /// Says which sealed segments are not there: their streams go on, and ranges of them are refused.
+    pub(super) fn report_missing_segments(&self) -> Result<(), StoreError> {
+        let names = self.segments.names()?;
+        let there: HashSet<u64> = names.iter().filter_map(|name| number_of(name)).collect();
+        for (number, _) in self.index.segments_after(None, usize::MAX)? {
+            if !there.contains(&number) {
+                let error = missing(&self.segments.path(number));
+                tracing::error!(%error, "bytes of streams are missing");
+            }
+        }
+        Ok(())
     }
 
     /// Starts a thread; should it panic, the store is poisoned: nothing is acknowledged any more.

@@ -62,6 +62,10 @@ impl Destination {
         &self.layout.index
     }
 
+    pub(super) fn segments(&self) -> &Path {
+        &self.layout.segments
+    }
+
     pub(super) fn index_path(&self) -> PathBuf {
         self.layout.index.join("data.mdb")
     }
@@ -86,7 +90,7 @@ impl Destination {
         let index = self.index_path();
         let synced = File::open(&index).and_then(|file| file.sync_all());
         synced.map_err(io_error("sync", &index))?;
-        for dir in [self.index(), self.wal()] {
+        for dir in [self.index(), self.wal(), self.segments()] {
             RealDisk.sync_dir(dir).map_err(io_error("sync", dir))?;
         }
         layout::write_version(&RealDisk, &self.dir)?;

@@ -39,6 +39,13 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// See above.
     fn open(&self, path: &Path, create: bool) -> io::Result<Box<dyn DiskFile>>;
+    /// Opens a file that exists for reading only, which works on a read-only file system.
+    ///
+    /// # Errors
+    /// See above.
+    fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.open(path, false)
+    }
     /// Renames a file, replacing an existing one.
     ///
     /// # Errors
@@ -157,6 +164,10 @@ impl Disk for RealDisk {
         #[cfg(unix)]
         options.mode(OWNER_FILE);
         Ok(Box::new(RealFile(options.open(path)?)))
+    }
+
+    fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(RealFile(File::open(path)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -33,13 +33,14 @@ pub(super) struct DiskLimit {
 }
 
 impl DiskLimit {
-    pub(super) fn of(options: &FileStoreOptions) -> Option<Self> {
+    /// `sealed`: bytes of sealed segments, which were made without the limit.
+    pub(super) fn of(options: &FileStoreOptions, sealed: u64) -> Option<Self> {
         let total = options.max_disk?;
         // What waits for a checkpoint takes no more in the log than in memory.
         let most = (options.checkpoint_size as u64).saturating_mul(4);
         let segments = options.wal_segment.saturating_mul(FileStoreOptions::LEAST_LOG_SEGMENTS);
         let log = (total / 4).min(most.saturating_add(segments)).max(segments);
-        let index = total.saturating_sub(log);
+        let index = total.saturating_sub(log).saturating_sub(sealed).max(LEAST_RESERVE * 2);
         let index_reserve = (index / 16).max(LEAST_RESERVE).min(index / 2);
         Some(DiskLimit { total, log, index, index_reserve })
     }
@@ -105,6 +106,10 @@ impl Disk for LimitedDisk {
         }
         let limits = LimitedDisk::new(self.disk.clone(), &self.dir, self.limit);
         Ok(Box::new(LimitedFile { file, limits: Arc::new(limits) }))
+    }
+
+    fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.disk.open_to_read(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -183,7 +188,7 @@ mod tests {
                     wal_segment,
                     ..FileStoreOptions::new("")
                 };
-                let limit = DiskLimit::of(&options).unwrap();
+                let limit = DiskLimit::of(&options, 0).unwrap();
                 assert_eq!(limit.log + limit.index, limit.total, "{limit:?}");
                 assert!(
                     limit.index_reserve >= LEAST_RESERVE && limit.index >= limit.log,

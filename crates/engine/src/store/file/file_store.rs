@@ -4,6 +4,7 @@
 
 use std::{
     ops::Bound,
+    path::Path,
     sync::{Arc, atomic::AtomicU64},
     thread,
 };
@@ -26,6 +27,8 @@ use super::{
     places::StreamPlaces,
     read_pool::ReadPool,
     scrubber::Scrubber,
+    sealer::Sealer,
+    segments::files::{SegmentFiles, SegmentHold},
     snapshot::SnapshotReads,
     stats::StoreCounters,
     wal::{frame::FrameHeader, recovery, writer::WalWriter},
@@ -48,6 +51,7 @@ pub struct FileStore {
     writer: Arc<Writer>,
     checkpointer: Arc<Checkpointer>,
     scrubber: Arc<Scrubber>,
+    sealer: Arc<Sealer>,
     /// `None` for a store without threads: its reads run on the caller's thread.
     read_pool: Option<ReadPool>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
@@ -90,6 +94,11 @@ impl FileStore {
         let thread = thread.spawn(move || scrubber.run());
         let thread = thread.map_err(io_error("start a thread for", &store.core.options.dir))?;
         store.threads.lock().push(thread);
+        let sealer = store.sealer.clone();
+        let thread = thread::Builder::new().name("store-seal".into());
+        let thread = thread.spawn(move || sealer.run());
+        let thread = thread.map_err(io_error("start a thread for", &store.core.options.dir))?;
+        store.threads.lock().push(thread);
         Ok(store)
     }
 
@@ -109,7 +118,9 @@ impl FileStore {
         layout: Layout,
     ) -> Result<Self, StoreError> {
         layout.upgrade(&*disk)?;
-        let limit = DiskLimit::of(&options);
+        let sealed =
+            if options.max_disk.is_some() { sealed_bytes(&*disk, &layout.segments)? } else { 0 };
+        let limit = DiskLimit::of(&options, sealed);
         let disk = match limit {
             Some(limit) => Arc::new(LimitedDisk::new(disk, &layout.wal, limit.log)),
             None => disk,
@@ -158,6 +169,8 @@ impl FileStore {
             replayed,
             "opened the file store"
         );
+        let segments =
+            Arc::new(SegmentFiles::new(disk.clone(), &layout.segments, meta.next_segment));
         let core = Arc::new(StoreCore {
             disk,
             options,
@@ -165,6 +178,7 @@ impl FileStore {
             index_room: AtomicU64::new(0),
             index_used: AtomicU64::new(0),
             index,
+            segments,
             memtable,
             dropped,
             queue: CommitQueue::default(),
@@ -173,8 +187,12 @@ impl FileStore {
         });
         let checkpointer = Arc::new(Checkpointer::new(core.clone(), meta.lsn));
         checkpointer.note_room();
+        let sealer = Arc::new(Sealer::new(core.clone()));
+        sealer.sweep()?;
+        core.report_missing_segments()?;
         Ok(FileStore {
             scrubber: Arc::new(Scrubber::new(core.clone())),
+            sealer,
             writer: Arc::new(Writer::new(core.clone(), checkpointer.clone(), log)),
             checkpointer,
             core,
@@ -202,7 +220,8 @@ impl FileStore {
 
     /// The store's counters and sizes now.
     pub fn file_stats(&self) -> FileStoreStats {
-        FileStoreStats::collect(&self.core, &self.checkpointer, self.scrubber.stats())
+        let (scrub, seal) = (self.scrubber.stats(), self.sealer.stats());
+        FileStoreStats::collect(&self.core, &self.checkpointer, scrub, seal)
     }
 
     /// Writes everything that is queued, for a store without threads. Returns whether there was anything.
@@ -230,11 +249,36 @@ impl FileStore {
         self.scrubber.round(None).unwrap_or_default()
     }
 
+    /// Moves what is due from the index into sealed segments now; returns how many bytes. A store with threads does so in
+    /// the background.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] and [`StoreError::Io`]; the bytes stay in the index then.
+    pub fn seal(&self) -> Result<u64, StoreError> {
+        self.sealer.seal_due()
+    }
+
+    /// Keeps sealed segments from being removed while a backup copies those that its index references.
+    pub fn hold_segments(&self) -> SegmentHold {
+        self.core.segments.hold()
+    }
+
     /// Frees memory that was not used since the previous call: cached bytes that the index has, too, and what large
     /// checkpoints left in LMDB. A store with threads does so every twenty seconds.
     pub fn release_idle_memory(&self) {
         self.checkpointer.release_idle_memory();
     }
+}
+
+/// Sizes of the files of sealed segments together.
+fn sealed_bytes(disk: &dyn Disk, dir: &Path) -> Result<u64, StoreError> {
+    let mut bytes = 0;
+    for name in disk.list(dir).unwrap_or_default() {
+        let path = dir.join(name);
+        let len = disk.open_to_read(&path).and_then(|file| file.len());
+        bytes += len.map_err(io_error("look at", &path))?;
+    }
+    Ok(bytes)
 }
 
 impl Store for FileStore {
@@ -404,6 +448,7 @@ impl Store for FileStore {
         let (done, closed) = oneshot::channel();
         self.core.queue.close();
         self.scrubber.stop();
+        self.sealer.stop();
         let threads = std::mem::take(&mut *self.threads.lock());
         let (writer, checkpointer) = (self.writer.clone(), self.checkpointer.clone());
         let closer = thread::Builder::new().name("store-close".into()).spawn(move || {
@@ -435,6 +480,7 @@ impl Drop for FileStore {
         self.core.queue.close();
         self.checkpointer.stop();
         self.scrubber.stop();
+        self.sealer.stop();
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }

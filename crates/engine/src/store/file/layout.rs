@@ -28,6 +28,7 @@ pub(super) struct Layout {
     format: u64,
     pub(super) wal: PathBuf,
     pub(super) index: PathBuf,
+    pub(super) segments: PathBuf,
     _lock: Box<dyn Send + Sync>,
 }
 
@@ -46,7 +47,7 @@ impl Layout {
             Err(error) => return Err(io_error("read", &dir.join(VERSION))(error)),
         };
         let layout = Self::of(dir, format, lock);
-        for sub in [&layout.wal, &layout.index] {
+        for sub in [&layout.wal, &layout.index, &layout.segments] {
             disk.create_dir_all(sub).map_err(io_error("create", sub))?;
         }
         disk.sync_dir(dir).map_err(io_error("sync", dir))?;
@@ -76,7 +77,7 @@ impl Layout {
         let lock = Self::lock(&RealDisk, dir)?;
         check_destination(dir)?;
         let layout = Self::of(dir, FORMAT, lock);
-        for sub in [&layout.wal, &layout.index] {
+        for sub in [&layout.wal, &layout.index, &layout.segments] {
             RealDisk::create_dir(sub).map_err(io_error("create", sub))?;
         }
         Ok(layout)
@@ -84,7 +85,8 @@ impl Layout {
 
     fn of(dir: &Path, format: u64, lock: Box<dyn Send + Sync>) -> Self {
         let (wal, index) = (dir.join("wal"), dir.join("store"));
-        Layout { dir: dir.to_owned(), format, wal, index, _lock: lock }
+        let segments = segments_dir(dir);
+        Layout { dir: dir.to_owned(), format, wal, index, segments, _lock: lock }
     }
 
     /// Makes a directory of an older format one of this format, before anything of this format is written to it: from
@@ -110,6 +112,11 @@ impl Layout {
     }
 }
 
+/// The directory of sealed segments.
+pub(super) fn segments_dir(dir: &Path) -> PathBuf {
+    dir.join("segments")
+}
+
 /// The directory for secrets beside the store; backups include it.
 pub fn keys_dir(dir: &Path) -> PathBuf {
     dir.join(KEYS)
@@ -120,7 +127,7 @@ pub fn keys_dir(dir: &Path) -> PathBuf {
 pub(super) fn remove_unfinished(dir: &Path, layout: &Layout) {
     let _ = RealDisk.remove(&dir.join(VERSION));
     let _ = RealDisk.remove(&dir.join(VERSION_NEW));
-    for sub in [&layout.wal, &layout.index, &keys_dir(dir)] {
+    for sub in [&layout.wal, &layout.index, &layout.segments, &keys_dir(dir)] {
         let _ = RealDisk::remove_all(sub);
     }
     let _ = RealDisk.remove(&dir.join(LOCK));

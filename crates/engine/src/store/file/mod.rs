@@ -12,6 +12,7 @@
 //! | `memtable`, `append_ends` | events that the index does not have yet; cached tails; where appends end in them |
 //! | `checkpointer`, `index` | the checkpointer's thread; LMDB |
 //! | `scrubber` | the thread that looks for damage in the index |
+//! | `sealer` | the thread that moves bytes from the index into sealed segments |
 //! | `segments` | sealed segments: immutable files with bytes that have left the index |
 //! | `snapshot`, `read_pool` | reads over index and memtable; the threads that run them |
 //! | `map_fault` | what a process says that cannot read the index |
@@ -36,6 +37,7 @@ mod options;
 mod places;
 mod read_pool;
 mod scrubber;
+mod sealer;
 pub mod segments;
 mod snapshot;
 mod stats;
@@ -46,4 +48,5 @@ pub use destination::Destination;
 pub use file_store::FileStore;
 pub use layout::{FORMAT, keys_dir};
 pub use map_fault::{MAP_FAULT_EXIT, report_map_faults, report_map_faults_as_json};
-pub use options::{Durability, FileStoreOptions};
+pub use options::{Durability, FileStoreOptions, SegmentOptions, WallClock};
+pub use segments::files::SegmentHold;

@@ -1,6 +1,8 @@
 //! Options of a file store; the defaults suit most servers.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
+
+use durable_streams_protocol::Timestamp;
 
 /// When an append counts as durable, and so is acknowledged and shown to readers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,6 +16,53 @@ pub enum Durability {
     /// Once the operating system has it, which decides when to write it. A crash of the process loses nothing; a power
     /// cut or a crash of the system may lose what was acknowledged since the last checkpoint.
     Os,
+}
+
+/// What leaves the index for sealed segments, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentOptions {
+    /// A stream with this many bytes in the index, besides [`keep`](Self::keep), gets segments of its own.
+    pub min: u64,
+    /// Bytes of such a stream that stay in the index: its newest ones.
+    pub keep: u64,
+    /// Bytes of one segment, roughly.
+    pub size: u64,
+    /// A stream that was not written for this long leaves the index as a whole, for a segment that it shares with others.
+    pub idle: Duration,
+    /// A shared segment is written once it has this many bytes.
+    pub share: u64,
+    /// The pause between two walks over the streams. It grows to thirty times that while nothing is due.
+    pub interval: Duration,
+}
+
+impl SegmentOptions {
+    /// What suits most servers.
+    pub const DEFAULT: Self = SegmentOptions {
+        min: 4 << 20,
+        keep: 1 << 20,
+        size: 64 << 20,
+        idle: Duration::from_secs(3600),
+        share: 1 << 20,
+        interval: Duration::from_secs(10),
+    };
+    /// The longest pause between two walks, in intervals.
+    pub(super) const LONGEST_PAUSE: u32 = 30;
+}
+
+/// A function that returns the time of day; the default one stands still, so that no stream counts as idle.
+#[derive(Clone, Copy)]
+pub struct WallClock(pub fn() -> Timestamp);
+
+impl Default for WallClock {
+    fn default() -> Self {
+        WallClock(Timestamp::default)
+    }
+}
+
+impl fmt::Debug for WallClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WallClock")
+    }
 }
 
 /// The options of a file store.
@@ -39,6 +88,11 @@ pub struct FileStoreOptions {
     pub scrub_interval: Option<Duration>,
     /// Bytes a second that such a check reads at most.
     pub scrub_rate: u64,
+    /// What leaves the index for sealed segments, and when; `None` for nothing.
+    pub segments: Option<SegmentOptions>,
+    /// The wall clock that the times in events are from: it tells how long a stream was not written. A step of it seals
+    /// streams early or late, and does no harm.
+    pub clock: WallClock,
     /// Memory for the tail cache: bytes that the index has, and that were written or read lately.
     pub cache: usize,
 }
@@ -79,6 +133,8 @@ impl FileStoreOptions {
             max_disk: None,
             scrub_interval: Some(Self::SCRUB_INTERVAL),
             scrub_rate: Self::SCRUB_RATE,
+            segments: Some(SegmentOptions::DEFAULT),
+            clock: WallClock::default(),
             cache: Self::CACHE,
         }
     }

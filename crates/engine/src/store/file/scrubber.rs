@@ -13,7 +13,7 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{core::StoreCore, index::scrub::ScrubRound};
+use super::{core::StoreCore, index::scrub::ScrubRound, segments::check::SegmentCheck};
 use crate::store::StoreError;
 
 /// Slices in a second. A slice holds a read transaction, which keeps LMDB from using pages that are freed meanwhile.
@@ -97,7 +97,7 @@ impl Scrubber {
                 return None;
             }
         }
-        let damaged = round.damaged();
+        let damaged = round.damaged() + self.scrub_segments(rate, &mut report)?;
         *self.counters.since.lock() = Instant::now();
         self.counters.rounds.fetch_add(1, Ordering::Relaxed);
         self.counters.damaged.store(damaged, Ordering::Relaxed);
@@ -109,6 +109,58 @@ impl Scrubber {
                 index = %self.core.index.path().display(),
                 "the index is damaged; restore a backup, or see what `repair` would drop"
             );
+        }
+        Some(damaged)
+    }
+
+    /// Checks all segment files. Returns the number of damaged things; `None` when it was stopped.
+    fn scrub_segments(&self, rate: Option<u64>, report: &mut dyn FnMut(StoreError)) -> Option<u64> {
+        let (index, segments) = (&self.core.index, &self.core.segments);
+        let (mut after, mut damaged) = (None, 0);
+        // A record that cannot be read was reported with the others.
+        while let Some((number, record)) =
+            index.segments_after(after, 1).ok().and_then(|mut step| step.pop())
+        {
+            after = Some(number);
+            let Ok(record) = record else { continue };
+            let path = segments.path(number);
+            let mut wrong = |error: StoreError| {
+                // It may have been removed since its record was read.
+                let there = index.read().and_then(|reading| reading.segment(number));
+                if !matches!(there, Ok(None)) {
+                    damaged += 1;
+                    report(error);
+                }
+            };
+            let mut check = match SegmentCheck::begin(segments.disk(), &path, number, &record) {
+                Ok(check) => check,
+                Err(error) => {
+                    wrong(error);
+                    continue;
+                }
+            };
+            loop {
+                let began = Instant::now();
+                let read = match check.slice(&path) {
+                    Ok(0) => break,
+                    Ok(read) => read,
+                    Err(error @ StoreError::Corrupt { .. }) => {
+                        wrong(error);
+                        0
+                    }
+                    Err(error) => {
+                        wrong(error);
+                        break;
+                    }
+                };
+                self.counters.bytes.fetch_add(read as u64, Ordering::Relaxed);
+                let due = rate.map_or(Duration::ZERO, |rate| {
+                    Duration::from_secs_f64(read as f64 / rate as f64)
+                });
+                if self.wait(due.saturating_sub(began.elapsed())) {
+                    return None;
+                }
+            }
         }
         Some(damaged)
     }

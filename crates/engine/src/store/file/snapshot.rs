@@ -4,11 +4,11 @@
 //! are evicted from the memtable in between, some may be in neither; [`Memtable::validate`] notices, and the read
 //! starts over.
 
+mod bytes;
 mod listing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use durable_streams_protocol::{
     Offset, ProducerId, ProducerState, StreamId, StreamPath, StreamState, Timestamp,
 };
@@ -16,6 +16,7 @@ use durable_streams_protocol::{
 use super::{
     index::handle::{IndexHandle, ReadTxn},
     memtable::{Memtable, ReadGuard, StaleRead},
+    segments::files::SegmentFiles,
     wal::Lsn,
 };
 use crate::store::{
@@ -49,6 +50,7 @@ impl From<StoreError> for ReadFailure {
 /// Reads over both places where events are.
 pub(super) struct SnapshotReads<'s> {
     pub(super) index: &'s IndexHandle,
+    pub(super) segments: &'s SegmentFiles,
     pub(super) memtable: &'s Memtable,
 }
 
@@ -201,39 +203,6 @@ impl SnapshotReads<'_> {
             }
             Ok(Some(DamagedStream { id, place }))
         })
-    }
-
-    /// Own bytes of a stream, from the tail cache or from the index.
-    pub(super) fn read(
-        &self,
-        id: StreamId,
-        from: Offset,
-        to: Offset,
-        max: usize,
-    ) -> Result<Vec<Bytes>, StoreError> {
-        self.consistent(|snapshot| {
-            let state = snapshot.state(id)?;
-            state.as_ref().map_or(Ok(()), |state| snapshot.cache_small(state))
-        })?;
-        if let Some(found) = self.memtable.read(id, from, to, max) {
-            return Ok(found);
-        }
-        let reading = self.index.read()?;
-        let bytes = reading.bytes(id, from, to, max)?;
-        if bytes.is_empty() && max > 0 && from < to {
-            // A deleted stream may have no bytes; one that exists has all from the first that it keeps to its tail.
-            let there = reading.state(id)?.filter(|state| from < state.tail);
-            if let Some(state) = there.filter(|state| from >= state.first_kept()) {
-                let what = format!(
-                    "the bytes of {} (stream {}) from {}",
-                    state.core.path,
-                    id.0,
-                    from.position()
-                );
-                return Err(self.index.missing(&what));
-            }
-        }
-        Ok(Some(bytes).filter(|bytes| !bytes.is_empty()).into_iter().collect())
     }
 
     /// See [`Store::append_end`](crate::store::Store::append_end); `to` is after `limit`.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{checkpointer::Checkpointer, core::StoreCore, scrubber::ScrubStats};
+use super::{checkpointer::Checkpointer, core::StoreCore, scrubber::ScrubStats, sealer::SealStats};
 use crate::counters::{DurationHistogram, SizeHistogram};
 use crate::store::FileStoreStats;
 
@@ -17,7 +17,9 @@ impl FileStoreStats {
         core: &StoreCore,
         checkpointer: &Checkpointer,
         scrub: ScrubStats,
+        seal: SealStats,
     ) -> Self {
+        let segments = core.index.segment_totals().unwrap_or_default();
         let counters = &core.counters;
         let retained = checkpointer.retained();
         let index_bytes = core.index.size();
@@ -44,6 +46,12 @@ impl FileStoreStats {
             scrub_age: scrub.age,
             scrub_bytes: scrub.bytes,
             scrub_damaged: scrub.damaged,
+            segment_files: segments.files,
+            segment_bytes: segments.bytes,
+            segment_live_bytes: segments.live,
+            sealed_files: seal.files,
+            sealed_bytes: seal.bytes,
+            seal_failures: seal.failures,
             disk_limit_bytes: core.limit.map_or(0, |limit| limit.total),
             poisoned: core.queue.poisoned().is_some(),
         }

@@ -142,6 +142,54 @@ impl ReadTxn<'_> {
         }
     }
 
+    /// The lengths of the appends that lie from `start` to `end`; empty when they are not known, or not whole there.
+    pub(in crate::store::file) fn lens_between(
+        &self,
+        id: StreamId,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<u8>, StoreError> {
+        let index = self.index();
+        let failed = index_error("read", index.path());
+        let Some(stream) = index.stream(&self.txn, id)? else { return Ok(Vec::new()) };
+        let state = &stream.state;
+        if state.core.content_type.is_json() || start < state.delimited_from.position() {
+            return Ok(Vec::new());
+        }
+        let (mut at, mut found) = (None, Vec::new());
+        let mut add = |begin: u64, lens: &[u8]| {
+            let mut next = begin;
+            for len in AppendLens(lens) {
+                if next >= start && next < end {
+                    at = Some(at.map_or(next, |first: u64| first));
+                    put_len(&mut found, len);
+                }
+                next += len;
+            }
+            next
+        };
+        let key = keys::chunk(id, Offset::new(start));
+        let first = index.appends.get_lower_than_or_equal_to(&self.txn, &key).map_err(&failed)?;
+        let first = first.and_then(|(key, _)| key.first_chunk::<16>().copied()).unwrap_or(key);
+        let last = keys::chunk(id, Offset::new(end));
+        let range = (Bound::Included(first.as_slice()), Bound::Excluded(last.as_slice()));
+        for record in index.appends.range(&self.txn, &range).map_err(&failed)? {
+            let (key, value) = record.map_err(&failed)?;
+            let (Some((holder, begin)), Some(lens)) = (keys::unpair(key), keys::open(key, value))
+            else {
+                return Ok(Vec::new());
+            };
+            if holder == id.0 {
+                add(begin, lens);
+            }
+        }
+        if let Ok(inline) = index.inline_start(state, stream.lens) {
+            add(inline, stream.lens);
+        }
+        let whole = at == Some(start) && start + total(&found) == end;
+        Ok(if whole { found } else { Vec::new() })
+    }
+
     /// The lengths of all appends of a stream that are known and kept: from [`StreamState::delimited_from`] on, or from the
     /// first byte that it keeps.
     pub(in crate::store::file) fn append_lens(

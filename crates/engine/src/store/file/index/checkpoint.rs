@@ -14,6 +14,7 @@ use super::{
     env::IndexEnvironment,
     handle::{IndexHandle, WriteError},
     keys::{self, IndexMeta},
+    records::Purged,
     streams::IndexedStream,
 };
 use crate::store::{
@@ -141,7 +142,7 @@ impl IndexHandle {
         failed.map_or(Ok(retained), Err)
     }
 
-    /// Removes up to `max` records of deleted streams. Returns whether there are more.
+    /// Removes up to `max` records of deleted streams.
     ///
     /// # Errors
     /// The index is unchanged then.
@@ -149,18 +150,18 @@ impl IndexHandle {
         &self,
         before_commit: &dyn Fn() -> io::Result<()>,
         max: usize,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Purged, StoreError> {
         let txn = self.read()?;
         let none = txn.index().purge.is_empty(&txn.txn);
         drop(txn);
         if matches!(none, Ok(true)) {
-            return Ok(false);
+            return Ok(Purged::default());
         }
         self.write(before_commit, |index, txn| {
-            let more = index.purge(txn, max)?;
+            let purged = index.purge(txn, max)?;
             let mut meta = index.meta(txn)?;
             index.put_meta(txn, &mut meta)?;
-            Ok(more)
+            Ok(purged)
         })
     }
 }

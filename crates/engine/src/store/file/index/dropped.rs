@@ -94,6 +94,7 @@ impl IndexEnvironment {
                 }
             }
         }
+        self.cut_extents(txn, id, start, end)?;
         let mut within = Vec::new();
         for record in self.dropped.prefix_iter(txn, &keys::id(id))? {
             let (key, _) = record?;

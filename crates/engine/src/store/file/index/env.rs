@@ -38,6 +38,8 @@ pub(in crate::store::file) struct IndexEnvironment {
     pub(super) forks: IndexTable,
     pub(super) purge: IndexTable,
     pub(super) dropped: IndexTable,
+    pub(super) extents: IndexTable,
+    pub(super) segment_files: IndexTable,
     /// Every record of `paths` has a checksum; see `migrate`.
     pub(super) paths_sealed: AtomicBool,
     /// The file, for checks that LMDB does not make.
@@ -46,7 +48,7 @@ pub(in crate::store::file) struct IndexEnvironment {
 }
 
 /// Names of the databases, in the order of the fields of [`IndexEnvironment`].
-pub(super) const NAMES: [&str; 10] = [
+pub(super) const NAMES: [&str; 12] = [
     "meta",
     "paths",
     "streams",
@@ -57,6 +59,8 @@ pub(super) const NAMES: [&str; 10] = [
     "forks",
     "purge",
     "dropped",
+    "extents",
+    "segment_files",
 ];
 
 impl IndexEnvironment {
@@ -100,8 +104,9 @@ impl IndexEnvironment {
             })
             .map_err(index_error("open", &path))?
             .unwrap_commit();
-        let [meta, paths, streams, chunks, appends, producers, deadlines, forks, purge, dropped] =
+        let [meta, paths, streams, chunks, appends, producers, deadlines, forks, purge, ..] =
             tables;
+        let [.., dropped, extents, segment_files] = tables;
         let index = IndexEnvironment {
             env,
             path,
@@ -115,6 +120,8 @@ impl IndexEnvironment {
             forks,
             purge,
             dropped,
+            extents,
+            segment_files,
             paths_sealed: AtomicBool::new(true),
             pages,
             counts: RecordCounts::default(),
@@ -158,6 +165,8 @@ impl IndexEnvironment {
             self.forks,
             self.purge,
             self.dropped,
+            self.extents,
+            self.segment_files,
         ]
     }
 

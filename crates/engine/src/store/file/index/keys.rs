@@ -81,10 +81,14 @@ pub(in crate::store::file) struct IndexMeta {
     pub(in crate::store::file) format: u64,
     /// Records of each database but `meta`; format 1 did not count them.
     pub(in crate::store::file) records: Option<[u64; COUNTED]>,
+    /// No segment file that the index has referenced had this number or a higher one.
+    pub(in crate::store::file) next_segment: u64,
 }
 
 /// The databases whose records the meta record counts.
-pub(super) const COUNTED: usize = 9;
+pub(super) const COUNTED: usize = 11;
+/// Those that an index without segments counts: the first ones.
+const COUNTED_WITHOUT_SEGMENTS: usize = 9;
 
 /// The key of [`IndexMeta`].
 pub(super) const META: &[u8] = b"meta";
@@ -98,14 +102,15 @@ impl IndexMeta {
         // Entity tags carry ids, and clients may keep them for longer than a data directory lives: a new directory
         // must not reuse an id that a client may know.
         let next_id = (fastrand::u64(..1 << 21) << 32) + 1;
-        IndexMeta { next_id, next_node: 1, format: FORMAT, ..IndexMeta::default() }
+        IndexMeta { next_id, next_node: 1, format: FORMAT, next_segment: 1, ..IndexMeta::default() }
     }
 
     /// The contents of the record, of this format.
     pub(super) fn encode(&self) -> Vec<u8> {
         let fields = [FORMAT, self.lsn, self.next_id, self.next_node, self.streams, self.bytes];
         let records = self.records.unwrap_or_default();
-        fields.iter().chain(&records).flat_map(|field| field.to_le_bytes()).collect()
+        let fields = fields.iter().chain(&records).chain([&self.next_segment]);
+        fields.flat_map(|field| field.to_le_bytes()).collect()
     }
 
     pub(super) fn decode(contents: &[u8]) -> Option<Self> {
@@ -120,13 +125,19 @@ impl IndexMeta {
             streams: field()?,
             bytes: field()?,
             records: None,
+            next_segment: 1,
         };
         if meta.format == FORMAT {
             let mut records = [0; COUNTED];
-            for count in &mut records {
+            let without = contents.len() == (6 + COUNTED_WITHOUT_SEGMENTS) * 8;
+            let counted = if without { COUNTED_WITHOUT_SEGMENTS } else { COUNTED };
+            for count in records.iter_mut().take(counted) {
                 *count = field()?;
             }
             meta.records = Some(records);
+            if !without {
+                meta.next_segment = field()?;
+            }
         }
         let known = meta.format == FORMAT || meta.format == FORMAT_1;
         (known && fields.next().is_none()).then_some(meta)

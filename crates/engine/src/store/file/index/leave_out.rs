@@ -19,7 +19,7 @@ pub struct LeftOut {
     pub path: StreamPath,
     /// Its id.
     pub id: u64,
-    /// Its payload bytes in whole chunks.
+    /// Its payload bytes in whole chunks and extents.
     pub bytes: u64,
 }
 
@@ -80,8 +80,10 @@ impl IndexEnvironment {
     /// Removes a stream's records, save those that follow from its state. Returns its payload bytes.
     fn remove_stream(&self, txn: &mut RwTxn<'_>, id: StreamId) -> Result<u64, WriteError> {
         const RECORDS: usize = 1024;
-        let (prefix, mut bytes) = (keys::id(id), 0);
+        let prefix = keys::id(id);
+        let (mut bytes, mut freed) = (self.extent_bytes(txn, id)?, Vec::new());
         self.streams.delete(txn, &prefix)?;
+        while self.remove_extents(txn, &prefix, RECORDS, &mut freed)? > 0 {}
         for (which, table) in
             [self.chunks, self.appends, self.producers, self.dropped].into_iter().enumerate()
         {

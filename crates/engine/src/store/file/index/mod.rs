@@ -6,6 +6,7 @@ pub(super) mod checkpoint;
 mod counts;
 pub(super) mod dropped;
 mod env;
+pub(super) mod extents;
 pub(super) mod handle;
 pub(super) mod keys;
 pub(super) mod leave_out;

@@ -9,6 +9,7 @@ use heed::RwTxn;
 use super::{
     appends,
     env::IndexEnvironment,
+    extents::ExtentRecord,
     handle::{ReadTxn, WriteError},
     keys,
     paths::is_link,
@@ -21,8 +22,100 @@ pub(in crate::store::file) const CHUNK: usize = 64 << 10;
 /// slowly is not rewritten much.
 const APPEND_BELOW: usize = 16 << 10;
 
+/// What a purge has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::store::file) struct Purged {
+    /// There are more records of deleted streams.
+    pub(in crate::store::file) more: bool,
+    /// Segment files without live bytes, which the caller removes.
+    pub(in crate::store::file) freed: Vec<u64>,
+}
+
+/// A part of a stream's own bytes.
+pub(in crate::store::file) enum IndexPiece {
+    /// From chunks, copied.
+    Chunks(Bytes),
+    /// In a segment file whose footer has this checksum: so many bytes from a position within the extent on.
+    Segment { extent: ExtentRecord, footer_crc: u32, from: u64, len: usize },
+}
+
+/// The first chunks of a stream that follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store::file) struct ChunkRun {
+    pub(in crate::store::file) start: u64,
+    pub(in crate::store::file) end: u64,
+    /// Other chunks come behind a gap.
+    pub(in crate::store::file) gap: bool,
+}
+
 impl ReadTxn<'_> {
-    /// Returns bytes from `from` to at most `to`, and at most `max`. They are a copy, since the map may change after
+    /// The first chunks of a stream, about `most` bytes of them; `None` when it has none. Reads keys and lengths only.
+    pub(in crate::store::file) fn first_chunks(
+        &self,
+        id: StreamId,
+        most: u64,
+    ) -> Result<Option<ChunkRun>, StoreError> {
+        let index = self.index();
+        let failed = index_error("read", index.path());
+        let mut run: Option<ChunkRun> = None;
+        for record in index.chunks.prefix_iter(&self.txn, &keys::id(id)).map_err(&failed)? {
+            let (key, value) = record.map_err(&failed)?;
+            let damaged = || index.damaged(&format!("a chunk of stream {}", id.0));
+            let (_, start) = keys::unpair(key).ok_or_else(damaged)?;
+            let end = start + value.len().saturating_sub(4) as u64;
+            match &mut run {
+                None => run = Some(ChunkRun { start, end, gap: false }),
+                Some(run) if run.end == start => run.end = end,
+                Some(run) => {
+                    run.gap = true;
+                    break;
+                }
+            }
+            // Behind it the end of an append may be searched for.
+            if run.is_some_and(|run| run.end - run.start > most) {
+                break;
+            }
+        }
+        Ok(run)
+    }
+
+    /// The pieces of a stream's own bytes from `from` to at most `to`, at most `max` bytes together, up to the first gap.
+    /// What is in segment files is read after this transaction.
+    pub(in crate::store::file) fn pieces(
+        &self,
+        id: StreamId,
+        from: Offset,
+        to: Offset,
+        max: usize,
+    ) -> Result<Vec<IndexPiece>, StoreError> {
+        let (mut pieces, mut at, mut left) = (Vec::new(), from, max);
+        while at < to && left > 0 {
+            let len = match self.index().extent_at(&self.txn, id, at)? {
+                Some(extent) => {
+                    let there = extent.end.min(to.position()) - at.position();
+                    let len = there.min(left as u64) as usize;
+                    let footer_crc = self.footer_crc(&extent)?;
+                    let from = at.position();
+                    pieces.push(IndexPiece::Segment { extent, footer_crc, from, len });
+                    len
+                }
+                None => {
+                    let bytes = self.bytes(id, at, to, left)?;
+                    let len = bytes.len();
+                    if len == 0 {
+                        break;
+                    }
+                    pieces.push(IndexPiece::Chunks(bytes));
+                    len
+                }
+            };
+            at = at.advance(len as u64);
+            left -= len;
+        }
+        Ok(pieces)
+    }
+
+    /// Returns bytes in chunks from `from` to at most `to`, and at most `max`. They are a copy, since the map may change after
     /// this transaction, and one piece, which takes fewer calls to send than many.
     pub(in crate::store::file) fn bytes(
         &self,
@@ -145,6 +238,7 @@ impl IndexEnvironment {
                 }
             }
         }
+        bytes += self.extent_bytes(txn, id)?;
         for record in self.chunks.prefix_iter(txn, &key)? {
             bytes += record?.1.len().saturating_sub(4) as u64;
         }
@@ -165,15 +259,15 @@ impl IndexEnvironment {
         Ok(bytes)
     }
 
-    /// Removes up to `max` records of deleted streams, and of the trimmed parts of others. Returns whether there are more.
-    pub(super) fn purge(&self, txn: &mut RwTxn<'_>, max: usize) -> Result<bool, WriteError> {
-        let mut room = max;
+    /// Removes up to `max` records of deleted streams, and of the trimmed parts of others.
+    pub(super) fn purge(&self, txn: &mut RwTxn<'_>, max: usize) -> Result<Purged, WriteError> {
+        let (mut room, mut freed) = (max, Vec::new());
         while let Some((key, _)) = self.purge.first(txn)? {
             let id = key.to_vec();
             if let Some((stream, kept)) = keys::unpair(&id) {
-                room -= self.purge_before(txn, (StreamId(stream), kept), room)?;
+                room -= self.purge_before(txn, (StreamId(stream), kept), room, &mut freed)?;
                 if room == 0 {
-                    return Ok(true);
+                    return Ok(Purged { more: true, freed });
                 }
                 self.purge.delete(txn, &id)?;
                 room -= 1;
@@ -189,6 +283,7 @@ impl IndexEnvironment {
                 self.purge.delete(txn, &id)?;
                 continue;
             }
+            room -= self.remove_extents(txn, &id, room, &mut freed)?;
             for table in [self.chunks, self.appends, self.producers, self.dropped] {
                 let mut found = Vec::new();
                 for record in table.prefix_iter(txn, &id)?.take(room) {
@@ -200,22 +295,23 @@ impl IndexEnvironment {
                 room -= found.len();
             }
             if room == 0 {
-                return Ok(true);
+                return Ok(Purged { more: true, freed });
             }
             self.purge.delete(txn, &id)?;
             room -= 1;
         }
-        Ok(false)
+        Ok(Purged { more: false, freed })
     }
 
-    /// Removes up to `max` chunks, and records of the ends of appends, that end at `kept` or before. Returns how many.
+    /// Removes up to `max` extents, chunks, and records of the ends of appends, that end at `kept` or before. Returns how many.
     fn purge_before(
         &self,
         txn: &mut RwTxn<'_>,
         (id, kept): (StreamId, u64),
         max: usize,
+        freed: &mut Vec<u64>,
     ) -> Result<usize, WriteError> {
-        let mut removed = 0;
+        let mut removed = self.trim_extents(txn, (id, kept), max, freed)?;
         for (table, length) in
             [(self.chunks, chunk_len as fn(&[u8]) -> u64), (self.appends, lens_len)]
         {

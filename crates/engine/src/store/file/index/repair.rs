@@ -17,13 +17,17 @@
 mod plan;
 mod salvage;
 
-use std::ops::Bound;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use durable_streams_protocol::StreamId;
-use heed::RwTxn;
+use heed::{RoTxn, RwTxn};
 
 use super::{
     env::IndexEnvironment,
+    extents::{ExtentRecord, SegmentRecord},
     handle::{IndexHandle, WriteError},
     keys,
     streams::IndexedStream,
@@ -84,8 +88,16 @@ pub struct IndexDamage {
 #[derive(Default)]
 pub(in crate::store::file) struct IndexRepair {
     pub(in crate::store::file) damage: IndexDamage,
-    /// Keys of `chunks` that belong to no position of their stream.
+    /// Keys of `chunks` that belong to no position of their stream, and those of `extents`.
     stray: Vec<Vec<u8>>,
+    stray_extents: Vec<Vec<u8>>,
+    /// Trimmed parts of extents that cannot be read.
+    trimmed: Vec<(StreamId, u64, u64)>,
+    /// The segment files that extents name, as they are.
+    files: BTreeMap<u64, SegmentRecord>,
+    segments: bool,
+    /// Those of which a part cannot be read: the rest moves to new files.
+    pub(in crate::store::file) damaged_files: BTreeSet<u64>,
     paths: bool,
     derived: bool,
     totals: bool,
@@ -113,9 +125,16 @@ impl IndexHandle {
             for key in &repair.stray {
                 index.chunks.delete(txn, key)?;
             }
+            for key in &repair.stray_extents {
+                index.extents.delete(txn, key)?;
+            }
+            for (id, from, to) in &repair.trimmed {
+                index.cut_extents(txn, *id, *from, *to)?;
+            }
             for lost in &repair.damage.lost {
                 index.repair_stream(txn, lost)?;
             }
+            index.rewrite_segments(txn, &repair.files)?;
             let stream = |lost: &LostRecords| matches!(lost.part, LostPart::Stream { .. });
             if repair.paths
                 || repair.derived
@@ -161,6 +180,45 @@ impl IndexEnvironment {
         IndexedStream::encode(&state, &lens, producers.unwrap_or_default(), &mut contents);
         keys::seal(&key, &contents, &mut value);
         Ok(self.streams.put(txn, &key, &value)?)
+    }
+
+    /// Writes the records of segment files again: what is live in each follows from the extents, the rest from the file.
+    fn rewrite_segments(
+        &self,
+        txn: &mut RwTxn<'_>,
+        files: &BTreeMap<u64, SegmentRecord>,
+    ) -> Result<(), WriteError> {
+        let mut useless = Vec::new();
+        for record in self.extents.iter(txn)? {
+            let (key, value) = record?;
+            // Those of streams that are there were cut; these are of streams that are to be purged.
+            if ExtentRecord::open(key, value).is_none_or(|(_, e)| !files.contains_key(&e.file)) {
+                useless.push(key.to_vec());
+            }
+        }
+        for key in useless {
+            self.extents.delete(txn, &key)?;
+        }
+        let live = self.live_bytes(txn)?;
+        self.segment_files.clear(txn)?;
+        for (number, live) in live {
+            if let Some(file) = files.get(&number) {
+                self.put_segment(txn, number, &SegmentRecord { live, ..*file })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes that extents have in each segment file.
+    fn live_bytes(&self, txn: &RoTxn<'_>) -> Result<BTreeMap<u64, u64>, heed::Error> {
+        let mut live = BTreeMap::new();
+        for record in self.extents.iter(txn)? {
+            let (key, value) = record?;
+            if let Some((_, extent)) = ExtentRecord::open(key, value) {
+                *live.entry(extent.file).or_default() += extent.len();
+            }
+        }
+        Ok(live)
     }
 
     /// Writes again what follows from the states: names, deadlines, forks, totals.

@@ -63,7 +63,7 @@ pub(in crate::store::file) struct ScrubRound {
 }
 
 /// The order of databases in a round: what names and protects streams first, their bytes last.
-const ORDER: [usize; NAMES.len()] = [0, 1, 7, 2, 6, 8, 9, 5, 4, 3];
+const ORDER: [usize; NAMES.len()] = [0, 1, 7, 2, 6, 8, 9, 5, 4, 11, 10, 3];
 
 /// The state of one slice.
 struct ScrubSlice<'s, 'r> {

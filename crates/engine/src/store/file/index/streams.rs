@@ -79,6 +79,31 @@ impl IndexEnvironment {
 }
 
 impl ReadTxn<'_> {
+    /// The states of the next `max` streams from id `from` on, without their producers, and the id to go on with. Damaged
+    /// ones are left out.
+    pub(in crate::store::file) fn states_from(
+        &self,
+        from: u64,
+        max: usize,
+    ) -> Result<(Vec<StreamState>, Option<u64>), StoreError> {
+        let index = self.index();
+        let failed = index_error("read", index.path());
+        let (first, mut states, mut seen) = (from.to_be_bytes(), Vec::new(), 0);
+        let range = (Bound::Included(&first[..]), Bound::Unbounded);
+        for record in index.streams.range(&self.txn, &range).map_err(&failed)? {
+            let (key, value) = record.map_err(&failed)?;
+            let Some(id) = keys::number(key) else { continue };
+            if seen == max {
+                return Ok((states, Some(id)));
+            }
+            seen += 1;
+            let stored = keys::open(key, value);
+            let stream = stored.and_then(|stored| IndexedStream::decode(StreamId(id), stored));
+            states.extend(stream.map(|stream| stream.state));
+        }
+        Ok((states, None))
+    }
+
     pub(in crate::store::file) fn path_id(
         &self,
         path: &StreamPath,

@@ -4,6 +4,7 @@
 //! the directory is locked. Memory does not grow with the index: each database is walked once, in key order, and the
 //! records that must match are looked up.
 
+mod extents;
 mod totals;
 
 use std::ops::Bound;
@@ -32,6 +33,9 @@ pub(in crate::store::file) struct IndexTotals {
     pub(in crate::store::file) streams: u64,
     pub(in crate::store::file) chunks: u64,
     pub(in crate::store::file) bytes: u64,
+    /// Extents, and the bytes in them.
+    extents: u64,
+    extent_bytes: u64,
 }
 
 /// Receives each problem.
@@ -264,11 +268,20 @@ impl IndexCheck<'_, '_> {
         Ok(())
     }
 
-    /// A stream's chunks are whole and without gaps from the first byte that it keeps to its tail.
+    /// A stream's extents and chunks are whole and without gaps from the first byte that it keeps to its tail.
     fn chunks(&mut self, id: StreamId, state: &StreamState, name: &str) -> Result<(), StoreError> {
         let start = state.first_kept().position();
         let trimmed = state.kept > state.core.own_start();
         let (mut next, mut first) = (start, true);
+        self.each("extents", self.reading.index().extents, &keys::id(id), |check, key, value| {
+            check.count();
+            let at = keys::unpair(key).map(|(_, at)| at);
+            // Bytes before it were trimmed, and whole extents of them are to be purged.
+            let begins = std::mem::take(&mut first) && trimmed && at.is_some_and(|at| at < start);
+            next = at.filter(|_| begins).unwrap_or_else(|| check.after_dropped(id, next));
+            next = check.extent(key, value, next, name)?;
+            Ok(())
+        })?;
         self.each("chunks", self.reading.index().chunks, &keys::id(id), |check, key, value| {
             check.count();
             check.found.chunks += 1;

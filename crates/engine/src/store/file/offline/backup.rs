@@ -6,7 +6,7 @@ use durable_streams_protocol::StreamPath;
 
 use super::{
     OnProgress, OperationPhase, OperationStep, VerifiedTotals, copy_index, open_index,
-    repair_index::fold_log_into, verify,
+    repair_index::fold_log_into, segments::copy_segments, verify,
 };
 use crate::store::{
     StoreError,
@@ -16,7 +16,7 @@ use crate::store::{
         disk::{Disk, File, RealDisk},
         error::{copy_error, corrupt, io_error},
         index::{handle::IndexHandle, leave_out::LeftOut},
-        layout::Layout,
+        layout::{Layout, segments_dir},
         wal::{recovery, segment},
     },
 };
@@ -83,7 +83,7 @@ fn copy_log(from: &Path, to: &Destination) -> Result<(), StoreError> {
 }
 
 impl Destination {
-    /// Makes it a data directory, once the index was written: adds the secrets of `source` and, if there is no log, an
+    /// Makes it a data directory, once the index was written: adds the sealed segments and the secrets of `source` and, if there is no log, an
     /// empty one that goes on after the index; leaves out the streams at `without`. Checks everything that was written
     /// first.
     ///
@@ -103,10 +103,12 @@ impl Destination {
             self.fold_log(&index)?;
             left_out = index.leave_out(without)?;
         }
+        copy_segments(&index, &segments_dir(source), self.segments())?;
         if segment::numbers_in(&RealDisk, self.wal())?.is_empty() {
             segment::begin_log(&RealDisk, self.wal(), 1, index.read()?.meta()?.lsn + 1)?;
         }
-        let found = verify::check(&index, self.wal(), progress)?.whole().map_err(|problem| {
+        let places = (self.wal(), self.segments());
+        let found = verify::check(&index, places, progress)?.whole().map_err(|problem| {
             // The file that the problem names is about to be removed.
             let StoreError::Corrupt { found, .. } = problem else { return problem };
             let what = format!(
@@ -144,11 +146,13 @@ impl FileStore {
     /// As for [`copy_index`](Self::copy_index), and as for [`backup`].
     pub fn backup(&self, to: &Path) -> Result<VerifiedTotals, StoreError> {
         let to = Destination::prepare(to)?;
+        let _held = self.hold_segments();
         self.copy_index(&to.index_file()?, &mut |_| {}, &|| true)?;
         Ok(to.complete(&self.core.options.dir, self.core.options.map_size, &[], &mut |_| {})?.0)
     }
 
-    /// Completes a backup whose index [`copy_index`](Self::copy_index) has copied: the keys, a check of all of it, `VERSION`.
+    /// Completes a backup whose index [`copy_index`](Self::copy_index) has copied: sealed segments, which
+    /// [`hold_segments`](Self::hold_segments) has kept since before the copy, the keys, a check of all of it, `VERSION`.
     ///
     /// # Errors
     /// Those of [`Destination::complete`].

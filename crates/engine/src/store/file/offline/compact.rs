@@ -41,7 +41,12 @@ pub fn compact(
     let store = FileStore::open_locked(std::sync::Arc::new(RealDisk), options.clone(), layout)?;
     store.checkpoint()?;
     let mut done = 0;
-    while store.core.index.purge_some(&|| Ok(()), PURGE)? {
+    loop {
+        let purged = store.core.index.purge_some(&|| Ok(()), PURGE)?;
+        store.core.segments.remove(&purged.freed);
+        if !purged.more {
+            break;
+        }
         done += 1;
         progress(OperationStep { what: OperationPhase::Purging, done, total: 0 });
     }

@@ -7,12 +7,14 @@
 //! | `verify` | every checksum, and how records fit together |
 //! | `compact` | the index without its free pages |
 //! | `repair` | dropping the log's events after damage |
+//! | `segments` | sealed segments: checking and copying them |
 //! | `repair_index` | dropping what is damaged in the index |
 
 mod backup;
 mod compact;
 mod repair;
 mod repair_index;
+mod segments;
 mod verify;
 
 use std::{path::Path, sync::mpsc, thread, time::Duration};
@@ -44,8 +46,10 @@ pub struct VerifiedTotals {
     pub streams: u64,
     /// Chunks of bytes, each with its checksum.
     pub chunks: u64,
-    /// Payload bytes in the index.
+    /// Payload bytes in the index and in sealed segments.
     pub bytes: u64,
+    /// Files of sealed segments.
+    pub segments: u64,
     /// Events in the log that the index does not have.
     pub events: u64,
     /// LSN of the last event, in index or log.

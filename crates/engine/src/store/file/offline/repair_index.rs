@@ -5,7 +5,10 @@ use std::{collections::HashSet, path::Path, sync::Arc};
 use durable_streams_protocol::StreamId;
 
 use super::{
-    OnProgress, OperationPhase, OperationStep, check_room, open_index_as, repair::aside, verify,
+    OnProgress, OperationPhase, OperationStep, check_room, open_index_as,
+    repair::aside,
+    segments::{check_segments, files_in, set_aside_unreferenced},
+    verify,
 };
 use crate::store::{
     StoreError,
@@ -13,10 +16,18 @@ use crate::store::{
         FileStore, FileStoreOptions,
         disk::{Disk, RealDisk},
         error::io_error,
-        index::{handle::IndexHandle, repair::IndexDamage},
+        index::{
+            handle::IndexHandle,
+            repair::{IndexDamage, IndexRepair},
+        },
         layout::Layout,
         memtable::Memtable,
         places::StreamPlaces,
+        segments::{
+            files::SegmentFiles,
+            format::number_of,
+            rewrite::{RewriteStop, rewrite},
+        },
         wal::recovery,
     },
 };
@@ -42,6 +53,7 @@ pub fn repair_index(
         let mut each =
             |done| progress(OperationStep { what: OperationPhase::Checking, done, total });
         index.read()?.verify(&mut each, &mut |_| problems += 1)?;
+        check_segments(&index, &layout.segments, &mut |_| problems += 1)?;
         if problems == 0 {
             return Ok(None);
         }
@@ -49,6 +61,7 @@ pub fn repair_index(
     check_room(&index, &layout.index)?;
     let dir = layout.index.join("repaired");
     let (wal, old) = (layout.wal.clone(), layout.index.join("data.mdb"));
+    let segments = layout.segments.clone();
     let mut held = Some(layout);
     if apply && !pages {
         drop(index);
@@ -58,10 +71,13 @@ pub fn repair_index(
     }
     remove(&dir)?;
     RealDisk::create_dir(&dir).map_err(io_error("create", &dir))?;
-    let done = mend(&index, &dir, options, (apply.then_some(&*wal), pages), progress);
+    let wal = apply.then_some(&*wal);
+    let done = mend(&index, &dir, options, (wal, &segments, pages), progress);
     drop(index);
     if apply && done.is_ok() {
         replace(&old, &dir.join("data.mdb"))?;
+        let whole = IndexHandle::open(old.parent().unwrap_or(&dir), options.map_size)?;
+        set_aside_unreferenced(&whole, &segments)?;
     }
     remove(&dir)?;
     drop(held);
@@ -115,23 +131,47 @@ fn mend(
     index: &IndexHandle,
     dir: &Path,
     options: &FileStoreOptions,
-    (wal, unfolded): (Option<&Path>, bool),
+    (wal, segments, unfolded): (Option<&Path>, &Path, bool),
     progress: &mut OnProgress<'_>,
 ) -> Result<IndexDamage, StoreError> {
     let new = IndexHandle::open(dir, options.map_size)?;
     let total = index.records()?;
     let mut each = |done| progress(OperationStep { what: OperationPhase::Checking, done, total });
     index.salvage(&new, &mut each)?;
-    let repair = new.read()?.plan_repair()?;
+    let files = files_in(segments);
+    let repair = new.read()?.plan_repair(&files)?;
     if let Some(wal) = wal {
         new.repair(&repair)?;
+        rewrite_damaged(&new, &files, &repair)?;
         if unfolded {
             let lost: HashSet<u64> = repair.damage.lost.iter().map(|lost| lost.id).collect();
             fold_log_into(&new, wal, &lost)?;
         }
-        verify::check(&new, wal, progress)?.whole()?;
+        verify::check(&new, (wal, segments), progress)?.whole()?;
     }
     Ok(repair.damage)
+}
+
+/// Moves what is whole of damaged segment files to new ones.
+fn rewrite_damaged(
+    index: &IndexHandle,
+    files: &SegmentFiles,
+    repair: &IndexRepair,
+) -> Result<(), StoreError> {
+    let next = index.read()?.meta()?.next_segment;
+    files.note_number(next.saturating_sub(1));
+    for name in files.names()? {
+        number_of(&name).into_iter().for_each(|number| files.note_number(number));
+    }
+    for number in &repair.damaged_files {
+        let Some(record) = index.read()?.segment(*number)? else { continue };
+        match rewrite(index, files, (*number, record.footer_crc), &|_| true) {
+            Ok(Some(segment)) => drop(index.hand_over(&|| Ok(()), &segment)?),
+            Ok(None) | Err(RewriteStop::Stopped) => {}
+            Err(RewriteStop::Failed(error)) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Puts the new index in the place of the old one, which stays beside it.

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::{OnProgress, OperationPhase, OperationStep, VerifiedTotals, open_index};
+use super::{
+    OnProgress, OperationPhase, OperationStep, VerifiedTotals, open_index, segments::check_segments,
+};
 use crate::store::{
     StoreError,
     file::{
@@ -60,7 +62,7 @@ pub fn verify(
 ) -> Result<VerifyReport, StoreError> {
     let layout = Layout::open_existing(&RealDisk, &options.dir)?;
     match open_index(&layout, options) {
-        Ok(index) => check(&index, &layout.wal, progress),
+        Ok(index) => check(&index, (&layout.wal, &layout.segments), progress),
         // A page on which others depend is damaged: that is what was to be found out.
         Err(problem @ StoreError::Corrupt { .. }) => {
             let mut report = VerifyReport::default();
@@ -85,7 +87,7 @@ pub(super) fn has_damaged_pages(index: &IndexHandle) -> Result<bool, StoreError>
 /// Checks an index and the log after it.
 pub(super) fn check(
     index: &IndexHandle,
-    wal: &Path,
+    (wal, segments): (&Path, &Path),
     progress: &mut OnProgress<'_>,
 ) -> Result<VerifyReport, StoreError> {
     let mut report = VerifyReport::default();
@@ -100,9 +102,10 @@ pub(super) fn check(
     let total = index.records()?;
     let reading = index.read()?;
     let mut each = |done| progress(OperationStep { what: OperationPhase::Checking, done, total });
-    let IndexTotals { streams, chunks, bytes } =
+    let IndexTotals { streams, chunks, bytes, .. } =
         reading.verify(&mut each, &mut |problem| report.add(problem))?;
-    report.found = VerifiedTotals { streams, chunks, bytes, ..VerifiedTotals::default() };
+    let segments = check_segments(index, segments, &mut |problem| report.add(problem))?;
+    report.found = VerifiedTotals { streams, chunks, bytes, segments, ..VerifiedTotals::default() };
     if report.count == 0 {
         problems.into_iter().for_each(|problem| report.add(problem));
     }

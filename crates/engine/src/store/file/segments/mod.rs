@@ -3,7 +3,12 @@
 //! | module | what it is |
 //! |---|---|
 //! | `format` | a segment file as bytes: writing, parsing, checking; no I/O |
+//! | `files`, `check`, `draft`, `rewrite` | the files of a data directory: reading, checking, writing them |
 //! | `cold` | what the store needs of an object store |
 
+pub(super) mod check;
 pub mod cold;
+pub(super) mod draft;
+pub(super) mod files;
 pub mod format;
+pub(super) mod rewrite;

@@ -1,5 +1,6 @@
 //! A read between the index's commit and the eviction of what it has.
 
+use ::bytes::Bytes;
 use durable_streams_protocol::{Appended, ContentType, Created, Expiry, StreamEvent};
 
 use super::*;
@@ -40,6 +41,8 @@ fn events(path: &StreamPath) -> Vec<(StreamId, EventPlace, StreamEvent)> {
 fn events_that_the_index_has_are_not_folded_again() {
     let dir = tempfile::tempdir().unwrap();
     let index = IndexHandle::open(dir.path(), 1 << 20).unwrap();
+    let disk = std::sync::Arc::new(crate::store::file::disk::RealDisk);
+    let segments = SegmentFiles::new(disk, dir.path(), 1);
     let memtable = Memtable::new(0, 1, 0, 0, 0);
     let path = StreamPath::new("s").unwrap();
     let events = events(&path);
@@ -56,7 +59,7 @@ fn events_that_the_index_has_are_not_folded_again() {
         if upto == 0 {
             memtable.publish(1, events.clone().into_iter());
         }
-        let reads = SnapshotReads { index: &index, memtable: &memtable };
+        let reads = SnapshotReads { index: &index, segments: &segments, memtable: &memtable };
         let state = reads.load(&path, LoadFor::State).unwrap().unwrap().state;
         assert_eq!(state.tail, Offset::new(9), "{upto} of 3 events are in the index");
         let bytes = reads.read(StreamId(7), Offset::ZERO, state.tail, 100).unwrap().concat();

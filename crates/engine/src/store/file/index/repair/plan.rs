@@ -1,5 +1,7 @@
 //! Finds what is missing in a copy of an index that has whole records only.
 
+mod sealed;
+
 use std::{collections::HashMap, ops::Bound};
 
 use durable_streams_protocol::{MESSAGE_END, Offset, StreamId, StreamState};
@@ -13,16 +15,21 @@ use crate::store::{
             appends, dropped::DroppedRanges, env::IndexTable, handle::ReadTxn, keys,
             streams::IndexedStream,
         },
+        segments::files::SegmentFiles,
     },
 };
 
 impl ReadTxn<'_> {
     /// Finds what is missing in a copy that [`salvage`](IndexHandle::salvage) has made.
-    pub(in crate::store::file) fn plan_repair(&self) -> Result<IndexRepair, StoreError> {
+    pub(in crate::store::file) fn plan_repair(
+        &self,
+        segments: &SegmentFiles,
+    ) -> Result<IndexRepair, StoreError> {
         let meta = self.meta()?;
         let (dropped, repair) = (self.dropped()?, IndexRepair::default());
         let mut planner =
-            RepairPlanner { reading: self, dropped, repair, found: Totals::default() };
+            RepairPlanner { reading: self, segments, dropped, repair, found: Totals::default() };
+        planner.files()?;
         planner.streams()?;
         planner.paths()?;
         planner.orphans()?;
@@ -37,6 +44,7 @@ impl ReadTxn<'_> {
         for (name, needed) in [
             ("paths", repair.paths),
             ("deadlines and forks", repair.derived),
+            ("segment_files", repair.segments),
             ("totals", repair.totals),
         ] {
             if needed {
@@ -58,6 +66,7 @@ struct Totals {
 
 struct RepairPlanner<'p, 'r> {
     reading: &'p ReadTxn<'r>,
+    segments: &'p SegmentFiles,
     dropped: DroppedRanges,
     repair: IndexRepair,
     found: Totals,
@@ -102,6 +111,8 @@ impl RepairPlanner<'_, '_> {
             bytes += keys::open(key, value).map_or(0, |contents| contents.len() as u64);
             Ok(())
         })?;
+        let extents = self.reading.extents(id)?.into_iter().filter_map(|(_, extent)| extent);
+        bytes += extents.map(|extent| extent.len()).sum::<u64>();
         self.repair.lose(id, path, LostPart::Stream { bytes });
         Ok(())
     }
@@ -170,11 +181,39 @@ impl RepairPlanner<'_, '_> {
         Ok(())
     }
 
-    /// Finds the ranges of a stream without whole chunks.
+    /// Finds the ranges of a stream without whole chunks or extents.
     fn chunks(&mut self, state: &StreamState) -> Result<(), StoreError> {
         let (index, id) = (self.reading.index(), state.core.id);
         let (start, tail) = (state.first_kept().position(), state.tail.position());
         let (mut next, mut gaps) = (start, Vec::new());
+        for (key, extent) in self.reading.extents(id)? {
+            while let Some(end) = self.dropped.past(id, next) {
+                next = end;
+            }
+            match extent {
+                // The first byte that the stream keeps may lie within an extent; whole ones before it were trimmed.
+                Some(extent) if extent.start < start && next == start && extent.end <= tail => {
+                    if extent.end > start {
+                        gaps.extend(self.unreadable_kept(&extent, id, start));
+                        next = extent.end;
+                    } else {
+                        self.repair.stray_extents.push(key);
+                    }
+                }
+                Some(extent) if extent.start >= next && extent.end <= tail => {
+                    if extent.start > next {
+                        gaps.push((next, extent.start));
+                    }
+                    let unreadable = self.unreadable(&extent);
+                    if !unreadable.is_empty() {
+                        self.repair.damaged_files.insert(extent.file);
+                    }
+                    gaps.extend(unreadable);
+                    next = extent.end;
+                }
+                _ => self.repair.stray_extents.push(key),
+            }
+        }
         self.each(index.chunks, &keys::id(id), |planner, key, value| {
             while let Some(end) = planner.dropped.past(id, next) {
                 next = end;
@@ -243,8 +282,8 @@ impl RepairPlanner<'_, '_> {
     fn message_start(&self, id: StreamId, start: u64, at: u64) -> Result<u64, StoreError> {
         let mut until = at;
         while until > start {
-            let Some((from, chunk)) = self.chunk_with(id, until - 1)? else { return Ok(until) };
-            let before = chunk.get(..(until - from) as usize).unwrap_or(chunk);
+            let Some((from, chunk)) = self.bytes_with(id, until - 1)? else { return Ok(until) };
+            let before = chunk.get(..(until - from) as usize).unwrap_or(&chunk);
             if let Some(end) = memchr::memrchr(MESSAGE_END, before) {
                 return Ok(from + end as u64 + 1);
             }
@@ -257,7 +296,7 @@ impl RepairPlanner<'_, '_> {
     fn message_end(&self, id: StreamId, at: u64, tail: u64) -> Result<u64, StoreError> {
         let mut from = at;
         while from < tail {
-            let Some((start, chunk)) = self.chunk_with(id, from)? else { return Ok(from) };
+            let Some((start, chunk)) = self.bytes_with(id, from)? else { return Ok(from) };
             let rest = chunk.get((from - start) as usize..).unwrap_or(&[]);
             if let Some(end) = memchr::memchr(MESSAGE_END, rest) {
                 return Ok(from + end as u64 + 1);
@@ -308,7 +347,7 @@ impl RepairPlanner<'_, '_> {
     /// Finds records of streams that are neither there nor to be purged.
     fn orphans(&mut self) -> Result<(), StoreError> {
         let index = self.reading.index();
-        for table in [index.chunks, index.appends, index.producers, index.dropped] {
+        for table in [index.chunks, index.extents, index.appends, index.producers, index.dropped] {
             let mut next = Some(0_u64);
             while let Some(from) = next {
                 let id = self.holder_from(table, from)?;

@@ -9,6 +9,7 @@ use crate::store::{
     StoreError,
     file::index::{
         env::NAMES,
+        extents::{ExtentRecord, SegmentRecord},
         handle::{IndexHandle, ReadTxn},
         keys,
         pages::{PageWalk, WalkStep},
@@ -115,6 +116,8 @@ impl ReadTxn<'_> {
                 producer.and_then(ProducerId::new).is_some() && matches!(known, Some(Ok(_)))
             }
             "purge" => matches!(key.len(), 8 | 16),
+            "extents" => ExtentRecord::open(key, value).is_some(),
+            "segment_files" => SegmentRecord::open(key, value).is_some(),
             "paths" if value.len() == UNSEALED && !index.paths_sealed.load(Ordering::Acquire) => {
                 let mut sealed = Vec::new();
                 keys::seal(key, value, &mut sealed);

@@ -12,11 +12,13 @@ use crate::store::{
         error::{corrupt, index_error},
         index::{
             env::IndexTable,
+            extents::{ExtentRecord, SegmentRecord},
             keys::{self, IndexMeta},
             paths,
             records::CHUNK,
             streams::IndexedStream,
         },
+        segments::format::HEADER,
     },
 };
 
@@ -33,6 +35,11 @@ impl ScrubSlice<'_, '_> {
             "paths" => self.name(key, value),
             "streams" => self.stream(key, value),
             "chunks" => self.chunk(key, value),
+            "extents" => self.extent(key, value),
+            "segment_files" => Ok(SegmentRecord::open(key, value).is_none().then(|| {
+                let number = keys::number(key).unwrap_or_default();
+                format!("the record of segment {number} does not match its checksum")
+            })),
             "deadlines" => self.derived(key, "deadline", |state, (at, id)| {
                 state.core.id.0 == id && state.due_at() == Some(Timestamp::from_millis(at))
             }),
@@ -131,6 +138,7 @@ impl ScrubSlice<'_, '_> {
         let held = index.has_byte(&self.reading.txn, id, start);
         let bytes = start >= state.tail
             || held.map_err(index_error("read", index.path()))?
+            || index.extent_at(&self.reading.txn, id, start)?.is_some()
             || self.round.dropped.past(id, start.position()).is_some();
         Ok((!bytes).then(|| format!("the first bytes of {name} are missing")))
     }
@@ -145,9 +153,31 @@ impl ScrubSlice<'_, '_> {
                 "the bytes of stream {id} at position {at} do not match their checksum"
             )));
         };
-        let (id, end) = (StreamId(id), at + contents.len() as u64);
+        self.goes_on(StreamId(id), at + contents.len() as u64)
+    }
+
+    fn extent(&self, key: &[u8], value: &[u8]) -> Result<Option<String>, StoreError> {
+        let id = key.get(..8).and_then(keys::number).unwrap_or_default();
+        let Some((id, extent)) = ExtentRecord::open(key, value) else {
+            return Ok(Some(format!("an extent of stream {id} does not match its checksum")));
+        };
+        let record = self.reading.segment(extent.file)?;
+        let end = extent.offset + extent.len();
+        let fits = |file: SegmentRecord| {
+            extent.offset >= HEADER as u64 && end <= HEADER as u64 + file.data
+        };
+        if !record.is_some_and(fits) {
+            let (file, id) = (extent.file, id.0);
+            return Ok(Some(format!("segment {file} does not hold the bytes of stream {id}")));
+        }
+        self.goes_on(id, extent.end)
+    }
+
+    /// Whether more bytes of a stream begin at `end`, or it ends there.
+    fn goes_on(&self, id: StreamId, end: u64) -> Result<Option<String>, StoreError> {
         let index = self.reading.index();
         let goes_on = self.has(index.chunks, &keys::chunk(id, Offset::new(end)))?
+            || self.has(index.extents, &keys::chunk(id, Offset::new(end)))?
             || self.round.dropped.past(id, end).is_some()
             || self.has(index.purge, &keys::id(id))?;
         if goes_on {

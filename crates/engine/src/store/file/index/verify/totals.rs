@@ -7,6 +7,7 @@ use crate::store::{
         error::index_error,
         index::{
             env::{IndexTable, NAMES},
+            extents::{ExtentRecord, SegmentRecord},
             keys,
         },
     },
@@ -25,7 +26,7 @@ impl IndexCheck<'_, '_> {
             );
             self.wrong(None, &what);
         }
-        let (mut left, mut left_appends) = (0, 0);
+        let (mut left, mut left_appends, mut left_extents) = (0, 0, 0);
         self.each("purge", index.purge, &[], |check, key, _| {
             if keys::unpair(key).is_some() {
                 // The trimmed part of a stream.
@@ -37,6 +38,12 @@ impl IndexCheck<'_, '_> {
             }
             check.each("appends", index.appends, key, |_, _, _| {
                 left_appends += 1;
+                Ok(())
+            })?;
+            check.each("extents", index.extents, key, |check, key, value| {
+                left_extents += 1;
+                let extent = ExtentRecord::open(key, value);
+                check.found.extent_bytes += extent.map_or(0, |(_, extent)| extent.len());
                 Ok(())
             })?;
             check.each("chunks", index.chunks, key, |_, _, _| {
@@ -70,6 +77,7 @@ impl IndexCheck<'_, '_> {
         }
         for (name, there, expected) in [
             ("chunks", len(index.chunks)?, self.found.chunks + left),
+            ("extents", len(index.extents)?, self.found.extents + left_extents),
             ("appends", len(index.appends)?, self.expected.appends + left_appends),
             ("deadlines", len(index.deadlines)?, self.expected.deadlines),
             ("forks", len(index.forks)?, self.expected.forks),
@@ -80,6 +88,35 @@ impl IndexCheck<'_, '_> {
                     &format!("`{name}` has {there} records and should have {expected}"),
                 );
             }
+        }
+        self.segments()
+    }
+
+    /// The live bytes of segment files are those of the extents.
+    fn segments(&mut self) -> Result<(), StoreError> {
+        let mut live = 0;
+        self.each(
+            "segment_files",
+            self.reading.index().segment_files,
+            &[],
+            |check, key, value| {
+                check.count();
+                match SegmentRecord::open(key, value) {
+                    Some((_, record)) => live += record.live,
+                    None => {
+                        let number = keys::number(key).unwrap_or_default();
+                        let what =
+                            format!("the record of segment {number} does not match its checksum");
+                        check.wrong(Some(value), &what);
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        let bytes = self.found.extent_bytes;
+        if live != bytes {
+            let what = format!("extents have {bytes} bytes, and segment files should have {live}");
+            self.wrong(None, &what);
         }
         Ok(())
     }

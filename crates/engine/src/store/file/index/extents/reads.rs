@@ -1,0 +1,112 @@
+//! Looking up extents and segment files.
+
+use std::ops::Bound;
+
+use durable_streams_protocol::{Offset, StreamId};
+
+use super::{ExtentEntry, ExtentRecord, SegmentEntry, SegmentRecord};
+use crate::store::{
+    StoreError,
+    file::{
+        error::index_error,
+        index::{handle::ReadTxn, keys},
+        segments::format::SealedExtent,
+    },
+};
+
+impl ReadTxn<'_> {
+    /// See [`IndexHandle::segments_after`].
+    pub(in crate::store::file) fn segments_after(
+        &self,
+        after: Option<u64>,
+        max: usize,
+    ) -> Result<Vec<SegmentEntry>, StoreError> {
+        let index = self.index();
+        let failed = index_error("read", index.path());
+        let after = after.map(u64::to_be_bytes);
+        let from = after.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(&key[..]));
+        let range = (from, Bound::Unbounded);
+        let mut found = Vec::new();
+        for record in index.segment_files.range(&self.txn, &range).map_err(&failed)?.take(max) {
+            let (key, value) = record.map_err(&failed)?;
+            let Some(number) = keys::number(key) else { continue };
+            let damaged = || index.damaged(&format!("the record of segment {number}"));
+            let record = SegmentRecord::open(key, value).map(|(_, record)| record);
+            found.push((number, record.ok_or_else(damaged)));
+        }
+        Ok(found)
+    }
+
+    /// A segment file's record.
+    pub(in crate::store::file) fn segment(
+        &self,
+        number: u64,
+    ) -> Result<Option<SegmentRecord>, StoreError> {
+        self.index().segment(&self.txn, number)
+    }
+
+    /// The extents of a stream, in order; a damaged one is `None`.
+    pub(in crate::store::file) fn extents(
+        &self,
+        id: StreamId,
+    ) -> Result<Vec<ExtentEntry>, StoreError> {
+        let index = self.index();
+        let failed = index_error("read", index.path());
+        let mut found = Vec::new();
+        for record in index.extents.prefix_iter(&self.txn, &keys::id(id)).map_err(&failed)? {
+            let (key, value) = record.map_err(&failed)?;
+            found.push((key.to_vec(), ExtentRecord::open(key, value).map(|(_, extent)| extent)));
+        }
+        Ok(found)
+    }
+
+    /// Whether a stream has one of these extents in a file, as far as the index can be read.
+    pub(in crate::store::file) fn is_in_use(&self, file: u64, extents: &[SealedExtent]) -> bool {
+        extents.iter().any(|sealed| {
+            let (id, end) = (StreamId(sealed.stream), sealed.start + sealed.len);
+            match self.extents_between(id, sealed.start, end) {
+                Ok(found) => found.iter().any(|extent| extent.file == file),
+                Err(_) => true,
+            }
+        })
+    }
+
+    /// The checksum of the footer of the file that an extent is in.
+    pub(in crate::store::file) fn footer_crc(
+        &self,
+        extent: &ExtentRecord,
+    ) -> Result<u32, StoreError> {
+        let record = self.segment(extent.file)?;
+        let missing = || self.index().missing(&format!("the record of segment {}", extent.file));
+        record.map(|record| record.footer_crc).ok_or_else(missing)
+    }
+
+    /// The whole extents of a stream that begin from `start` on and before `end`.
+    pub(in crate::store::file) fn extents_between(
+        &self,
+        id: StreamId,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<ExtentRecord>, StoreError> {
+        let index = self.index();
+        let failed = index_error("read", index.path());
+        let bound = |at| keys::chunk(id, Offset::new(at));
+        let (first, last) = (bound(start), bound(end));
+        let range = (Bound::Included(first.as_slice()), Bound::Excluded(last.as_slice()));
+        let mut found = Vec::new();
+        for record in index.extents.range(&self.txn, &range).map_err(&failed)? {
+            let (key, value) = record.map_err(&failed)?;
+            found.extend(ExtentRecord::open(key, value).map(|(_, extent)| extent));
+        }
+        Ok(found)
+    }
+
+    /// The extent of a stream that holds a position.
+    pub(in crate::store::file) fn extent_at(
+        &self,
+        id: StreamId,
+        at: u64,
+    ) -> Result<Option<ExtentRecord>, StoreError> {
+        self.index().extent_at(&self.txn, id, Offset::new(at))
+    }
+}

@@ -1,0 +1,127 @@
+//! What of the segment files is whole.
+
+use std::borrow::Cow;
+
+use durable_streams_protocol::StreamId;
+
+use super::RepairPlanner;
+use crate::store::{
+    StoreError,
+    file::{
+        error::index_error,
+        index::extents::{ExtentRecord, SegmentEntry, SegmentRecord},
+        segments::{
+            check::open_checked,
+            format::{BLOCK, HEADER},
+        },
+    },
+};
+
+/// Bytes of a stream, and where they start.
+type BytesAround<'b> = (u64, Cow<'b, [u8]>);
+
+impl RepairPlanner<'_, '_> {
+    /// Looks at the segment files that extents name, and whether the index has their records.
+    pub(super) fn files(&mut self) -> Result<(), StoreError> {
+        let reading = self.reading;
+        let failed = index_error("read", reading.index().path());
+        let live = reading.index().live_bytes(&reading.txn).map_err(&failed)?;
+        for number in live.keys() {
+            let path = self.segments.path(*number);
+            match open_checked(self.segments.disk(), &path, *number) {
+                Ok((_, footer)) => {
+                    let record = SegmentRecord {
+                        file_len: footer.file_len(),
+                        data: footer.data_end() - HEADER as u64,
+                        live: 0,
+                        footer_crc: footer.trailer.footer_crc,
+                    };
+                    self.repair.files.insert(*number, record);
+                }
+                Err(StoreError::Corrupt { .. }) => {}
+                Err(StoreError::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let records = reading.segments_after(None, usize::MAX)?;
+        let wrong = |(number, record): &SegmentEntry| match record {
+            Ok(record) => live.get(number) != Some(&record.live),
+            Err(_) => true,
+        };
+        self.repair.segments = records.len() != live.len() || records.iter().any(wrong);
+        // A file that is another than the one that the index has is of no use.
+        for (number, record) in
+            records.into_iter().filter_map(|(n, record)| Some((n, record.ok()?)))
+        {
+            let file = self.repair.files.get(&number);
+            if file.is_some_and(|file| file.footer_crc != record.footer_crc) {
+                self.repair.files.remove(&number);
+            }
+        }
+        Ok(())
+    }
+
+    /// The ranges of an extent that cannot be read.
+    pub(super) fn unreadable(&self, extent: &ExtentRecord) -> Vec<(u64, u64)> {
+        let Some(file) = self.repair.files.get(&extent.file) else {
+            return vec![(extent.start, extent.end)];
+        };
+        let (mut lost, mut at) = (Vec::<(u64, u64)>::new(), extent.start);
+        while at < extent.end {
+            // To the end of the block of the file.
+            let offset = extent.offset + (at - extent.start) - HEADER as u64;
+            let len = (BLOCK as u64 - offset % BLOCK as u64).min(extent.end - at);
+            if self.segments.read(extent, file.footer_crc, at, len as usize).is_err() {
+                match lost.last_mut() {
+                    Some(last) if last.1 == at => last.1 = at + len,
+                    _ => lost.push((at, at + len)),
+                }
+            }
+            at += len;
+        }
+        lost
+    }
+
+    /// The ranges from `start` on of an extent that cannot be read. What comes before was trimmed, and is cut off where it
+    /// cannot be read.
+    pub(super) fn unreadable_kept(
+        &mut self,
+        extent: &ExtentRecord,
+        id: StreamId,
+        start: u64,
+    ) -> Vec<(u64, u64)> {
+        let unreadable = self.unreadable(extent);
+        if !unreadable.is_empty() {
+            self.repair.damaged_files.insert(extent.file);
+        }
+        let trimmed = unreadable.iter().filter(|(from, _)| *from < start).map(|(_, to)| *to);
+        if let Some(to) = trimmed.max() {
+            self.repair.trimmed.push((id, extent.start, to.min(start)));
+        }
+        let kept = unreadable.into_iter().filter(|(_, to)| *to > start);
+        kept.map(|(from, to)| (from.max(start), to)).collect()
+    }
+
+    /// Whole bytes around a position, and where they start.
+    pub(super) fn bytes_with(
+        &self,
+        id: StreamId,
+        at: u64,
+    ) -> Result<Option<BytesAround<'_>>, StoreError> {
+        let extent = match self.reading.extent_at(id, at) {
+            Err(StoreError::Corrupt { .. }) => return Ok(None),
+            extent => extent?,
+        };
+        let Some(extent) = extent else {
+            let chunk = self.chunk_with(id, at)?;
+            return Ok(chunk.map(|(start, chunk)| (start, Cow::Borrowed(chunk))));
+        };
+        let Some(file) = self.repair.files.get(&extent.file) else { return Ok(None) };
+        let offset = extent.offset + (at - extent.start) - HEADER as u64;
+        let start = at.saturating_sub(offset % BLOCK as u64).max(extent.start);
+        let end = (at + BLOCK as u64 - offset % BLOCK as u64).min(extent.end);
+        let read = self.segments.read(&extent, file.footer_crc, start, (end - start) as usize);
+        Ok(read.ok().map(|bytes| (start, Cow::Owned(bytes.to_vec()))))
+    }
+}

@@ -1,0 +1,340 @@
+//! The sealer: one thread that moves bytes from the index into segment files, and keeps those files worth their room.
+//!
+//! Invariants
+//! - A file is written, synced, checked and renamed before the commit that references it, and removed only after a commit
+//!   that does not. So a crash at any moment leaves the bytes in the chunks, or in the file, and at most an orphan, which
+//!   the next start removes.
+//! - What a file gets was read in transactions of their own; the hand-over's transaction checks that it is still so.
+//! - After a failed hand-over, which may have been committed, the directory is swept by what the index says.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | here | the thread; the walk over the streams |
+//! | `plan` | what of a stream is to be sealed |
+//! | `rewrite` | files of which less than half is live |
+
+mod plan;
+mod rewrite;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use durable_streams_protocol::Offset;
+use parking_lot::{Condvar, Mutex};
+
+use self::plan::SealPlan;
+use super::{
+    core::StoreCore,
+    index::extents::{HandedOver, NewSegment},
+    options::SegmentOptions,
+    segments::draft::SegmentDraft,
+    stats::add,
+};
+use crate::store::StoreError;
+
+/// Streams that one step of the walk looks at, in one read transaction.
+const STREAMS_PER_STEP: usize = 256;
+/// The pause after a step.
+const STEP_PAUSE: Duration = Duration::from_millis(50);
+/// The pause after a failure: a disk that is full now is full a moment later.
+const FAILURE_PAUSE: Duration = Duration::from_secs(60);
+/// Nothing is sealed while more of the index's file is free than this, or than a quarter of it.
+const FREE_PAGES: u64 = 1 << 30;
+/// Nor while the disk has less room than for so many segments.
+const ROOM: u64 = 4;
+/// Bytes that are read from the index in one transaction.
+const PIECE: usize = 1 << 20;
+/// Bytes a second that are sealed at most, so that the log keeps its share of the disk.
+const RATE: u64 = 64 << 20;
+/// Streams that share a file at most, which bounds its footer and the commit that references it.
+const STREAMS_PER_FILE: usize = 4096;
+
+pub(super) struct Sealer {
+    core: Arc<StoreCore>,
+    one_at_a_time: Mutex<()>,
+    stop: Mutex<bool>,
+    wake: Condvar,
+    counters: SealCounters,
+}
+
+#[derive(Default)]
+struct SealCounters {
+    files: AtomicU64,
+    bytes: AtomicU64,
+    failures: AtomicU64,
+}
+
+/// What was sealed since the opening.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct SealStats {
+    pub(super) files: u64,
+    /// Bytes written to segment files.
+    pub(super) bytes: u64,
+    pub(super) failures: u64,
+}
+
+/// A walk over the streams, in the order of their ids.
+#[derive(Default)]
+struct SealWalk {
+    next: u64,
+    /// Streams that are to share a file, and their bytes together.
+    shared: Vec<SealPlan>,
+    shared_bytes: u64,
+}
+
+/// Why a walk ended early.
+enum SealStop {
+    /// The thread is to end.
+    Stopped,
+    Failed(StoreError),
+}
+
+impl From<StoreError> for SealStop {
+    fn from(error: StoreError) -> Self {
+        SealStop::Failed(error)
+    }
+}
+
+impl Sealer {
+    pub(super) fn new(core: Arc<StoreCore>) -> Self {
+        Sealer {
+            core,
+            one_at_a_time: Mutex::default(),
+            stop: Mutex::new(false),
+            wake: Condvar::new(),
+            counters: SealCounters::default(),
+        }
+    }
+
+    /// `None` when nothing is sealed. With a limit on disk use nothing is: the index does not shrink, so that a sealed byte
+    /// would count twice.
+    fn options(&self) -> Option<SegmentOptions> {
+        self.core.options.segments.filter(|_| self.core.limit.is_none())
+    }
+
+    /// The sealer's thread.
+    pub(super) fn run(&self) {
+        let mut calm = Duration::ZERO;
+        while let Some(options) = self.options() {
+            let pause = match self.walk(&options, true) {
+                Ok(sealed) => {
+                    let longest = options.interval.saturating_mul(SegmentOptions::LONGEST_PAUSE);
+                    let longer = (calm * 2).min(longest);
+                    calm = if sealed > 0 { Duration::ZERO } else { longer.max(options.interval) };
+                    calm.max(options.interval)
+                }
+                Err(SealStop::Stopped) => return,
+                Err(SealStop::Failed(error)) => {
+                    tracing::warn!(%error, "cannot seal bytes of streams; they stay in the index, and it will be tried again");
+                    FAILURE_PAUSE
+                }
+            };
+            if self.wait(pause) {
+                return;
+            }
+        }
+    }
+
+    /// Seals everything that is due now; returns how many bytes. For a store without threads, and for tests.
+    pub(super) fn seal_due(&self) -> Result<u64, StoreError> {
+        let Some(options) = self.options() else { return Ok(0) };
+        match self.walk(&options, false) {
+            Ok(sealed) => Ok(sealed),
+            Err(SealStop::Stopped) => Ok(0),
+            Err(SealStop::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Walks over all streams; seals what is due, and rewrites what is not worth its room. Returns the bytes sealed.
+    fn walk(&self, options: &SegmentOptions, paced: bool) -> Result<u64, SealStop> {
+        let _one = self.one_at_a_time.lock();
+        let walked = self.walk_streams(options, paced).and_then(|sealed| {
+            self.rewrite_sparse(paced)?;
+            Ok(sealed)
+        });
+        if let Err(SealStop::Failed(_)) = &walked {
+            add(&self.counters.failures, 1);
+            // The failed commit may have been made.
+            let _ = self.sweep();
+        }
+        walked
+    }
+
+    fn walk_streams(&self, options: &SegmentOptions, paced: bool) -> Result<u64, SealStop> {
+        let (mut walk, mut sealed) = (SealWalk::default(), 0);
+        let now = (self.core.options.clock.0)();
+        loop {
+            let step =
+                self.core.index.read()?.seal_plans(walk.next, STREAMS_PER_STEP, options, now)?;
+            for plan in step.plans {
+                if !self.has_use(options)? {
+                    return Ok(sealed);
+                }
+                sealed += self.seal_plan(options, &mut walk, plan, paced)?;
+            }
+            let Some(next) = step.next else { break };
+            walk.next = next;
+            if paced && self.wait(STEP_PAUSE) {
+                return Err(SealStop::Stopped);
+            }
+        }
+        if walk.shared_bytes >= options.share.max(1) {
+            sealed += self.seal(&std::mem::take(&mut walk.shared), paced)?;
+        }
+        Ok(sealed)
+    }
+
+    /// Whether sealing now is worth its room. The index does not shrink: what leaves it is room for later records, of which
+    /// it needs only so much, and until then the bytes take their room twice.
+    fn has_use(&self, options: &SegmentOptions) -> Result<bool, StoreError> {
+        let (used, grown) = self.core.index.extent()?;
+        let free = grown.saturating_sub(used);
+        let room = self.core.disk.room(self.core.segments.dir());
+        let fits = room.is_none_or(|room| room >= options.size.saturating_mul(ROOM));
+        Ok(fits && free <= FREE_PAGES.max(grown / 4))
+    }
+
+    /// Seals a stream that gets files of its own; others are collected until they fill one.
+    fn seal_plan(
+        &self,
+        options: &SegmentOptions,
+        walk: &mut SealWalk,
+        plan: SealPlan,
+        paced: bool,
+    ) -> Result<u64, SealStop> {
+        let mut sealed = 0;
+        if plan.shares {
+            walk.shared_bytes += plan.end - plan.start;
+            walk.shared.push(plan);
+            if walk.shared_bytes >= options.size || walk.shared.len() >= STREAMS_PER_FILE {
+                walk.shared_bytes = 0;
+                sealed += self.seal(&std::mem::take(&mut walk.shared), paced)?;
+            }
+            return Ok(sealed);
+        }
+        let (id, mut next) = (plan.id, Some(plan));
+        // A stream that is far behind gets one file after the other.
+        while let Some(plan) = next.take() {
+            let bytes = self.seal(&[plan], paced)?;
+            sealed += bytes;
+            if bytes > 0 && self.has_use(options)? {
+                let now = (self.core.options.clock.0)();
+                let again = self.core.index.read()?.seal_plan(id, options, now)?;
+                next = again.filter(|plan| !plan.shares);
+            }
+        }
+        Ok(sealed)
+    }
+
+    /// Writes one file with the bytes of these streams and hands them over to it. Returns how many bytes it has then.
+    fn seal(&self, plans: &[SealPlan], paced: bool) -> Result<u64, SealStop> {
+        let core = &*self.core;
+        let mut draft = SegmentDraft::begin(&core.segments)?;
+        for plan in plans {
+            // The bytes of a stream that shares the file come first: should they be gone, or damaged, it is left out.
+            let (mut at, mut ahead) = (plan.start, Vec::new());
+            while plan.shares && at < plan.end {
+                let Some(bytes) = self.next_piece(plan, at)? else { break };
+                at += bytes.len() as u64;
+                ahead.push(bytes);
+            }
+            if plan.shares && at < plan.end {
+                continue;
+            }
+            draft.begin_extent(plan.id, plan.start, self.append_lens(plan)?, None);
+            for bytes in ahead {
+                draft.write(&bytes)?;
+                self.pace(paced, bytes.len())?;
+            }
+            while at < plan.end {
+                let Some(bytes) = self.next_piece(plan, at)? else { return Ok(0) };
+                draft.write(&bytes)?;
+                at += bytes.len() as u64;
+                self.pace(paced, bytes.len())?;
+            }
+        }
+        if draft.len() == 0 {
+            return Ok(0);
+        }
+        self.hand_over(&draft.finish()?)
+    }
+
+    /// The next bytes of a stream that is being sealed; `None` when it was deleted or trimmed since it was planned, or when
+    /// they are damaged, which its readers are told.
+    fn next_piece(&self, plan: &SealPlan, at: u64) -> Result<Option<Bytes>, StoreError> {
+        let (from, to) = (Offset::new(at), Offset::new(plan.end));
+        match self.core.index.read()?.bytes(plan.id, from, to, PIECE) {
+            Ok(bytes) => Ok(Some(bytes).filter(|bytes| !bytes.is_empty())),
+            Err(StoreError::Corrupt { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn append_lens(&self, plan: &SealPlan) -> Result<Vec<u8>, StoreError> {
+        match self.core.index.read()?.lens_between(plan.id, plan.start, plan.end) {
+            Err(StoreError::Corrupt { .. }) => Ok(Vec::new()),
+            lens => lens,
+        }
+    }
+
+    fn hand_over(&self, segment: &NewSegment) -> Result<u64, SealStop> {
+        let core = &*self.core;
+        let handed = core.index.hand_over(&|| core.disk.before_index_commit(), segment)?;
+        let HandedOver { live, mut freed } = handed;
+        if live == 0 {
+            freed.push(segment.number);
+        } else {
+            add(&self.counters.files, 1);
+            add(&self.counters.bytes, segment.record.file_len);
+        }
+        core.segments.remove(&freed);
+        Ok(live)
+    }
+
+    /// Removes what the index does not reference.
+    pub(super) fn sweep(&self) -> Result<(), StoreError> {
+        let core = &*self.core;
+        core.segments.sweep(&|number, footer| {
+            let reading = core.index.read()?;
+            let known = match reading.segment(number) {
+                Err(StoreError::Corrupt { .. }) => true,
+                record => record?.is_some(),
+            };
+            Ok(known || footer.is_some_and(|footer| reading.is_in_use(number, &footer.extents)))
+        })
+    }
+
+    /// Waits as long as the rate calls for.
+    fn pace(&self, paced: bool, bytes: usize) -> Result<(), SealStop> {
+        let due = Duration::from_secs_f64(bytes as f64 / RATE as f64);
+        let stopped = paced && self.wait(due);
+        if stopped { Err(SealStop::Stopped) } else { Ok(()) }
+    }
+
+    /// Waits; returns whether the thread is to end.
+    fn wait(&self, time: Duration) -> bool {
+        let mut stop = self.stop.lock();
+        self.wake.wait_while_for(&mut stop, |stop| !*stop, time);
+        *stop
+    }
+
+    /// Makes the thread end.
+    pub(super) fn stop(&self) {
+        *self.stop.lock() = true;
+        self.wake.notify_all();
+    }
+
+    pub(super) fn stats(&self) -> SealStats {
+        SealStats {
+            files: self.counters.files.load(Ordering::Relaxed),
+            bytes: self.counters.bytes.load(Ordering::Relaxed),
+            failures: self.counters.failures.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The segment files of a data directory: reading ranges of them, checking them, removing them.
+//!
+//! Invariants
+//! - Bytes are returned only after their checksum was compared.
+//! - No file is opened or read with a lock or a transaction held.
+//! - While a backup copies files, none is removed.
+//!
+//! Measured: see docs/storage.md, "Sealed segments", for what the checks cost.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{
+    check::open_checked,
+    format::{self, BLOCK, SegmentFooter, blocks_around},
+};
+use crate::store::{
+    StoreError,
+    file::{
+        disk::{Disk, DiskFile},
+        error::{corrupt, io_error},
+        index::extents::ExtentRecord,
+    },
+};
+
+/// The most segment files that are open for reads at a time; each takes a descriptor and a checksum per 64 KiB of data.
+const OPEN: usize = 64;
+
+/// Why an extent was not read.
+pub(in crate::store::file) enum SegmentReadError {
+    /// There is no such file. It may have been removed since the index was read.
+    Missing(StoreError),
+    Failed(StoreError),
+}
+
+/// Tells whether the index has a segment, by its number or by its footer.
+type IsKnown<'k> = dyn Fn(u64, Option<&SegmentFooter>) -> Result<bool, StoreError> + 'k;
+
+/// A segment file that is open for reads, with the checksums of its blocks.
+struct OpenSegment {
+    file: Box<dyn DiskFile>,
+    /// Without extents, which the index has.
+    footer: SegmentFooter,
+}
+
+/// The segment files of a data directory.
+pub(in crate::store::file) struct SegmentFiles {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    /// Open files, the one used last at the end.
+    open: Mutex<Vec<(u64, Arc<OpenSegment>)>>,
+    /// How many backups copy files now, and the files to remove after them.
+    held: Mutex<(usize, Vec<u64>)>,
+    /// The lowest number that no file of this directory had.
+    next: AtomicU64,
+}
+
+/// Keeps segment files from being removed.
+pub struct SegmentHold(Arc<SegmentFiles>);
+
+impl Drop for SegmentHold {
+    fn drop(&mut self) {
+        let doomed = {
+            let mut held = self.0.held.lock();
+            held.0 -= 1;
+            if held.0 == 0 { std::mem::take(&mut held.1) } else { Vec::new() }
+        };
+        self.0.remove(&doomed);
+    }
+}
+
+impl SegmentFiles {
+    pub(in crate::store::file) fn new(disk: Arc<dyn Disk>, dir: &Path, next: u64) -> Self {
+        SegmentFiles {
+            disk,
+            dir: dir.to_owned(),
+            open: Mutex::default(),
+            held: Mutex::default(),
+            next: AtomicU64::new(next),
+        }
+    }
+
+    pub(in crate::store::file) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    pub(in crate::store::file) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A number that no file has had.
+    pub(in crate::store::file) fn next_number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// No file may get this number or a lower one from now on.
+    pub(in crate::store::file) fn note_number(&self, number: u64) {
+        self.next.fetch_max(number.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// Keeps files from being removed until the hold is dropped.
+    pub(in crate::store::file) fn hold(self: &Arc<Self>) -> SegmentHold {
+        self.held.lock().0 += 1;
+        SegmentHold(self.clone())
+    }
+
+    /// Reads `len` bytes of an extent from position `from` of its stream on. The footer of its file has this checksum.
+    pub(in crate::store::file) fn read(
+        &self,
+        extent: &ExtentRecord,
+        footer_crc: u32,
+        from: u64,
+        len: usize,
+    ) -> Result<Bytes, SegmentReadError> {
+        let segment = self.open(extent.file)?;
+        if segment.footer.trailer.footer_crc != footer_crc {
+            return Err(SegmentReadError::Failed(another(&self.path(extent.file))));
+        }
+        let at = extent.offset + (from - extent.start);
+        let range = at..at + len as u64;
+        let damaged =
+            |offset, what| SegmentReadError::Failed(corrupt(&self.path(extent.file), offset, what));
+        let data_end = segment.footer.data_end();
+        if range.end > data_end {
+            return Err(damaged(range.start, "its data ends before the bytes of a stream"));
+        }
+        // A small extent has a checksum of its own; of a large one, the blocks around the range are checked.
+        let whole = extent.offset..extent.offset + extent.len();
+        let own = extent.crc.filter(|_| extent.len() <= BLOCK as u64 && whole.end <= data_end);
+        let around = own.map_or_else(|| blocks_around(range.clone(), data_end), |_| whole);
+        let mut bytes = vec![0; (around.end - around.start) as usize];
+        let read = segment.file.read_at(around.start, &mut bytes);
+        let read = read.map_err(io_error("read", &self.path(extent.file)));
+        if read.map_err(SegmentReadError::Failed)? < bytes.len() {
+            return Err(damaged(around.start, "the file ends before its data"));
+        }
+        match own {
+            Some(crc) if crc32c::crc32c(&bytes) != crc => {
+                return Err(damaged(
+                    around.start,
+                    "the bytes of a stream do not match their checksum",
+                ));
+            }
+            Some(_) => {}
+            None => segment
+                .footer
+                .check(around.start, &bytes)
+                .map_err(|found| damaged(found.offset, found.what))?,
+        }
+        let skip = (range.start - around.start) as usize;
+        // A reader that stalls keeps what it was given: not much more than it asked for.
+        if len < bytes.len() / 2 {
+            return Ok(Bytes::copy_from_slice(bytes.get(skip..skip + len).unwrap_or_default()));
+        }
+        Ok(Bytes::from(bytes).slice(skip..skip + len))
+    }
+
+    /// An open file: from the cache, or opened and checked up to its footer.
+    fn open(&self, number: u64) -> Result<Arc<OpenSegment>, SegmentReadError> {
+        let mut open = self.open.lock();
+        if let Some(at) = open.iter().position(|(known, _)| *known == number) {
+            let found = open.remove(at);
+            let segment = found.1.clone();
+            open.push(found);
+            return Ok(segment);
+        }
+        drop(open);
+        let path = self.path(number);
+        let opened = open_checked(&*self.disk, &path, number);
+        let (file, mut footer) = opened.map_err(|error| match error {
+            StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                SegmentReadError::Missing(missing(&path))
+            }
+            error => SegmentReadError::Failed(error),
+        })?;
+        footer.extents = Vec::new();
+        let segment = Arc::new(OpenSegment { file, footer });
+        let mut open = self.open.lock();
+        if !open.iter().any(|(known, _)| *known == number) {
+            if open.len() >= OPEN {
+                open.remove(0);
+            }
+            open.push((number, segment.clone()));
+        }
+        Ok(segment)
+    }
+
+    /// Removes files that the index does not reference any more, durably. Those that cannot be removed now, the next
+    /// start removes.
+    pub(in crate::store::file) fn remove(&self, numbers: &[u64]) {
+        if numbers.is_empty() {
+            return;
+        }
+        {
+            let mut held = self.held.lock();
+            if held.0 > 0 {
+                held.1.extend_from_slice(numbers);
+                return;
+            }
+        }
+        self.open.lock().retain(|(known, _)| !numbers.contains(known));
+        for number in numbers {
+            let path = self.path(*number);
+            match self.disk.remove(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    let path = path.display();
+                    tracing::warn!(%error, "cannot remove {path}, which nothing needs; the next start removes it");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Removes what the index does not reference: files that a crash has left, or a failure. `is_known` tells whether the
+    /// index has a file's record or, given its footer, one of its extents: a damaged key must not cost the file.
+    ///
+    /// # Errors
+    /// When the directory, or the index, cannot be read. A file that cannot be removed stays.
+    pub(in crate::store::file) fn sweep(&self, is_known: &IsKnown<'_>) -> Result<(), StoreError> {
+        let mut orphans = Vec::new();
+        for name in self.names()? {
+            if let Some(number) = format::number_of(&name) {
+                self.note_number(number);
+                if is_known(number, None)? {
+                    continue;
+                }
+                let path = self.path(number);
+                match open_checked(&*self.disk, &path, number) {
+                    Ok((_, footer)) if is_known(number, Some(&footer))? => {
+                        let error = corrupt(&path, 0, "the index has extents of it and no record");
+                        tracing::error!(%error, "the index is damaged");
+                    }
+                    Ok(_) => orphans.push(number),
+                    Err(error) => {
+                        tracing::warn!(%error, "a file in the directory of segments is none, and is left alone");
+                    }
+                }
+            } else if let Some(digits) = name.strip_suffix(NEW) {
+                digits.parse().into_iter().for_each(|number| self.note_number(number));
+                let _ = self.disk.remove(&self.dir.join(name));
+            }
+        }
+        self.remove(&orphans);
+        Ok(())
+    }
+
+    /// Names in the directory, which a directory without segments may lack.
+    pub(in crate::store::file) fn names(&self) -> Result<Vec<String>, StoreError> {
+        match self.disk.list(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            names => names.map_err(io_error("list", &self.dir)),
+        }
+    }
+
+    pub(in crate::store::file) fn path(&self, number: u64) -> PathBuf {
+        self.dir.join(format::file_name(number))
+    }
+
+    /// The name under which a file is written.
+    pub(in crate::store::file) fn new_path(&self, number: u64) -> PathBuf {
+        self.dir.join(format!("{number:020}{NEW}"))
+    }
+}
+
+/// The end of the name of a file that is being written.
+const NEW: &str = ".new";
+
+/// Damage: a file is not there that the index references.
+pub(in crate::store::file) fn missing(path: &Path) -> StoreError {
+    corrupt(path, 0, "the file is missing; restore a backup, or see what `repair` would drop")
+}
+
+/// Damage: a file is there under the name of another.
+pub(in crate::store::file) fn another(path: &Path) -> StoreError {
+    corrupt(path, 0, "it is another file than the one that the index has")
+}
+
+impl SegmentReadError {
+    pub(in crate::store::file) fn into_error(self) -> StoreError {
+        match self {
+            SegmentReadError::Missing(error) | SegmentReadError::Failed(error) => error,
+        }
+    }
+}
