@@ -90,7 +90,7 @@ fn bytes_written_per_byte_appended() {
         ("20,000 streams of 1 KiB, 4 appends", 20_000, 256, 4, 1),
     ] {
         for sealed in [false, true] {
-            let dir = tempfile::tempdir().unwrap();
+            let dir = tempdir();
             let (store, sink) = open(dir.path(), sealed);
             let mut states = create_all(&store, &sink, streams);
             fold_and_seal(&store);
@@ -121,7 +121,7 @@ fn bytes_written_per_byte_appended() {
 fn processor_time_per_byte_replayed() {
     const ROUNDS: u64 = 8;
     for sealed in [false, true] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempdir();
         let (store, sink) = open(dir.path(), sealed);
         let mut states = create_all(&store, &sink, 1);
         let data = Bytes::from(vec![7; 1 << 20]);

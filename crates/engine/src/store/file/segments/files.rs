@@ -4,8 +4,6 @@
 //! - Bytes are returned only after their checksum was compared.
 //! - No file is opened or read with a lock or a transaction held.
 //! - While a backup copies files, none is removed.
-//!
-//! Measured: see docs/storage.md, "Sealed segments", for what the checks cost.
 
 use std::{
     io,
