@@ -156,7 +156,7 @@ impl SegmentFiles {
         }
         let skip = (range.start - around.start) as usize;
         // A reader that stalls keeps what it was given: not much more than it asked for.
-        if len < bytes.len() / 2 {
+        if len < bytes.len() - bytes.len() / 4 {
             return Ok(Bytes::copy_from_slice(bytes.get(skip..skip + len).unwrap_or_default()));
         }
         Ok(Bytes::from(bytes).slice(skip..skip + len))
