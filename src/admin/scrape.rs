@@ -81,6 +81,7 @@ impl AdminEndpoints {
             (metrics::SEGMENT_LIVE, &[], files.segment_live_bytes),
             (metrics::SEALED_BYTES, &[], files.sealed_bytes),
             (metrics::SEAL_FAILURES, &[], files.seal_failures),
+            (metrics::FILE_PARTS, &[], files.file_part_bytes),
             (metrics::KEPT_STREAMS, &[], files.kept_streams),
             (metrics::KEPT_BYTES, &[], files.kept_bytes),
             (metrics::CHECKPOINTS, &["ok"], files.checkpoints),

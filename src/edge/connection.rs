@@ -26,6 +26,7 @@ mod deadline;
 mod frames;
 mod half_close;
 mod send;
+mod send_file;
 mod stream;
 mod transport;
 

@@ -43,9 +43,11 @@ const RESERVED: &[Reserved] = &[
         places: &[
             "crates/auth/src/credentials/disk.rs",
             "crates/engine/src/store/file/disk.rs",
+            "crates/engine/src/store/file_part.rs",
             "src/cli/admin/client.rs",
             "src/cli/streams/files.rs",
             "src/config/reader/load.rs",
+            "src/edge/connection/send_file.rs",
             "src/edge/upstream/ca.rs",
             "src/server/access.rs",
             "src/server/backup_socket/mod.rs",

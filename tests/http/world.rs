@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durable_streams_auth::AccessGuard;
-use durable_streams_engine::store::{AnyStore, StoreStats};
+use durable_streams_engine::store::file::SegmentOptions;
+use durable_streams_engine::store::{AnyStore, Store as _, StoreStats};
 use durable_streams_engine::{Clock, Engine, EngineLimits, ManualClock};
 use durable_streams_protocol::{StreamPath, Timestamp};
 use durable_streams_server::edge::{AccessCaching, EdgeOptions};
@@ -59,6 +60,8 @@ pub struct Setup {
     pub access: Option<AccessGuard>,
     pub caching: AccessCaching,
     pub subscriptions: Option<SubscriptionOptions>,
+    /// [`World::seal`] moves what there is into segments.
+    pub seals: bool,
 }
 
 /// A running server and its engine.
@@ -77,7 +80,14 @@ impl World {
     pub fn with(kind: Kind, change: impl FnOnce(&mut Setup)) -> Self {
         let mut setup = Setup::default();
         change(&mut setup);
-        let (store, keep) = kind.store.open().into_parts();
+        let segments = setup.seals.then_some(SegmentOptions {
+            min: 1,
+            keep: 0,
+            size: 1 << 20,
+            interval: Duration::from_secs(86_400),
+            ..SegmentOptions::DEFAULT
+        });
+        let (store, keep) = kind.store.open_with(|files| files.segments = segments).into_parts();
         let engine = Engine::new(store, setup.clock, setup.limits);
         let access = setup.access.map(|guard| (guard, setup.caching));
         let features = ServedFeatures { access, subscriptions: setup.subscriptions };
@@ -133,6 +143,20 @@ impl World {
             store.checkpoint().unwrap();
         }
         self.engine.stats().store
+    }
+
+    /// Moves what the streams have into sealed segments, if they are on files.
+    pub fn seal(&self) {
+        if let AnyStore::File(store) = self.engine.store() {
+            store.checkpoint().unwrap();
+            assert!(store.seal().unwrap() > 0);
+        }
+    }
+
+    /// Bytes that were to be sent from files by the kernel.
+    pub fn file_parts(&self) -> u64 {
+        let disk = self.engine.store().disk_stats();
+        disk.map_or(0, |disk| disk.files.file_part_bytes)
     }
 
     pub async fn put(&self, path: &str, fields: &str, body: impl AsRef<[u8]>) -> Reply {

@@ -24,13 +24,13 @@ const SLICES: usize = 16;
 /// How slowly a client may take what is written to it; see [`HttpLimits`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WritePace {
-    write_timeout: Duration,
-    min_send_rate: Option<usize>,
+    pub(super) write_timeout: Duration,
+    pub(super) min_send_rate: Option<usize>,
 }
 
 impl WritePace {
     /// The longest that a write may take. As Pingora has it: a whole write is judged, and it has a second at least.
-    fn time_for(self, bytes: usize) -> Duration {
+    pub(super) fn time_for(self, bytes: usize) -> Duration {
         let slowest = self.min_send_rate.filter(|rate| *rate > 0);
         slowest.map_or(self.write_timeout, |rate| {
             Duration::from_secs_f64(bytes.max(rate) as f64 / rate as f64)
@@ -46,7 +46,7 @@ impl HttpLimits {
 
 impl ClientConnection {
     /// Sends what was held back.
-    fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.held.is_empty() {
             let n = ready!(Pin::new(&mut self.io).poll_write(cx, &self.held))?;
             if n == 0 {

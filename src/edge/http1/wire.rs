@@ -7,6 +7,7 @@
 use std::future::poll_fn;
 
 use bytes::Bytes;
+use durable_streams_engine::store::FilePart;
 use durable_streams_protocol::{Body, Response};
 use http::{Method, StatusCode, Version};
 use pingora::protocols::Shutdown;
@@ -143,6 +144,17 @@ impl ReplyWriter for Http1Wire {
         let taken = self.connection.send_at_once(chunks).await?;
         self.sent += taken;
         Ok(taken)
+    }
+
+    fn sends_files(&self) -> bool {
+        self.framing != BodyFraming::Chunked && self.connection.sends_files()
+    }
+
+    async fn file(&mut self, part: FilePart) -> Result<()> {
+        let length = part.range.end - part.range.start;
+        self.connection.send_file_in_time(&part.file, part.range, self.pace).await?;
+        self.sent += length as usize;
+        Ok(())
     }
 
     async fn piece(&mut self, piece: Bytes) -> Result<()> {

@@ -125,6 +125,8 @@ metrics! {
         "Bytes written to sealed segments.";
     SEAL_FAILURES: Counter "durable_streams_seal_failures_total" []
         "Failed attempts to seal: the bytes stay in the index.";
+    FILE_PARTS: Counter "durable_streams_segment_sent_bytes_total" []
+        "Bytes of sealed segments that the kernel sent to clients without a copy in this process.";
     KEPT_STREAMS: Gauge "durable_streams_deleted_streams_kept" []
         "Streams that were deleted and are kept because forks need their bytes.";
     KEPT_BYTES: Gauge "durable_streams_deleted_bytes_kept" []

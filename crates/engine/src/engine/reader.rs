@@ -5,6 +5,7 @@
 //! take of a piece may be put back, and is read again later.
 
 pub(super) mod dropped;
+mod file_parts;
 
 use bytes::Bytes;
 use durable_streams_protocol::{MESSAGE_END, Offset, Rejection, StreamCore, is_message_boundary};

@@ -8,8 +8,8 @@ use durable_streams_protocol::{
 };
 
 use super::{
-    Commit, Committed, DamagedStream, DeadlineCursor, DiskStats, FileStore, LoadFor, LoadedStream,
-    LogEpoch, MemoryStore, Store, StoreError, StoreStats, StoredPage, UsedAfter,
+    Commit, Committed, DamagedStream, DeadlineCursor, DiskStats, FilePart, FileStore, LoadFor,
+    LoadedStream, LogEpoch, MemoryStore, Store, StoreError, StoreStats, StoredPage, UsedAfter,
 };
 
 /// Any of the stores.
@@ -84,6 +84,16 @@ impl Store for AnyStore {
         max: usize,
     ) -> Result<Vec<Bytes>, StoreError> {
         each!(self, store => store.read(id, from, to, max).await)
+    }
+
+    async fn file_part(
+        &self,
+        id: StreamId,
+        from: Offset,
+        to: Offset,
+        max: usize,
+    ) -> Result<Option<FilePart>, StoreError> {
+        each!(self, store => store.file_part(id, from, to, max).await)
     }
 
     fn dropped(&self, id: StreamId, from: Offset, to: Offset) -> Option<(Offset, Offset)> {

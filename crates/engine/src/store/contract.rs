@@ -10,6 +10,7 @@ use durable_streams_protocol::{
 use super::{
     commit::{Commit, Committed, EventPlace, LogEpoch},
     error::StoreError,
+    file_part::FilePart,
     stats::{DiskStats, StoreStats},
 };
 
@@ -98,6 +99,22 @@ pub trait Store: Send + Sync + 'static {
         to: Offset,
         max: usize,
     ) -> impl Future<Output = Result<Vec<Bytes>, StoreError>> + Send;
+
+    /// The part of a file that has own bytes of stream `id` from `from`, at most to `to` and at most `max`, for a caller that
+    /// can send it without a copy. It is in memory (the page cache), so sending it does not wait for a disk. `None` where
+    /// those bytes are to be [`read`](Self::read).
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] and [`StoreError::Io`].
+    fn file_part(
+        &self,
+        _id: StreamId,
+        _from: Offset,
+        _to: Offset,
+        _max: usize,
+    ) -> impl Future<Output = Result<Option<FilePart>, StoreError>> + Send {
+        std::future::ready(Ok(None))
+    }
 
     /// The first range of stream `id` that ends after `from` and begins before `to` and whose bytes `repair` has dropped
     /// because they were damaged: readers go on behind it.

@@ -7,6 +7,7 @@ mod commit;
 mod contract;
 mod error;
 pub mod file;
+mod file_part;
 mod memory;
 mod shrink;
 mod stats;
@@ -19,6 +20,7 @@ pub use contract::{
 };
 pub use error::StoreError;
 pub use file::{FileStore, FileStoreOptions};
+pub use file_part::FilePart;
 pub use memory::MemoryStore;
 pub(crate) use shrink::ShrinkSparse;
 pub use stats::{DiskStats, FileStoreStats, StoreStats};

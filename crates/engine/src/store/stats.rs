@@ -82,6 +82,8 @@ pub struct FileStoreStats {
     pub sealed_bytes: u64,
     /// Failed attempts to seal since the opening.
     pub seal_failures: u64,
+    /// Bytes of segments handed out as [parts of files](super::Store::file_part) since the opening.
+    pub file_part_bytes: u64,
     /// The limit on disk use, bytes; 0 when there is none.
     pub disk_limit_bytes: u64,
     /// Writes are refused until a restart.

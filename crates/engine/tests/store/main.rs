@@ -11,6 +11,7 @@ mod disk_limit;
 mod durability;
 mod expiry;
 mod fault_disk;
+mod file_parts;
 mod flip_places;
 mod flips;
 mod formats;

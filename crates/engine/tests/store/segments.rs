@@ -22,15 +22,15 @@ use durable_streams_protocol::{ContentType, Created, StreamEvent, StreamId};
 use crate::harness::*;
 
 /// Without threads, so that nothing is sealed but by [`seal`].
-fn open(options: FileStoreOptions) -> AnyStore {
+pub(crate) fn open(options: FileStoreOptions) -> AnyStore {
     AnyStore::File(FileStore::open_on(Arc::new(RealDisk), options).unwrap())
 }
 
-fn with(dir: &Path, segments: SegmentOptions) -> FileStoreOptions {
+pub(crate) fn with(dir: &Path, segments: SegmentOptions) -> FileStoreOptions {
     FileStoreOptions { segments: Some(segments), cache: 0, ..options(dir) }
 }
 
-fn large() -> SegmentOptions {
+pub(crate) fn large() -> SegmentOptions {
     SegmentOptions {
         min: 100_000,
         keep: 50_000,
@@ -41,13 +41,13 @@ fn large() -> SegmentOptions {
     }
 }
 
-fn files(store: &AnyStore) -> &FileStore {
+pub(crate) fn files(store: &AnyStore) -> &FileStore {
     let AnyStore::File(files) = store else { panic!("a file store") };
     files
 }
 
 /// Commits in a store without threads.
-fn commit(store: &AnyStore, id: StreamId, event: StreamEvent) {
+pub(crate) fn commit(store: &AnyStore, id: StreamId, event: StreamEvent) {
     use durable_streams_engine::store::Commit;
     let sink = Arc::new(Sink::default());
     let (place, epoch) = (place(store, id, &event), store.epoch());
@@ -56,24 +56,24 @@ fn commit(store: &AnyStore, id: StreamId, event: StreamEvent) {
     sink.wait_for(1).unwrap();
 }
 
-fn create(store: &AnyStore, created: Created) -> StreamId {
+pub(crate) fn create(store: &AnyStore, created: Created) -> StreamId {
     let id = store.next_id();
     commit(store, id, StreamEvent::Created(Box::new(created)));
     id
 }
 
-fn append(store: &AnyStore, id: StreamId, data: &[u8]) {
+pub(crate) fn append(store: &AnyStore, id: StreamId, data: &[u8]) {
     commit(store, id, StreamEvent::Appended(appended(data)));
 }
 
-fn seal(store: &AnyStore) -> u64 {
+pub(crate) fn seal(store: &AnyStore) -> u64 {
     files(store).checkpoint().unwrap();
     rest(store);
     rest(store);
     files(store).seal().unwrap()
 }
 
-fn segments(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn segments(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir.join("segments")).unwrap();
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
@@ -85,7 +85,7 @@ fn footer(path: &Path) -> SegmentFooter {
     SegmentFooter::of_file(number, &fs::read(path).unwrap()).unwrap()
 }
 
-fn payload(seed: usize, len: usize) -> Vec<u8> {
+pub(crate) fn payload(seed: usize, len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 31 + seed * 7 + at / 251) as u8).collect()
 }
 

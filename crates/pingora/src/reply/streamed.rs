@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use durable_streams_auth::ByteMeter;
-use durable_streams_engine::{Engine, READ_PIECE, ReadPlan};
+use durable_streams_engine::{Engine, READ_PIECE, ReadPlan, store::FilePart};
 use durable_streams_protocol::{ArrayFramer, Rejection, StreamCore};
 
 use super::{compress::StreamEncoder, piece_size::PieceSize, rights::pace};
@@ -14,6 +14,8 @@ use crate::answers::{AnswerBudget, AnswerPayer, AnswerRoom, StreamedResponse};
 const HELD: usize = 48 << 10;
 /// Bytes that are read at a time at most.
 const MOST: usize = 512 << 10;
+/// Bytes of a file that are sent at a time at most; they are not held in memory.
+const FILE_PART: usize = 4 << 20;
 /// Chunks smaller than this on average are copied into one: a copy costs less than their places in a vectored write.
 const WORTH_A_PLACE: usize = 16 << 10;
 
@@ -34,6 +36,8 @@ pub(crate) struct StreamedBody {
     counted: StreamedResponse,
     /// What its bytes are taken from.
     meter: Option<Arc<ByteMeter>>,
+    /// What comes next was not looked for in files, or found there.
+    may_be_file: bool,
 }
 
 impl StreamedBody {
@@ -60,6 +64,7 @@ impl StreamedBody {
             is_first: true,
             counted,
             meter: None,
+            may_be_file: true,
         }
     }
 
@@ -76,6 +81,30 @@ impl StreamedBody {
     /// Whether the body has a content encoding. Its pieces cannot be read again.
     pub(crate) fn is_encoded(&self) -> bool {
         self.is_encoded
+    }
+
+    /// The next piece, if it lies in a file and the client receives those very bytes.
+    ///
+    /// # Errors
+    /// The store's errors.
+    pub(crate) async fn next_file(
+        &mut self,
+        engine: &Engine,
+    ) -> Result<Option<FilePart>, Rejection> {
+        if self.framer.is_some() || self.is_encoded || self.meter.is_some() || !self.may_be_file {
+            return Ok(None);
+        }
+        let most = self.counted.piece(FILE_PART).max(HELD);
+        // Boxed: rare, and replies that never come here have no room for it.
+        let part = Box::pin(engine.next_file_part(&self.core, &mut self.plan, most)).await?;
+        if part.is_some() {
+            // What a file has takes no room in memory.
+            self.room = None;
+            self.is_first = false;
+        } else if !self.is_first {
+            self.may_be_file = false;
+        }
+        Ok(part)
     }
 
     /// The next piece as the client receives it, never empty; `None` at the end. It has room until the next call, and

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use durable_streams_engine::store::FilePart;
 use durable_streams_protocol::{Rejection, Response, render_rejection};
 use http::StatusCode;
 use pingora_core::{Error, ErrorType, Result};
@@ -37,6 +38,17 @@ pub trait ReplyWriter: Send {
     fn part(&mut self, chunks: &[Bytes]) -> impl Future<Output = Result<usize>> + Send {
         let _ = chunks;
         async { Ok(0) }
+    }
+
+    /// Whether [`file`](Self::file) works. Asked once the head is written.
+    fn sends_files(&self) -> bool {
+        false
+    }
+
+    /// Writes a piece of the body that lies in a file, without a copy of it in memory.
+    fn file(&mut self, part: FilePart) -> impl Future<Output = Result<()>> + Send {
+        drop(part);
+        async { Err(Error::explain(ErrorType::InternalError, "this transport sends no files")) }
     }
 
     /// Writes a piece of the body, which is not empty.
@@ -156,7 +168,15 @@ impl DurableStreams {
         out: &mut impl ReplyWriter,
     ) -> Result<()> {
         out.head(response).await?;
+        let files = out.sends_files();
         loop {
+            if files && let Some(part) = body.next_file(&self.engine).await.map_err(cut_off)? {
+                out.file(part).await?;
+                if body.is_one_of_many() {
+                    tokio::task::yield_now().await;
+                }
+                continue;
+            }
             match body.next(&self.engine, &self.answers).await {
                 Ok(Some(piece)) => {
                     let taken = if body.is_encoded() { 0 } else { out.part(&piece).await? };

@@ -2,12 +2,15 @@
 //!
 //! A disk promises this and no more: the bytes of a file are durable after [`DiskFile::sync`] returned; names in a
 //! directory (created, renamed, removed) are durable after [`Disk::sync_dir`] returned. Until then a crash may lose any
-//! part of them, in any order. [`RealDisk`] is the only user of `std::fs` in the store.
+//! part of them, in any order. [`RealDisk`] alone opens files in the store.
+//!
+//! One file because it is the whole seam: what the store may ask of a disk, beside the disk that asks the system.
 
 use std::{
     fs::{self, OpenOptions, TryLockError},
     io::{self, Write as _},
     path::Path,
+    sync::Arc,
 };
 
 #[cfg(unix)]
@@ -98,6 +101,10 @@ pub trait DiskFile: Send + Sync {
     /// # Errors
     /// See above.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize>;
+    /// The file itself, for what the kernel does with one; `None` for a file that is not the operating system's.
+    fn handle(&self) -> Option<Arc<File>> {
+        None
+    }
     /// Writes all of `bytes` at an offset.
     ///
     /// # Errors
@@ -128,7 +135,7 @@ const OWNER_FILE: u32 = 0o600;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
 
-struct RealFile(File);
+struct RealFile(Arc<File>);
 
 /// A lock whose file contains this process's number while it is held.
 struct HeldLock(File);
@@ -163,11 +170,11 @@ impl Disk for RealDisk {
         options.read(true).write(true).create(create).truncate(false);
         #[cfg(unix)]
         options.mode(OWNER_FILE);
-        Ok(Box::new(RealFile(options.open(path)?)))
+        Ok(Box::new(RealFile(Arc::new(options.open(path)?))))
     }
 
     fn open_to_read(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(RealFile(File::open(path)?)))
+        Ok(Box::new(RealFile(Arc::new(File::open(path)?))))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -303,7 +310,8 @@ impl RealDisk {
     /// Copies a file to a new one, with holes for zeros, and syncs it. `each` receives the number of bytes copied.
     pub(super) fn copy(from: &Path, to: &Path, each: &mut dyn FnMut(u64)) -> io::Result<()> {
         const PIECE: usize = 1 << 20;
-        let (from, to) = (RealFile(File::open(from)?), RealFile(Self::create_file(to)?));
+        let (from, to) = (File::open(from)?, Self::create_file(to)?);
+        let (from, to) = (RealFile(Arc::new(from)), RealFile(Arc::new(to)));
         let mut piece = vec![0; PIECE];
         let mut done = 0;
         loop {
@@ -323,6 +331,10 @@ impl RealDisk {
 }
 
 impl DiskFile for RealFile {
+    fn handle(&self) -> Option<Arc<File>> {
+        Some(self.0.clone())
+    }
+
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }

@@ -35,7 +35,7 @@ use super::{
     writer::Writer,
 };
 use crate::store::{
-    Commit, Committed, DamagedStream, DeadlineCursor, DiskStats, FileStoreStats, LoadFor,
+    Commit, Committed, DamagedStream, DeadlineCursor, DiskStats, FilePart, FileStoreStats, LoadFor,
     LoadedStream, LogEpoch, Store, StoreError, StoreStats, StoredPage, UsedAfter,
 };
 use durable_streams_protocol::{
@@ -359,6 +359,19 @@ impl Store for FileStore {
         }
         let bytes = max.min(to.position().saturating_sub(from.position()) as usize);
         self.pooled(bytes, move |reads| reads.read(id, from, to, max)).await
+    }
+
+    async fn file_part(
+        &self,
+        id: StreamId,
+        from: Offset,
+        to: Offset,
+        max: usize,
+    ) -> Result<Option<FilePart>, StoreError> {
+        if !self.core.segments.any() {
+            return Ok(None);
+        }
+        self.pooled(max, move |reads| reads.file_part(id, from, to, max)).await
     }
 
     fn dropped(&self, id: StreamId, from: Offset, to: Offset) -> Option<(Offset, Offset)> {

@@ -52,6 +52,7 @@ impl FileStoreStats {
             sealed_files: seal.files,
             sealed_bytes: seal.bytes,
             seal_failures: seal.failures,
+            file_part_bytes: core.segments.part_bytes(),
             disk_limit_bytes: core.limit.map_or(0, |limit| limit.total),
             poisoned: core.queue.poisoned().is_some(),
         }

@@ -97,12 +97,21 @@ pub(super) const FORMAT: u64 = 2;
 const FORMAT_1: u64 = 1;
 
 impl IndexMeta {
+    /// The number of a directory's first sealed segment.
+    pub(in crate::store::file) const FIRST_SEGMENT: u64 = 1;
+
     /// Of an index without records.
     pub(super) fn fresh() -> Self {
         // Entity tags carry ids, and clients may keep them for longer than a data directory lives: a new directory
         // must not reuse an id that a client may know.
         let next_id = (fastrand::u64(..1 << 21) << 32) + 1;
-        IndexMeta { next_id, next_node: 1, format: FORMAT, next_segment: 1, ..IndexMeta::default() }
+        IndexMeta {
+            next_id,
+            next_node: 1,
+            format: FORMAT,
+            next_segment: Self::FIRST_SEGMENT,
+            ..IndexMeta::default()
+        }
     }
 
     /// The contents of the record, of this format.
@@ -125,7 +134,7 @@ impl IndexMeta {
             streams: field()?,
             bytes: field()?,
             records: None,
-            next_segment: 1,
+            next_segment: Self::FIRST_SEGMENT,
         };
         if meta.format == FORMAT {
             let mut records = [0; COUNTED];

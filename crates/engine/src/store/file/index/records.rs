@@ -115,6 +115,21 @@ impl ReadTxn<'_> {
         Ok(pieces)
     }
 
+    /// The part of a stream's own bytes from `from` to at most `to`, at most `max` bytes, that is in one segment file, and the
+    /// checksum of that file's footer; `None` where the byte at `from` is in none.
+    pub(in crate::store::file) fn segment_piece(
+        &self,
+        id: StreamId,
+        from: Offset,
+        to: Offset,
+        max: usize,
+    ) -> Result<Option<(ExtentRecord, u32, usize)>, StoreError> {
+        let Some(extent) = self.index().extent_at(&self.txn, id, from)? else { return Ok(None) };
+        let there = extent.end.min(to.position()).saturating_sub(from.position());
+        let footer_crc = self.footer_crc(&extent)?;
+        Ok(Some((extent, footer_crc, there.min(max as u64) as usize)))
+    }
+
     /// Returns bytes in chunks from `from` to at most `to`, and at most `max`. They are a copy, since the map may change after
     /// this transaction, and one piece, which takes fewer calls to send than many.
     pub(in crate::store::file) fn bytes(

@@ -7,6 +7,7 @@
 
 use std::{
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -19,6 +20,7 @@ use parking_lot::Mutex;
 
 use super::{
     check::open_checked,
+    direct::CheckedBlocks,
     format::{self, BLOCK, SegmentFooter, blocks_around},
 };
 use crate::store::{
@@ -26,7 +28,7 @@ use crate::store::{
     file::{
         disk::{Disk, DiskFile},
         error::{corrupt, io_error},
-        index::extents::ExtentRecord,
+        index::{extents::ExtentRecord, keys::IndexMeta},
     },
 };
 
@@ -44,10 +46,11 @@ pub(in crate::store::file) enum SegmentReadError {
 type IsKnown<'k> = dyn Fn(u64, Option<&SegmentFooter>) -> Result<bool, StoreError> + 'k;
 
 /// A segment file that is open for reads, with the checksums of its blocks.
-struct OpenSegment {
-    file: Box<dyn DiskFile>,
+pub(super) struct OpenSegment {
+    pub(super) file: Box<dyn DiskFile>,
     /// Without extents, which the index has.
-    footer: SegmentFooter,
+    pub(super) footer: SegmentFooter,
+    pub(super) checked: CheckedBlocks,
 }
 
 /// The segment files of a data directory.
@@ -60,6 +63,8 @@ pub(in crate::store::file) struct SegmentFiles {
     held: Mutex<(usize, Vec<u64>)>,
     /// The lowest number that no file of this directory had.
     next: AtomicU64,
+    /// Bytes handed out as parts of files.
+    pub(super) parts: AtomicU64,
 }
 
 /// Keeps segment files from being removed.
@@ -84,6 +89,7 @@ impl SegmentFiles {
             open: Mutex::default(),
             held: Mutex::default(),
             next: AtomicU64::new(next),
+            parts: AtomicU64::new(0),
         }
     }
 
@@ -93,6 +99,15 @@ impl SegmentFiles {
 
     pub(in crate::store::file) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Whether this directory has had segments.
+    pub(in crate::store::file) fn any(&self) -> bool {
+        self.next.load(Ordering::Relaxed) > IndexMeta::FIRST_SEGMENT
+    }
+
+    pub(in crate::store::file) fn part_bytes(&self) -> u64 {
+        self.parts.load(Ordering::Relaxed)
     }
 
     /// A number that no file has had.
@@ -119,18 +134,11 @@ impl SegmentFiles {
         from: u64,
         len: usize,
     ) -> Result<Bytes, SegmentReadError> {
-        let segment = self.open(extent.file)?;
-        if segment.footer.trailer.footer_crc != footer_crc {
-            return Err(SegmentReadError::Failed(another(&self.path(extent.file))));
-        }
-        let at = extent.offset + (from - extent.start);
-        let range = at..at + len as u64;
+        let segment = self.open_as(extent, footer_crc)?;
+        let range = self.place(&segment, extent, from, len)?;
         let damaged =
             |offset, what| SegmentReadError::Failed(corrupt(&self.path(extent.file), offset, what));
         let data_end = segment.footer.data_end();
-        if range.end > data_end {
-            return Err(damaged(range.start, "its data ends before the bytes of a stream"));
-        }
         // A small extent has a checksum of its own; of a large one, the blocks around the range are checked.
         let whole = extent.offset..extent.offset + extent.len();
         let own = extent.crc.filter(|_| extent.len() <= BLOCK as u64 && whole.end <= data_end);
@@ -162,6 +170,36 @@ impl SegmentFiles {
         Ok(Bytes::from(bytes).slice(skip..skip + len))
     }
 
+    /// The file of an extent, whose footer has this checksum.
+    pub(super) fn open_as(
+        &self,
+        extent: &ExtentRecord,
+        footer_crc: u32,
+    ) -> Result<Arc<OpenSegment>, SegmentReadError> {
+        let segment = self.open(extent.file)?;
+        if segment.footer.trailer.footer_crc != footer_crc {
+            return Err(SegmentReadError::Failed(another(&self.path(extent.file))));
+        }
+        Ok(segment)
+    }
+
+    /// Where `len` bytes of an extent from position `from` of its stream on are in their file.
+    pub(super) fn place(
+        &self,
+        segment: &OpenSegment,
+        extent: &ExtentRecord,
+        from: u64,
+        len: usize,
+    ) -> Result<Range<u64>, SegmentReadError> {
+        let at = extent.offset + (from - extent.start);
+        let range = at..at + len as u64;
+        if range.end > segment.footer.data_end() {
+            let what = "its data ends before the bytes of a stream";
+            return Err(SegmentReadError::Failed(corrupt(&self.path(extent.file), at, what)));
+        }
+        Ok(range)
+    }
+
     /// An open file: from the cache, or opened and checked up to its footer.
     fn open(&self, number: u64) -> Result<Arc<OpenSegment>, SegmentReadError> {
         let mut open = self.open.lock();
@@ -181,7 +219,8 @@ impl SegmentFiles {
             error => SegmentReadError::Failed(error),
         })?;
         footer.extents = Vec::new();
-        let segment = Arc::new(OpenSegment { file, footer });
+        let checked = CheckedBlocks::none_of(footer.block_crcs.len());
+        let segment = Arc::new(OpenSegment { file, footer, checked });
         let mut open = self.open.lock();
         if !open.iter().any(|(known, _)| *known == number) {
             if open.len() >= OPEN {

@@ -8,6 +8,7 @@
 
 pub(super) mod check;
 pub mod cold;
+pub(super) mod direct;
 pub(super) mod draft;
 pub(super) mod files;
 pub mod format;

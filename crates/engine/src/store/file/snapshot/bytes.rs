@@ -5,7 +5,7 @@ use durable_streams_protocol::{Offset, StreamId};
 
 use super::SnapshotReads;
 use crate::store::{
-    StoreError,
+    FilePart, StoreError,
     file::{index::records::IndexPiece, segments::files::SegmentReadError},
 };
 
@@ -49,6 +49,27 @@ impl SnapshotReads<'_> {
             }
         };
         pieces.into_iter().map(fetch).collect()
+    }
+
+    /// See [`Store::file_part`](crate::store::Store::file_part).
+    pub(in crate::store::file) fn file_part(
+        &self,
+        id: StreamId,
+        from: Offset,
+        to: Offset,
+        max: usize,
+    ) -> Result<Option<FilePart>, StoreError> {
+        let mut missing = None;
+        loop {
+            let piece = self.index.read()?.segment_piece(id, from, to, max)?;
+            let Some((extent, footer_crc, len)) = piece else { return Ok(None) };
+            match self.segments.part(&extent, footer_crc, from.position(), len) {
+                Err(SegmentReadError::Missing(_)) if missing != Some(extent.file) => {
+                    missing = Some(extent.file);
+                }
+                part => return part.map_err(SegmentReadError::into_error),
+            }
+        }
     }
 
     /// Own bytes of a stream as of the index's last event.

@@ -1,0 +1,90 @@
+//! Parts of sealed segments that the kernel sends by itself: they are the stream's bytes, and damage is not sent.
+
+use std::{fs, os::unix::fs::FileExt};
+
+use durable_streams_engine::store::{AnyStore, FilePart, Store, StoreError};
+use durable_streams_protocol::{Offset, StreamEvent, StreamId};
+
+use crate::{
+    harness::{at, created, tempdir, wait},
+    segments::{append, commit, create, files, large, open, payload, seal, segments, with},
+};
+
+const ALL: usize = 900_000;
+
+fn sealed(store: &AnyStore) -> (StreamId, Vec<u8>) {
+    let id = create(store, created("s", ""));
+    let all = payload(3, ALL);
+    all.chunks(9_000).for_each(|data| append(store, id, data));
+    assert!(seal(store) > 500_000);
+    (id, all)
+}
+
+fn part(
+    store: &AnyStore,
+    id: StreamId,
+    from: u64,
+    max: usize,
+) -> Result<Option<FilePart>, StoreError> {
+    wait(store.file_part(id, Offset::new(from), Offset::new(ALL as u64), max))
+}
+
+fn bytes(part: &FilePart) -> Vec<u8> {
+    let mut bytes = vec![0; (part.range.end - part.range.start) as usize];
+    part.file.read_exact_at(&mut bytes, part.range.start).unwrap();
+    bytes
+}
+
+#[test]
+fn parts_are_the_streams_bytes_from_any_position_to_where_the_index_has_them() {
+    let dir = tempdir();
+    let store = open(with(dir.path(), large()));
+    let (id, all) = sealed(&store);
+    for start in [0, 1, 8_999, 65_504, 65_505, 131_072, 299_000, 400_001] {
+        let mut at = start;
+        while let Some(part) = part(&store, id, at, 200_000).unwrap() {
+            let found = bytes(&part);
+            assert!(found.len() <= 200_000);
+            assert_eq!(found, all[at as usize..at as usize + found.len()], "from {at}");
+            at += found.len() as u64;
+        }
+        // What is left is read, and joins without a gap.
+        let rest =
+            wait(store.read(id, Offset::new(at), Offset::new(ALL as u64), ALL)).unwrap().concat();
+        assert!(rest.len() >= 50_000 && rest == all[at as usize..], "from {at}");
+    }
+    assert!(part(&store, id, 0, 10_000).unwrap().is_none(), "a small part is read");
+    assert!(part(&store, id, ALL as u64 - 10, 200_000).unwrap().is_none(), "it is in the index");
+}
+
+#[test]
+fn a_part_of_a_deleted_stream_can_be_sent_to_its_end() {
+    let dir = tempdir();
+    let store = open(with(dir.path(), large()));
+    let (id, all) = sealed(&store);
+    let part = part(&store, id, 0, 200_000).unwrap().unwrap();
+    commit(&store, id, StreamEvent::Deleted { at: at(9) });
+    files(&store).checkpoint().unwrap();
+    files(&store).maintain();
+    assert!(segments(dir.path()).is_empty());
+    assert_eq!(bytes(&part), all[..200_000]);
+}
+
+#[test]
+fn damage_is_noticed_when_bytes_come_from_the_disk() {
+    let dir = tempdir();
+    let id = {
+        let store = open(with(dir.path(), large()));
+        sealed(&store).0
+    };
+    let path = &segments(dir.path())[0];
+    let mut file = fs::read(path).unwrap();
+    file[32 + 70_000] ^= 0x10;
+    fs::write(path, file).unwrap();
+    let store = open(with(dir.path(), large()));
+    let damaged = part(&store, id, 0, 200_000).unwrap_err();
+    assert!(matches!(damaged, StoreError::Corrupt { .. }), "{damaged}");
+    assert!(damaged.to_string().contains(".seg"), "{damaged}");
+    let whole = part(&store, id, 140_000, 100_000).unwrap().unwrap();
+    assert_eq!(bytes(&whole).len(), 100_000);
+}
