@@ -22,7 +22,7 @@ use http::StatusCode;
 
 use super::RequestMode;
 
-/// Prefixes that are counted at most: a bit of [`UsagePlace`] each.
+/// Prefixes that are counted at most: a bit of `UsagePlace` each.
 pub const MAX_PREFIXES: usize = 64;
 /// Tenants that are counted at most.
 pub const MAX_TENANTS: usize = 10_000;
