@@ -26,8 +26,8 @@ use crate::store::{
     file_part::is_in_memory,
 };
 
-/// Parts smaller than this are read: a look at the index and a call cost more than their copy.
-pub(in crate::store::file) const LEAST: usize = 64 << 10;
+/// Extents smaller than this are read: a look at the index and a call cost more than their copy.
+const LEAST: u64 = 64 << 10;
 
 /// A bit for each block of an open file that was read and was as it was written.
 pub(super) struct CheckedBlocks(Box<[AtomicU64]>);
@@ -60,7 +60,8 @@ impl SegmentFiles {
         len: usize,
     ) -> Result<Option<FilePart>, SegmentReadError> {
         let segment = self.open_as(extent, footer_crc)?;
-        let Some(file) = segment.file.handle().filter(|_| len >= LEAST) else { return Ok(None) };
+        let large = extent.len() >= LEAST;
+        let Some(file) = segment.file.handle().filter(|_| large) else { return Ok(None) };
         let range = self.place(&segment, extent, from, len)?;
         self.check_blocks(&segment, &file, extent.file, range.clone())?;
         self.parts.fetch_add(len as u64, Ordering::Relaxed);
