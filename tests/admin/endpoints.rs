@@ -167,6 +167,7 @@ async fn every_metric_there_is_is_scraped_and_no_other() {
             metrics::SEGMENT_LIVE,
             metrics::SEALED_BYTES,
             metrics::SEAL_FAILURES,
+            metrics::FILE_PARTS,
             metrics::QUOTA_USED,
             metrics::QUOTA_LIMIT,
             metrics::TLS_HANDSHAKES,
