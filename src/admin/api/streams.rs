@@ -166,7 +166,8 @@ fn located(location: &ByteLocation, store: &str, end: u64) -> Value {
     json!({
         "store": store,
         "own": { "from": location.own_start.position(), "to": end },
-        "indexed_to": location.indexed_to.map(|to| to.position()),
+        "sealed_to": location.places.and_then(|places| places.sealed_to).map(|to| to.position()),
+        "indexed_to": location.places.map(|places| places.indexed_to.position()),
         "inherited": inherited.collect::<Vec<_>>(),
     })
 }

@@ -5,7 +5,7 @@ use durable_streams_protocol::{
 };
 
 use super::{Engine, StreamSummary, errors::rejection};
-use crate::store::{LoadFor, Store};
+use crate::store::{BytePlaces, LoadFor, Store};
 
 /// Everything that the server knows of a stream, apart from its bytes.
 #[derive(Clone, Debug)]
@@ -29,8 +29,8 @@ pub struct StreamDetails {
 pub struct ByteLocation {
     /// Where its own bytes begin.
     pub own_start: Offset,
-    /// Up to where the index has them; the rest is in the log. `None` without an index.
-    pub indexed_to: Option<Offset>,
+    /// In which files; `None` without an index.
+    pub places: Option<BytePlaces>,
     /// What it inherits, oldest first.
     pub inherited: Vec<InheritedRange>,
 }
@@ -85,7 +85,7 @@ impl Engine {
         }
         let location = ByteLocation {
             own_start: summary.view.core.own_start(),
-            indexed_to: self.store.indexed_to(id).await.map_err(rejection)?,
+            places: self.store.places(id).await.map_err(rejection)?,
             inherited: self.inherited(&summary).await?,
         };
         Ok(StreamDetails { summary, producers, stream_seq, closed, forks, location })

@@ -8,8 +8,9 @@ use durable_streams_protocol::{
 };
 
 use super::{
-    Commit, Committed, DamagedStream, DeadlineCursor, DiskStats, FilePart, FileStore, LoadFor,
-    LoadedStream, LogEpoch, MemoryStore, Store, StoreError, StoreStats, StoredPage, UsedAfter,
+    BytePlaces, Commit, Committed, DamagedStream, DeadlineCursor, DiskStats, FilePart, FileStore,
+    LoadFor, LoadedStream, LogEpoch, MemoryStore, Store, StoreError, StoreStats, StoredPage,
+    UsedAfter,
 };
 
 /// Any of the stores.
@@ -144,8 +145,8 @@ impl Store for AnyStore {
         each!(self, store => store.state_of(id).await)
     }
 
-    async fn indexed_to(&self, id: StreamId) -> Result<Option<Offset>, StoreError> {
-        each!(self, store => store.indexed_to(id).await)
+    async fn places(&self, id: StreamId) -> Result<Option<BytePlaces>, StoreError> {
+        each!(self, store => store.places(id).await)
     }
 
     fn writable(&self) -> Result<(), StoreError> {

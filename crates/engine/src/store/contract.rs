@@ -191,15 +191,14 @@ pub trait Store: Send + Sync + 'static {
         id: StreamId,
     ) -> impl Future<Output = Result<Option<StreamState>, StoreError>> + Send;
 
-    /// Up to which position the index has a stream's bytes; those after it are in the log, and in memory. `None` for a store
-    /// without an index, and for a stream that it does not have yet.
+    /// Where a stream's own bytes lie. `None` for a store without an index, and for a stream that it does not have yet.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] and [`StoreError::Io`].
-    fn indexed_to(
+    fn places(
         &self,
         _id: StreamId,
-    ) -> impl Future<Output = Result<Option<Offset>, StoreError>> + Send {
+    ) -> impl Future<Output = Result<Option<BytePlaces>, StoreError>> + Send {
         std::future::ready(Ok(None))
     }
 
@@ -246,6 +245,15 @@ pub struct UsedAfter {
     pub paths: Vec<StreamPath>,
     /// Where to go on; `None` at the end.
     pub next: Option<DeadlineCursor>,
+}
+
+/// Where a stream's own bytes lie on disk. Those behind both positions are in the log, and in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BytePlaces {
+    /// Up to which position sealed segments have them; `None` when nothing of the stream is sealed.
+    pub sealed_to: Option<Offset>,
+    /// Up to which position the index has those that are not sealed.
+    pub indexed_to: Offset,
 }
 
 /// What a stream is loaded for.

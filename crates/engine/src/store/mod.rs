@@ -15,8 +15,8 @@ mod stats;
 pub use any::AnyStore;
 pub use commit::{Commit, CommitSink, Committed, EventPlace, LogEpoch};
 pub use contract::{
-    DamagedStream, DeadlineCursor, LoadFor, LoadedStream, Store, StoredPage, StoredStream,
-    UsedAfter,
+    BytePlaces, DamagedStream, DeadlineCursor, LoadFor, LoadedStream, Store, StoredPage,
+    StoredStream, UsedAfter,
 };
 pub use error::StoreError;
 pub use file::{FileStore, FileStoreOptions};

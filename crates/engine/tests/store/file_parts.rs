@@ -48,6 +48,11 @@ fn parts_are_the_streams_bytes_from_any_position_to_where_the_index_has_them() {
             assert_eq!(found, all[at as usize..at as usize + found.len()], "from {at}");
             at += found.len() as u64;
         }
+        let places = wait(store.places(id)).unwrap().unwrap();
+        assert_eq!(
+            (places.sealed_to, places.indexed_to.position()),
+            (Some(Offset::new(at)), ALL as u64)
+        );
         // Only what was not sealed is left. It is read, and joins without a gap.
         let rest =
             wait(store.read(id, Offset::new(at), Offset::new(ALL as u64), ALL)).unwrap().concat();
@@ -65,6 +70,8 @@ fn a_small_extent_is_read() {
     let store = open(with(dir.path(), SegmentOptions { idle: Duration::ZERO, ..large() }));
     let id = create(&store, created("s", ""));
     append(&store, id, &payload(1, 60_000));
+    files(&store).checkpoint().unwrap();
+    assert_eq!(wait(store.places(id)).unwrap().unwrap().sealed_to, None);
     assert!(seal(&store) > 0);
     assert!(part(&store, id, 0, 200_000).unwrap().is_none());
     let read = wait(store.read(id, Offset::ZERO, Offset::new(60_000), ALL)).unwrap().concat();

@@ -43,7 +43,7 @@ function factsOf(detail) {
     detail.deadline && ["Goes away unless it is used", moment(detail.deadline)],
     detail.stream_seq && ["Stream-Seq", foreign(detail.stream_seq)],
     ["Public", detail.public ? "yes: everybody may read it" : "no"],
-    location && ["Stored in", location.store === "file" ? `files; the index has it up to byte ${count(location.indexed_to ?? 0)}` : "memory"],
+    location && ["Stored in", location.store === "file" ? `files; ${location.sealed_to ? `sealed up to byte ${count(location.sealed_to)}, ` : ""}the index has it up to byte ${count(location.indexed_to ?? 0)}` : "memory"],
     location?.inherited?.length > 0 && ["Inherited", location.inherited.map((part) => el("div", {}, part.stream ? foreign(part.stream) : "a deleted stream", ` bytes ${count(part.from)} to ${count(part.to)}`))],
   ].filter(Boolean)
 }

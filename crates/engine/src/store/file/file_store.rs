@@ -35,8 +35,9 @@ use super::{
     writer::Writer,
 };
 use crate::store::{
-    Commit, Committed, DamagedStream, DeadlineCursor, DiskStats, FilePart, FileStoreStats, LoadFor,
-    LoadedStream, LogEpoch, Store, StoreError, StoreStats, StoredPage, UsedAfter,
+    BytePlaces, Commit, Committed, DamagedStream, DeadlineCursor, DiskStats, FilePart,
+    FileStoreStats, LoadFor, LoadedStream, LogEpoch, Store, StoreError, StoreStats, StoredPage,
+    UsedAfter,
 };
 use durable_streams_protocol::{
     Offset, ProducerId, ProducerState, StreamEvent, StreamId, StreamPath, StreamState, Timestamp,
@@ -431,8 +432,8 @@ impl Store for FileStore {
         self.pooled(0, move |reads| reads.state_of(id)).await
     }
 
-    async fn indexed_to(&self, id: StreamId) -> Result<Option<Offset>, StoreError> {
-        self.pooled(0, move |reads| reads.indexed_to(id)).await
+    async fn places(&self, id: StreamId) -> Result<Option<BytePlaces>, StoreError> {
+        self.pooled(0, move |reads| reads.places(id)).await
     }
 
     fn writable(&self) -> Result<(), StoreError> {

@@ -137,6 +137,17 @@ impl IndexEnvironment {
         id: StreamId,
         at: Offset,
     ) -> Result<Option<ExtentRecord>, StoreError> {
+        let extent = self.last_extent(txn, id, at)?;
+        Ok(extent.filter(|extent| at.position() < extent.end))
+    }
+
+    /// The last extent of a stream that begins at a position or before.
+    pub(super) fn last_extent(
+        &self,
+        txn: &RoTxn<'_>,
+        id: StreamId,
+        at: Offset,
+    ) -> Result<Option<ExtentRecord>, StoreError> {
         let key = keys::chunk(id, at);
         let found = self.extents.get_lower_than_or_equal_to(txn, &key);
         let Some((key, value)) = found.map_err(index_error("read", self.path()))? else {
@@ -147,7 +158,7 @@ impl IndexEnvironment {
         }
         let damaged = || self.damaged(&format!("an extent of stream {}", id.0));
         let (_, extent) = ExtentRecord::open(key, value).ok_or_else(damaged)?;
-        Ok(Some(extent).filter(|extent| at.position() < extent.end))
+        Ok(Some(extent))
     }
 
     /// A segment file's record.

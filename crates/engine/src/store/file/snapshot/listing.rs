@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, ops::Bound};
 
-use durable_streams_protocol::{Offset, StreamId, StreamPath, StreamState};
+use durable_streams_protocol::{StreamId, StreamPath, StreamState};
 
 use super::{ReadFailure, SnapshotReads, StoreSnapshot};
-use crate::store::{StoreError, StoredPage, StoredStream};
+use crate::store::{BytePlaces, StoreError, StoredPage, StoredStream};
 
 impl SnapshotReads<'_> {
     /// See [`Store::list_states`](crate::store::Store::list_states).
@@ -36,12 +36,16 @@ impl SnapshotReads<'_> {
         self.consistent(|snapshot| snapshot.state(id))
     }
 
-    /// See [`Store::indexed_to`](crate::store::Store::indexed_to).
-    pub(in crate::store::file) fn indexed_to(
+    /// See [`Store::places`](crate::store::Store::places).
+    pub(in crate::store::file) fn places(
         &self,
         id: StreamId,
-    ) -> Result<Option<Offset>, StoreError> {
-        self.consistent(|snapshot| Ok(snapshot.txn.state(id)?.map(|state| state.tail)))
+    ) -> Result<Option<BytePlaces>, StoreError> {
+        self.consistent(|snapshot| {
+            let Some(state) = snapshot.txn.state(id)? else { return Ok(None) };
+            let sealed_to = snapshot.txn.sealed_to(id)?;
+            Ok(Some(BytePlaces { sealed_to, indexed_to: state.tail }))
+        })
     }
 }
 

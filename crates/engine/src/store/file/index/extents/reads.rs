@@ -101,6 +101,15 @@ impl ReadTxn<'_> {
         Ok(found)
     }
 
+    /// Up to which position sealed segments have a stream's bytes; `None` when they have none.
+    pub(in crate::store::file) fn sealed_to(
+        &self,
+        id: StreamId,
+    ) -> Result<Option<Offset>, StoreError> {
+        let last = self.index().last_extent(&self.txn, id, Offset::new(u64::MAX))?;
+        Ok(last.map(|extent| Offset::new(extent.end)))
+    }
+
     /// The extent of a stream that holds a position.
     pub(in crate::store::file) fn extent_at(
         &self,
