@@ -95,6 +95,7 @@ export async function notReady() {
 /** A page of streams: `{ streams, prefixes, cursor }`. */
 export const streams = (query, signal) => json("GET", `${ROOT}/streams`, { query, signal })
 export const stream = (path, tenant, signal) => json("GET", place("streams", path), { query: { tenant }, signal })
+export const changeStream = (path, tenant, what) => change("PATCH", place("streams", path), what, { tenant })
 export const deleteStream = (path, tenant) => json("DELETE", place("streams", path), { query: { tenant } })
 
 /** The URL under which a stream is read and written, on this listener. */

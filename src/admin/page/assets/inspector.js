@@ -6,7 +6,7 @@ import { bytes, clock } from "./format.js"
 import { hexDump } from "./hex.js"
 import { pretty } from "./json_text.js"
 import { kindOf } from "./messages.js"
-import { curl, fork } from "./stream_actions.js"
+import { curl, fork, trim } from "./stream_actions.js"
 
 /** Tokens and bytes that are shown; what is larger says so. */
 const MOST_TOKENS = 5_000
@@ -24,6 +24,7 @@ export function inspector(context) {
     button("Copy", () => copy(plain(state.message), "message")),
     button("Copy curl from here", () => copy(curl(context, state.message.from), "command")),
     button("Fork from here…", () => fork(context, state.message.offset)),
+    button("Trim before this…", () => trim(context, state.message.from)),
     form,
   )
   const node = el("section", { class: "inspector", "aria-label": "The chosen message" })

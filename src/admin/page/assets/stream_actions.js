@@ -17,6 +17,7 @@ export function actionsOf(context, point) {
     button("Append…", () => append(context), { "data-action": "append", "aria-keyshortcuts": "a", class: "primary" }),
     button("Copy curl", () => copy(curl(context, "-1"), "command"), { "aria-keyshortcuts": "c" }),
     button("Fork…", () => fork(context, point())),
+    button("Change expiry…", () => changeExpiry(context)),
     button("Close…", () => close(context), { "data-action": "close" }),
     button("Delete…", () => remove(context), { class: "danger-quiet" }),
   ]
@@ -62,6 +63,49 @@ export function fork({ path, tenant }, offset) {
       await api.create(name.value, tenant, headers)
       notify("Forked")
       return () => go("streams", name.value, { tenant })
+    },
+  })
+}
+
+function changeExpiry({ path, tenant, detail, refresh }) {
+  const kind = el("select", { autofocus: true }, [["never", "Never"], ["ttl", "When it was not used for"], ["at", "At a time"]].map(([value, label]) => el("option", { value }, label)))
+  const seconds = el("input", { type: "number", min: "1", step: "1", value: detail.ttl_seconds ?? "3600" })
+  const at = el("input", { value: detail.expires_at ?? "", spellcheck: "false", class: "code", placeholder: "2030-01-31T12:00:00Z" })
+  const secondsField = labelled("Seconds", seconds)
+  const atField = labelled("Time", at, "With its time zone; Z is UTC. A time that has passed deletes the stream.")
+  const chosen = () => {
+    secondsField.hidden = kind.value !== "ttl"
+    atField.hidden = kind.value !== "at"
+  }
+  kind.value = Number.isFinite(detail.ttl_seconds) ? "ttl" : detail.expires_at ? "at" : "never"
+  kind.addEventListener("input", chosen)
+  chosen()
+  openForm("Change the expiry", {
+    fields: [labelled("It expires", kind), secondsField, atField],
+    label: "Change",
+    ready: () => ({ never: true, ttl: Number(seconds.value) >= 1, at: at.value !== "" })[kind.value],
+    act: async () => {
+      const body = { never: { expires_at: "never" }, ttl: { ttl_seconds: Number(seconds.value) }, at: { expires_at: at.value } }[kind.value]
+      await api.changeStream(path, tenant, body)
+      notify("Expiry changed")
+      refresh()
+    },
+  })
+}
+
+/** Opens the dialog that trims the stream before an offset. */
+export function trim({ path, tenant, refresh }, offset) {
+  openForm("Trim the stream", {
+    fields: [
+      el("p", {}, "What is before this offset is deleted for good. Readers that ask for it get 410 and the earliest offset."),
+      el("p", {}, "Trim before ", el("code", {}, offset)),
+    ],
+    label: "Trim",
+    danger: true,
+    act: async () => {
+      await api.changeStream(path, tenant, { trim_before: offset })
+      notify("Trimmed")
+      refresh()
     },
   })
 }
