@@ -186,9 +186,11 @@ async fn follow(client: &Client, numbers: &[u64]) -> Result<(), BoxError> {
 async fn raw(url: &str, total: usize) -> Result<(), BoxError> {
     let (host, path) = host_and_path(url)?;
     let mut socket = TcpStream::connect(host).await?;
-    let request = format!("GET /{path}?live=sse&offset=-1 HTTP/1.1\r\nhost: {host}\r\n\r\n");
+    // HTTP/1.0 has no chunks, whose sizes would stand in the middle of a large event.
+    let request = format!("GET /{path}?live=sse&offset=-1 HTTP/1.0\r\nhost: {host}\r\n\r\n");
     socket.write_all(request.as_bytes()).await?;
-    let (mut buffer, mut line, mut read) = (vec![0; 64 << 10], Vec::new(), 0);
+    let (mut buffer, mut read) = (vec![0; 64 << 10], 0);
+    let (mut line, mut event) = (Vec::new(), Vec::new());
     while read < total {
         let count = socket.read(&mut buffer).await?;
         if count == 0 {
@@ -197,10 +199,13 @@ async fn raw(url: &str, total: usize) -> Result<(), BoxError> {
         for part in buffer.get(..count).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
             line.extend_from_slice(part);
             if part.ends_with(b"\n") {
-                if let Some(data) =
-                    line.strip_prefix(b"data:").filter(|data| data.first() != Some(&b'{'))
-                {
-                    read += STANDARD.decode(data.trim_ascii()).map(|data| data.len()).unwrap_or(0);
+                let data = line.strip_prefix(b"data:").map(<[u8]>::trim_ascii);
+                // A large event has several lines of data, which are one text in base64.
+                if let Some(data) = data.filter(|data| data.first() != Some(&b'{')) {
+                    event.extend_from_slice(data);
+                } else if line.trim_ascii().is_empty() {
+                    read += STANDARD.decode(&event).map_err(|error| error.to_string())?.len();
+                    event.clear();
                 }
                 line.clear();
             }
