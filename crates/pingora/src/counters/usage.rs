@@ -87,7 +87,7 @@ struct UsageRow([RelaxedCounter; 8]);
 struct TenantTable {
     most: usize,
     taken: AtomicUsize,
-    /// Keyed, since who names tenants may not be the operator.
+    /// Keyed: clients may choose the names of tenants.
     hasher: RandomState,
     /// A power of two and twice `most` at least, or empty.
     slots: Box<[OnceLock<Box<TenantRow>>]>,

@@ -46,7 +46,7 @@ impl StreamId {
 const INCARNATIONS: u64 = Offset::MAX.position();
 
 /// What a stream is; shared by everyone who reads it. After the creation only the expiry may change, and a changed one is
-/// shared anew.
+/// shared as a new value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamCore {
     /// Internal name.

@@ -44,7 +44,7 @@ impl ReadTxn<'_> {
         for state in states {
             match self.plan(&state, options, now) {
                 Ok(plan) => plans.extend(plan),
-                // The readers of the stream are told; the others are sealed.
+                // Reads of this stream report the damage; other streams are sealed.
                 Err(StoreError::Corrupt { .. }) => {}
                 Err(error) => return Err(error),
             }

@@ -2,8 +2,8 @@
 //!
 //! Invariants
 //! - A block is sent only after its bytes matched their checksum, in this opening of the file and since they were last read
-//!   from the disk: a block that has left memory is read and checked again. Whether it has is told from its first page.
-//! - A part is in memory when it is returned, so that whoever sends it does not wait for the disk.
+//!   from the disk: a block that has left memory is read and checked again. Its first page decides whether it has.
+//! - A part is in memory when it is returned, so that the task that sends it does not wait for the disk.
 //!
 //! Measured: see docs/storage.md, "Sealed segments".
 
