@@ -141,7 +141,7 @@ fn run_refuses_what_check_refuses() {
     assert!(seen.stderr.ends_with("nothing was started\n"), "{}", seen.stderr);
 }
 
-/// Everybody who reaches the listener would administer the server.
+/// Every client that reaches the listener would administer the server.
 #[test]
 fn an_open_administration_beyond_loopback_is_not_started() {
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:4438", "[::ffff:127.0.0.1]:0"] {

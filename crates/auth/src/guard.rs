@@ -151,7 +151,7 @@ impl AccessGuard {
         Ok(principal)
     }
 
-    /// Lets the providers decide who the request comes from.
+    /// Asks the providers, in their order, for the principal of the request.
     async fn verify(&self, head: &RequestHead<'_>) -> Result<Arc<Principal>, AccessError> {
         let principal = (*self.control).authenticate(head).await?;
         if !self.control.is_current(&principal, head.now) {

@@ -91,18 +91,18 @@ impl StreamedBody {
         &mut self,
         engine: &Engine,
     ) -> Result<Option<FilePart>, Rejection> {
-        if self.framer.is_some() || self.is_encoded || self.meter.is_some() || !self.may_be_file {
+        // The first piece was read with the plan.
+        let read = self.is_first || self.framer.is_some() || self.is_encoded;
+        if read || self.meter.is_some() || !self.may_be_file {
             return Ok(None);
         }
         let most = self.counted.piece(FILE_PART).max(HELD);
         // Boxed: rare, and replies that never come here have no room for it.
         let part = Box::pin(engine.next_file_part(&self.core, &mut self.plan, most)).await?;
-        if part.is_some() {
+        self.may_be_file = part.is_some();
+        if self.may_be_file {
             // What a file has takes no room in memory.
             self.room = None;
-            self.is_first = false;
-        } else if !self.is_first {
-            self.may_be_file = false;
         }
         Ok(part)
     }

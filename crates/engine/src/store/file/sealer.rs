@@ -266,7 +266,7 @@ impl Sealer {
     }
 
     /// The next bytes of a stream that is being sealed; `None` when it was deleted or trimmed since it was planned, or when
-    /// they are damaged, which its readers are told.
+    /// they are damaged; a read of the stream reports that.
     fn next_piece(&self, plan: &SealPlan, at: u64) -> Result<Option<Bytes>, StoreError> {
         let (from, to) = (Offset::new(at), Offset::new(plan.end));
         match self.core.index.read()?.bytes(plan.id, from, to, PIECE) {

@@ -90,11 +90,8 @@ impl ReadTxn<'_> {
     ) -> Result<Vec<IndexPiece>, StoreError> {
         let (mut pieces, mut at, mut left) = (Vec::new(), from, max);
         while at < to && left > 0 {
-            let len = match self.index().extent_at(&self.txn, id, at)? {
-                Some(extent) => {
-                    let there = extent.end.min(to.position()) - at.position();
-                    let len = there.min(left as u64) as usize;
-                    let footer_crc = self.footer_crc(&extent)?;
+            let len = match self.segment_piece(id, at, to, left)? {
+                Some((extent, footer_crc, len)) => {
                     let from = at.position();
                     pieces.push(IndexPiece::Segment { extent, footer_crc, from, len });
                     len

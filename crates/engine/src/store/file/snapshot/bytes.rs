@@ -9,6 +9,24 @@ use crate::store::{
     file::{index::records::IndexPiece, segments::files::SegmentReadError},
 };
 
+/// What a segment file has, or the number of the file that could not be read.
+type SegmentRead<T> = Result<T, (u64, SegmentReadError)>;
+
+/// Looks a file up once more when it is missing: it was removed with its stream, or its bytes have moved, since the index
+/// was read.
+fn present<T>(read: impl Fn() -> Result<SegmentRead<T>, StoreError>) -> Result<T, StoreError> {
+    let mut missing = None;
+    loop {
+        match read()? {
+            Err((file, SegmentReadError::Missing(_))) if missing != Some(file) => {
+                missing = Some(file);
+            }
+            Err((_, error)) => return Err(error.into_error()),
+            Ok(found) => return Ok(found),
+        }
+    }
+}
+
 impl SnapshotReads<'_> {
     /// Own bytes of a stream, from the tail cache or from the index.
     pub(in crate::store::file) fn read(
@@ -25,22 +43,11 @@ impl SnapshotReads<'_> {
         if let Some(found) = self.memtable.read(id, from, to, max) {
             return Ok(found);
         }
-        let mut missing = None;
-        loop {
-            let pieces = self.index_pieces(id, from, to, max)?;
-            match self.fetch(pieces) {
-                // It was removed with the stream, or its bytes have moved, since the index was read: look again.
-                Err((file, SegmentReadError::Missing(_))) if missing != Some(file) => {
-                    missing = Some(file);
-                }
-                Err((_, error)) => return Err(error.into_error()),
-                Ok(bytes) => return Ok(bytes),
-            }
-        }
+        present(|| Ok(self.fetch(self.index_pieces(id, from, to, max)?)))
     }
 
     /// Reads what is in segment files, without a transaction.
-    fn fetch(&self, pieces: Vec<IndexPiece>) -> Result<Vec<Bytes>, (u64, SegmentReadError)> {
+    fn fetch(&self, pieces: Vec<IndexPiece>) -> SegmentRead<Vec<Bytes>> {
         let fetch = |piece| match piece {
             IndexPiece::Chunks(bytes) => Ok(bytes),
             IndexPiece::Segment { extent, footer_crc, from, len } => {
@@ -59,17 +66,12 @@ impl SnapshotReads<'_> {
         to: Offset,
         max: usize,
     ) -> Result<Option<FilePart>, StoreError> {
-        let mut missing = None;
-        loop {
+        present(|| {
             let piece = self.index.read()?.segment_piece(id, from, to, max)?;
-            let Some((extent, footer_crc, len)) = piece else { return Ok(None) };
-            match self.segments.part(&extent, footer_crc, from.position(), len) {
-                Err(SegmentReadError::Missing(_)) if missing != Some(extent.file) => {
-                    missing = Some(extent.file);
-                }
-                part => return part.map_err(SegmentReadError::into_error),
-            }
-        }
+            let Some((extent, footer_crc, len)) = piece else { return Ok(Ok(None)) };
+            let part = self.segments.part(&extent, footer_crc, from.position(), len);
+            Ok(part.map_err(|error| (extent.file, error)))
+        })
     }
 
     /// Own bytes of a stream as of the index's last event.

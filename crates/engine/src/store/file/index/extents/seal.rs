@@ -84,7 +84,7 @@ impl IndexEnvironment {
         }
         if let Some(before) = &new.replaces {
             let start = Offset::new(before.start);
-            // Damage is found by those who read it.
+            // A read of the damaged range reports it.
             if self.extent_at(txn, new.id, start).ok().flatten() != Some(*before) {
                 return Ok(false);
             }
