@@ -7,9 +7,12 @@ use std::{
     collections::BTreeMap,
     env, fs,
     io::{BufRead as _, BufReader},
+    ops::Range,
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::{Arc, OnceLock},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, OnceLock, mpsc},
+    thread,
     time::Duration,
 };
 
@@ -281,6 +284,52 @@ fn child(template: &Path, range: &str) {
     }
 }
 
+/// The longest that one flip may take; most take a fifth of a second.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// A process that tries out flips.
+struct FlipProcess {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl FlipProcess {
+    fn begin(seeds: Range<u64>, template: &Path) -> Self {
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "flips::a_flip_anywhere_is_reported_or_contained", "--nocapture"])
+            .env(CHILD, format!("{}..{}", seeds.start, seeds.end))
+            .env(TEMPLATE, template)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in stdout.lines() {
+                let _ = sender.send(line.unwrap());
+            }
+        });
+        FlipProcess { child, lines }
+    }
+
+    /// The next line that it prints. `None` when it has ended, or was killed since it printed nothing for too long.
+    fn line(&mut self) -> Option<String> {
+        match self.lines.recv_timeout(LONGEST) {
+            Ok(line) => Some(line),
+            Err(mpsc::RecvTimeoutError::Disconnected) => None,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                self.child.kill().unwrap();
+                None
+            }
+        }
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+}
+
 #[test]
 fn a_flip_anywhere_is_reported_or_contained() {
     if let (Ok(range), Some(template)) = (env::var(CHILD), env::var_os(TEMPLATE)) {
@@ -292,14 +341,7 @@ fn a_flip_anywhere_is_reported_or_contained() {
     let (mut next, mut table, mut silent) =
         (seeds.start, BTreeMap::<String, [u64; 4]>::new(), Vec::new());
     while next < seeds.end {
-        let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "flips::a_flip_anywhere_is_reported_or_contained", "--nocapture"])
-            .env(CHILD, format!("{next}..{}", seeds.end))
-            .env(TEMPLATE, template.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = FlipProcess::begin(next..seeds.end, template.path());
         let mut flip = None::<(String, String)>;
         let mut note = |(kind, what): (String, String), verdict: &str| {
             let at =
@@ -309,8 +351,7 @@ fn a_flip_anywhere_is_reported_or_contained() {
                 silent.push(format!("{kind}: {what}: {verdict}"));
             }
         };
-        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-            let line = line.unwrap();
+        while let Some(line) = child.line() {
             let fields: Vec<&str> = line.split('\t').collect();
             match fields[..] {
                 [_, seed, kind, what] if line.contains("FLIP\t") => {
@@ -321,11 +362,15 @@ fn a_flip_anywhere_is_reported_or_contained() {
                 _ => {}
             }
         }
-        let status = child.wait().unwrap();
+        let status = child.end();
         if let Some(flip) = flip.take() {
-            // The process ended: an operator sees its exit code and what it said. A failed assertion is another thing.
-            let code = status.code();
-            note(flip, if code == Some(101) { "silent: an assertion failed" } else { "reported" });
+            // The process ended: an operator sees its exit code and what it said. Other things are no report.
+            let verdict = match (status.code(), status.signal()) {
+                (Some(101), _) => "silent: an assertion failed",
+                (_, Some(libc::SIGKILL)) => "silent: it did not come to an end",
+                _ => "reported",
+            };
+            note(flip, verdict);
         } else {
             assert!(status.success() || next < seeds.end, "{status}");
         }

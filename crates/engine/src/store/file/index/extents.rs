@@ -214,13 +214,18 @@ impl IndexEnvironment {
             let (key, value) = record?;
             found.push((key.to_vec(), ExtentRecord::open(key, value)));
         }
+        let mut removed = 0;
         for (key, extent) in &found {
-            self.extents.delete(txn, key)?;
+            // A changed key misleads the search for others: what is not found stays, and is not counted.
+            if !self.extents.delete(txn, key)? {
+                continue;
+            }
+            removed += 1;
             // The live bytes of the file of a damaged extent stay too many, which `verify` says and `repair` ends.
             let Some((_, extent)) = extent else { continue };
             self.release(txn, extent.file, extent.len(), freed)?;
         }
-        Ok(found.len())
+        Ok(removed)
     }
 
     /// Removes up to `max` extents of a stream that end at `kept` or before, and cuts the one that `kept` lies in. As for

@@ -2,6 +2,8 @@
 //!
 //! A sealed value is the CRC-32C of key and contents, then the contents, since LMDB has no checksums.
 
+use std::ops::Bound;
+
 use durable_streams_protocol::{Offset, ProducerId, StreamId, Timestamp};
 
 use crate::store::file::wal::Lsn;
@@ -62,6 +64,33 @@ pub(super) fn open<'v>(key: &[u8], value: &'v [u8]) -> Option<&'v [u8]> {
 
 fn checksum(key: &[u8], contents: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(key), contents)
+}
+
+/// Where a walk over records has come to.
+///
+/// LMDB finds a key among the others of a page and its branches by their order, which damage may change. It may then find
+/// the last key of a walk's step again as the first of the next one, and a walk would never end: keys that are not above
+/// the last one are passed over.
+pub(super) struct Ascending<'k>(Bound<&'k [u8]>);
+
+impl<'k> Ascending<'k> {
+    /// A walk that begins at a bound.
+    pub(super) fn begin(bound: Bound<&'k [u8]>) -> Self {
+        Ascending(bound)
+    }
+
+    /// Whether the walk goes on with this key.
+    pub(super) fn admits(&mut self, key: &'k [u8]) -> bool {
+        let above = match self.0 {
+            Bound::Unbounded => true,
+            Bound::Included(least) => key >= least,
+            Bound::Excluded(last) => key > last,
+        };
+        if above {
+            self.0 = Bound::Excluded(key);
+        }
+        above
+    }
 }
 
 /// The one record of the `meta` database.
@@ -150,5 +179,71 @@ impl IndexMeta {
         }
         let known = meta.format == FORMAT || meta.format == FORMAT_1;
         (known && fields.next().is_none()).then_some(meta)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::store::{DeadlineCursor, file::index::handle::IndexHandle};
+
+    const RECORDS: u64 = 9;
+
+    /// The steps that walks of one record at a time take; each is given up when it takes far too many.
+    fn steps(index: &IndexHandle) -> Vec<u64> {
+        let endless = |steps: u64| steps > 10 * RECORDS;
+        let (mut files, mut after) = (0, None);
+        while let Ok([(number, _)]) = index.segments_after(after, 1).as_deref()
+            && !endless(files)
+        {
+            (files, after) = (files + 1, Some(*number));
+        }
+        let reading = index.read().unwrap();
+        let (mut streams, mut next) = (0, Some(0));
+        while let Some(from) = next.filter(|_| !endless(streams)) {
+            streams += 1;
+            next = reading.states_from(from, 1).map_or(None, |(_, next)| next);
+        }
+        let (mut due, mut next) = (0, Some(DeadlineCursor::default()));
+        while let Some(from) = next.filter(|_| !endless(due)) {
+            due += 1;
+            next = reading.deadlines_from(from, 1).map_or(None, |(_, next)| next);
+        }
+        vec![files, streams, due]
+    }
+
+    #[test]
+    fn a_walk_ends_whatever_bit_of_a_key_flips() {
+        let dir = tempfile::tempdir().unwrap();
+        let number = |n: u64| 0x5AA5_0000_0000_0000 + 3 * n;
+        let made =
+            IndexHandle::open(dir.path(), 1 << 20).unwrap().write(&|| Ok(()), |index, txn| {
+                for n in 0..RECORDS {
+                    let key = number(n).to_be_bytes();
+                    index.segment_files.put(txn, &key, b"no record")?;
+                    index.streams.put(txn, &key, b"no state")?;
+                    index.deadlines.put(txn, &pair(number(n), n), &[])?;
+                }
+                Ok(())
+            });
+        made.unwrap();
+        let file = dir.path().join("data.mdb");
+        let whole = fs::read(&file).unwrap();
+        let mut keys = Vec::new();
+        for n in 0..RECORDS {
+            keys.extend(memchr::memmem::find_iter(&whole, &number(n).to_be_bytes()));
+        }
+        assert!(keys.len() as u64 >= 3 * RECORDS);
+        for (at, bit) in keys.into_iter().flat_map(|at| (0..64).map(move |bit| (at, bit))) {
+            let mut flipped = whole.clone();
+            flipped[at + bit / 8] ^= 1 << (bit % 8);
+            fs::write(&file, &flipped).unwrap();
+            let Ok(index) = IndexHandle::open(dir.path(), 1 << 20) else { continue };
+            for steps in steps(&index) {
+                assert!(steps <= RECORDS + 1, "{steps} steps with bit {bit} of byte {at} flipped");
+            }
+        }
     }
 }

@@ -217,8 +217,12 @@ impl IndexEnvironment {
         };
         let end = (node + 1).to_be_bytes();
         let range = (from, std::ops::Bound::Excluded(end.as_slice()));
+        let mut walk = keys::Ascending::begin(from);
         for record in self.paths.range(txn, &range).map_err(&failed)? {
             let (key, value) = record.map_err(&failed)?;
+            if !walk.admits(key) {
+                continue;
+            }
             let mut path = before.clone();
             let go_on = if is_link(key) {
                 path.extend_from_slice(key.get(8..8 + PIECE).unwrap_or(&[]));

@@ -65,8 +65,11 @@ impl ReadTxn<'_> {
         let after = after.map(|after| keys::producer(id, after));
         let from = after.as_deref().map_or(Bound::Included(first.as_slice()), Bound::Excluded);
         let range = (from, Bound::Excluded(end.as_slice()));
-        let records = index.producers.range(&self.txn, &range).map_err(&failed)?.take(max);
+        let mut walk = keys::Ascending::begin(from);
+        let records = index.producers.range(&self.txn, &range).map_err(&failed)?;
         records
+            .filter(|record| record.as_ref().map_or(true, |(key, _)| walk.admits(key)))
+            .take(max)
             .map(|record| {
                 let (key, value) = record.map_err(&failed)?;
                 self.decode(id, key, value)

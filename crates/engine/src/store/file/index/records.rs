@@ -31,6 +31,15 @@ pub(in crate::store::file) struct Purged {
     pub(in crate::store::file) freed: Vec<u64>,
 }
 
+impl Purged {
+    /// The first record of `purge` is not found by its key, which has changed: the records of deleted streams take their
+    /// room until `repair`.
+    fn stuck(freed: Vec<u64>) -> Self {
+        tracing::error!("a record of `purge` in the index is damaged; `repair` removes it");
+        Purged { more: false, freed }
+    }
+}
+
 /// A part of a stream's own bytes.
 pub(in crate::store::file) enum IndexPiece {
     /// From chunks, copied.
@@ -281,7 +290,9 @@ impl IndexEnvironment {
                 if room == 0 {
                     return Ok(Purged { more: true, freed });
                 }
-                self.purge.delete(txn, &id)?;
+                if !self.purge.delete(txn, &id)? {
+                    return Ok(Purged::stuck(freed));
+                }
                 room -= 1;
                 continue;
             }
@@ -292,7 +303,9 @@ impl IndexEnvironment {
                     stream,
                     "a record of `purge` in the index is damaged; it is removed"
                 );
-                self.purge.delete(txn, &id)?;
+                if !self.purge.delete(txn, &id)? {
+                    return Ok(Purged::stuck(freed));
+                }
                 continue;
             }
             room -= self.remove_extents(txn, &id, room, &mut freed)?;
@@ -309,7 +322,9 @@ impl IndexEnvironment {
             if room == 0 {
                 return Ok(Purged { more: true, freed });
             }
-            self.purge.delete(txn, &id)?;
+            if !self.purge.delete(txn, &id)? {
+                return Ok(Purged::stuck(freed));
+            }
             room -= 1;
         }
         Ok(Purged { more: false, freed })

@@ -231,7 +231,11 @@ impl IndexEnvironment {
         let mut after: Option<[u8; 8]> = None;
         loop {
             let from = after.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(&key[..]));
-            let next = self.streams.range(txn, &(from, Bound::Unbounded))?.next();
+            let mut walk = keys::Ascending::begin(from);
+            let next = self
+                .streams
+                .range(txn, &(from, Bound::Unbounded))?
+                .find(|record| record.as_ref().map_or(true, |(key, _)| walk.admits(key)));
             let Some(record) = next else { break };
             let Some(key) = record?.0.first_chunk::<8>().copied() else { break };
             after = Some(key);

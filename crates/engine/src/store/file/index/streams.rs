@@ -90,9 +90,10 @@ impl ReadTxn<'_> {
         let failed = index_error("read", index.path());
         let (first, mut states, mut seen) = (from.to_be_bytes(), Vec::new(), 0);
         let range = (Bound::Included(&first[..]), Bound::Unbounded);
+        let mut walk = keys::Ascending::begin(range.0);
         for record in index.streams.range(&self.txn, &range).map_err(&failed)? {
             let (key, value) = record.map_err(&failed)?;
-            let Some(id) = keys::number(key) else { continue };
+            let Some(id) = keys::number(key).filter(|_| walk.admits(key)) else { continue };
             if seen == max {
                 return Ok((states, Some(id)));
             }
@@ -167,9 +168,12 @@ impl ReadTxn<'_> {
         let failed = index_error("read", index.path());
         let from = keys::deadline(from.deadline, from.id);
         let range = (Bound::Included(from.as_slice()), Bound::Unbounded);
-        let mut ids = Vec::new();
+        let (mut ids, mut walk) = (Vec::new(), keys::Ascending::begin(range.0));
         for record in index.deadlines.range(&self.txn, &range).map_err(&failed)? {
             let (key, _) = record.map_err(&failed)?;
+            if !walk.admits(key) {
+                continue;
+            }
             let (at, id) =
                 keys::unpair(key).ok_or_else(|| index.damaged("a record of `deadlines`"))?;
             if ids.len() == max {

@@ -26,10 +26,13 @@ impl ReadTxn<'_> {
         let after = after.map(u64::to_be_bytes);
         let from = after.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(&key[..]));
         let range = (from, Bound::Unbounded);
-        let mut found = Vec::new();
-        for record in index.segment_files.range(&self.txn, &range).map_err(&failed)?.take(max) {
+        let (mut found, mut walk) = (Vec::new(), keys::Ascending::begin(from));
+        for record in index.segment_files.range(&self.txn, &range).map_err(&failed)? {
             let (key, value) = record.map_err(&failed)?;
-            let Some(number) = keys::number(key) else { continue };
+            if found.len() == max {
+                break;
+            }
+            let Some(number) = keys::number(key).filter(|_| walk.admits(key)) else { continue };
             let damaged = || index.damaged(&format!("the record of segment {number}"));
             let record = SegmentRecord::open(key, value).map(|(_, record)| record);
             found.push((number, record.ok_or_else(damaged)));

@@ -133,6 +133,12 @@ impl IndexEnvironment {
             next += len;
             keys.push(key.to_vec());
         }
+        // A changed key misleads the search for others: what is not found would stay, to be sealed again and again.
+        for key in &keys {
+            if self.chunks.get(txn, key)?.is_none() {
+                return Ok(None);
+            }
+        }
         Ok((next >= end).then_some((keys, rest)))
     }
 }

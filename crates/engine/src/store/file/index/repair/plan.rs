@@ -362,10 +362,17 @@ impl RepairPlanner<'_, '_> {
 
     /// The first stream id of a table's keys that is `from` or higher.
     fn holder_from(&self, table: IndexTable, from: u64) -> Result<Option<u64>, StoreError> {
-        let found = table.get_greater_than_or_equal_to(&self.reading.txn, &from.to_be_bytes());
-        let found = found.map_err(index_error("read", self.reading.index().path()))?;
-        let id = found.and_then(|(key, _)| key.first_chunk::<8>());
-        Ok(id.map(|id| u64::from_be_bytes(*id)))
+        let failed = index_error("read", self.reading.index().path());
+        let least = from.to_be_bytes();
+        let range = (Bound::Included(&least[..]), Bound::Unbounded);
+        let mut walk = keys::Ascending::begin(range.0);
+        for record in table.range(&self.reading.txn, &range).map_err(&failed)? {
+            let (key, _) = record.map_err(&failed)?;
+            if walk.admits(key) {
+                return Ok(key.first_chunk::<8>().map(|id| u64::from_be_bytes(*id)));
+            }
+        }
+        Ok(None)
     }
 
     fn orphan(&mut self, id: u64) -> Result<(), StoreError> {
