@@ -8,6 +8,7 @@
 //! | [`admin`] | health, readiness and metrics, on a listener of their own |
 //! | [`server`] | from configuration to a running server |
 //! | [`cli`] | the commands |
+//! | [`tier`] | segments on object storage |
 //! | [`telemetry`] | logging and metrics |
 //!
 //! [Durable Streams]: https://github.com/durable-streams/durable-streams
@@ -18,5 +19,6 @@ pub mod config;
 pub mod edge;
 pub mod server;
 pub mod telemetry;
+pub mod tier;
 pub mod tls;
 pub mod webhooks;

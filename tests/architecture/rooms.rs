@@ -17,12 +17,13 @@ const ROOMS: &[(&str, &[Room])] = &[
         &[
             ("telemetry", &[]),
             ("tls", &[]),
-            ("config", &["edge"]),
+            ("config", &["edge", "tier"]),
             ("webhooks", &["telemetry"]),
+            ("tier", &[]),
             ("admin", &["edge", "telemetry", "tls"]),
             ("edge", &["telemetry"]),
-            ("server", &["edge", "webhooks", "admin", "config", "telemetry", "tls"]),
-            ("cli", &["server", "config", "telemetry", "tls"]),
+            ("server", &["edge", "webhooks", "admin", "config", "telemetry", "tier", "tls"]),
+            ("cli", &["server", "config", "telemetry", "tier", "tls"]),
         ],
     ),
 ];

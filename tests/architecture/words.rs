@@ -23,6 +23,7 @@ const RESERVED: &[Reserved] = &[
         places: &[
             "src/edge/",
             "src/server/",
+            "src/tier/",
             "crates/client/src/",
             "crates/pingora/src/",
             "crates/subscriptions/src/delivery.rs",
@@ -53,6 +54,7 @@ const RESERVED: &[Reserved] = &[
             "src/server/backup_socket/mod.rs",
             "crates/subscriptions/src/keys.rs",
             "src/telemetry/process.rs",
+            "src/tier/files.rs",
             "src/tls/",
         ],
         why: "the store reaches the disk through store/file/disk.rs alone, so that a test can crash it; \
@@ -107,6 +109,7 @@ const RESERVED: &[Reserved] = &[
             "src/server/",
             "src/admin/",
             "src/webhooks/",
+            "src/tier/",
             "src/tls/",
             "src/cli/",
         ],

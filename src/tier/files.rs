@@ -1,0 +1,64 @@
+//! The only file of this room that touches the file system.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+#[cfg(unix)]
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use bytes::Bytes;
+
+/// Most bytes of a file of credentials or of this room's own.
+const MOST_TEXT: u64 = 1 << 20;
+
+/// Bytes of one part of a file in memory: many small allocations, since a large one may not be found.
+const PART: usize = 1 << 20;
+
+pub(super) fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    fs::File::open(path)?.take(MOST_TEXT).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// A file in parts; `None` when it has more than `most` bytes.
+pub(super) fn read_parts(path: &Path, most: u64) -> io::Result<Option<Vec<Bytes>>> {
+    let mut file = fs::File::open(path)?;
+    let mut left = file.metadata()?.len();
+    if left > most {
+        return Ok(None);
+    }
+    let mut parts = Vec::with_capacity(left.div_ceil(PART as u64) as usize);
+    while left > 0 {
+        let mut part = vec![0; left.min(PART as u64) as usize];
+        file.read_exact(&mut part)?;
+        left -= part.len() as u64;
+        parts.push(part.into());
+    }
+    Ok(Some(parts))
+}
+
+/// Replaces a file, which only the owner may read: whole or not at all, also after a power cut.
+pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let dir = path.parent().unwrap_or_else(|| Path::new("."));
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    builder.mode(0o700);
+    builder.recursive(true).create(dir)?;
+    let aside = path.with_extension("json.new");
+    // A crash may have left one, perhaps with other permissions.
+    match fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = fs::OpenOptions::new();
+    #[cfg(unix)]
+    options.mode(0o600);
+    let mut file = options.write(true).create_new(true).open(&aside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&aside, path)?;
+    // Makes the rename durable. Windows cannot sync a directory, and writes names through.
+    #[cfg(unix)]
+    fs::File::open(dir)?.sync_all()?;
+    Ok(())
+}

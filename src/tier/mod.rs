@@ -1,0 +1,47 @@
+//! Segments on object storage: any S3-compatible store, Google Cloud Storage, Azure, or a directory.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `location`, `options` | which bucket, and how it is used |
+//! | `connect`, `environment`, `aws_profile` | the client, with the environment's credentials |
+//! | `object_cold_store`, `listing` | objects: created once, read in ranges, listed, deleted |
+//! | `failure`, `retry` | what an error means; attempts and pauses |
+//! | `probe` | whether the object store does what segments need |
+//! | `identity_file`, `claim` | which server owns the prefix |
+//! | `segment_reader`, `block_cache` | checked and cached reads of segments |
+//! | `counters` | what is counted |
+//! | `files` | the only file that touches the file system |
+//!
+//! The engine knows only the trait `ColdStore`.
+
+mod aws_profile;
+mod block_cache;
+mod claim;
+mod connect;
+mod counters;
+mod environment;
+mod failure;
+mod files;
+mod identity_file;
+mod listing;
+mod location;
+mod object_cold_store;
+mod options;
+mod probe;
+mod retry;
+mod segment_reader;
+#[cfg(test)]
+mod tests;
+mod tier;
+
+pub use claim::{ClaimError, TierClaim};
+pub use connect::TierSetupError;
+pub use counters::TierCounters;
+pub use environment::TierEnvironment;
+pub use identity_file::IdentityError;
+pub use location::{InvalidLocation, TierLocation};
+pub use object_cold_store::ObjectColdStore;
+pub use options::{RetryOptions, TierOptions};
+pub use probe::ProbeError;
+pub use segment_reader::SegmentReader;
+pub use tier::{Tier, TierError};

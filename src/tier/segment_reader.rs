@@ -1,0 +1,295 @@
+//! Reads of segments that are objects: whole blocks, checked against the checksums of the segment's footer before
+//! anything sees them, kept in memory, and read ahead of a reader that reads on.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use durable_streams_engine::store::file::segments::cold::{ColdError, ColdStore};
+use durable_streams_engine::store::file::segments::format::{
+    HEADER, SegmentDamage, SegmentFooter, SegmentTrailer, TRAILER, number_of,
+};
+use futures_util::future::BoxFuture;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, timeout_at};
+
+use super::block_cache::{BlockCache, CachedValue, Looked, ReadAhead};
+use super::counters::TierCounters;
+use super::failure::unavailable;
+use super::object_cold_store::ObjectColdStore;
+
+/// How often what does not match its checksum is read again: it may have changed on the way.
+const TRIES: usize = 3;
+
+/// Blocks of one read that are requested at once.
+const AT_ONCE: usize = 4;
+
+/// Most blocks that are read ahead of a reader.
+const AHEAD: u64 = 8;
+
+/// The [`ColdStore`] for the engine: reads are checked and cached, everything else goes to the object store.
+#[derive(Clone)]
+pub struct SegmentReader {
+    shared: Arc<ReaderShared>,
+}
+
+struct ReaderShared {
+    store: Arc<ObjectColdStore>,
+    cache: BlockCache<BlockKey, CachedPart>,
+    ahead: ReadAhead<(Arc<str>, u64)>,
+}
+
+/// A part of an object: a block by its number, or the footer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct BlockKey {
+    object: Arc<str>,
+    block: Option<u64>,
+}
+
+#[derive(Clone)]
+enum CachedPart {
+    Block(Bytes),
+    Footer(Arc<SegmentFooter>),
+}
+
+impl CachedValue for CachedPart {
+    fn size(&self) -> usize {
+        match self {
+            Self::Block(bytes) => bytes.len(),
+            Self::Footer(footer) => 4 * footer.block_crcs.len() + size_of::<SegmentFooter>(),
+        }
+    }
+}
+
+impl SegmentReader {
+    pub(super) fn new(store: Arc<ObjectColdStore>, runtime: Handle) -> Self {
+        let cache = BlockCache::new(store.options().cache, runtime);
+        SegmentReader { shared: Arc::new(ReaderShared { store, cache, ahead: ReadAhead::new() }) }
+    }
+
+    /// What is counted.
+    pub fn counters(&self) -> &TierCounters {
+        self.shared.store.counters()
+    }
+
+    /// Bytes of blocks in memory.
+    pub fn cached_bytes(&self) -> usize {
+        self.shared.cache.bytes()
+    }
+
+    async fn read(&self, object: Arc<str>, range: Range<u64>) -> Result<Bytes, ColdError> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let deadline = Instant::now() + self.shared.store.options().read_timeout;
+        let footer = self.footer(&object, deadline).await?;
+        if range.start < HEADER as u64 || range.end > footer.data_end() {
+            return Err(ColdError::Damaged("the range is outside of the segment's data".into()));
+        }
+        let block_len = self.shared.store.options().cache_block as u64;
+        let first = (range.start - HEADER as u64) / block_len;
+        let last = (range.end - 1 - HEADER as u64) / block_len;
+        self.read_ahead(&object, &footer, &range, last + 1);
+        let blocks = stream::iter(first..=last)
+            .map(|block| self.block(&object, &footer, block, deadline))
+            .buffered(AT_ONCE);
+        let mut blocks = std::pin::pin!(blocks);
+        let part = |block: u64, bytes: &Bytes| {
+            let at = HEADER as u64 + block * block_len;
+            let (from, to) = (range.start.max(at) - at, range.end.min(at + block_len) - at);
+            bytes.slice(from as usize..to as usize)
+        };
+        if first == last {
+            return Ok(part(first, &blocks.try_next().await?.unwrap_or_default()));
+        }
+        let mut all = BytesMut::with_capacity((range.end - range.start) as usize);
+        let mut block = first;
+        while let Some(bytes) = blocks.try_next().await? {
+            all.extend_from_slice(&part(block, &bytes));
+            block += 1;
+        }
+        Ok(all.freeze())
+    }
+
+    /// Begins to read what a reader that reads on will need. Does nothing while the object store is busy.
+    fn read_ahead(
+        &self,
+        object: &Arc<str>,
+        footer: &Arc<SegmentFooter>,
+        range: &Range<u64>,
+        next: u64,
+    ) {
+        let options = self.shared.store.options();
+        let room = options.cache / (4 * options.cache_block);
+        let (start, end) = ((object.clone(), range.start), (object.clone(), range.end));
+        let ahead = self.shared.ahead.note(&start, end, AHEAD.min(room as u64).max(1));
+        let blocks = (footer.data_end() - HEADER as u64).div_ceil(options.cache_block as u64);
+        if room == 0 || self.shared.store.is_busy() {
+            return;
+        }
+        let deadline = Instant::now() + options.read_timeout;
+        for block in next..(next + ahead).min(blocks) {
+            // Its read goes on by itself.
+            drop(self.look(object, footer, block, deadline));
+        }
+    }
+
+    async fn footer(
+        &self,
+        object: &Arc<str>,
+        deadline: Instant,
+    ) -> Result<Arc<SegmentFooter>, ColdError> {
+        match wait(deadline, || self.look_for_footer(object, deadline)).await? {
+            CachedPart::Footer(footer) => Ok(footer),
+            CachedPart::Block(_) => Err(misplaced()),
+        }
+    }
+
+    async fn block(
+        &self,
+        object: &Arc<str>,
+        footer: &Arc<SegmentFooter>,
+        block: u64,
+        deadline: Instant,
+    ) -> Result<Bytes, ColdError> {
+        let look = || self.look(object, footer, block, deadline);
+        let counters = self.counters();
+        match self.shared.cache.keeps(&BlockKey { object: object.clone(), block: Some(block) }) {
+            true => counters.cache_hits.add(1),
+            false => counters.cache_misses.add(1),
+        }
+        match wait(deadline, look).await? {
+            CachedPart::Block(bytes) => Ok(bytes),
+            CachedPart::Footer(_) => Err(misplaced()),
+        }
+    }
+
+    fn look_for_footer(&self, object: &Arc<str>, deadline: Instant) -> Looked<CachedPart> {
+        let key = BlockKey { object: object.clone(), block: None };
+        let (shared, object) = (self.shared.clone(), object.clone());
+        self.shared.cache.look(&key, || async move {
+            let read = || read_footer(&shared.store, &object, deadline);
+            let footer = checked(&shared, deadline, read).await?;
+            Ok(CachedPart::Footer(Arc::new(footer)))
+        })
+    }
+
+    fn look(
+        &self,
+        object: &Arc<str>,
+        footer: &Arc<SegmentFooter>,
+        block: u64,
+        deadline: Instant,
+    ) -> Looked<CachedPart> {
+        let key = BlockKey { object: object.clone(), block: Some(block) };
+        let (shared, object, footer) = (self.shared.clone(), object.clone(), footer.clone());
+        self.shared.cache.look(&key, || async move {
+            let len = shared.store.options().cache_block as u64;
+            let from = HEADER as u64 + block * len;
+            let range = from..(from + len).min(footer.data_end());
+            let read = || async {
+                let bytes = shared.store.range(&object, range.clone(), deadline).await?;
+                Ok(footer.check(range.start, &bytes).map(|()| bytes))
+            };
+            checked(&shared, deadline, read).await.map(CachedPart::Block)
+        })
+    }
+}
+
+/// Waits for a part. A read that another reader has begun may end in that reader's time; then this one begins its own.
+async fn wait(
+    deadline: Instant,
+    look: impl Fn() -> Looked<CachedPart>,
+) -> Result<CachedPart, ColdError> {
+    loop {
+        let (read, begun) = match look() {
+            Looked::Kept(part) => return Ok(part),
+            Looked::Pending { read, begun } => (read, begun),
+        };
+        match timeout_at(deadline, read).await {
+            Err(_) => return Err(unavailable("the object store is slow")),
+            Ok(Err(ColdError::Unavailable { .. })) if !begun && Instant::now() < deadline => {}
+            Ok(ended) => return ended,
+        }
+    }
+}
+
+fn misplaced() -> ColdError {
+    ColdError::Damaged("the footer and a block are in each other's place".into())
+}
+
+/// Reads until what was read matches its checksum.
+async fn checked<T, F>(
+    shared: &ReaderShared,
+    deadline: Instant,
+    mut read: impl FnMut() -> F,
+) -> Result<T, ColdError>
+where
+    F: Future<Output = Result<Result<T, SegmentDamage>, ColdError>>,
+{
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match read().await? {
+            Ok(found) => return Ok(found),
+            Err(damage) => {
+                shared.store.counters().damaged_blocks.add(1);
+                if tries == TRIES || Instant::now() >= deadline {
+                    return Err(ColdError::Damaged(damage.to_string()));
+                }
+            }
+        }
+    }
+}
+
+/// The footer of a segment, without its extents: the index has those.
+async fn read_footer(
+    store: &ObjectColdStore,
+    object: &str,
+    deadline: Instant,
+) -> Result<Result<SegmentFooter, SegmentDamage>, ColdError> {
+    let name = object.rsplit('/').next().unwrap_or_default();
+    let Some(number) = number_of(name) else {
+        return Err(ColdError::Refused("not a name of a segment".into()));
+    };
+    let size = store.size(object, deadline).await?;
+    let Some(at) = size.checked_sub(TRAILER as u64) else {
+        return Err(ColdError::Damaged("the object is shorter than a segment".into()));
+    };
+    let found = store.range(object, at..size, deadline).await?;
+    let trailer = match SegmentTrailer::parse(&found, number, size) {
+        Ok(trailer) => trailer,
+        Err(damage) => return Ok(Err(damage)),
+    };
+    let range = trailer.footer_offset..trailer.footer_offset + trailer.footer_len;
+    let found = store.range(object, range, deadline).await?;
+    Ok(SegmentFooter::parse(trailer, &found).map(|mut footer| {
+        footer.extents = Vec::new();
+        footer
+    }))
+}
+
+impl ColdStore for SegmentReader {
+    fn put(&self, name: &str, file: PathBuf) -> BoxFuture<'_, Result<(), ColdError>> {
+        self.shared.store.put(name, file)
+    }
+
+    fn get(&self, name: &str, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ColdError>> {
+        let object = Arc::from(name);
+        Box::pin(self.read(object, range))
+    }
+
+    fn delete(&self, name: &str) -> BoxFuture<'_, Result<(), ColdError>> {
+        self.shared.store.delete(name)
+    }
+
+    fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+    ) -> BoxFuture<'_, Result<Vec<(String, u64)>, ColdError>> {
+        self.shared.store.list(prefix, after)
+    }
+}

@@ -1,0 +1,203 @@
+//! A real S3 server: VersityGW, with its objects in a directory. Skipped, and counted as skipped, where it is not
+//! installed; `scripts/bootstrap test` builds it where Go is.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use durable_streams_engine::store::file::segments::cold::{ColdError, ColdStore as _};
+use durable_streams_engine::store::file::segments::format::{HEADER, SegmentWriter};
+use durable_streams_protocol::Timestamp;
+use tokio::runtime::Handle;
+
+use super::claims::race_for;
+use super::options;
+use super::skips::skipped;
+use crate::tier::{Tier, TierEnvironment, TierOptions};
+
+const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+const KEY: &str = "test-key";
+const SECRET: &str = "test-secret-that-no-message-may-show";
+
+struct Gateway {
+    process: Child,
+    objects: tempfile::TempDir,
+    address: SocketAddr,
+}
+
+fn installed() -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH")?;
+    std::env::split_paths(&paths).map(|folder| folder.join("versitygw")).find(|file| file.is_file())
+}
+
+impl Gateway {
+    /// `None` where it is not installed.
+    fn start() -> Option<Self> {
+        let Some(program) = installed() else {
+            return skipped(
+                "versitygw is not installed; scripts/bootstrap test builds it where Go is",
+            );
+        };
+        let objects = tempfile::tempdir().unwrap();
+        std::fs::create_dir(objects.path().join("bucket")).unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let process = spawn(&program, &objects, address);
+        let gateway = Gateway { process, objects, address };
+        gateway.wait();
+        Some(gateway)
+    }
+
+    fn wait(&self) {
+        let began = Instant::now();
+        while TcpStream::connect(self.address).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(20), "versitygw does not listen");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn stop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    fn restart(&mut self) {
+        self.process = spawn(&installed().unwrap(), &self.objects, self.address);
+        self.wait();
+    }
+
+    fn options(&self, url: &str) -> TierOptions {
+        TierOptions {
+            location: url.parse().unwrap(),
+            endpoint: Some(format!("http://{}", self.address)),
+            region: Some("us-east-1".into()),
+            allow_http: true,
+            environment: environment(SECRET),
+            read_timeout: Duration::from_secs(2),
+            ..options()
+        }
+    }
+}
+
+fn environment(secret: &str) -> TierEnvironment {
+    let variables = [("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", secret)];
+    variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn spawn(program: &PathBuf, objects: &tempfile::TempDir, address: SocketAddr) -> Child {
+    Command::new(program)
+        .args([
+            "--port",
+            &address.to_string(),
+            "--access",
+            KEY,
+            "--secret",
+            SECRET,
+            "--quiet",
+            "posix",
+        ])
+        .arg(objects.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+async fn open(options: TierOptions, dir: &tempfile::TempDir) -> Result<Tier, String> {
+    let opened = Tier::open(options, dir.path(), NOW, false, Handle::current()).await;
+    opened.map_err(|error| error.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_go_to_an_s3_server_and_come_back() {
+    let Some(mut gateway) = Gateway::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let tier = open(gateway.options("s3://bucket/a/b"), &dir).await.unwrap();
+    let data: Vec<u8> = (0..20 << 20).map(|at: u32| (at ^ (at >> 8)) as u8).collect();
+    let file = dir.path().join("segment");
+    std::fs::write(&file, SegmentWriter::file(1, &[(1, 0, &[], &data)])).unwrap();
+    let (cold, name) = (tier.cold_store(), tier.segment_name(1));
+    // A second time, as after a lost answer.
+    for _ in 0..2 {
+        cold.put(&name, file.clone()).await.unwrap();
+    }
+    for (from, to) in [(0, 1), (10_000_000, 10_600_000), (data.len() - 5, data.len())] {
+        let range = (HEADER + from) as u64..(HEADER + to) as u64;
+        assert!(cold.get(&name, range).await.unwrap() == data[from..to]);
+    }
+    let size = std::fs::metadata(&file).unwrap().len();
+    assert_eq!(cold.list("segments/", None).await.unwrap(), [(name.clone(), size)]);
+    std::fs::write(&file, SegmentWriter::file(1, &[(1, 0, &[], b"other")])).unwrap();
+    assert!(matches!(cold.put(&name, file).await, Err(ColdError::Damaged(_))));
+
+    gateway.stop();
+    let began = Instant::now();
+    let down = cold.get(&name, 5_000_000..5_000_100).await;
+    assert!(matches!(down, Err(ColdError::Unavailable { .. })), "{down:?}");
+    assert!(began.elapsed() < Duration::from_secs(3));
+    // What is in memory is served.
+    assert!(cold.get(&name, 10_000_032..10_000_132).await.unwrap() == data[10_000_000..10_000_100]);
+    gateway.restart();
+    assert!(cold.get(&name, 5_000_032..5_000_132).await.unwrap() == data[5_000_000..5_000_100]);
+    for _ in 0..2 {
+        cold.delete(&name).await.unwrap();
+    }
+    assert_eq!(cold.list("segments/", None).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_servers_that_start_at_once_one_wins() {
+    let Some(gateway) = Gateway::start() else { return };
+    for round in 0..3 {
+        race_for(&gateway.options(&format!("s3://bucket/{round}"))).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_said_and_no_secret() {
+    let Some(gateway) = Gateway::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let with = |change: &dyn Fn(&mut TierOptions)| {
+        let mut options = gateway.options("s3://bucket/x");
+        change(&mut options);
+        options
+    };
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (options, says) in [
+        (with(&|o| o.environment = environment("another-secret")), "403, SignatureDoesNotMatch"),
+        (with(&|o| o.location = "s3://absent/x".parse().unwrap()), "the bucket does not exist"),
+        (with(&|o| o.endpoint = Some(format!("http://{closed}"))), "check tier.endpoint"),
+        (with(&|o| o.allow_http = false), "allow_http"),
+    ] {
+        let error = open(options, &dir).await.err().unwrap();
+        assert!(error.contains(says), "{says}: {error}");
+        assert!(!error.contains("secret") && !error.contains(KEY), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_come_from_amazons_shared_file() {
+    let Some(gateway) = Gateway::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("credentials");
+    std::fs::write(
+        &file,
+        format!("[cold]\naws_access_key_id={KEY}\naws_secret_access_key={SECRET}\n"),
+    )
+    .unwrap();
+    let file = file.to_str().unwrap().to_owned();
+    let variables =
+        [("AWS_SHARED_CREDENTIALS_FILE".to_owned(), file), ("AWS_PROFILE".into(), "cold".into())];
+    let options = TierOptions {
+        environment: variables.into_iter().collect(),
+        ..gateway.options("s3://bucket/x")
+    };
+    open(options, &dir).await.unwrap();
+}

@@ -1,0 +1,36 @@
+//! Tests of the room as a whole: faults, races, a real S3 server.
+
+mod claims;
+mod faults;
+mod gateway;
+mod probes;
+mod reads;
+mod seeded;
+#[path = "../../../tests/support/skips.rs"]
+mod skips;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::ObjectStore;
+
+use super::connect::ObjectClient;
+use super::counters::TierCounters;
+use super::object_cold_store::ObjectColdStore;
+use super::{RetryOptions, TierEnvironment, TierOptions};
+
+/// Options with short pauses and small blocks.
+fn options() -> TierOptions {
+    TierOptions {
+        environment: TierEnvironment::default(),
+        cache: 1 << 20,
+        cache_block: 64 << 10,
+        retry: RetryOptions { first_pause: Duration::from_millis(10), ..RetryOptions::default() },
+        ..TierOptions::new("file:///unused".parse().unwrap())
+    }
+}
+
+fn cold_store(store: Arc<dyn ObjectStore>, options: TierOptions) -> Arc<ObjectColdStore> {
+    let client = ObjectClient { store, sorted: true };
+    Arc::new(ObjectColdStore::new(client, options, Arc::new(TierCounters::default())))
+}

@@ -1,0 +1,140 @@
+//! How segments are read: few requests, in time, verified.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use durable_streams_engine::store::file::segments::cold::{ColdError, ColdStore as _};
+use durable_streams_engine::store::file::segments::format::{HEADER, SegmentWriter};
+use futures_util::future::join_all;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use super::faults::{FaultRates, FaultyStore};
+use super::{cold_store, options};
+use crate::tier::{SegmentReader, TierOptions};
+
+const NAME: &str = "segments/a/00000000000000000001.seg";
+
+const BLOCK: u64 = 64 << 10;
+
+/// A segment of so many bytes of data, and a reader of it.
+async fn stored(len: usize, options: TierOptions) -> (Arc<FaultyStore>, SegmentReader, Vec<u8>) {
+    let data: Vec<u8> = (0..len).map(|at| (at / 3) as u8 ^ (at >> 11) as u8).collect();
+    let file = SegmentWriter::file(1, &[(1, 0, &[], &data)]);
+    let faulty = Arc::new(FaultyStore::new(0, FaultRates::default()));
+    let store = cold_store(faulty.clone(), options);
+    store.create(NAME, vec![Bytes::from(file)]).await.unwrap();
+    (faulty, SegmentReader::new(store, Handle::current()), data)
+}
+
+async fn read(reader: &SegmentReader, from: u64, len: u64) -> Result<Bytes, ColdError> {
+    let from = HEADER as u64 + from;
+    reader.get(NAME, from..from + len).await
+}
+
+#[tokio::test]
+async fn many_readers_of_one_range_make_one_request_for_each_block() {
+    let (faulty, reader, data) = stored(300_000, options()).await;
+    let before = faulty.gets();
+    let all = join_all((0..50).map(|_| read(&reader, 100_000, 50_000))).await;
+    assert!(all.iter().all(|found| found.as_ref().unwrap() == &data[100_000..150_000]));
+    // The size, the trailer, the footer, two blocks.
+    assert_eq!(faulty.gets() - before, 5);
+    read(&reader, 66_000, 80_000).await.unwrap();
+    assert_eq!(faulty.gets() - before, 5);
+    assert_eq!(reader.counters().cache_hits.get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_is_read_ahead_of_and_a_jump_is_not() {
+    let options = TierOptions { cache: 8 << 20, ..options() };
+    let (faulty, reader, data) = stored(40 * BLOCK as usize, options).await;
+    let before = faulty.gets();
+    read(&reader, 0, BLOCK).await.unwrap();
+    // The size, the trailer, the footer, one block.
+    assert_eq!(faulty.gets() - before, 4);
+    read(&reader, 20 * BLOCK, 10).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(faulty.gets() - before, 5);
+    let mut misses = reader.counters().cache_misses.get();
+    let mut found = Vec::new();
+    for block in 1..20 {
+        found.extend_from_slice(&read(&reader, block * BLOCK, BLOCK).await.unwrap());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(found == data[BLOCK as usize..20 * BLOCK as usize]);
+    misses = reader.counters().cache_misses.get() - misses;
+    assert_eq!(misses, 1, "behind the first block everything is there before it is needed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_store_is_waited_for_so_long_and_no_longer() {
+    let options = TierOptions { read_timeout: Duration::from_secs(3), ..options() };
+    let (faulty, reader, data) = stored(1000, options).await;
+    faulty.set_delay(Duration::from_secs(60));
+    let began = Instant::now();
+    let all = join_all((0..40).map(|_| read(&reader, 0, 1000))).await;
+    assert!(all.iter().all(|read| matches!(read, Err(ColdError::Unavailable { .. }))));
+    assert_eq!(began.elapsed(), Duration::from_secs(3));
+    // One that comes while the reads of the others still run begins its own.
+    faulty.set_delay(Duration::from_millis(100));
+    assert_eq!(read(&reader, 0, 1000).await.unwrap(), data[..]);
+    // What is in memory does not need the store.
+    faulty.set_delay(Duration::from_secs(60));
+    assert_eq!(read(&reader, 10, 90).await.unwrap(), data[10..100]);
+}
+
+#[tokio::test]
+async fn a_range_outside_of_the_data_and_a_missing_object_are_errors() {
+    let (_, reader, data) = stored(1000, options()).await;
+    assert!(matches!(reader.get(NAME, 0..10).await, Err(ColdError::Damaged(_))));
+    assert!(matches!(read(&reader, 0, 1001).await, Err(ColdError::Damaged(_))));
+    assert_eq!(read(&reader, 0, 1000).await.unwrap(), data[..]);
+    let missing = reader.get("segments/a/00000000000000000002.seg", 32..33).await;
+    assert_eq!(missing, Err(ColdError::NotFound));
+    assert!(matches!(reader.get("segments/a/x", 32..33).await, Err(ColdError::Refused(_))));
+}
+
+#[tokio::test]
+async fn blocks_stay_within_the_budget() {
+    let options = TierOptions { cache: 300 << 10, ..options() };
+    let (_, reader, data) = stored(2 << 20, options).await;
+    for from in (0..(2 << 20) - 100_000).step_by(90_000) {
+        let found = read(&reader, from, 100_000).await.unwrap();
+        assert!(found == data[from as usize..from as usize + 100_000]);
+        assert!(reader.cached_bytes() <= 300 << 10);
+    }
+    assert!(reader.cached_bytes() > 100 << 10);
+}
+
+#[tokio::test]
+async fn pages_of_a_list_hold_every_name_once_and_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let local = object_store::local::LocalFileSystem::new_with_prefix(dir.path()).unwrap();
+    let client = crate::tier::connect::ObjectClient { store: Arc::new(local), sorted: false };
+    for n in 0..25_u64 {
+        std::fs::create_dir_all(dir.path().join("segments/a")).unwrap();
+        std::fs::write(
+            dir.path().join(format!("segments/a/{:020}.seg", n * 7 % 25)),
+            vec![0; n as usize],
+        )
+        .unwrap();
+    }
+    std::fs::write(dir.path().join("segments/b"), "x").unwrap();
+    let (mut names, mut after) = (Vec::new(), None::<String>);
+    loop {
+        let page =
+            crate::tier::listing::page(&client, "segments/a/", after.as_deref(), 10).await.unwrap();
+        let Some((last, _)) = page.last() else { break };
+        assert!(page.len() <= 10);
+        after = Some(last.clone());
+        names.extend(page.into_iter().map(|(name, _)| name));
+    }
+    let expected: Vec<String> = (0..25).map(|n| format!("segments/a/{n:020}.seg")).collect();
+    assert_eq!(names, expected);
+    let part = crate::tier::listing::page(&client, "segments/a/0000000000000000001", None, 100)
+        .await
+        .unwrap();
+    assert_eq!(part.len(), 10);
+}

@@ -1,0 +1,97 @@
+//! The tier of a running server: connected, probed and claimed.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use durable_streams_engine::store::file::segments::cold::ColdError;
+use durable_streams_protocol::Timestamp;
+use tokio::runtime::Handle;
+
+use super::TierOptions;
+use super::claim::{self, ClaimError, TierClaim};
+use super::connect::{self, TierSetupError};
+use super::counters::TierCounters;
+use super::object_cold_store::ObjectColdStore;
+use super::probe::{self, ProbeError};
+use super::segment_reader::SegmentReader;
+
+/// An object store on which this server alone keeps its segments.
+#[derive(Clone)]
+pub struct Tier {
+    reader: SegmentReader,
+    store: Arc<ObjectColdStore>,
+    claim: TierClaim,
+}
+
+/// The object store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TierError {
+    /// The client cannot be made.
+    #[error(transparent)]
+    Setup(#[from] TierSetupError),
+    /// It does not do what segments need.
+    #[error("the object store {location} cannot keep segments: {error}")]
+    Probe {
+        /// The bucket or directory.
+        location: String,
+        /// What it did.
+        error: ProbeError,
+    },
+    /// The prefix is not this server's.
+    #[error("the object store {location}: {error}")]
+    Claim {
+        /// The bucket or directory.
+        location: String,
+        /// Why.
+        error: ClaimError,
+    },
+}
+
+impl Tier {
+    /// Connects, probes the object store, and claims the prefix for the data directory. Reads run on `runtime`.
+    ///
+    /// `take_over`: the claim of another server does not count.
+    ///
+    /// # Errors
+    /// [`TierError`], which says what to do.
+    pub async fn open(
+        options: TierOptions,
+        data_dir: &Path,
+        now: Timestamp,
+        take_over: bool,
+        runtime: Handle,
+    ) -> Result<Self, TierError> {
+        let location = options.location.to_string();
+        let client = connect::connect(&options)?;
+        let store =
+            Arc::new(ObjectColdStore::new(client, options, Arc::new(TierCounters::default())));
+        let probed = probe::probe(&store, now).await;
+        probed.map_err(|error| TierError::Probe { location: location.clone(), error })?;
+        let claimed = claim::claim(&store, data_dir, now, take_over).await;
+        let claim = claimed.map_err(|error| TierError::Claim { location, error })?;
+        Ok(Tier { reader: SegmentReader::new(store.clone(), runtime), store, claim })
+    }
+
+    /// Where the engine keeps its segments.
+    pub fn cold_store(&self) -> &SegmentReader {
+        &self.reader
+    }
+
+    /// The claim of this server.
+    pub fn claim(&self) -> &TierClaim {
+        &self.claim
+    }
+
+    /// Whether no other server has claimed the prefix since. A server without it must neither upload nor delete.
+    ///
+    /// # Errors
+    /// When the object store does not answer.
+    pub async fn holds_claim(&self) -> Result<bool, ColdError> {
+        self.claim.holds(&self.store).await
+    }
+
+    /// The name of a segment's object.
+    pub fn segment_name(&self, number: u64) -> String {
+        format!("segments/{}/{number:020}.seg", self.claim.identity)
+    }
+}
