@@ -19,12 +19,13 @@ NPM_MAJOR=10
 PYTHON_CLIENT_VERSION=0.1.0 # tests/clients/requirements.txt has what it needs
 ELECTRIC_VERSION=0.1.5 # crate durable-streams: a server of the protocol for tests/clients/peers
 PEBBLE_VERSION=2.10.3 # an ACME server for tests/tls; built with Go
+VERSITYGW_VERSION=1.8.0 # an S3 server for the tests of src/tier; built with Go
 H2SPEC_VERSION=2.2.1 # conformance tests of HTTP/2 for tests/h2spec; built with Go. The newest that Go's proxy has
 
 # shellcheck disable=SC2034 # used by the scripts that source this file
 PYTHON_CLIENT=$TOOLS/python-client-$PYTHON_CLIENT_VERSION
 
-PATH="$TOOLS/node/node_modules/.bin:$TOOLS/cargo-deny-$CARGO_DENY_VERSION/bin:$TOOLS/actionlint-$ACTIONLINT_VERSION/bin:$TOOLS/pebble-$PEBBLE_VERSION:$TOOLS/h2spec-$H2SPEC_VERSION:$PATH"
+PATH="$TOOLS/node/node_modules/.bin:$TOOLS/cargo-deny-$CARGO_DENY_VERSION/bin:$TOOLS/actionlint-$ACTIONLINT_VERSION/bin:$TOOLS/pebble-$PEBBLE_VERSION:$TOOLS/h2spec-$H2SPEC_VERSION:$TOOLS/versitygw-$VERSITYGW_VERSION:$PATH"
 # rustup's default place, for shells opened before it was installed.
 command -v cargo >/dev/null 2>&1 || PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
 export PATH
