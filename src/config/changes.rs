@@ -60,6 +60,7 @@ impl Config {
             data_dir: fixed.data_dir,
             durability: fixed.durability,
             storage: fixed.storage,
+            tier: fixed.tier,
             shutdown_timeout: fixed.shutdown_timeout,
             threads: fixed.threads,
             admin: fixed.admin,

@@ -53,6 +53,7 @@ pub use self::keys::root::Config;
 pub use self::keys::storage::{DurabilityConfig, SegmentsConfig, StorageConfig};
 pub use self::keys::subscriptions::SubscriptionsConfig;
 pub use self::keys::telemetry::{ADMIN_PORT, AdminConfig, TelemetryConfig, UsageConfig};
+pub use self::keys::tier::{TierConfig, TierEndpoint};
 pub use self::keys::tracing::{TraceEndpoint, TraceHeader, TraceRatio, TracingConfig};
 pub use self::keys::upstream::{
     BalanceConfig, HealthCheckConfig, HostHeaderConfig, UpstreamConfig, UpstreamTlsConfig,

@@ -40,6 +40,7 @@ fn check(config: &Config, problems: &mut ConfigProblems<'_>) {
         super::keys::telemetry::check_usage(usage, problems);
     }
     super::keys::retention::check(&config.retention, problems);
+    super::keys::tier::check(config.tier.as_ref(), config.data_dir.is_some(), problems);
     super::keys::tracing::check(config.telemetry.tracing.as_ref(), problems);
 }
 

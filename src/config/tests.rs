@@ -23,7 +23,7 @@ fn all_keys() -> BTreeSet<String> {
 }
 
 /// `text` as a file, and the environment and flags beside it.
-fn load(
+pub(in crate::config) fn load(
     text: &str,
     environment: &[(&str, &str)],
     flags: &[(&'static str, &'static str, &str)],
@@ -94,6 +94,7 @@ fn defaults() -> BTreeMap<String, String> {
     tree.put("auth.quotas.tenants", one(TenantQuotaConfig::default().write()));
     tree.put("auth.quotas.paths", one(PathQuotaConfig::default().write()));
     tree.put("admin", AdminConfig::default().write());
+    tree.put("tier", TierConfig::default().write());
     tree.put("telemetry.tracing", TracingConfig::default().write());
     tree.put("telemetry.usage", UsageConfig::default().write());
     let mut found = BTreeMap::new();
@@ -193,6 +194,9 @@ fn the_reference_has_every_key_with_its_default() {
         "auth.quotas.paths[].bytes",
         "storage.max_disk",
         "telemetry.usage.prefixes",
+        "tier.url",
+        "tier.endpoint",
+        "tier.region",
         "auth.credentials",
         "auth.cookie",
         "auth.anonymous[].allow",

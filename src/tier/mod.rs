@@ -8,6 +8,7 @@
 //! | `failure`, `retry` | what an error means; attempts and pauses |
 //! | `probe` | whether the object store does what segments need |
 //! | `identity_file`, `claim` | which server owns the prefix |
+//! | `opened` | all of it, connected, probed and claimed |
 //! | `segment_reader`, `block_cache` | checked and cached reads of segments |
 //! | `counters` | what is counted |
 //! | `files` | the only file that touches the file system |
@@ -26,13 +27,13 @@ mod identity_file;
 mod listing;
 mod location;
 mod object_cold_store;
+mod opened;
 mod options;
 mod probe;
 mod retry;
 mod segment_reader;
 #[cfg(test)]
 mod tests;
-mod tier;
 
 pub use claim::{ClaimError, TierClaim};
 pub use connect::TierSetupError;
@@ -41,7 +42,7 @@ pub use environment::TierEnvironment;
 pub use identity_file::IdentityError;
 pub use location::{InvalidLocation, TierLocation};
 pub use object_cold_store::ObjectColdStore;
+pub use opened::{Tier, TierError};
 pub use options::{RetryOptions, TierOptions};
 pub use probe::ProbeError;
 pub use segment_reader::SegmentReader;
-pub use tier::{Tier, TierError};

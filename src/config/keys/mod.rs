@@ -15,5 +15,6 @@ pub(super) mod root;
 pub(super) mod storage;
 pub(super) mod subscriptions;
 pub(super) mod telemetry;
+pub(super) mod tier;
 pub(super) mod tracing;
 pub(super) mod upstream;

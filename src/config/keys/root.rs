@@ -15,6 +15,7 @@ use super::retention::RetentionConfig;
 use super::storage::{DurabilityConfig, StorageConfig};
 use super::subscriptions::SubscriptionsConfig;
 use super::telemetry::{AdminConfig, TelemetryConfig};
+use super::tier::TierConfig;
 use super::upstream::UpstreamConfig;
 use crate::config::net::HostPattern;
 use crate::config::path::StreamRoute;
@@ -43,6 +44,8 @@ settings! {
         durability: DurabilityConfig = DurabilityConfig::Fsync;
         /// Sizes and intervals of the durable store. Needs `data_dir`.
         storage: StorageConfig = StorageConfig::default();
+        /// An object store for segments; off by default. Needs `data_dir`.
+        tier: Option<TierConfig> = None;
         /// How long a long-poll waits for data before it answers 204.
         long_poll_timeout: HumanDuration = StreamOptions::default().long_poll_timeout.into()
             => HumanDuration::millis(10), HumanDuration::secs(3600);
