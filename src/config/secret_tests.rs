@@ -79,6 +79,8 @@ const SHOWN: &[&str] = &[
     "telemetry.tracing.endpoint",
     "telemetry.tracing.service_name",
     "telemetry.usage.prefixes",
+    "tier.endpoint",
+    "tier.region",
     "upstreams[].forward_auth.copy_headers",
     "upstreams[].forward_auth.request_headers",
     "upstreams[].forward_auth.url",

@@ -23,7 +23,7 @@ fn all_keys() -> BTreeSet<String> {
 }
 
 /// `text` as a file, and the environment and flags beside it.
-pub(in crate::config) fn load(
+fn load(
     text: &str,
     environment: &[(&str, &str)],
     flags: &[(&'static str, &'static str, &str)],
@@ -197,6 +197,7 @@ fn the_reference_has_every_key_with_its_default() {
         "tier.url",
         "tier.endpoint",
         "tier.region",
+        "tier.local",
         "auth.credentials",
         "auth.cookie",
         "auth.anonymous[].allow",
@@ -640,4 +641,29 @@ proptest::proptest! {
     fn no_text_panics(text in "[a-z:{}\\[\\]&*!<>|'\"#\\- \n\t]{0,200}") {
         let _ = load(&text, &[], &[]);
     }
+}
+
+#[test]
+fn an_object_store_is_configured_whole_or_refused_with_what_to_do() {
+    for (text, says) in [
+        ("tier: {url: 's3://b'}", "has no effect without data_dir"),
+        ("data_dir: x\ntier: {}", "tier.url is missing"),
+        ("data_dir: x\ntier: {url: 's3://k:secret@b'}", "credentials come from the environment"),
+        (
+            "data_dir: x\ntier: {url: 'file:///x', endpoint: 'https://s'}",
+            "has no effect on a directory",
+        ),
+        ("data_dir: x\ntier: {url: 's3://b', endpoint: 'http://s'}", "set tier.allow_http: true"),
+        ("data_dir: x\ntier: {url: 's3://b', endpoint: 'https://s?key=1'}", "has a query"),
+        ("data_dir: x\ntier: {url: 's3://b', cache_block: 100KiB}", "use 64KiB, 256KiB or 1MiB"),
+        ("data_dir: x\ntier: {url: 's3://b', cache_block: 2MiB}", "64KiB to 1MiB"),
+    ] {
+        let error = load(text, &[], &[]).unwrap_err();
+        assert!(error.contains(says), "{text}: {error}");
+    }
+    let text = "data_dir: x\ntier: {url: 's3://b/p/', endpoint: 'http://s/', allow_http: true}";
+    let config = load(text, &[], &[]).unwrap();
+    let tier = config.tier.unwrap();
+    assert_eq!(tier.url.unwrap().to_string(), "s3://b/p");
+    assert_eq!(tier.endpoint.unwrap().as_str(), "http://s");
 }

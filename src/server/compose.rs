@@ -15,7 +15,7 @@ use durable_streams_subscriptions::{KeySource, SubscriptionOptions, Subscription
 
 use super::{
     AdminOptions, ListenOptions, Server, ServerError, ServerOptions, Stopped, access::ServerAccess,
-    backup_socket::BackupSocket, descriptors, quotas, reload::ConfigReloader, tls, upstreams,
+    backup_socket::BackupSocket, descriptors, quotas, reload::ConfigReloader, tier, tls, upstreams,
 };
 use crate::{
     admin::AdminAccess,
@@ -53,6 +53,8 @@ pub fn run(
     process::started();
     let (tracer, exporter) = trace_exporter(config)?;
     let engine = Arc::new(Engine::new(open_store(config)?, Clock::System, limits(config)));
+    // The data directory is locked, so no other server changes its identity.
+    let tier = tier::start(config, &engine)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let Some(auth) = &config.auth {
         // Nothing is served yet, so what is counted does not change meanwhile.
@@ -106,6 +108,9 @@ pub fn run(
         on_listening(addresses, admin);
     })?;
     drop(control);
+    if let Some(tier) = tier {
+        tier.stop();
+    }
     // Requests are done; what they left in the store's queue is made durable now.
     runtime.block_on(engine.close());
     if let Some(exporter) = exporter {

@@ -36,6 +36,7 @@ mod redirect;
 mod reload;
 mod services;
 mod shutdown;
+mod tier;
 pub mod tls;
 mod upstreams;
 
@@ -136,6 +137,9 @@ pub enum ServerError {
     /// The store cannot be opened.
     #[error("cannot open the store: {0}")]
     Store(#[from] StoreError),
+    /// The object store cannot be used.
+    #[error(transparent)]
+    Tier(#[from] crate::tier::TierError),
     /// A thread or runtime that the server needs cannot be started.
     #[error("cannot start: {0}")]
     Start(#[from] std::io::Error),

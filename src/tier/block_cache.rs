@@ -19,7 +19,7 @@ use super::failure::unavailable;
 const OVERHEAD: usize = 200;
 
 /// A value that is being read, which any number of readers await.
-pub(super) type Pending<V> = Shared<BoxFuture<'static, Result<V, ColdError>>>;
+pub(super) type PendingRead<V> = Shared<BoxFuture<'static, Result<V, ColdError>>>;
 
 /// Values with a size in bytes.
 pub(super) trait CachedValue: Clone + Send + Sync + 'static {
@@ -35,18 +35,18 @@ pub(super) struct BlockCache<K, V> {
 
 struct CacheState<K, V> {
     kept: LruCache<K, V>,
-    pending: HashMap<K, Pending<V>>,
+    pending: HashMap<K, PendingRead<V>>,
     bytes: usize,
     most: usize,
 }
 
 /// What the cache knows of a value.
-pub(super) enum Looked<V> {
+pub(super) enum CacheLook<V> {
     /// It is there.
     Kept(V),
     /// It is being read.
     Pending {
-        read: Pending<V>,
+        read: PendingRead<V>,
         /// Whether this look has begun it.
         begun: bool,
     },
@@ -63,16 +63,16 @@ impl<K: Hash + Eq + Clone + Send + 'static, V: CachedValue> BlockCache<K, V> {
     /// The value, or its read that is under way, which `read` begins where there is none.
     ///
     /// A read goes on when all who wait for it have left, since its bytes are on their way.
-    pub(super) fn look<F>(&self, key: &K, read: impl FnOnce() -> F) -> Looked<V>
+    pub(super) fn look<F>(&self, key: &K, read: impl FnOnce() -> F) -> CacheLook<V>
     where
         F: Future<Output = Result<V, ColdError>> + Send + 'static,
     {
         let mut state = self.state.lock();
         if let Some(kept) = state.kept.get(key) {
-            return Looked::Kept(kept.clone());
+            return CacheLook::Kept(kept.clone());
         }
         if let Some(pending) = state.pending.get(key) {
-            return Looked::Pending { read: pending.clone(), begun: false };
+            return CacheLook::Pending { read: pending.clone(), begun: false };
         }
         let (shared, key_of_task, read) = (self.state.clone(), key.clone(), read());
         let task = self.runtime.spawn(async move {
@@ -87,7 +87,7 @@ impl<K: Hash + Eq + Clone + Send + 'static, V: CachedValue> BlockCache<K, V> {
             .boxed()
             .shared();
         state.pending.insert(key.clone(), pending.clone());
-        Looked::Pending { read: pending, begun: true }
+        CacheLook::Pending { read: pending, begun: true }
     }
 
     /// Whether a value is there.
@@ -189,8 +189,8 @@ mod tests {
             Ok(Bytes::from(vec![key as u8; 1000]))
         });
         match looked {
-            Looked::Kept(bytes) => bytes,
-            Looked::Pending { read, .. } => read.await.unwrap(),
+            CacheLook::Kept(bytes) => bytes,
+            CacheLook::Pending { read, .. } => read.await.unwrap(),
         }
     }
 
@@ -230,7 +230,7 @@ mod tests {
                 assert!(!panics, "meant");
                 Err(ColdError::NotFound)
             });
-            let Looked::Pending { read, begun: true } = looked else { panic!() };
+            let CacheLook::Pending { read, begun: true } = looked else { panic!() };
             assert!(read.await.is_err());
             assert!(!cache.knows(&1));
         }

@@ -11,7 +11,7 @@ use durable_streams_protocol::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::identity_file::{IdentityError, PendingClaim, TierIdentity, random_id};
-use super::object_cold_store::{Creation, ObjectColdStore};
+use super::object_cold_store::{CreatedObject, ObjectColdStore};
 
 const FOLDER: &str = "claim/";
 
@@ -114,8 +114,8 @@ pub(super) async fn claim(
     let made = ClaimObject { identity, epoch, nonce, claimed_at: now.millis() };
     let bytes = serde_json::to_vec(&made).map_err(|error| io(error.into()))?;
     match store.try_create(&name(epoch), bytes.into()).await? {
-        Creation::Created => {}
-        Creation::Existed(bytes) => {
+        CreatedObject::Created => {}
+        CreatedObject::Existed(bytes) => {
             let found = parse(epoch, &bytes)?;
             if found.nonce != made.nonce {
                 return Err(refused(&own, &found));
@@ -185,6 +185,11 @@ fn parse(epoch: u64, bytes: &Bytes) -> Result<ClaimObject, ClaimError> {
 }
 
 impl TierClaim {
+    /// The name of its object, which is there as long as the prefix is what it was.
+    pub(super) fn object_name(&self) -> String {
+        name(self.epoch)
+    }
+
     /// Whether no other server has claimed the prefix since.
     pub(super) async fn holds(&self, store: &ObjectColdStore) -> Result<bool, ColdError> {
         Ok(store.small(&name(self.epoch + 1)).await?.is_none())

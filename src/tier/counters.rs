@@ -25,6 +25,8 @@ pub struct TierCounters {
     pub cache_hits: RelaxedCounter,
     /// Blocks that were not.
     pub cache_misses: RelaxedCounter,
+    /// Whether another server has taken the prefix over.
+    pub superseded: RelaxedCounter,
     /// Blocks that did not match their checksum.
     pub damaged_blocks: RelaxedCounter,
 }

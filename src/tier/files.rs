@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Write as _};
 #[cfg(unix)]
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -35,6 +36,12 @@ pub(super) fn read_parts(path: &Path, most: u64) -> io::Result<Option<Vec<Bytes>
         parts.push(part.into());
     }
     Ok(Some(parts))
+}
+
+/// How long ago a file was written; `None` where there is none. Zero when the clock was set back.
+pub(super) fn age(path: &Path) -> Option<Duration> {
+    let written = fs::metadata(path).and_then(|metadata| metadata.modified()).ok()?;
+    Some(written.elapsed().unwrap_or_default())
 }
 
 /// Replaces a file, which only the owner may read: whole or not at all, also after a power cut.

@@ -4,12 +4,13 @@
 //! |---|---|
 //! | `location`, `options` | which bucket, and how it is used |
 //! | `connect`, `environment`, `aws_profile` | the client, with the environment's credentials |
-//! | `object_cold_store`, `listing` | objects: created once, read in ranges, listed, deleted |
+//! | `object_cold_store`, `payload`, `listing` | objects: created once, read in ranges, listed, deleted |
 //! | `failure`, `retry` | what an error means; attempts and pauses |
 //! | `probe` | whether the object store does what segments need |
 //! | `identity_file`, `claim` | which server owns the prefix |
 //! | `opened` | all of it, connected, probed and claimed |
 //! | `segment_reader`, `block_cache` | checked and cached reads of segments |
+//! | `uploader` | moves segments, deletes objects |
 //! | `counters` | what is counted |
 //! | `files` | the only file that touches the file system |
 //!
@@ -29,11 +30,13 @@ mod location;
 mod object_cold_store;
 mod opened;
 mod options;
+mod payload;
 mod probe;
 mod retry;
 mod segment_reader;
 #[cfg(test)]
 mod tests;
+mod uploader;
 
 pub use claim::{ClaimError, TierClaim};
 pub use connect::TierSetupError;
@@ -46,3 +49,4 @@ pub use opened::{Tier, TierError};
 pub use options::{RetryOptions, TierOptions};
 pub use probe::ProbeError;
 pub use segment_reader::SegmentReader;
+pub use uploader::{SegmentOwner, SegmentUploader, UploadError};

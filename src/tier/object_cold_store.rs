@@ -3,17 +3,15 @@
 use std::future::Future;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use durable_streams_engine::store::file::segments::cold::{ColdError, ColdStore};
 use futures_util::future::BoxFuture;
-use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{
-    Error, GetOptions, GetRange, GetResult, GetResultPayload, ObjectStoreExt as _, PutMode,
-    PutOptions, PutPayload,
+    Error, GetOptions, GetRange, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
@@ -21,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use super::connect::ObjectClient;
 use super::counters::TierCounters;
 use super::failure::{classify, unavailable};
+use super::payload::{collect, has_at, path};
 use super::retry::retrying;
 use super::{TierOptions, files, listing};
 
@@ -41,7 +40,7 @@ const PAGE: usize = 1000;
 
 /// What became of an object that was to be created only where there is none.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Creation {
+pub(super) enum CreatedObject {
     /// It is there, with these bytes.
     Created,
     /// Another one was there before; its bytes.
@@ -56,6 +55,8 @@ pub struct ObjectColdStore {
     requests: Semaphore,
     uploads: Semaphore,
     counters: Arc<TierCounters>,
+    /// An object that is always there.
+    expected: OnceLock<String>,
 }
 
 impl ObjectColdStore {
@@ -70,6 +71,22 @@ impl ObjectColdStore {
             uploads: Semaphore::new(options.uploads),
             options,
             counters,
+            expected: OnceLock::new(),
+        }
+    }
+
+    /// Names an object that is always there. While it is not, no other object is taken for lost: a directory may not be
+    /// mounted, a bucket may be another one.
+    pub(super) fn expect(&self, name: String) {
+        let _ = self.expected.set(name);
+    }
+
+    async fn missing(&self) -> ColdError {
+        let Some(expected) = self.expected.get() else { return ColdError::NotFound };
+        match self.small(expected).await {
+            Ok(Some(_)) => ColdError::NotFound,
+            Ok(None) => unavailable("nothing is where the objects were"),
+            Err(error) => error,
         }
     }
 
@@ -154,7 +171,11 @@ impl ObjectColdStore {
 
     /// Creates a small object, unless there is one of this name: then that one stays, and is returned. An object with the
     /// same bytes is taken for the one that was created, so the bytes must hold something random.
-    pub(super) async fn try_create(&self, name: &str, bytes: Bytes) -> Result<Creation, ColdError> {
+    pub(super) async fn try_create(
+        &self,
+        name: &str,
+        bytes: Bytes,
+    ) -> Result<CreatedObject, ColdError> {
         let (path, payload) = (path(name)?, PutPayload::from(bytes.clone()));
         let attempt = || async {
             self.create_once(&path, &payload).await?;
@@ -164,7 +185,7 @@ impl ObjectColdStore {
                 }
                 found => found?,
             };
-            Ok(if found == bytes { Creation::Created } else { Creation::Existed(found) })
+            Ok(if found == bytes { CreatedObject::Created } else { CreatedObject::Existed(found) })
         };
         self.repeat(None, attempt).await
     }
@@ -198,8 +219,11 @@ impl ObjectColdStore {
         let _permit = self.permit(deadline).await?;
         let attempt =
             || async { self.client.store.head(&path).await.map_err(|error| classify(&error)) };
-        let meta = self.repeat(Some(deadline), attempt).await?;
-        Ok(meta.size)
+        match self.repeat(Some(deadline), attempt).await {
+            Ok(meta) => Ok(meta.size),
+            Err(ColdError::NotFound) => Err(self.missing().await),
+            Err(error) => Err(error),
+        }
     }
 
     /// Bytes of an object: exactly `range`, or an error.
@@ -219,6 +243,10 @@ impl ObjectColdStore {
                 self.repeat(Some(deadline), || self.get_once(&path, range.clone())).await
             }
             Err(error) => Err(error),
+        };
+        let read = match read {
+            Err(ColdError::NotFound) => Err(self.missing().await),
+            read => read,
         };
         match &read {
             Ok(bytes) => {
@@ -304,55 +332,6 @@ impl ObjectColdStore {
         }
         done
     }
-}
-
-/// The body of an answer, of which no more than `most` bytes and one part of it are taken.
-async fn collect(found: GetResult, most: u64) -> Result<Bytes, ColdError> {
-    if let GetResultPayload::File(..) = &found.payload {
-        // Only the range is read.
-        return found.bytes().await.map_err(|error| classify(&error));
-    }
-    let mut parts = found.into_stream();
-    let Some(first) = parts.try_next().await.map_err(|error| classify(&error))? else {
-        return Ok(Bytes::new());
-    };
-    let mut bytes: Option<BytesMut> = None;
-    while let Some(part) = parts.next().await {
-        let part = part.map_err(|error| classify(&error))?;
-        let bytes = bytes.get_or_insert_with(|| {
-            let mut bytes = BytesMut::with_capacity(most as usize);
-            bytes.extend_from_slice(&first);
-            bytes
-        });
-        bytes.extend_from_slice(&part);
-        if bytes.len() as u64 > most {
-            break;
-        }
-    }
-    Ok(bytes.map_or(first, BytesMut::freeze))
-}
-
-/// Whether `found` are the bytes of the payload from `from` on.
-fn has_at(payload: &PutPayload, from: u64, mut found: &[u8]) -> bool {
-    let mut skip = from as usize;
-    for part in payload.iter() {
-        let Some(part) = part.get(skip..) else {
-            skip -= part.len();
-            continue;
-        };
-        skip = 0;
-        let (now, later) = found.split_at(found.len().min(part.len()));
-        if now != &part[..now.len()] {
-            return false;
-        }
-        found = later;
-    }
-    found.is_empty()
-}
-
-pub(super) fn path(name: &str) -> Result<Path, ColdError> {
-    Path::parse(name)
-        .map_err(|error| ColdError::Refused(format!("not a name of an object: {error}")))
 }
 
 impl ColdStore for ObjectColdStore {

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use durable_streams_engine::store::file::segments::cold::ColdError;
+use durable_streams_engine::store::file::segments::format::file_name;
+use durable_streams_engine::store::file::segments::objects::ColdPlace;
 use durable_streams_protocol::Timestamp;
 use tokio::runtime::Handle;
 
@@ -26,6 +28,9 @@ pub struct Tier {
 /// The object store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TierError {
+    /// Its threads cannot be started.
+    #[error("cannot start the threads that talk to the object store: {0}")]
+    Start(#[from] std::io::Error),
     /// The client cannot be made.
     #[error(transparent)]
     Setup(#[from] TierSetupError),
@@ -69,7 +74,18 @@ impl Tier {
         probed.map_err(|error| TierError::Probe { location: location.clone(), error })?;
         let claimed = claim::claim(&store, data_dir, now, take_over).await;
         let claim = claimed.map_err(|error| TierError::Claim { location, error })?;
-        Ok(Tier { reader: SegmentReader::new(store.clone(), runtime), store, claim })
+        Ok(Tier::of(store, claim, runtime))
+    }
+
+    /// Of an object store on which this server has this claim.
+    pub(super) fn of(store: Arc<ObjectColdStore>, claim: TierClaim, runtime: Handle) -> Self {
+        store.expect(claim.object_name());
+        Tier { reader: SegmentReader::new(store.clone(), runtime), store, claim }
+    }
+
+    #[cfg(test)]
+    pub(super) fn store(&self) -> &Arc<ObjectColdStore> {
+        &self.store
     }
 
     /// Where the engine keeps its segments.
@@ -90,8 +106,28 @@ impl Tier {
         self.claim.holds(&self.store).await
     }
 
+    /// What the names of this server's objects begin with.
+    pub fn segment_prefix(&self) -> String {
+        format!("segments/{}/", self.claim.identity)
+    }
+
     /// The name of a segment's object.
     pub fn segment_name(&self, number: u64) -> String {
-        format!("segments/{}/{number:020}.seg", self.claim.identity)
+        format!("{}{}", self.segment_prefix(), file_name(number))
+    }
+
+    /// What the engine reads objects from.
+    pub fn cold_place(&self) -> ColdPlace {
+        ColdPlace { store: Arc::new(self.reader.clone()), prefix: self.segment_prefix() }
+    }
+
+    /// What is counted.
+    pub fn counters(&self) -> &TierCounters {
+        self.store.counters()
+    }
+
+    /// As it was opened.
+    pub fn options(&self) -> &TierOptions {
+        self.store.options()
     }
 }

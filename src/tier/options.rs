@@ -27,6 +27,10 @@ pub struct TierOptions {
     pub cache: usize,
     /// Bytes that are read and cached together: a multiple of the segments' 64 KiB blocks.
     pub cache_block: usize,
+    /// Age of a segment before it is uploaded.
+    pub after: Duration,
+    /// Most bytes of local segments; beyond, those that are objects lose their local files. `None` for no limit.
+    pub local: Option<u64>,
     /// How failed requests are repeated.
     pub retry: RetryOptions,
 }
@@ -80,6 +84,8 @@ impl TierOptions {
             uploads: Self::UPLOADS,
             cache: Self::CACHE,
             cache_block: Self::CACHE_BLOCK,
+            after: Duration::ZERO,
+            local: None,
             retry: RetryOptions::default(),
         }
     }

@@ -7,7 +7,7 @@ use durable_streams_engine::store::file::segments::cold::{ColdError, ColdStore a
 use durable_streams_protocol::Timestamp;
 use tokio::time::Instant;
 
-use super::object_cold_store::{Creation, ObjectColdStore};
+use super::object_cold_store::{CreatedObject, ObjectColdStore};
 
 /// Folder of the objects that a probe makes and deletes.
 pub(super) const FOLDER: &str = "probe/";
@@ -58,14 +58,14 @@ pub(super) async fn probe(store: &ObjectColdStore, now: Timestamp) -> Result<(),
     let [first, second] = [0, 1].map(|_| Bytes::from_iter((0..SIZE).map(|_| fastrand::u8(..))));
 
     let created = store.try_create(&name, first.clone()).await;
-    if created.map_err(failed("create an object"))? != Creation::Created {
+    if created.map_err(failed("create an object"))? != CreatedObject::Created {
         return unsuitable("returns other bytes than were written");
     }
     let again = store.try_create(&name, second).await;
     match again.map_err(failed("create an object that is there"))? {
-        Creation::Existed(bytes) if bytes == first => {}
-        Creation::Created => return unsuitable(IGNORES_CONDITION),
-        Creation::Existed(_) => return unsuitable("returns other bytes than were written"),
+        CreatedObject::Existed(bytes) if bytes == first => {}
+        CreatedObject::Created => return unsuitable(IGNORES_CONDITION),
+        CreatedObject::Existed(_) => return unsuitable("returns other bytes than were written"),
     }
     for range in [0..1, 17..1000, SIZE - 1..SIZE, 0..SIZE] {
         let wanted = range.start as u64..range.end as u64;

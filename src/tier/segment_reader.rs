@@ -15,7 +15,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
-use super::block_cache::{BlockCache, CachedValue, Looked, ReadAhead};
+use super::block_cache::{BlockCache, CacheLook, CachedValue, ReadAhead};
 use super::counters::TierCounters;
 use super::failure::unavailable;
 use super::object_cold_store::ObjectColdStore;
@@ -166,7 +166,7 @@ impl SegmentReader {
         }
     }
 
-    fn look_for_footer(&self, object: &Arc<str>, deadline: Instant) -> Looked<CachedPart> {
+    fn look_for_footer(&self, object: &Arc<str>, deadline: Instant) -> CacheLook<CachedPart> {
         let key = BlockKey { object: object.clone(), block: None };
         let (shared, object) = (self.shared.clone(), object.clone());
         self.shared.cache.look(&key, || async move {
@@ -182,7 +182,7 @@ impl SegmentReader {
         footer: &Arc<SegmentFooter>,
         block: u64,
         deadline: Instant,
-    ) -> Looked<CachedPart> {
+    ) -> CacheLook<CachedPart> {
         let key = BlockKey { object: object.clone(), block: Some(block) };
         let (shared, object, footer) = (self.shared.clone(), object.clone(), footer.clone());
         self.shared.cache.look(&key, || async move {
@@ -201,12 +201,12 @@ impl SegmentReader {
 /// Waits for a part. A read that another reader has begun may end in that reader's time; then this one begins its own.
 async fn wait(
     deadline: Instant,
-    look: impl Fn() -> Looked<CachedPart>,
+    look: impl Fn() -> CacheLook<CachedPart>,
 ) -> Result<CachedPart, ColdError> {
     loop {
         let (read, begun) = match look() {
-            Looked::Kept(part) => return Ok(part),
-            Looked::Pending { read, begun } => (read, begun),
+            CacheLook::Kept(part) => return Ok(part),
+            CacheLook::Pending { read, begun } => (read, begun),
         };
         match timeout_at(deadline, read).await {
             Err(_) => return Err(unavailable("the object store is slow")),

@@ -21,6 +21,11 @@ settings! {
         region: Option<String> = None;
         /// Whether requests may go without TLS.
         allow_http: bool = false;
+        /// Age of a segment before it is uploaded.
+        after: HumanDuration = HumanDuration::secs(0)
+            => HumanDuration::secs(0), HumanDuration::secs(366 * 24 * 3600);
+        /// Most bytes of local segments; beyond, those that are objects lose their local files. Unlimited when not set.
+        local: Option<ByteSize> = None;
         /// Longest time that a read waits for the object store.
         read_timeout: HumanDuration = TierOptions::READ_TIMEOUT.into()
             => HumanDuration::millis(100), HumanDuration::secs(600);
@@ -72,7 +77,7 @@ impl ScalarSetting for TierLocation {
 }
 
 /// Contradictions within the section, and with the rest.
-pub(in crate::config) fn check(
+pub(crate) fn check(
     tier: Option<&TierConfig>,
     has_data_dir: bool,
     problems: &mut ConfigProblems<'_>,
@@ -101,44 +106,5 @@ pub(in crate::config) fn check(
     if !block.get().is_multiple_of(64 << 10) {
         let rule = "is no multiple of 64KiB, of which segments have checksums".to_owned();
         problems.broken(&[("tier.cache_block", &*block.text())], rule, "use 64KiB, 256KiB or 1MiB");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::config::tests::load;
-
-    #[test]
-    fn contradictions_are_refused_with_what_to_do() {
-        for (text, says) in [
-            ("tier: {url: 's3://b'}", "has no effect without data_dir"),
-            ("data_dir: x\ntier: {}", "tier.url is missing"),
-            (
-                "data_dir: x\ntier: {url: 's3://k:secret@b'}",
-                "credentials come from the environment",
-            ),
-            (
-                "data_dir: x\ntier: {url: 'file:///x', endpoint: 'https://s'}",
-                "has no effect on a directory",
-            ),
-            (
-                "data_dir: x\ntier: {url: 's3://b', endpoint: 'http://s'}",
-                "set tier.allow_http: true",
-            ),
-            ("data_dir: x\ntier: {url: 's3://b', endpoint: 'https://s?key=1'}", "has a query"),
-            (
-                "data_dir: x\ntier: {url: 's3://b', cache_block: 100KiB}",
-                "use 64KiB, 256KiB or 1MiB",
-            ),
-            ("data_dir: x\ntier: {url: 's3://b', cache_block: 2MiB}", "64KiB to 1MiB"),
-        ] {
-            let error = load(text, &[], &[]).unwrap_err();
-            assert!(error.contains(says), "{text}: {error}");
-        }
-        let text = "data_dir: x\ntier: {url: 's3://b/p/', endpoint: 'http://s/', allow_http: true}";
-        let config = load(text, &[], &[]).unwrap();
-        let tier = config.tier.unwrap();
-        assert_eq!(tier.url.unwrap().to_string(), "s3://b/p");
-        assert_eq!(tier.endpoint.unwrap().as_str(), "http://s");
     }
 }

@@ -74,7 +74,7 @@ async fn what_is_no_claim_is_not_overwritten() {
 }
 
 /// A directory in memory where there is such a thing: thousands of runs sync thousands of files.
-fn in_memory() -> tempfile::TempDir {
+pub(super) fn in_memory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 

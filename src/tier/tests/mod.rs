@@ -8,6 +8,7 @@ mod reads;
 mod seeded;
 #[path = "../../../tests/support/skips.rs"]
 mod skips;
+mod store;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -41,9 +41,10 @@ async fn many_readers_of_one_range_make_one_request_for_each_block() {
     assert!(all.iter().all(|found| found.as_ref().unwrap() == &data[100_000..150_000]));
     // The size, the trailer, the footer, two blocks.
     assert_eq!(faulty.gets() - before, 5);
+    let hits = reader.counters().cache_hits.get();
     read(&reader, 66_000, 80_000).await.unwrap();
     assert_eq!(faulty.gets() - before, 5);
-    assert_eq!(reader.counters().cache_hits.get(), 2);
+    assert_eq!(reader.counters().cache_hits.get() - hits, 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,6 +17,10 @@ pub(super) fn rejection(error: StoreError) -> Rejection {
             tracing::error!(%error, "the store refuses writes");
             Rejection::Unavailable { reason: "storage failed; an operator must look" }
         }
+        StoreError::Cold { .. } => {
+            tracing::warn!(%error, "a read of cold data failed");
+            Rejection::Unavailable { reason: "the object store does not answer" }
+        }
         StoreError::Corrupt { .. } => {
             tracing::error!(%error, "stored data is damaged");
             Rejection::Damaged

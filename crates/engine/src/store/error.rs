@@ -65,6 +65,12 @@ pub enum StoreError {
         /// The cause.
         source: Arc<io::Error>,
     },
+    /// The object store does not give back what is in it now. Reads may work again later.
+    #[error("the object store does not answer: {reason}")]
+    Cold {
+        /// What came of it.
+        reason: Arc<str>,
+    },
     /// Another process has the data directory.
     #[error("{path} is in use by another process{pid}; stop it, or choose another data directory", pid = named(*.holder))]
     Locked {

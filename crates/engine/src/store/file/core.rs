@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     thread::{self, JoinHandle},
 };
 
@@ -17,6 +17,7 @@ use super::{
     segments::{
         files::{SegmentFiles, missing},
         format::number_of,
+        objects::ColdPlace,
     },
     snapshot::SnapshotReads,
     stats::StoreCounters,
@@ -33,6 +34,8 @@ pub(super) struct StoreCore {
     pub(super) index_used: AtomicU64,
     pub(super) index: IndexHandle,
     pub(super) segments: Arc<SegmentFiles>,
+    /// The object store that segments go to, once the server has opened it.
+    pub(super) cold: OnceLock<ColdPlace>,
     pub(super) memtable: Memtable,
     pub(super) dropped: DroppedRanges,
     pub(super) queue: CommitQueue,
@@ -50,8 +53,9 @@ impl StoreCore {
     pub(super) fn report_missing_segments(&self) -> Result<(), StoreError> {
         let names = self.segments.names()?;
         let there: HashSet<u64> = names.iter().filter_map(|name| number_of(name)).collect();
-        for (number, _) in self.index.segments_after(None, usize::MAX)? {
-            if !there.contains(&number) {
+        for (number, record) in self.index.segments_after(None, usize::MAX)? {
+            let local = record.is_ok_and(|record| record.place.is_local());
+            if local && !there.contains(&number) {
                 let error = missing(&self.segments.path(number));
                 tracing::error!(%error, "bytes of streams are missing");
             }

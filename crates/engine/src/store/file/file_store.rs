@@ -5,7 +5,7 @@
 use std::{
     ops::Bound,
     path::Path,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     thread,
 };
 
@@ -28,7 +28,10 @@ use super::{
     read_pool::ReadPool,
     scrubber::Scrubber,
     sealer::Sealer,
-    segments::files::{SegmentFiles, SegmentHold},
+    segments::{
+        files::{SegmentFiles, SegmentHold},
+        objects::{self, FetchError},
+    },
     snapshot::SnapshotReads,
     stats::StoreCounters,
     wal::{frame::FrameHeader, recovery, writer::WalWriter},
@@ -180,6 +183,7 @@ impl FileStore {
             index_used: AtomicU64::new(0),
             index,
             segments,
+            cold: OnceLock::new(),
             memtable,
             dropped,
             queue: CommitQueue::default(),
@@ -359,7 +363,17 @@ impl Store for FileStore {
             return Ok(found);
         }
         let bytes = max.min(to.position().saturating_sub(from.position()) as usize);
-        self.pooled(bytes, move |reads| reads.read(id, from, to, max)).await
+        let mut missing = None;
+        loop {
+            let found = self.pooled(bytes, move |reads| reads.read(id, from, to, max)).await?;
+            match objects::fetch(self.core.cold.get(), found).await {
+                // It was deleted with the stream since the index was read: look again.
+                Err(error) if error.is_missing() && missing != Some(error.file) => {
+                    missing = Some(error.file);
+                }
+                fetched => return fetched.map_err(FetchError::into_error),
+            }
+        }
     }
 
     async fn file_part(

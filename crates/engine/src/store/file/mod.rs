@@ -14,6 +14,7 @@
 //! | `scrubber` | the thread that looks for damage in the index |
 //! | `sealer` | the thread that moves bytes from the index into sealed segments |
 //! | `segments` | sealed segments: immutable files with bytes that have left the index |
+//! | `tiering` | what moves segments to an object store needs of the store |
 //! | `snapshot`, `read_pool` | reads over index and memtable; the threads that run them |
 //! | `map_fault` | what a process says that cannot read the index |
 //! | `file_store`, `core` | the store; what its parts share |
@@ -41,6 +42,7 @@ mod sealer;
 pub mod segments;
 mod snapshot;
 mod stats;
+mod tiering;
 mod wal;
 mod writer;
 

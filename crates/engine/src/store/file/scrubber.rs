@@ -122,7 +122,9 @@ impl Scrubber {
             index.segments_after(after, 1).ok().and_then(|mut step| step.pop())
         {
             after = Some(number);
-            let Ok(record) = record else { continue };
+            let Some(record) = record.ok().filter(|record| record.place.is_local()) else {
+                continue;
+            };
             let path = segments.path(number);
             let mut wrong = |error: StoreError| {
                 // It may have been removed since its record was read.

@@ -17,6 +17,7 @@ mod plan;
 mod rewrite;
 
 use std::{
+    cell::RefCell,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -300,14 +301,24 @@ impl Sealer {
     /// Removes what the index does not reference.
     pub(super) fn sweep(&self) -> Result<(), StoreError> {
         let core = &*self.core;
+        // A crash came between the commit that has them in the object store only and the removal of their files.
+        let doubled = RefCell::new(Vec::new());
         core.segments.sweep(&|number, footer| {
             let reading = core.index.read()?;
             let known = match reading.segment(number) {
                 Err(StoreError::Corrupt { .. }) => true,
-                record => record?.is_some(),
+                record => {
+                    let record = record?;
+                    if record.is_some_and(|record| !record.place.is_local()) {
+                        doubled.borrow_mut().push(number);
+                    }
+                    record.is_some()
+                }
             };
             Ok(known || footer.is_some_and(|footer| reading.is_in_use(number, &footer.extents)))
-        })
+        })?;
+        core.segments.remove_local(&doubled.into_inner());
+        Ok(())
     }
 
     /// Waits as long as the rate calls for.

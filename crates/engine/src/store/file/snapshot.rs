@@ -4,7 +4,7 @@
 //! are evicted from the memtable in between, some may be in neither; [`Memtable::validate`] notices, and the read
 //! starts over.
 
-mod bytes;
+pub(super) mod bytes;
 mod listing;
 
 use std::collections::{BTreeMap, BTreeSet};

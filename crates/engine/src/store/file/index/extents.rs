@@ -15,9 +15,11 @@ use super::{
 };
 use crate::store::{StoreError, file::error::index_error};
 
+mod place;
 mod reads;
 mod seal;
 
+pub use place::SegmentPlace;
 pub(in crate::store::file) use seal::{HandedOver, NewExtent, NewSegment};
 
 /// A record of `extents`: a range of a stream's own bytes in a segment file.
@@ -70,9 +72,6 @@ impl ExtentRecord {
     }
 }
 
-/// Where a segment is: on the local disk. Other values are for segments that are objects.
-const LOCAL: u8 = 1;
-
 /// A record of `segment_files`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store::file) struct SegmentRecord {
@@ -84,6 +83,7 @@ pub(in crate::store::file) struct SegmentRecord {
     pub(in crate::store::file) live: u64,
     /// The checksum of its footer.
     pub(in crate::store::file) footer_crc: u32,
+    pub(in crate::store::file) place: SegmentPlace,
 }
 
 impl SegmentRecord {
@@ -93,7 +93,7 @@ impl SegmentRecord {
             out.extend_from_slice(&field.to_le_bytes());
         }
         out.extend_from_slice(&self.footer_crc.to_le_bytes());
-        out.push(LOCAL);
+        out.push(self.place.encode());
         out
     }
 
@@ -103,8 +103,10 @@ impl SegmentRecord {
         let (live, rest) = rest.split_first_chunk()?;
         let (crc, rest) = rest.split_first_chunk()?;
         let [file_len, data, live] = [file_len, data, live].map(|field| u64::from_le_bytes(*field));
-        let record = SegmentRecord { file_len, data, live, footer_crc: u32::from_le_bytes(*crc) };
-        (rest == [LOCAL] && live > 0 && live <= data).then_some(record)
+        let &[place] = rest else { return None };
+        let (footer_crc, place) = (u32::from_le_bytes(*crc), SegmentPlace::decode(place)?);
+        let record = SegmentRecord { file_len, data, live, footer_crc, place };
+        (live > 0 && live <= data).then_some(record)
     }
 
     /// A whole record, and the number of its file.
@@ -329,6 +331,24 @@ impl IndexEnvironment {
 }
 
 impl IndexHandle {
+    /// Notes where a segment is now, if it was at `from`. Returns whether it was.
+    ///
+    /// # Errors
+    /// The index is unchanged then, unless the error was the commit's.
+    pub(in crate::store::file) fn move_segment(
+        &self,
+        before_commit: &dyn Fn() -> std::io::Result<()>,
+        number: u64,
+        (from, to): (SegmentPlace, SegmentPlace),
+    ) -> Result<bool, StoreError> {
+        self.write(before_commit, |index, txn| {
+            let record = index.segment(txn, number)?.filter(|record| record.place == from);
+            let Some(record) = record else { return Ok(false) };
+            index.put_segment(txn, number, &SegmentRecord { place: to, ..record })?;
+            Ok(true)
+        })
+    }
+
     /// The next segment files after a number, in order, at most `max`. A damaged record is an error in its place.
     pub(in crate::store::file) fn segments_after(
         &self,
@@ -361,7 +381,13 @@ mod tests {
         let whole = ExtentRecord { start: 5, end: 9, file: 3, offset: 32, crc: Some(7) };
         let (cut, record) = (
             ExtentRecord { crc: None, ..whole },
-            SegmentRecord { file_len: 200, data: 9, live: 4, footer_crc: 1 },
+            SegmentRecord {
+                file_len: 200,
+                data: 9,
+                live: 4,
+                footer_crc: 1,
+                place: SegmentPlace::Both,
+            },
         );
         for extent in [whole, cut] {
             assert_eq!(ExtentRecord::decode(5, &extent.encode()), Some(extent));

@@ -9,7 +9,7 @@ use heed::RwTxn;
 use super::{
     appends,
     env::IndexEnvironment,
-    extents::ExtentRecord,
+    extents::{ExtentRecord, SegmentPlace, SegmentRecord},
     handle::{ReadTxn, WriteError},
     keys,
     paths::is_link,
@@ -45,7 +45,7 @@ pub(in crate::store::file) enum IndexPiece {
     /// From chunks, copied.
     Chunks(Bytes),
     /// In a segment file whose footer has this checksum: so many bytes from a position within the extent on.
-    Segment { extent: ExtentRecord, footer_crc: u32, from: u64, len: usize },
+    Segment { extent: ExtentRecord, footer_crc: u32, place: SegmentPlace, from: u64, len: usize },
 }
 
 /// The first chunks of a stream that follow each other.
@@ -100,9 +100,9 @@ impl ReadTxn<'_> {
         let (mut pieces, mut at, mut left) = (Vec::new(), from, max);
         while at < to && left > 0 {
             let len = match self.segment_piece(id, at, to, left)? {
-                Some((extent, footer_crc, len)) => {
+                Some((extent, SegmentRecord { footer_crc, place, .. }, len)) => {
                     let from = at.position();
-                    pieces.push(IndexPiece::Segment { extent, footer_crc, from, len });
+                    pieces.push(IndexPiece::Segment { extent, footer_crc, place, from, len });
                     len
                 }
                 None => {
@@ -122,18 +122,19 @@ impl ReadTxn<'_> {
     }
 
     /// The part of a stream's own bytes from `from` to at most `to`, at most `max` bytes, that is in one segment file, and the
-    /// checksum of that file's footer; `None` where the byte at `from` is in none.
+    /// record of that file; `None` where the byte at `from` is in none.
     pub(in crate::store::file) fn segment_piece(
         &self,
         id: StreamId,
         from: Offset,
         to: Offset,
         max: usize,
-    ) -> Result<Option<(ExtentRecord, u32, usize)>, StoreError> {
+    ) -> Result<Option<(ExtentRecord, SegmentRecord, usize)>, StoreError> {
         let Some(extent) = self.index().extent_at(&self.txn, id, from)? else { return Ok(None) };
         let there = extent.end.min(to.position()).saturating_sub(from.position());
-        let footer_crc = self.footer_crc(&extent)?;
-        Ok(Some((extent, footer_crc, there.min(max as u64) as usize)))
+        let record = self.file_of(&extent)?;
+        let len = there.min(max as u64) as usize;
+        Ok(Some((extent, record, len)))
     }
 
     /// Returns bytes in chunks from `from` to at most `to`, and at most `max`. They are a copy, since the map may change after

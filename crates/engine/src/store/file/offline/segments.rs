@@ -37,6 +37,9 @@ pub(super) fn check_segments(
         // A damaged record was reported with the others.
         let Ok(record) = record else { continue };
         files += 1;
+        if !record.place.is_local() {
+            continue;
+        }
         let path = dir.join(file_name(number));
         match check_segment(&reading, &path, number, &record, problem) {
             Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
@@ -92,7 +95,10 @@ fn lies_in(extent: &ExtentRecord, sealed: &SealedExtent) -> bool {
 
 /// Copies the segment files that an index references.
 pub(super) fn copy_segments(index: &IndexHandle, from: &Path, to: &Path) -> Result<(), StoreError> {
-    for (number, _) in index.segments_after(None, usize::MAX)? {
+    for (number, record) in index.segments_after(None, usize::MAX)? {
+        if record.is_ok_and(|record| !record.place.is_local()) {
+            continue;
+        }
         let name = file_name(number);
         let (from, to) = (from.join(&name), to.join(&name));
         match RealDisk::copy(&from, &to, &mut |_| {}) {

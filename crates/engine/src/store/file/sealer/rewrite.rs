@@ -19,7 +19,9 @@ impl Sealer {
             let Some((last, _)) = step.last() else { return Ok(()) };
             after = Some(*last);
             for (number, record) in step {
-                let sparse = record.ok().filter(|record| record.live < record.data / 2);
+                let sparse = record
+                    .ok()
+                    .filter(|record| record.live < record.data / 2 && record.place.is_local());
                 let Some(record) = sparse else { continue };
                 let file = (number, record.footer_crc);
                 match rewrite(&core.index, &core.segments, file, &pace) {

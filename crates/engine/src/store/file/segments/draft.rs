@@ -14,7 +14,7 @@ use crate::store::{
     file::{
         disk::DiskFile,
         error::io_error,
-        index::extents::{ExtentRecord, NewExtent, NewSegment, SegmentRecord},
+        index::extents::{ExtentRecord, NewExtent, NewSegment, SegmentPlace, SegmentRecord},
     },
 };
 
@@ -111,6 +111,7 @@ impl<'f> SegmentDraft<'f> {
             data,
             live: data,
             footer_crc: footer.trailer.footer_crc,
+            place: SegmentPlace::Local,
         };
         let disk = self.files.disk();
         check_file(disk, &self.path, self.number, &record)?;

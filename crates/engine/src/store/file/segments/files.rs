@@ -35,6 +35,9 @@ use crate::store::{
 /// The most segment files that are open for reads at a time; each takes a descriptor and a checksum per 64 KiB of data.
 const OPEN: usize = 64;
 
+/// Removed segments that are remembered for the object store; others are found there by a list of its objects.
+const MOST_FREED: usize = 65_536;
+
 /// Why an extent was not read.
 pub(in crate::store::file) enum SegmentReadError {
     /// There is no such file. It may have been removed since the index was read.
@@ -61,6 +64,8 @@ pub(in crate::store::file) struct SegmentFiles {
     open: Mutex<Vec<(u64, Arc<OpenSegment>)>>,
     /// How many backups copy files now, and the files to remove after them.
     held: Mutex<(usize, Vec<u64>)>,
+    /// Segments whose objects may go.
+    freed: Mutex<Vec<u64>>,
     /// The lowest number that no file of this directory had.
     next: AtomicU64,
     /// Bytes handed out as parts of files.
@@ -77,7 +82,7 @@ impl Drop for SegmentHold {
             held.0 -= 1;
             if held.0 == 0 { std::mem::take(&mut held.1) } else { Vec::new() }
         };
-        self.0.remove(&doomed);
+        self.0.remove_local(&doomed);
     }
 }
 
@@ -88,6 +93,7 @@ impl SegmentFiles {
             dir: dir.to_owned(),
             open: Mutex::default(),
             held: Mutex::default(),
+            freed: Mutex::default(),
             next: AtomicU64::new(next),
             parts: AtomicU64::new(0),
         }
@@ -231,9 +237,23 @@ impl SegmentFiles {
         Ok(segment)
     }
 
-    /// Removes files that the index does not reference any more, durably. Those that cannot be removed now, the next
-    /// start removes.
+    /// Removes files that the index does not reference any more, durably, and notes that their objects may go, too. Those
+    /// that cannot be removed now, the next start removes.
     pub(in crate::store::file) fn remove(&self, numbers: &[u64]) {
+        let mut freed = self.freed.lock();
+        let room = MOST_FREED.saturating_sub(freed.len());
+        freed.extend(numbers.iter().take(room));
+        drop(freed);
+        self.remove_local(numbers);
+    }
+
+    /// The segments that were removed since the last call, at most [`MOST_FREED`]: their objects may go.
+    pub(in crate::store::file) fn take_freed(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.freed.lock())
+    }
+
+    /// Removes local files that the index does not reference any more.
+    pub(in crate::store::file) fn remove_local(&self, numbers: &[u64]) {
         if numbers.is_empty() {
             return;
         }
@@ -286,7 +306,7 @@ impl SegmentFiles {
                 let _ = self.disk.remove(&self.dir.join(name));
             }
         }
-        self.remove(&orphans);
+        self.remove_local(&orphans);
         Ok(())
     }
 

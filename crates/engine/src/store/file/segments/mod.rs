@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `format` | a segment file as bytes: writing, parsing, checking; no I/O |
 //! | `files`, `check`, `draft`, `rewrite` | the files of a data directory: reading, checking, writing them |
-//! | `cold` | what the store needs of an object store |
+//! | `cold`, `objects` | what the store needs of an object store; segments that are there |
 
 pub(super) mod check;
 pub mod cold;
@@ -12,4 +12,5 @@ pub(super) mod direct;
 pub(super) mod draft;
 pub(super) mod files;
 pub mod format;
+pub mod objects;
 pub(super) mod rewrite;

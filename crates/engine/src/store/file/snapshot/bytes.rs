@@ -1,13 +1,28 @@
 //! A stream's own bytes: from the tail cache, from chunks, from segment files.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use durable_streams_protocol::{Offset, StreamId};
 
 use super::SnapshotReads;
 use crate::store::{
     FilePart, StoreError,
-    file::{index::records::IndexPiece, segments::files::SegmentReadError},
+    file::{
+        index::{extents::SegmentPlace, records::IndexPiece},
+        segments::files::SegmentReadError,
+    },
 };
+
+/// A part of a stream's own bytes, or where it is.
+pub(in crate::store::file) enum FoundPiece {
+    Bytes(Bytes),
+    /// In the object of a segment file, whose bytes only a caller that may wait reads.
+    Object {
+        file: u64,
+        range: Range<u64>,
+    },
+}
 
 /// What a segment file has, or the number of the file that could not be read.
 type SegmentRead<T> = Result<T, (u64, SegmentReadError)>;
@@ -28,31 +43,35 @@ fn present<T>(read: impl Fn() -> Result<SegmentRead<T>, StoreError>) -> Result<T
 }
 
 impl SnapshotReads<'_> {
-    /// Own bytes of a stream, from the tail cache or from the index.
+    /// Own bytes of a stream, from the tail cache or from the index. What is in objects is read by the caller.
     pub(in crate::store::file) fn read(
         &self,
         id: StreamId,
         from: Offset,
         to: Offset,
         max: usize,
-    ) -> Result<Vec<Bytes>, StoreError> {
+    ) -> Result<Vec<FoundPiece>, StoreError> {
         self.consistent(|snapshot| {
             let state = snapshot.state(id)?;
             state.as_ref().map_or(Ok(()), |state| snapshot.cache_small(state))
         })?;
         if let Some(found) = self.memtable.read(id, from, to, max) {
-            return Ok(found);
+            return Ok(found.into_iter().map(FoundPiece::Bytes).collect());
         }
         present(|| Ok(self.fetch(self.index_pieces(id, from, to, max)?)))
     }
 
     /// Reads what is in segment files, without a transaction.
-    fn fetch(&self, pieces: Vec<IndexPiece>) -> SegmentRead<Vec<Bytes>> {
+    fn fetch(&self, pieces: Vec<IndexPiece>) -> SegmentRead<Vec<FoundPiece>> {
         let fetch = |piece| match piece {
-            IndexPiece::Chunks(bytes) => Ok(bytes),
-            IndexPiece::Segment { extent, footer_crc, from, len } => {
+            IndexPiece::Chunks(bytes) => Ok(FoundPiece::Bytes(bytes)),
+            IndexPiece::Segment { extent, place: SegmentPlace::Object, from, len, .. } => {
+                let at = extent.offset + (from - extent.start);
+                Ok(FoundPiece::Object { file: extent.file, range: at..at + len as u64 })
+            }
+            IndexPiece::Segment { extent, footer_crc, from, len, .. } => {
                 let read = self.segments.read(&extent, footer_crc, from, len);
-                read.map_err(|error| (extent.file, error))
+                read.map(FoundPiece::Bytes).map_err(|error| (extent.file, error))
             }
         };
         pieces.into_iter().map(fetch).collect()
@@ -68,8 +87,9 @@ impl SnapshotReads<'_> {
     ) -> Result<Option<FilePart>, StoreError> {
         present(|| {
             let piece = self.index.read()?.segment_piece(id, from, to, max)?;
-            let Some((extent, footer_crc, len)) = piece else { return Ok(Ok(None)) };
-            let part = self.segments.part(&extent, footer_crc, from.position(), len);
+            let local = piece.filter(|(_, record, _)| record.place.is_local());
+            let Some((extent, record, len)) = local else { return Ok(Ok(None)) };
+            let part = self.segments.part(&extent, record.footer_crc, from.position(), len);
             Ok(part.map_err(|error| (extent.file, error)))
         })
     }

@@ -74,14 +74,14 @@ impl ReadTxn<'_> {
         })
     }
 
-    /// The checksum of the footer of the file that an extent is in.
-    pub(in crate::store::file) fn footer_crc(
+    /// The record of the file that an extent is in.
+    pub(in crate::store::file) fn file_of(
         &self,
         extent: &ExtentRecord,
-    ) -> Result<u32, StoreError> {
+    ) -> Result<SegmentRecord, StoreError> {
         let record = self.segment(extent.file)?;
         let missing = || self.index().missing(&format!("the record of segment {}", extent.file));
-        record.map(|record| record.footer_crc).ok_or_else(missing)
+        record.ok_or_else(missing)
     }
 
     /// The whole extents of a stream that begin from `start` on and before `end`.

@@ -9,7 +9,7 @@ use crate::store::{
     StoreError,
     file::{
         error::index_error,
-        index::extents::{ExtentRecord, SegmentEntry, SegmentRecord},
+        index::extents::{ExtentRecord, SegmentEntry, SegmentPlace, SegmentRecord},
         segments::{
             check::open_checked,
             format::{BLOCK, HEADER},
@@ -35,6 +35,7 @@ impl RepairPlanner<'_, '_> {
                         data: footer.data_end() - HEADER as u64,
                         live: 0,
                         footer_crc: footer.trailer.footer_crc,
+                        place: SegmentPlace::Local,
                     };
                     self.repair.files.insert(*number, record);
                 }
@@ -54,9 +55,16 @@ impl RepairPlanner<'_, '_> {
         for (number, record) in
             records.into_iter().filter_map(|(n, record)| Some((n, record.ok()?)))
         {
-            let file = self.repair.files.get(&number);
-            if file.is_some_and(|file| file.footer_crc != record.footer_crc) {
-                self.repair.files.remove(&number);
+            match self.repair.files.get_mut(&number) {
+                Some(file) if file.footer_crc != record.footer_crc => {
+                    self.repair.files.remove(&number);
+                }
+                Some(file) => file.place = record.place,
+                // What the object store has is taken for whole: no command that mends an index reads it.
+                None if !record.place.is_local() => {
+                    self.repair.files.insert(number, record);
+                }
+                None => {}
             }
         }
         Ok(())
@@ -67,6 +75,9 @@ impl RepairPlanner<'_, '_> {
         let Some(file) = self.repair.files.get(&extent.file) else {
             return vec![(extent.start, extent.end)];
         };
+        if !file.place.is_local() {
+            return Vec::new();
+        }
         let (mut lost, mut at) = (Vec::<(u64, u64)>::new(), extent.start);
         while at < extent.end {
             // To the end of the block of the file.

@@ -1,0 +1,71 @@
+//! The object store of a running server: opened once the data directory is locked, used until the server has stopped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use durable_streams_engine::{Clock, Engine};
+use tokio::runtime::Runtime;
+
+use crate::config::{ByteSize, Config, TierEndpoint};
+use crate::tier::{SegmentOwner, SegmentUploader, Tier, TierError, TierOptions};
+
+/// How long requests under way may take when the server stops.
+const END: Duration = Duration::from_secs(2);
+
+/// The object store, and the threads that talk to it: none of them serves clients.
+pub(super) struct RunningTier {
+    runtime: Runtime,
+}
+
+/// The object store that a configuration asks for.
+pub(super) fn tier_options(config: &Config) -> Option<TierOptions> {
+    let tier = config.tier.as_ref()?;
+    let size = |bytes: ByteSize| usize::try_from(bytes.get()).unwrap_or(usize::MAX);
+    Some(TierOptions {
+        endpoint: tier.endpoint.as_ref().map(TierEndpoint::as_str).map(str::to_owned),
+        region: tier.region.clone(),
+        allow_http: tier.allow_http,
+        read_timeout: tier.read_timeout.get(),
+        concurrency: tier.concurrency,
+        uploads: tier.uploads,
+        cache: size(tier.cache),
+        cache_block: size(tier.cache_block),
+        after: tier.after.get(),
+        local: tier.local.map(ByteSize::get),
+        ..TierOptions::new(tier.url.clone()?)
+    })
+}
+
+/// Opens the object store, has the engine read from it, and begins to move segments there.
+pub(super) fn start(
+    config: &Config,
+    engine: &Arc<Engine>,
+) -> Result<Option<RunningTier>, TierError> {
+    let (Some(options), Some(dir)) = (tier_options(config), &config.data_dir) else {
+        return Ok(None);
+    };
+    let Some(store) = engine.file_store() else { return Ok(None) };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("tier")
+        .enable_all()
+        .build()?;
+    let opened = Tier::open(options, dir, Clock::System.now(), false, runtime.handle().clone());
+    let tier = runtime.block_on(opened)?;
+    tracing::info!(
+        location = %tier.options().location,
+        identity = tier.claim().identity,
+        claim = tier.claim().epoch,
+        "segments go to the object store"
+    );
+    store.read_objects_from(tier.cold_place());
+    runtime.spawn(SegmentUploader::new(tier, engine.clone()).run());
+    Ok(Some(RunningTier { runtime }))
+}
+
+impl RunningTier {
+    /// Ends what is under way; what is interrupted is done again after the next start.
+    pub(super) fn stop(self) {
+        self.runtime.shutdown_timeout(END);
+    }
+}

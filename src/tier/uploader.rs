@@ -1,0 +1,294 @@
+//! Moves sealed segments to the object store, and deletes objects that no stream needs any more.
+//!
+//! Invariants
+//! - A segment's local file goes only after its object was read back whole and the index has noted it.
+//! - Nothing is uploaded or deleted once another server has claimed the prefix.
+//! - Whatever is lost on the way is found again: the index names what is to be uploaded, a list what is to be deleted.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use durable_streams_engine::Engine;
+use durable_streams_engine::store::file::FileStore;
+use durable_streams_engine::store::file::segments::cold::{ColdError, ColdStore as _};
+use durable_streams_engine::store::file::segments::format::number_of;
+use durable_streams_engine::store::file::segments::objects::{SegmentInfo, SegmentPlace};
+use durable_streams_engine::store::{AnyStore, StoreError};
+use futures_util::{StreamExt as _, stream};
+use tokio::time::Instant;
+
+use super::{Tier, files};
+
+/// The pause between two rounds.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// How long a claim that was looked at is relied on.
+const CLAIM: Duration = Duration::from_secs(60);
+
+/// The pause between two searches for objects that no segment has. What two of them find is deleted.
+const SEARCH: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Segments that are looked at in one read of the index.
+const STEP: usize = 256;
+
+/// Most objects that are remembered for deletion; a search finds the others.
+const MOST_DOOMED: usize = 65_536;
+
+/// Has the file store whose segments are moved.
+pub trait SegmentOwner: Send + Sync + 'static {
+    /// `None` for a store in memory.
+    fn file_store(&self) -> Option<&FileStore>;
+}
+
+impl SegmentOwner for FileStore {
+    fn file_store(&self) -> Option<&FileStore> {
+        Some(self)
+    }
+}
+
+impl SegmentOwner for Engine {
+    fn file_store(&self) -> Option<&FileStore> {
+        match self.store() {
+            AnyStore::File(store) => Some(store),
+            AnyStore::Memory(_) => None,
+        }
+    }
+}
+
+/// The background work of a tier.
+pub struct SegmentUploader {
+    tier: Tier,
+    owner: Arc<dyn SegmentOwner>,
+    /// Segments whose objects are to be deleted.
+    doomed: BTreeSet<u64>,
+    /// What the last search found without a segment.
+    strays: BTreeSet<u64>,
+    looked_at_claim: Option<Instant>,
+    next_search: Instant,
+}
+
+/// Why a round ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// Another server has the prefix. Nothing is uploaded or deleted any more.
+    #[error(
+        "another server has taken the prefix over: nothing is uploaded or deleted any more; stop this server"
+    )]
+    Superseded,
+    /// The object store failed. What is local stays.
+    #[error("the object store: {0}")]
+    Cold(#[from] ColdError),
+    /// The index failed.
+    #[error("the index: {0}")]
+    Store(#[from] StoreError),
+}
+
+impl SegmentUploader {
+    /// For a tier, and the store whose segments go there.
+    pub fn new(tier: Tier, owner: Arc<dyn SegmentOwner>) -> Self {
+        SegmentUploader {
+            tier,
+            owner,
+            doomed: BTreeSet::new(),
+            strays: BTreeSet::new(),
+            looked_at_claim: None,
+            next_search: Instant::now() + SEARCH,
+        }
+    }
+
+    /// Works until another server has taken the prefix over. Failures are logged and tried again.
+    pub async fn run(mut self) {
+        let mut failed = false;
+        loop {
+            match self.round().await {
+                Ok(()) => failed = false,
+                Err(error @ UploadError::Superseded) => {
+                    self.tier.counters().superseded.add(1);
+                    tracing::error!(%error, "the claim on the object store is lost");
+                    return;
+                }
+                // Once for each outage.
+                Err(error) if !failed => {
+                    failed = true;
+                    tracing::warn!(%error, "cannot move segments to the object store; they stay on the disk, and it will be tried again");
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Uploads what is due, makes room on the local disk, deletes what is not needed.
+    ///
+    /// # Errors
+    /// The first thing that failed; the next round goes on there.
+    pub async fn round(&mut self) -> Result<(), UploadError> {
+        self.check_claim().await?;
+        let owner = self.owner.clone();
+        let Some(store) = owner.file_store() else { return Ok(()) };
+        for freed in store.freed_segments() {
+            if self.doomed.len() < MOST_DOOMED {
+                self.doomed.insert(freed);
+            }
+        }
+        self.delete_doomed().await?;
+        let uploaded = self.upload_due().await;
+        self.make_room().await?;
+        uploaded?;
+        if Instant::now() >= self.next_search {
+            self.search().await?;
+            self.next_search = Instant::now() + SEARCH;
+        }
+        Ok(())
+    }
+
+    async fn check_claim(&mut self) -> Result<(), UploadError> {
+        if self.looked_at_claim.is_some_and(|at| at.elapsed() < CLAIM) {
+            return Ok(());
+        }
+        if !self.tier.holds_claim().await? {
+            return Err(UploadError::Superseded);
+        }
+        self.looked_at_claim = Some(Instant::now());
+        Ok(())
+    }
+
+    async fn delete_doomed(&mut self) -> Result<(), UploadError> {
+        while let Some(number) = self.doomed.first().copied() {
+            self.tier.cold_store().delete(&self.tier.segment_name(number)).await?;
+            self.doomed.remove(&number);
+        }
+        Ok(())
+    }
+
+    /// Runs `act` where it may wait for the disk.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&FileStore) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<Option<T>, StoreError> {
+        let owner = self.owner.clone();
+        let done = tokio::task::spawn_blocking(move || owner.file_store().map(act).transpose());
+        done.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// The segments of which `keep` is true.
+    async fn segments(
+        &self,
+        keep: impl Fn(&SegmentInfo) -> bool + Copy + Send + 'static,
+    ) -> Result<Vec<SegmentInfo>, StoreError> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let step = self.blocking(move |store| store.segments_after(after, STEP)).await?;
+            let step = step.unwrap_or_default();
+            let Some(last) = step.last() else { return Ok(all) };
+            after = Some(last.number);
+            all.extend(step.into_iter().filter(keep));
+        }
+    }
+
+    async fn upload_due(&mut self) -> Result<(), UploadError> {
+        let local = self.segments(|segment| segment.place == SegmentPlace::Local).await?;
+        let options = self.tier.options();
+        let (after, at_once) = (options.after, options.uploads);
+        let this = &*self;
+        let uploads = local.into_iter().map(|segment| this.upload(segment.number, after));
+        let mut uploads = stream::iter(uploads).buffer_unordered(at_once);
+        let (mut failed, mut doomed) = (None, Vec::new());
+        while let Some(uploaded) = uploads.next().await {
+            match uploaded {
+                Ok(of_no_use) => doomed.extend(of_no_use),
+                // The others are tried all the same.
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        drop(uploads);
+        self.doomed.extend(doomed);
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Uploads a segment that is old enough. Returns its number when its object is of no use.
+    async fn upload(&self, number: u64, after: Duration) -> Result<Option<u64>, UploadError> {
+        let Some(path) = self.owner.file_store().map(|store| store.segment_path(number)) else {
+            return Ok(None);
+        };
+        let age_of = path.clone();
+        let age = tokio::task::spawn_blocking(move || files::age(&age_of)).await.ok().flatten();
+        // It was removed, or is too young. A clock that was set back makes it no younger than it is.
+        let Some(age) = age else { return Ok(None) };
+        if age < after {
+            return Ok(None);
+        }
+        let name = self.tier.segment_name(number);
+        match self.tier.cold_store().put(&name, path.clone()).await {
+            Ok(()) => {}
+            Err(ColdError::Damaged(what)) => {
+                // Nobody reads it yet, since the index has not noted it: the next round begins it again.
+                tracing::warn!(
+                    segment = number,
+                    what,
+                    "an upload left other bytes; it is deleted and done again"
+                );
+                self.tier.cold_store().delete(&name).await?;
+                return Err(ColdError::Damaged(what).into());
+            }
+            // Removed while it was to be read.
+            Err(_) if !path_exists(&path).await => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        let noted = self.blocking(move |store| store.note_object(number)).await?;
+        Ok((noted == Some(false)).then_some(number))
+    }
+
+    /// Removes local files whose objects are there, the oldest first, until the others take no more than the budget.
+    async fn make_room(&self) -> Result<(), UploadError> {
+        let Some(most) = self.tier.options().local else { return Ok(()) };
+        let local = self.segments(|segment| segment.place.is_local()).await?;
+        let mut bytes: u64 = local.iter().map(|segment| segment.file_len).sum();
+        for segment in local.iter().filter(|segment| segment.place == SegmentPlace::Both) {
+            if bytes <= most {
+                break;
+            }
+            let number = segment.number;
+            if self.blocking(move |store| store.drop_local(number)).await? == Some(true) {
+                bytes -= segment.file_len;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the objects that no segment has, now and at the last search: those that a crash has left.
+    async fn search(&mut self) -> Result<(), UploadError> {
+        let prefix = self.tier.segment_prefix();
+        let (mut found, mut after) = (BTreeSet::new(), None::<String>);
+        loop {
+            let page = self.tier.cold_store().list(&prefix, after.as_deref()).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            let numbers =
+                page.iter().filter_map(|(name, _)| number_of(name.strip_prefix(&prefix)?));
+            found.extend(numbers);
+        }
+        for segment in self.segments(|_| true).await? {
+            found.remove(&segment.number);
+        }
+        let strays = found.into_iter().take(MOST_DOOMED).collect();
+        let before = std::mem::replace(&mut self.strays, strays);
+        self.doomed.extend(self.strays.intersection(&before));
+        self.delete_doomed().await
+    }
+
+    /// Searches now, whatever the time is.
+    ///
+    /// # Errors
+    /// See [`round`](Self::round).
+    #[cfg(test)]
+    pub(super) async fn search_now(&mut self) -> Result<(), UploadError> {
+        self.search().await
+    }
+}
+
+async fn path_exists(path: &std::path::Path) -> bool {
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || files::age(&path).is_some()).await.unwrap_or(true)
+}
