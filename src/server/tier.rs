@@ -31,6 +31,7 @@ pub(super) fn tier_options(config: &Config) -> Option<TierOptions> {
         cache: size(tier.cache),
         cache_block: size(tier.cache_block),
         after: tier.after.get(),
+        interval: tier.interval.get(),
         local: tier.local.map(ByteSize::get),
         ..TierOptions::new(tier.url.clone()?)
     })
@@ -41,10 +42,15 @@ pub(super) fn start(
     config: &Config,
     engine: &Arc<Engine>,
 ) -> Result<Option<RunningTier>, TierError> {
+    let Some(store) = engine.file_store() else { return Ok(None) };
     let (Some(options), Some(dir)) = (tier_options(config), &config.data_dir) else {
+        if store.has_objects().unwrap_or(false) {
+            tracing::error!(
+                "bytes of streams are in an object store, and the configuration has no `tier`: reads of them are refused"
+            );
+        }
         return Ok(None);
     };
-    let Some(store) = engine.file_store() else { return Ok(None) };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("tier")

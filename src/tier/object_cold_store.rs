@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use super::retry::retrying;
 use super::{TierOptions, files, listing};
 
 /// Largest object that is uploaded, bytes: it is in memory as long, and one request carries it.
-pub(super) const LARGEST: u64 = 1 << 30;
+pub(super) const LARGEST: u64 = 4 << 30;
 
 /// Bytes of an uploaded object that are read back at once.
 const READ_BACK: u64 = 8 << 20;
@@ -57,6 +58,8 @@ pub struct ObjectColdStore {
     counters: Arc<TierCounters>,
     /// An object that is always there.
     expected: OnceLock<String>,
+    /// The last read has failed.
+    reads_fail: AtomicBool,
 }
 
 impl ObjectColdStore {
@@ -72,6 +75,7 @@ impl ObjectColdStore {
             options,
             counters,
             expected: OnceLock::new(),
+            reads_fail: AtomicBool::new(false),
         }
     }
 
@@ -252,8 +256,18 @@ impl ObjectColdStore {
             Ok(bytes) => {
                 self.counters.gets.add(1);
                 self.counters.read_bytes.add(bytes.len() as u64);
+                if self.reads_fail.swap(false, Ordering::Relaxed) {
+                    tracing::info!("the object store can be read again");
+                }
             }
-            Err(_) => self.counters.read_failures.add(1),
+            Err(error) => {
+                self.counters.read_failures.add(1);
+                // Once for each outage. An object that is missing or damaged is logged with its name.
+                let outage = matches!(error, ColdError::Unavailable { .. } | ColdError::Refused(_));
+                if outage && !self.reads_fail.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%error, "reads of older data are refused until the object store can be read again");
+                }
+            }
         }
         read
     }
@@ -344,7 +358,7 @@ impl ColdStore for ObjectColdStore {
                 |error: String| ColdError::Refused(format!("cannot read the segment: {error}"));
             let read = read.map_err(|error| refuse(error.to_string()))?;
             let Some(parts) = read.map_err(|error| refuse(error.to_string()))? else {
-                return Err(refuse("it is larger than 1 GiB".into()));
+                return Err(refuse("it is larger than 4 GiB".into()));
             };
             self.create(&name, parts).await
         })

@@ -29,6 +29,8 @@ pub struct TierOptions {
     pub cache_block: usize,
     /// Age of a segment before it is uploaded.
     pub after: Duration,
+    /// The pause between two looks for segments to move.
+    pub interval: Duration,
     /// Most bytes of local segments; beyond, those that are objects lose their local files. `None` for no limit.
     pub local: Option<u64>,
     /// How failed requests are repeated.
@@ -66,6 +68,8 @@ impl TierOptions {
     pub const CONCURRENCY: usize = 32;
     /// Uploads at once.
     pub const UPLOADS: usize = 2;
+    /// Between two looks for segments to move.
+    pub const INTERVAL: Duration = Duration::from_secs(5);
     /// Memory for blocks, bytes.
     pub const CACHE: usize = 256 << 20;
     /// Bytes that are read and cached together.
@@ -85,6 +89,7 @@ impl TierOptions {
             cache: Self::CACHE,
             cache_block: Self::CACHE_BLOCK,
             after: Duration::ZERO,
+            interval: Self::INTERVAL,
             local: None,
             retry: RetryOptions::default(),
         }

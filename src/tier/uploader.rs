@@ -1,8 +1,10 @@
 //! Moves sealed segments to the object store, and deletes objects that no stream needs any more.
 //!
 //! Invariants
-//! - A segment's local file goes only after its object was read back whole and the index has noted it.
-//! - Nothing is uploaded or deleted once another server has claimed the prefix.
+//! - A segment is uploaded only if its file is whole, and its local file goes only after its object was read back whole
+//!   and the index has noted it.
+//! - Once this server has seen that another one has claimed the prefix, it uploads and deletes nothing. It looks for
+//!   such a claim each minute, and just before it deletes.
 //! - Whatever is lost on the way is found again: the index names what is to be uploaded, a list what is to be deleted.
 
 use std::collections::BTreeSet;
@@ -16,21 +18,31 @@ use durable_streams_engine::store::file::segments::format::number_of;
 use durable_streams_engine::store::file::segments::objects::{SegmentInfo, SegmentPlace};
 use durable_streams_engine::store::{AnyStore, StoreError};
 use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{Tier, files};
 
-/// The pause between two rounds.
-const PAUSE: Duration = Duration::from_secs(5);
-
-/// How long a claim that was looked at is relied on.
+/// How long a claim that was looked at is relied on for uploads, which replace nothing.
 const CLAIM: Duration = Duration::from_secs(60);
 
-/// The pause between two searches for objects that no segment has. What two of them find is deleted.
-const SEARCH: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long it is relied on for deletions.
+const FRESH_CLAIM: Duration = Duration::from_secs(1);
+
+/// When the first search for objects that no segment has begins, after the start.
+const FIRST_SEARCH: Duration = Duration::from_secs(10 * 60);
+
+/// The pause between two searches. What two of them find is deleted.
+const SEARCH: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// Segments that are looked at in one read of the index.
 const STEP: usize = 256;
+
+/// Segments that are uploaded before local files go and objects are deleted again.
+const ROUND: usize = 64;
+
+/// Uploads that fail one after the other before the rest of a round is put off: the object store is down.
+const FAILURES: usize = 4;
 
 /// Most objects that are remembered for deletion; a search finds the others.
 const MOST_DOOMED: usize = 65_536;
@@ -64,8 +76,24 @@ pub struct SegmentUploader {
     doomed: BTreeSet<u64>,
     /// What the last search found without a segment.
     strays: BTreeSet<u64>,
-    looked_at_claim: Option<Instant>,
+    /// Segments whose files are not whole, which are not uploaded.
+    damaged: BTreeSet<u64>,
+    /// The last round had more to upload than it was to.
+    has_more: bool,
+    looked_at_claim: Mutex<Option<Instant>>,
     next_search: Instant,
+}
+
+/// What came of a segment that was to be uploaded.
+enum Uploaded {
+    /// The index has noted its object.
+    Whole,
+    /// It is too young, or was removed.
+    NotDue,
+    /// It was removed meanwhile: its object, if there is one, may go.
+    OfNoUse(u64),
+    /// Its file is not whole.
+    Damaged(u64),
 }
 
 /// Why a round ended early.
@@ -92,8 +120,10 @@ impl SegmentUploader {
             owner,
             doomed: BTreeSet::new(),
             strays: BTreeSet::new(),
-            looked_at_claim: None,
-            next_search: Instant::now() + SEARCH,
+            damaged: BTreeSet::new(),
+            has_more: false,
+            looked_at_claim: Mutex::new(None),
+            next_search: Instant::now() + FIRST_SEARCH,
         }
     }
 
@@ -115,7 +145,9 @@ impl SegmentUploader {
                 }
                 Err(_) => {}
             }
-            tokio::time::sleep(PAUSE).await;
+            if failed || !self.has_more {
+                tokio::time::sleep(self.tier.options().interval).await;
+            }
         }
     }
 
@@ -124,7 +156,7 @@ impl SegmentUploader {
     /// # Errors
     /// The first thing that failed; the next round goes on there.
     pub async fn round(&mut self) -> Result<(), UploadError> {
-        self.check_claim().await?;
+        self.check_claim(CLAIM).await?;
         let owner = self.owner.clone();
         let Some(store) = owner.file_store() else { return Ok(()) };
         for freed in store.freed_segments() {
@@ -137,26 +169,32 @@ impl SegmentUploader {
         self.make_room().await?;
         uploaded?;
         if Instant::now() >= self.next_search {
+            self.next_search = Instant::now() + FIRST_SEARCH;
             self.search().await?;
             self.next_search = Instant::now() + SEARCH;
         }
         Ok(())
     }
 
-    async fn check_claim(&mut self) -> Result<(), UploadError> {
-        if self.looked_at_claim.is_some_and(|at| at.elapsed() < CLAIM) {
+    /// Looks for a newer claim, unless that was done not longer than `relied_on` ago.
+    async fn check_claim(&self, relied_on: Duration) -> Result<(), UploadError> {
+        if self.looked_at_claim.lock().is_some_and(|at| at.elapsed() < relied_on) {
             return Ok(());
         }
+        let now = Instant::now();
         if !self.tier.holds_claim().await? {
             return Err(UploadError::Superseded);
         }
-        self.looked_at_claim = Some(Instant::now());
+        *self.looked_at_claim.lock() = Some(now);
         Ok(())
     }
 
     async fn delete_doomed(&mut self) -> Result<(), UploadError> {
         while let Some(number) = self.doomed.first().copied() {
-            self.tier.cold_store().delete(&self.tier.segment_name(number)).await?;
+            self.check_claim(FRESH_CLAIM).await?;
+            if self.blocking(move |store| store.has_segment(number)).await? == Some(false) {
+                self.tier.cold_store().delete(&self.tier.segment_name(number)).await?;
+            }
             self.doomed.remove(&number);
         }
         Ok(())
@@ -188,42 +226,70 @@ impl SegmentUploader {
     }
 
     async fn upload_due(&mut self) -> Result<(), UploadError> {
-        let local = self.segments(|segment| segment.place == SegmentPlace::Local).await?;
+        let mut local = self.segments(|segment| segment.place == SegmentPlace::Local).await?;
+        local.retain(|segment| !self.damaged.contains(&segment.number));
+        self.has_more = local.len() > ROUND;
+        local.truncate(ROUND);
         let options = self.tier.options();
         let (after, at_once) = (options.after, options.uploads);
         let this = &*self;
         let uploads = local.into_iter().map(|segment| this.upload(segment.number, after));
         let mut uploads = stream::iter(uploads).buffer_unordered(at_once);
-        let (mut failed, mut doomed) = (None, Vec::new());
-        while let Some(uploaded) = uploads.next().await {
-            match uploaded {
-                Ok(of_no_use) => doomed.extend(of_no_use),
-                // The others are tried all the same.
-                Err(error) => failed = failed.or(Some(error)),
+        let (mut failed, mut in_a_row, mut uploaded) = (None, 0, 0);
+        let (mut doomed, mut damaged) = (Vec::new(), Vec::new());
+        while let Some(done) = uploads.next().await {
+            match done {
+                Ok(Uploaded::Whole) => (in_a_row, uploaded) = (0, uploaded + 1),
+                Ok(Uploaded::OfNoUse(number)) => doomed.push(number),
+                Ok(Uploaded::Damaged(number)) => damaged.push(number),
+                Ok(Uploaded::NotDue) => {}
+                Err(error @ UploadError::Superseded) => return Err(error),
+                // Another one may have better luck.
+                Err(error) => {
+                    failed = failed.or(Some(error));
+                    in_a_row += 1;
+                    if in_a_row == FAILURES {
+                        break;
+                    }
+                }
             }
         }
         drop(uploads);
+        // Those that come first may be too young, or fail each time.
+        self.has_more &= uploaded > 0;
         self.doomed.extend(doomed);
+        self.damaged.extend(damaged);
         failed.map_or(Ok(()), Err)
     }
 
-    /// Uploads a segment that is old enough. Returns its number when its object is of no use.
-    async fn upload(&self, number: u64, after: Duration) -> Result<Option<u64>, UploadError> {
+    /// Uploads a segment that is old enough.
+    async fn upload(&self, number: u64, after: Duration) -> Result<Uploaded, UploadError> {
+        self.check_claim(CLAIM).await?;
         let Some(path) = self.owner.file_store().map(|store| store.segment_path(number)) else {
-            return Ok(None);
+            return Ok(Uploaded::NotDue);
         };
         let age_of = path.clone();
         let age = tokio::task::spawn_blocking(move || files::age(&age_of)).await.ok().flatten();
         // It was removed, or is too young. A clock that was set back makes it no younger than it is.
-        let Some(age) = age else { return Ok(None) };
-        if age < after {
-            return Ok(None);
+        if age.is_none_or(|age| age < after) {
+            return Ok(Uploaded::NotDue);
+        }
+        match self.blocking(move |store| store.check_segment(number)).await {
+            Ok(Some(true)) => {}
+            Ok(_) => return Ok(Uploaded::NotDue),
+            Err(error @ StoreError::Corrupt { .. }) => {
+                tracing::error!(%error, segment = number, "a segment is damaged, and is not uploaded");
+                return Ok(Uploaded::Damaged(number));
+            }
+            Err(error) => return Err(error.into()),
         }
         let name = self.tier.segment_name(number);
         match self.tier.cold_store().put(&name, path.clone()).await {
             Ok(()) => {}
             Err(ColdError::Damaged(what)) => {
-                // Nobody reads it yet, since the index has not noted it: the next round begins it again.
+                // A copy of this data directory may have taken the prefix over, and have a segment of this number.
+                self.check_claim(FRESH_CLAIM).await?;
+                // No reader knows of it, since the index has not noted it: the next round begins it again.
                 tracing::warn!(
                     segment = number,
                     what,
@@ -233,11 +299,13 @@ impl SegmentUploader {
                 return Err(ColdError::Damaged(what).into());
             }
             // Removed while it was to be read.
-            Err(_) if !path_exists(&path).await => return Ok(None),
+            Err(_) if !path_exists(&path).await => return Ok(Uploaded::NotDue),
             Err(error) => return Err(error.into()),
         }
-        let noted = self.blocking(move |store| store.note_object(number)).await?;
-        Ok((noted == Some(false)).then_some(number))
+        match self.blocking(move |store| store.note_object(number)).await? {
+            Some(false) => Ok(Uploaded::OfNoUse(number)),
+            _ => Ok(Uploaded::Whole),
+        }
     }
 
     /// Removes local files whose objects are there, the oldest first, until the others take no more than the budget.
@@ -269,10 +337,14 @@ impl SegmentUploader {
                 page.iter().filter_map(|(name, _)| number_of(name.strip_prefix(&prefix)?));
             found.extend(numbers);
         }
-        for segment in self.segments(|_| true).await? {
-            found.remove(&segment.number);
-        }
-        let strays = found.into_iter().take(MOST_DOOMED).collect();
+        let named = match self.blocking(FileStore::segments_named).await {
+            Err(error @ StoreError::Corrupt { .. }) => {
+                tracing::error!(%error, "objects that no segment needs stay: what is damaged may need them");
+                return Ok(());
+            }
+            named => named?.unwrap_or_default(),
+        };
+        let strays = found.difference(&named).copied().take(MOST_DOOMED).collect();
         let before = std::mem::replace(&mut self.strays, strays);
         self.doomed.extend(self.strays.intersection(&before));
         self.delete_doomed().await

@@ -16,6 +16,7 @@ mod append;
 mod caddy_compat;
 mod catch_up;
 mod close;
+mod cold;
 mod compression;
 mod conditional;
 mod cors;

@@ -24,6 +24,9 @@ settings! {
         /// Age of a segment before it is uploaded.
         after: HumanDuration = HumanDuration::secs(0)
             => HumanDuration::secs(0), HumanDuration::secs(366 * 24 * 3600);
+        /// The pause between two looks for segments to move.
+        interval: HumanDuration = TierOptions::INTERVAL.into()
+            => HumanDuration::millis(10), HumanDuration::secs(24 * 3600);
         /// Most bytes of local segments; beyond, those that are objects lose their local files. Unlimited when not set.
         local: Option<ByteSize> = None;
         /// Longest time that a read waits for the object store.

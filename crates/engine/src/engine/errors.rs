@@ -1,8 +1,13 @@
 //! Store errors as rejections for the client, with the details in the log for the operator.
 
+use std::time::Duration;
+
 use durable_streams_protocol::Rejection;
 
 use crate::store::StoreError;
+
+/// `Retry-After` has whole seconds.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
 
 /// The rejection for a store error. Logs it, unless the client's retry is all that is needed.
 pub(super) fn rejection(error: StoreError) -> Rejection {
@@ -17,9 +22,10 @@ pub(super) fn rejection(error: StoreError) -> Rejection {
             tracing::error!(%error, "the store refuses writes");
             Rejection::Unavailable { reason: "storage failed; an operator must look" }
         }
-        StoreError::Cold { .. } => {
-            tracing::warn!(%error, "a read of cold data failed");
-            Rejection::Unavailable { reason: "the object store does not answer" }
+        StoreError::Cold { retry_after, .. } => {
+            // Of thousands of readers each fails; what talks to the object store logs the outage.
+            tracing::debug!(%error, "a read of cold data failed");
+            Rejection::ObjectStoreUnavailable { retry_after: retry_after.max(LEAST_WAIT) }
         }
         StoreError::Corrupt { .. } => {
             tracing::error!(%error, "stored data is damaged");

@@ -217,7 +217,8 @@ impl Engine {
         Ok(slice)
     }
 
-    /// Whether a read of a stream with this tail may begin at `from`.
+    /// Whether a read of a stream with this tail may begin at `from`, and whether the object store answers where it would
+    /// begin with bytes that are there.
     ///
     /// # Errors
     /// Those of [`plan`](Self::plan).
@@ -227,11 +228,26 @@ impl Engine {
         from: Offset,
         tail: Offset,
     ) -> Result<(), Rejection> {
-        match check_offset(&self.store, core, from, tail).await {
+        let mut checked = check_offset(&self.store, core, from, tail).await;
+        if checked.is_ok() && from < tail && self.store.reads_objects() {
+            checked = Box::pin(check_cold(&self.store, core, from, tail)).await;
+        }
+        match checked {
             Err(Rejection::NotFound) => Err(Box::pin(self.gone_since(core, from)).await),
             checked => checked,
         }
     }
+}
+
+/// Whether the bytes that a read from `from` begins with can be read, where some are in an object store.
+async fn check_cold(
+    store: &AnyStore,
+    core: &StreamCore,
+    from: Offset,
+    tail: Offset,
+) -> Result<(), Rejection> {
+    let (from, end) = readable(store, core, from, tail);
+    read_lineage(store, core, from, end, 1).await.map(drop)
 }
 
 /// Plans a read from `from` to `tail`, or to the end of a page of about `page` bytes: more only when one append, or one

@@ -21,6 +21,16 @@ pub enum AnyStore {
     File(FileStore),
 }
 
+impl AnyStore {
+    /// Whether bytes of streams may be in an object store.
+    pub(crate) fn reads_objects(&self) -> bool {
+        match self {
+            AnyStore::Memory(_) => false,
+            AnyStore::File(store) => store.reads_objects(),
+        }
+    }
+}
+
 /// Calls a method on whichever store it is.
 macro_rules! each {
     ($any:expr, $store:ident => $call:expr) => {

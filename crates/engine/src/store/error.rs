@@ -1,6 +1,6 @@
 //! Errors of a store: its own trouble, as opposed to a client's mistake.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 /// What went wrong in a store; each text says what to do.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -65,10 +65,12 @@ pub enum StoreError {
         /// The cause.
         source: Arc<io::Error>,
     },
-    /// The object store does not give back what is in it now. Reads may work again later.
-    #[error("the object store does not answer: {reason}")]
+    /// Bytes that are in an object store cannot be read from there now.
+    #[error("the object store cannot be read: {reason}")]
     Cold {
-        /// What came of it.
+        /// The least time to wait before another try.
+        retry_after: Duration,
+        /// What the object store did.
         reason: Arc<str>,
     },
     /// Another process has the data directory.

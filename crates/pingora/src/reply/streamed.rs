@@ -16,6 +16,9 @@ const HELD: usize = 48 << 10;
 const MOST: usize = 512 << 10;
 /// Bytes of a file that are sent at a time at most; they are not held in memory.
 const FILE_PART: usize = 4 << 20;
+/// Bytes that are read where none lie in a file before files are looked for again: a look takes a turn of the readers'
+/// threads, and behind what an object store has local segments may follow.
+const BETWEEN_LOOKS: usize = 1 << 20;
 /// Chunks smaller than this on average are copied into one: a copy costs less than their places in a vectored write.
 const WORTH_A_PLACE: usize = 16 << 10;
 
@@ -36,8 +39,8 @@ pub(crate) struct StreamedBody {
     counted: StreamedResponse,
     /// What its bytes are taken from.
     meter: Option<Arc<ByteMeter>>,
-    /// What comes next was not looked for in files, or found there.
-    may_be_file: bool,
+    /// Bytes that are read before what comes next is looked for in files again.
+    until_look: usize,
 }
 
 impl StreamedBody {
@@ -64,7 +67,7 @@ impl StreamedBody {
             is_first: true,
             counted,
             meter: None,
-            may_be_file: true,
+            until_look: 0,
         }
     }
 
@@ -93,16 +96,16 @@ impl StreamedBody {
     ) -> Result<Option<FilePart>, Rejection> {
         // The first piece was read with the plan.
         let read = self.is_first || self.framer.is_some() || self.is_encoded;
-        if read || self.meter.is_some() || !self.may_be_file {
+        if read || self.meter.is_some() || self.until_look > 0 {
             return Ok(None);
         }
         let most = self.counted.piece(FILE_PART).max(HELD);
         // Boxed: rare, and replies that never come here have no room for it.
         let part = Box::pin(engine.next_file_part(&self.core, &mut self.plan, most)).await?;
-        self.may_be_file = part.is_some();
-        if self.may_be_file {
+        match part {
             // What a file has takes no room in memory.
-            self.room = None;
+            Some(_) => self.room = None,
+            None => self.until_look = BETWEEN_LOOKS,
         }
         Ok(part)
     }
@@ -128,6 +131,8 @@ impl StreamedBody {
             false => self.make_room(answers).await,
         };
         while let Some(chunks) = engine.next_piece(&self.core, &mut self.plan, size).await? {
+            let read = chunks.iter().map(Bytes::len).sum();
+            self.until_look = self.until_look.saturating_sub(read);
             let chunks = self.framed(chunks);
             let Some(encoder) = &mut self.encoder else { return Ok(Some(chunks)) };
             let encoded = encoder.put(joined(chunks)).await?;

@@ -232,6 +232,14 @@ pub enum Rejection {
         /// Why, without file names.
         reason: &'static str,
     },
+    /// Bytes that were moved to an object store cannot be read from there now.
+    #[error(
+        "this part of the stream is in an object store that cannot be read at the moment; try again later"
+    )]
+    ObjectStoreUnavailable {
+        /// The least time to wait before another try, at least a second.
+        retry_after: Duration,
+    },
     /// The server is stopping.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -289,9 +297,9 @@ impl Rejection {
             | Rejection::TooManyAppends
             | Rejection::TooManyClientAppends { .. } => StatusCode::TOO_MANY_REQUESTS,
             Rejection::Damaged => StatusCode::INTERNAL_SERVER_ERROR,
-            Rejection::Unavailable { .. } | Rejection::ShuttingDown => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Rejection::Unavailable { .. }
+            | Rejection::ObjectStoreUnavailable { .. }
+            | Rejection::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             Rejection::TooManyStreams { .. }
             | Rejection::QuotaExceeded { .. }
             | Rejection::TooManyProducers { .. }
@@ -351,6 +359,7 @@ impl Rejection {
             Rejection::StreamFull => "stream-full",
             Rejection::StorageFull => "storage-full",
             Rejection::Unavailable { .. } => "unavailable",
+            Rejection::ObjectStoreUnavailable { .. } => "object-store-unavailable",
             Rejection::ShuttingDown => "shutting-down",
             Rejection::Damaged => "damaged",
         }
@@ -358,6 +367,9 @@ impl Rejection {
 
     /// When trying the same request again may help.
     pub fn retry_after(&self) -> Option<Duration> {
+        if let Rejection::ObjectStoreUnavailable { retry_after } = self {
+            return Some(*retry_after);
+        }
         match self.status() {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 Some(Duration::from_secs(1))

@@ -17,7 +17,7 @@ use super::{
     segments::{
         files::{SegmentFiles, missing},
         format::number_of,
-        objects::ColdPlace,
+        objects::{ColdPlace, SegmentPlace},
     },
     snapshot::SnapshotReads,
     stats::StoreCounters,
@@ -54,8 +54,9 @@ impl StoreCore {
         let names = self.segments.names()?;
         let there: HashSet<u64> = names.iter().filter_map(|name| number_of(name)).collect();
         for (number, record) in self.index.segments_after(None, usize::MAX)? {
-            let local = record.is_ok_and(|record| record.place.is_local());
-            if local && !there.contains(&number) {
+            // What is in the object store, too, is read there.
+            let only_local = record.is_ok_and(|record| record.place == SegmentPlace::Local);
+            if only_local && !there.contains(&number) {
                 let error = missing(&self.segments.path(number));
                 tracing::error!(%error, "bytes of streams are missing");
             }

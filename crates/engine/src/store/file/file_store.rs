@@ -366,7 +366,12 @@ impl Store for FileStore {
         let mut missing = None;
         loop {
             let found = self.pooled(bytes, move |reads| reads.read(id, from, to, max)).await?;
-            match objects::fetch(self.core.cold.get(), found).await {
+            let in_objects = match objects::local(found) {
+                Ok(found) => return Ok(found),
+                Err(in_objects) => in_objects,
+            };
+            // Boxed: a small read's future has no room for it.
+            match Box::pin(objects::fetch(self.core.cold.get(), in_objects)).await {
                 // It was deleted with the stream since the index was read: look again.
                 Err(error) if error.is_missing() && missing != Some(error.file) => {
                     missing = Some(error.file);

@@ -1,10 +1,13 @@
 //! What moves segments between the local disk and an object store needs of the file store.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use super::{
     FileStore,
-    segments::objects::{ColdPlace, SegmentInfo, SegmentPlace},
+    segments::{
+        check::check_file,
+        objects::{ColdPlace, SegmentInfo, SegmentPlace},
+    },
 };
 use crate::store::StoreError;
 
@@ -23,14 +26,66 @@ impl FileStore {
         Ok(whole.map(|(number, record)| SegmentInfo::new(number, &record)).collect())
     }
 
+    /// The numbers of all segments that the index names in any way: objects of others may go.
+    ///
+    /// # Errors
+    /// When the index cannot be read, and when a record of it is damaged, which may have named another one.
+    pub fn segments_named(&self) -> Result<BTreeSet<u64>, StoreError> {
+        self.core.index.read()?.segments_named()
+    }
+
+    /// Whether bytes of streams are in an object store only.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn has_objects(&self) -> Result<bool, StoreError> {
+        let all = self.core.index.segments_after(None, usize::MAX)?;
+        Ok(all.iter().any(|(_, record)| record.as_ref().is_ok_and(|r| !r.place.is_local())))
+    }
+
     /// Reads what is in objects from there, from now on. Only the first call counts.
     pub fn read_objects_from(&self, place: ColdPlace) {
         let _ = self.core.cold.set(place);
     }
 
+    /// Whether an object store is there to read from.
+    pub(crate) fn reads_objects(&self) -> bool {
+        self.core.cold.get().is_some()
+    }
+
     /// The local file of a segment.
     pub fn segment_path(&self, number: u64) -> PathBuf {
         self.core.segments.path(number)
+    }
+
+    /// Whether the index has a segment of this number.
+    ///
+    /// # Errors
+    /// When the index cannot be read. A damaged record is one.
+    pub fn has_segment(&self, number: u64) -> Result<bool, StoreError> {
+        match self.core.index.read()?.segment(number) {
+            Err(StoreError::Corrupt { .. }) => Ok(true),
+            found => Ok(found?.is_some()),
+        }
+    }
+
+    /// Checks every byte of a segment's local file. Returns whether there still is such a segment.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the file is damaged, or is another one; [`StoreError::Io`].
+    pub fn check_segment(&self, number: u64) -> Result<bool, StoreError> {
+        let core = &*self.core;
+        let Some(record) = core.index.read()?.segment(number)? else { return Ok(false) };
+        let checked =
+            check_file(core.segments.disk(), &core.segments.path(number), number, &record);
+        match checked {
+            Ok(_) => Ok(true),
+            // It may have been removed since its record was read.
+            Err(error) => match core.index.read()?.segment(number)? {
+                Some(_) => Err(error),
+                None => Ok(false),
+            },
+        }
     }
 
     /// Notes that a segment's object is there and verified. Returns whether there still is such a segment; its object is of

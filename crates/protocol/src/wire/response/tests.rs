@@ -186,6 +186,8 @@ fn a_refusal_says_when_to_try_again() {
     assert_eq!(after(Rejection::TooManyReaders { limit: 1 }), Some(1));
     assert_eq!(after(Rejection::ShuttingDown), Some(1));
     assert_eq!(after(Rejection::StorageFull), Some(30));
+    let cold = Rejection::ObjectStoreUnavailable { retry_after: Duration::from_secs(7) };
+    assert_eq!((cold.status().as_u16(), after(cold)), (503, Some(7)));
     assert_eq!(after(Rejection::NotFound), None);
 }
 

@@ -1,8 +1,9 @@
 //! Segments that are objects: where, and reading them.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, ops::Range, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     cold::{ColdError, ColdStore},
@@ -13,6 +14,12 @@ use crate::store::{
     StoreError,
     file::{error::corrupt, index::extents::SegmentRecord, snapshot::bytes::FoundPiece},
 };
+
+/// Objects that one read reads at once.
+const AT_ONCE: usize = 4;
+
+/// When a reader may try again whose read an operator must make possible first.
+const REFUSED: Duration = Duration::from_secs(30);
 
 /// The object store of a file store.
 #[derive(Clone)]
@@ -80,11 +87,29 @@ impl FetchError {
             ColdError::NotFound | ColdError::Damaged(_) => {
                 corrupt(Path::new(&name), 0, &self.error.to_string())
             }
-            ColdError::Unavailable { reason, .. } | ColdError::Refused(reason) => {
-                StoreError::Cold { reason: reason.into() }
+            ColdError::Unavailable { retry_after, reason } => {
+                StoreError::Cold { retry_after, reason: reason.into() }
+            }
+            ColdError::Refused(reason) => {
+                StoreError::Cold { retry_after: REFUSED, reason: reason.into() }
             }
         }
     }
+}
+
+/// The pieces, when none of them is in an object.
+///
+/// # Errors
+/// All of them, when one is.
+pub(in crate::store::file) fn local(found: Vec<FoundPiece>) -> Result<Vec<Bytes>, Vec<FoundPiece>> {
+    if found.iter().any(|piece| matches!(piece, FoundPiece::Object { .. })) {
+        return Err(found);
+    }
+    let bytes = found.into_iter().filter_map(|piece| match piece {
+        FoundPiece::Bytes(bytes) => Some(bytes),
+        FoundPiece::Object { .. } => None,
+    });
+    Ok(bytes.collect())
 }
 
 /// Reads what is in objects. Holds no lock and no transaction, and no thread of the store.
@@ -92,25 +117,29 @@ pub(in crate::store::file) async fn fetch(
     cold: Option<&ColdPlace>,
     found: Vec<FoundPiece>,
 ) -> Result<Vec<Bytes>, FetchError> {
-    let mut bytes = Vec::with_capacity(found.len());
-    for piece in found {
-        bytes.push(match piece {
-            FoundPiece::Bytes(bytes) => bytes,
-            FoundPiece::Object { file, range } => {
-                let Some(cold) = cold else {
-                    let reason =
-                        "segments are objects, and no object store is configured: set tier.url";
-                    return Err(FetchError {
-                        file,
-                        name: None,
-                        error: ColdError::Refused(reason.into()),
-                    });
-                };
-                let name = cold.name(file);
-                let read = cold.store.get(&name, range).await;
-                read.map_err(|error| FetchError { file, name: Some(name), error })?
-            }
-        });
-    }
-    Ok(bytes)
+    let pieces = found.into_iter().map(|piece| async move {
+        match piece {
+            FoundPiece::Bytes(bytes) => Ok(bytes),
+            FoundPiece::Object { file, range } => fetch_object(cold, file, range).await,
+        }
+    });
+    stream::iter(pieces).buffered(AT_ONCE).try_collect().await
+}
+
+async fn fetch_object(
+    cold: Option<&ColdPlace>,
+    file: u64,
+    range: Range<u64>,
+) -> Result<Bytes, FetchError> {
+    let Some(cold) = cold else {
+        let reason = "segments are objects, and no object store is configured: set tier.url";
+        return Err(FetchError { file, name: None, error: ColdError::Refused(reason.into()) });
+    };
+    let name = cold.name(file);
+    let len = range.end - range.start;
+    let read = cold.store.get(&name, range).await.and_then(|bytes| {
+        let whole = bytes.len() as u64 == len;
+        whole.then_some(bytes).ok_or_else(|| ColdError::Damaged("a read of it was short".into()))
+    });
+    read.map_err(|error| FetchError { file, name: Some(name), error })
 }

@@ -9,7 +9,10 @@ use super::SnapshotReads;
 use crate::store::{
     FilePart, StoreError,
     file::{
-        index::{extents::SegmentPlace, records::IndexPiece},
+        index::{
+            extents::{ExtentRecord, SegmentPlace},
+            records::IndexPiece,
+        },
         segments::files::SegmentReadError,
     },
 };
@@ -22,6 +25,14 @@ pub(in crate::store::file) enum FoundPiece {
         file: u64,
         range: Range<u64>,
     },
+}
+
+impl FoundPiece {
+    /// `len` bytes of an extent from position `from` of its stream on.
+    fn in_object(extent: &ExtentRecord, from: u64, len: usize) -> Self {
+        let at = extent.offset + (from - extent.start);
+        FoundPiece::Object { file: extent.file, range: at..at + len as u64 }
+    }
 }
 
 /// What a segment file has, or the number of the file that could not be read.
@@ -66,12 +77,21 @@ impl SnapshotReads<'_> {
         let fetch = |piece| match piece {
             IndexPiece::Chunks(bytes) => Ok(FoundPiece::Bytes(bytes)),
             IndexPiece::Segment { extent, place: SegmentPlace::Object, from, len, .. } => {
-                let at = extent.offset + (from - extent.start);
-                Ok(FoundPiece::Object { file: extent.file, range: at..at + len as u64 })
+                Ok(FoundPiece::in_object(&extent, from, len))
             }
-            IndexPiece::Segment { extent, footer_crc, from, len, .. } => {
-                let read = self.segments.read(&extent, footer_crc, from, len);
-                read.map(FoundPiece::Bytes).map_err(|error| (extent.file, error))
+            IndexPiece::Segment { extent, footer_crc, place, from, len } => {
+                match self.segments.read(&extent, footer_crc, from, len) {
+                    Ok(bytes) => Ok(FoundPiece::Bytes(bytes)),
+                    // The object was read back whole when it was made.
+                    Err(error) if place == SegmentPlace::Both => {
+                        // A file that is not there may have been removed since the index was read.
+                        if let SegmentReadError::Failed(error) = error {
+                            tracing::error!(%error, "a local segment cannot be read; its object is read instead");
+                        }
+                        Ok(FoundPiece::in_object(&extent, from, len))
+                    }
+                    Err(error) => Err((extent.file, error)),
+                }
             }
         };
         pieces.into_iter().map(fetch).collect()
@@ -90,7 +110,11 @@ impl SnapshotReads<'_> {
             let local = piece.filter(|(_, record, _)| record.place.is_local());
             let Some((extent, record, len)) = local else { return Ok(Ok(None)) };
             let part = self.segments.part(&extent, record.footer_crc, from.position(), len);
-            Ok(part.map_err(|error| (extent.file, error)))
+            Ok(match part {
+                // A read finds its object.
+                Err(_) if record.place == SegmentPlace::Both => Ok(None),
+                part => part.map_err(|error| (extent.file, error)),
+            })
         })
     }
 

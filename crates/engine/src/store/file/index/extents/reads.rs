@@ -1,6 +1,6 @@
 //! Looking up extents and segment files.
 
-use std::ops::Bound;
+use std::{collections::BTreeSet, ops::Bound};
 
 use durable_streams_protocol::{Offset, StreamId};
 
@@ -38,6 +38,27 @@ impl ReadTxn<'_> {
             found.push((number, record.ok_or_else(damaged)));
         }
         Ok(found)
+    }
+
+    /// The numbers of all segments that a record or an extent names.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when a record or an extent is damaged: it may have named another one.
+    pub(in crate::store::file) fn segments_named(&self) -> Result<BTreeSet<u64>, StoreError> {
+        let index = self.index();
+        let failed = index_error("read", index.path());
+        let mut named = BTreeSet::new();
+        for (number, record) in self.segments_after(None, usize::MAX)? {
+            record?;
+            named.insert(number);
+        }
+        for record in index.extents.iter(&self.txn).map_err(&failed)? {
+            let (key, value) = record.map_err(&failed)?;
+            let extent =
+                ExtentRecord::open(key, value).ok_or_else(|| index.damaged("an extent"))?;
+            named.insert(extent.1.file);
+        }
+        Ok(named)
     }
 
     /// A segment file's record.

@@ -1,6 +1,6 @@
 //! What of the segment files is whole.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use durable_streams_protocol::StreamId;
 
@@ -11,11 +11,20 @@ use crate::store::{
         error::index_error,
         index::extents::{ExtentRecord, SegmentEntry, SegmentPlace, SegmentRecord},
         segments::{
-            check::open_checked,
+            check::{check_file, open_checked},
             format::{BLOCK, HEADER},
         },
     },
 };
+
+/// Whether a file is damaged, or not there.
+fn is_damage(error: &StoreError) -> bool {
+    match error {
+        StoreError::Corrupt { .. } => true,
+        StoreError::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
 
 /// Bytes of a stream, and where they start.
 type BytesAround<'b> = (u64, Cow<'b, [u8]>);
@@ -26,7 +35,8 @@ impl RepairPlanner<'_, '_> {
         let reading = self.reading;
         let failed = index_error("read", reading.index().path());
         let live = reading.index().live_bytes(&reading.txn).map_err(&failed)?;
-        for number in live.keys() {
+        let mut absent = BTreeMap::new();
+        for (number, bytes) in &live {
             let path = self.segments.path(*number);
             match open_checked(self.segments.disk(), &path, *number) {
                 Ok((_, footer)) => {
@@ -40,8 +50,7 @@ impl RepairPlanner<'_, '_> {
                     self.repair.files.insert(*number, record);
                 }
                 Err(StoreError::Corrupt { .. }) => {}
-                Err(StoreError::Io { source, .. })
-                    if source.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if is_damage(&error) => drop(absent.insert(*number, *bytes)),
                 Err(error) => return Err(error),
             }
         }
@@ -51,21 +60,48 @@ impl RepairPlanner<'_, '_> {
             Err(_) => true,
         };
         self.repair.segments = records.len() != live.len() || records.iter().any(wrong);
-        // A file that is another than the one that the index has is of no use.
-        for (number, record) in
-            records.into_iter().filter_map(|(n, record)| Some((n, record.ok()?)))
-        {
-            match self.repair.files.get_mut(&number) {
-                Some(file) if file.footer_crc != record.footer_crc => {
-                    self.repair.files.remove(&number);
+        let whole: Vec<_> = records.into_iter().filter_map(|(n, r)| Some((n, r.ok()?))).collect();
+        let has_objects = whole.iter().any(|(_, record)| record.place != SegmentPlace::Local);
+        for (number, record) in &whole {
+            self.file(*number, record)?;
+            absent.remove(number);
+        }
+        // Neither a record nor a file. No command that mends an index reads objects, so bytes that one may have are not
+        // dropped: a read tells.
+        for (number, live) in absent.into_iter().filter(|_| has_objects) {
+            let file_len = HEADER as u64 + live;
+            let place = SegmentPlace::Object;
+            let assumed = SegmentRecord { file_len, data: live, live, footer_crc: 0, place };
+            self.repair.files.insert(number, assumed);
+        }
+        Ok(())
+    }
+
+    /// Compares a segment file with its whole record.
+    fn file(&mut self, number: u64, record: &SegmentRecord) -> Result<(), StoreError> {
+        let files = &mut self.repair.files;
+        let in_store = SegmentRecord { place: SegmentPlace::Object, ..*record };
+        match record.place {
+            SegmentPlace::Local => {
+                // A file that is another than the one that the index has is of no use.
+                if files.get(&number).is_some_and(|file| file.footer_crc != record.footer_crc) {
+                    files.remove(&number);
                 }
-                Some(file) => file.place = record.place,
-                // What the object store has is taken for whole: no command that mends an index reads it.
-                None if !record.place.is_local() => {
-                    self.repair.files.insert(number, record);
-                }
-                None => {}
             }
+            SegmentPlace::Both => {
+                let path = self.segments.path(number);
+                match check_file(self.segments.disk(), &path, number, record) {
+                    Ok(_) => drop(files.insert(number, *record)),
+                    // The object was read back whole when it was made. The next start removes the file.
+                    Err(error) if is_damage(&error) => {
+                        files.insert(number, in_store);
+                        self.repair.segments = true;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            // What the object store has is taken for whole.
+            SegmentPlace::Object => drop(files.insert(number, in_store)),
         }
         Ok(())
     }
