@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use super::{
-    access, admin, check, describe, dev, healthcheck, operate, rotate_keys, run, streams, tls_root,
+    access, admin, check, describe, dev, healthcheck, operate, rotate_keys, run, streams, tier,
+    tls_root,
 };
 use crate::telemetry::build;
 
@@ -107,6 +108,8 @@ pub(super) enum CliCommand {
     Compact(operate::CompactCommand),
     /// Say what damage in log and index costs, and with --apply go on without what it costs
     Repair(operate::RepairCommand),
+    /// Take over the prefix of an object store that another server has
+    Tier(tier::TierCommand),
 }
 
 #[cfg(test)]

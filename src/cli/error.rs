@@ -7,6 +7,7 @@ use super::operate::error::OperateError;
 use super::streams::StreamCommandError;
 use crate::config::ConfigError;
 use crate::server::ServerError;
+use crate::server::tier::TakeOverError;
 use crate::telemetry::logging::LoggingError;
 
 /// Why a command failed.
@@ -39,6 +40,9 @@ pub enum CliError {
     /// The key file cannot be used.
     #[error("error: {0}")]
     Keys(#[from] durable_streams_subscriptions::KeyError),
+    /// The prefix of an object store was not taken over.
+    #[error("error: {0}")]
+    TakeOver(#[from] TakeOverError),
     /// The configuration names no credentials file.
     #[error("error: the configuration has no auth.credentials; use --credentials to name a file")]
     NoCredentialsFile,

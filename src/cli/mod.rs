@@ -17,6 +17,7 @@ mod operate;
 mod rotate_keys;
 mod run;
 mod streams;
+mod tier;
 mod tls_root;
 mod token;
 
@@ -71,6 +72,7 @@ pub fn run() -> Result<(), CliError> {
         CliCommand::Verify(verify) => verify.execute(),
         CliCommand::Compact(compact) => compact.execute(),
         CliCommand::Repair(repair) => repair.execute(),
+        CliCommand::Tier(tier) => tier.execute(),
     }
 }
 

@@ -36,7 +36,7 @@ mod redirect;
 mod reload;
 mod services;
 mod shutdown;
-mod tier;
+pub mod tier;
 pub mod tls;
 mod upstreams;
 

@@ -1,13 +1,16 @@
 //! The object store of a running server: opened once the data directory is locked, used until the server has stopped.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use durable_streams_engine::store::StoreError;
+use durable_streams_engine::store::file::offline::HeldDirectory;
 use durable_streams_engine::{Clock, Engine};
 use tokio::runtime::Runtime;
 
 use crate::config::{ByteSize, Config, TierEndpoint};
-use crate::tier::{SegmentOwner, SegmentUploader, Tier, TierError, TierOptions};
+use crate::tier::{SegmentOwner, SegmentUploader, Tier, TierClaim, TierError, TierOptions};
 
 /// How long requests under way may take when the server stops.
 const END: Duration = Duration::from_secs(2);
@@ -15,6 +18,21 @@ const END: Duration = Duration::from_secs(2);
 /// The object store, and the threads that talk to it: none of them serves clients.
 pub(super) struct RunningTier {
     runtime: Runtime,
+}
+
+/// A prefix cannot be taken over.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TakeOverError {
+    /// Nothing goes to an object store.
+    #[error("the configuration has no tier or no data_dir, so there is nothing to take over")]
+    NoTier,
+    /// The data directory is in use, or is none.
+    #[error(transparent)]
+    Directory(#[from] StoreError),
+    /// The object store cannot be used.
+    #[error(transparent)]
+    Tier(#[from] TierError),
 }
 
 /// The object store that a configuration asks for.
@@ -51,13 +69,7 @@ pub(super) fn start(
         }
         return Ok(None);
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("tier")
-        .enable_all()
-        .build()?;
-    let opened = Tier::open(options, dir, Clock::System.now(), false, runtime.handle().clone());
-    let tier = runtime.block_on(opened)?;
+    let (runtime, tier) = open(options, dir, false)?;
     tracing::info!(
         location = %tier.options().location,
         identity = tier.claim().identity,
@@ -67,6 +79,31 @@ pub(super) fn start(
     store.read_objects_from(tier.cold_place());
     runtime.spawn(SegmentUploader::new(tier, engine.clone()).run());
     Ok(Some(RunningTier { runtime }))
+}
+
+/// Connects, and claims the prefix for a data directory, which is locked.
+fn open(options: TierOptions, dir: &Path, take_over: bool) -> Result<(Runtime, Tier), TierError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("tier")
+        .enable_all()
+        .build()?;
+    let opened = Tier::open(options, dir, Clock::System.now(), take_over, runtime.handle().clone());
+    let tier = runtime.block_on(opened)?;
+    Ok((runtime, tier))
+}
+
+/// Claims the prefix for a data directory that no server has open, whatever other directory has it.
+///
+/// # Errors
+/// [`TakeOverError`]; the claims are as they were then, or this directory's.
+pub fn take_over(config: &Config, dir: &Path) -> Result<TierClaim, TakeOverError> {
+    let _held = HeldDirectory::lock(dir)?;
+    let options = tier_options(config).ok_or(TakeOverError::NoTier)?;
+    let (runtime, tier) = open(options, dir, true)?;
+    let claim = tier.claim().clone();
+    runtime.shutdown_timeout(END);
+    Ok(claim)
 }
 
 impl RunningTier {

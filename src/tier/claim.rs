@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::identity_file::{IdentityError, PendingClaim, TierIdentity, random_id};
 use super::object_cold_store::{CreatedObject, ObjectColdStore};
 
-const FOLDER: &str = "claim/";
+pub(super) const FOLDER: &str = "claim/";
 
 /// What a claim says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub struct TierClaim {
     pub identity: String,
     /// Its number.
     pub epoch: u64,
+    /// The identity of the claim before it.
+    pub replaced: Option<String>,
 }
 
 /// The prefix cannot be claimed.
@@ -40,7 +42,7 @@ pub enum ClaimError {
     /// Another data directory has it.
     #[error(
         "the prefix belongs to another server (identity {identity}, claim {epoch}, made at {claimed_at}); \
-         use another prefix, or stop that server for good and take the prefix over"
+         use another prefix, or stop that server for good and run `durable-streams-server tier take-over`"
     )]
     Other {
         /// Of the other one.
@@ -53,7 +55,7 @@ pub enum ClaimError {
     /// A copy of this data directory has claimed the prefix since.
     #[error(
         "the prefix was claimed by another copy of this data directory (claim {epoch}); if that copy is gone for good, \
-         take the prefix over"
+         run `durable-streams-server tier take-over`"
     )]
     Copy {
         /// The number of its claim.
@@ -62,7 +64,7 @@ pub enum ClaimError {
     /// The claims of this data directory are not there.
     #[error(
         "the prefix has no claim {0}, which this data directory made: it is another prefix or bucket, or was emptied; \
-         correct tier.url, or take the prefix over if segments on it are to be given up"
+         correct tier.url, or run `durable-streams-server tier take-over` if the segments on it are to be given up"
     )]
     Missing(u64),
     /// A claim is not as a server writes it.
@@ -100,7 +102,8 @@ pub(super) async fn claim(
     if !take_over {
         judge(&own, latest.as_ref())?;
     }
-    let epoch = latest.map_or(0, |claim| claim.epoch) + 1;
+    let epoch = latest.as_ref().map_or(0, |claim| claim.epoch) + 1;
+    let replaced = latest.map(|claim| claim.identity);
     // A creation that was given up may still arrive; then it is this one.
     let tried = own.pending.take().filter(|pending| pending.epoch == epoch);
     let nonce = match tried {
@@ -124,7 +127,7 @@ pub(super) async fn claim(
     }
     (own.epoch, own.nonce, own.pending) = (epoch, made.nonce, None);
     own.write(&file)?;
-    Ok(TierClaim { identity: own.identity, epoch })
+    Ok(TierClaim { identity: own.identity, epoch, replaced })
 }
 
 /// Whether a directory may go on after the latest claim.

@@ -44,6 +44,20 @@ pub(super) fn age(path: &Path) -> Option<Duration> {
     Some(written.elapsed().unwrap_or_default())
 }
 
+/// Removes what interrupted writes of the object store's client have left in a directory: files `<name>#<number>`, which it
+/// never lists, older than `least`. What cannot be removed stays.
+pub(super) fn remove_staged(dir: &Path, least: Duration) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let number = name.and_then(|name| Some(name.rsplit_once('#')?.1));
+        let staged = number.is_some_and(|number| number.parse::<u64>().is_ok());
+        if staged && age(&path).is_some_and(|age| age >= least) {
+            let _ = fs::remove_file(&path);
+        }
+    }
+}
+
 /// Replaces a file, which only the owner may read: whole or not at all, also after a power cut.
 pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let dir = path.parent().unwrap_or_else(|| Path::new("."));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use durable_streams_engine::store::file::{TIER_IDENTITY, keys_dir};
 use ring::digest;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::{Deserialize, Serialize};
@@ -80,7 +81,7 @@ impl TierIdentity {
 
     /// Where a data directory has it.
     pub(super) fn file(data_dir: &Path) -> PathBuf {
-        data_dir.join("keys/tier.json")
+        keys_dir(data_dir).join(TIER_IDENTITY)
     }
 
     /// `None` where there is no file.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use durable_streams_engine::store::file::segments::cold::ColdError;
 use durable_streams_engine::store::file::segments::format::file_name;
@@ -9,13 +10,15 @@ use durable_streams_engine::store::file::segments::objects::ColdPlace;
 use durable_streams_protocol::Timestamp;
 use tokio::runtime::Handle;
 
-use super::TierOptions;
 use super::claim::{self, ClaimError, TierClaim};
 use super::connect::{self, TierSetupError};
 use super::counters::TierCounters;
 use super::object_cold_store::ObjectColdStore;
 use super::probe::{self, ProbeError};
 use super::segment_reader::SegmentReader;
+use super::{TierLocation, TierOptions, files};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An object store on which this server alone keeps its segments.
 #[derive(Clone)]
@@ -74,6 +77,13 @@ impl Tier {
         probed.map_err(|error| TierError::Probe { location: location.clone(), error })?;
         let claimed = claim::claim(&store, data_dir, now, take_over).await;
         let claim = claimed.map_err(|error| TierError::Claim { location, error })?;
+        if let TierLocation::Directory(dir) = &store.options().location {
+            // No other server writes objects of this identity.
+            files::remove_staged(&dir.join("segments").join(&claim.identity), Duration::ZERO);
+            [claim::FOLDER, probe::FOLDER]
+                .into_iter()
+                .for_each(|folder| files::remove_staged(&dir.join(folder), DAY));
+        }
         Ok(Tier::of(store, claim, runtime))
     }
 

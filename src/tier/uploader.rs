@@ -26,9 +26,6 @@ use super::{Tier, files};
 /// How long a claim that was looked at is relied on for uploads, which replace nothing.
 const CLAIM: Duration = Duration::from_secs(60);
 
-/// How long it is relied on for deletions.
-const FRESH_CLAIM: Duration = Duration::from_secs(1);
-
 /// When the first search for objects that no segment has begins, after the start.
 const FIRST_SEARCH: Duration = Duration::from_secs(10 * 60);
 
@@ -191,7 +188,7 @@ impl SegmentUploader {
 
     async fn delete_doomed(&mut self) -> Result<(), UploadError> {
         while let Some(number) = self.doomed.first().copied() {
-            self.check_claim(FRESH_CLAIM).await?;
+            self.check_claim(Duration::ZERO).await?;
             if self.blocking(move |store| store.has_segment(number)).await? == Some(false) {
                 self.tier.cold_store().delete(&self.tier.segment_name(number)).await?;
             }
@@ -288,7 +285,7 @@ impl SegmentUploader {
             Ok(()) => {}
             Err(ColdError::Damaged(what)) => {
                 // A copy of this data directory may have taken the prefix over, and have a segment of this number.
-                self.check_claim(FRESH_CLAIM).await?;
+                self.check_claim(Duration::ZERO).await?;
                 // No reader knows of it, since the index has not noted it: the next round begins it again.
                 tracing::warn!(
                     segment = number,

@@ -20,6 +20,7 @@ mod issuers;
 mod keys;
 mod operate;
 mod support;
+mod tier;
 mod under_load;
 
 /// The real binary on a data directory, with a client; at home with the crash tests.

@@ -88,7 +88,7 @@ fn bytes(seed: usize, length: usize) -> Vec<u8> {
 }
 
 fn sealing(kind: Kind) -> World {
-    World::with(kind, |setup| setup.seals = true)
+    World::with(kind, |setup| (setup.seals, setup.cache) = (true, Some(0)))
 }
 
 async fn bytes_are_the_same_wherever_their_segments_are(kind: Kind) {

@@ -62,6 +62,8 @@ pub struct Setup {
     pub subscriptions: Option<SubscriptionOptions>,
     /// [`World::seal`] moves what there is into segments.
     pub seals: bool,
+    /// Bytes in memory that were written or read lately, on files; the default when not set.
+    pub cache: Option<usize>,
 }
 
 /// A running server and its engine.
@@ -87,7 +89,11 @@ impl World {
             interval: Duration::from_secs(86_400),
             ..SegmentOptions::DEFAULT
         });
-        let (store, keep) = kind.store.open_with(|files| files.segments = segments).into_parts();
+        let store = kind.store.open_with(|files| {
+            files.segments = segments;
+            files.cache = setup.cache.unwrap_or(files.cache);
+        });
+        let (store, keep) = store.into_parts();
         let engine = Engine::new(store, setup.clock, setup.limits);
         let access = setup.access.map(|guard| (guard, setup.caching));
         let features = ServedFeatures { access, subscriptions: setup.subscriptions };

@@ -26,18 +26,18 @@ use crate::tier::{SegmentOwner as _, SegmentUploader, Tier, TierOptions, UploadE
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
 /// A server's store and its tier, without the server.
-struct World {
-    engine: Arc<Engine>,
-    tier: Tier,
-    uploader: SegmentUploader,
-    dir: tempfile::TempDir,
+pub(super) struct World {
+    pub(super) engine: Arc<Engine>,
+    pub(super) tier: Tier,
+    pub(super) uploader: SegmentUploader,
+    pub(super) dir: tempfile::TempDir,
 }
 
 fn path(number: usize) -> StreamPath {
     StreamPath::new(&format!("s{number}")).unwrap()
 }
 
-fn engine(dir: &Path) -> Arc<Engine> {
+pub(super) fn store_options(dir: &Path) -> FileStoreOptions {
     let segments = SegmentOptions {
         min: 100_000,
         keep: 0,
@@ -47,24 +47,27 @@ fn engine(dir: &Path) -> Arc<Engine> {
         // Only when a test says so.
         interval: Duration::from_secs(1 << 20),
     };
-    let options = FileStoreOptions {
+    FileStoreOptions {
         durability: Durability::Os,
         segments: Some(segments),
         scrub_interval: None,
         cache: 0,
         ..FileStoreOptions::new(dir)
-    };
-    let store = AnyStore::File(FileStore::open(options).unwrap());
+    }
+}
+
+fn engine(dir: &Path) -> Arc<Engine> {
+    let store = AnyStore::File(FileStore::open(store_options(dir)).unwrap());
     Arc::new(Engine::new(store, Clock::System, EngineLimits::default()))
 }
 
 impl World {
-    async fn new(store: Arc<ObjectColdStore>) -> Self {
+    pub(super) async fn new(store: Arc<ObjectColdStore>) -> Self {
         let dir = in_memory();
         Self::on(store, dir).await
     }
 
-    async fn on(store: Arc<ObjectColdStore>, dir: tempfile::TempDir) -> Self {
+    pub(super) async fn on(store: Arc<ObjectColdStore>, dir: tempfile::TempDir) -> Self {
         let engine = engine(dir.path());
         let claim = claim(&store, dir.path(), NOW, false).await.unwrap();
         let tier = Tier::of(store, claim, Handle::current());
@@ -73,11 +76,11 @@ impl World {
         World { engine, tier, uploader, dir }
     }
 
-    fn store(&self) -> &FileStore {
+    pub(super) fn store(&self) -> &FileStore {
         self.engine.file_store().unwrap()
     }
 
-    async fn write(&self, number: usize, bytes: &[u8]) {
+    pub(super) async fn write(&self, number: usize, bytes: &[u8]) {
         self.engine.create(&path(number), &Create::default(), Bytes::new()).await.unwrap();
         for part in bytes.chunks(10_000) {
             let part = Bytes::copy_from_slice(part);
@@ -85,12 +88,12 @@ impl World {
         }
     }
 
-    fn seal(&self) {
+    pub(super) fn seal(&self) {
         self.store().checkpoint().unwrap();
         self.store().seal().unwrap();
     }
 
-    fn places(&self) -> Vec<SegmentPlace> {
+    pub(super) fn places(&self) -> Vec<SegmentPlace> {
         let all = self.store().segments_after(None, 1000).unwrap();
         all.into_iter().map(|segment| segment.place).collect()
     }
@@ -105,7 +108,12 @@ impl World {
     }
 
     /// All bytes of a stream from `from` on, or the first error.
-    async fn read(&self, number: usize, from: usize, to: usize) -> Result<Vec<u8>, StoreError> {
+    pub(super) async fn read(
+        &self,
+        number: usize,
+        from: usize,
+        to: usize,
+    ) -> Result<Vec<u8>, StoreError> {
         let (id, mut found) = (self.id(number).await, Vec::new());
         while from + found.len() < to {
             let (at, end) = ((from + found.len()) as u64, Offset::new(to as u64));
@@ -116,7 +124,7 @@ impl World {
         Ok(found)
     }
 
-    async fn objects(&self) -> usize {
+    pub(super) async fn objects(&self) -> usize {
         use durable_streams_engine::store::file::segments::cold::ColdStore as _;
         self.tier.cold_store().list(&self.tier.segment_prefix(), None).await.unwrap().len()
     }
@@ -127,11 +135,11 @@ fn append() -> Append {
     Append { content_type, ..Append::default() }
 }
 
-fn bytes(seed: usize, len: usize) -> Vec<u8> {
+pub(super) fn bytes(seed: usize, len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 7 + at / 251 + seed * 13) as u8).collect()
 }
 
-fn well() -> Arc<ObjectColdStore> {
+pub(super) fn well() -> Arc<ObjectColdStore> {
     all_cold(Arc::new(FaultyStore::new(0, FaultRates::default())))
 }
 

@@ -4,13 +4,17 @@
 //! transport asks for it, so that a reader holds one piece at most, however long the range is. What the client does not
 //! take of a piece may be put back, and is read again later.
 
+mod cold;
 pub(super) mod dropped;
 mod file_parts;
 
 use bytes::Bytes;
 use durable_streams_protocol::{MESSAGE_END, Offset, Rejection, StreamCore, is_message_boundary};
 
-use self::dropped::{follows_dropped, readable};
+use self::{
+    cold::check_cold,
+    dropped::{follows_dropped, readable},
+};
 use super::{
     Engine,
     errors::rejection,
@@ -237,17 +241,6 @@ impl Engine {
             checked => checked,
         }
     }
-}
-
-/// Whether the bytes that a read from `from` begins with can be read, where some are in an object store.
-async fn check_cold(
-    store: &AnyStore,
-    core: &StreamCore,
-    from: Offset,
-    tail: Offset,
-) -> Result<(), Rejection> {
-    let (from, end) = readable(store, core, from, tail);
-    read_lineage(store, core, from, end, 1).await.map(drop)
 }
 
 /// Plans a read from `from` to `tail`, or to the end of a page of about `page` bytes: more only when one append, or one

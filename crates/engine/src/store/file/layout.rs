@@ -117,6 +117,9 @@ pub(super) fn segments_dir(dir: &Path) -> PathBuf {
     dir.join("segments")
 }
 
+/// The file in [`keys_dir`] of a data directory whose segments go to an object store.
+pub const TIER_IDENTITY: &str = "tier.json";
+
 /// The directory for secrets beside the store; backups include it.
 pub fn keys_dir(dir: &Path) -> PathBuf {
     dir.join(KEYS)

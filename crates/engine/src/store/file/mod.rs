@@ -48,7 +48,7 @@ mod writer;
 
 pub use destination::Destination;
 pub use file_store::FileStore;
-pub use layout::{FORMAT, keys_dir};
+pub use layout::{FORMAT, TIER_IDENTITY, keys_dir};
 pub use map_fault::{MAP_FAULT_EXIT, report_map_faults, report_map_faults_as_json};
 pub use options::{Durability, FileStoreOptions, SegmentOptions, WallClock};
 pub use segments::files::SegmentHold;

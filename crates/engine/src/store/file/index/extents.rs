@@ -331,24 +331,6 @@ impl IndexEnvironment {
 }
 
 impl IndexHandle {
-    /// Notes where a segment is now, if it was at `from`. Returns whether it was.
-    ///
-    /// # Errors
-    /// The index is unchanged then, unless the error was the commit's.
-    pub(in crate::store::file) fn move_segment(
-        &self,
-        before_commit: &dyn Fn() -> std::io::Result<()>,
-        number: u64,
-        (from, to): (SegmentPlace, SegmentPlace),
-    ) -> Result<bool, StoreError> {
-        self.write(before_commit, |index, txn| {
-            let record = index.segment(txn, number)?.filter(|record| record.place == from);
-            let Some(record) = record else { return Ok(false) };
-            index.put_segment(txn, number, &SegmentRecord { place: to, ..record })?;
-            Ok(true)
-        })
-    }
-
     /// The next segment files after a number, in order, at most `max`. A damaged record is an error in its place.
     pub(in crate::store::file) fn segments_after(
         &self,

@@ -38,6 +38,21 @@ use crate::store::{
     file::error::{corrupt, io_error},
 };
 
+/// A data directory that no server and no other command can open until this is dropped.
+pub struct HeldDirectory {
+    _layout: Layout,
+}
+
+impl HeldDirectory {
+    /// Locks a directory, and makes it a data directory if it is empty or missing.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when it is in use, [`StoreError::Format`] when it is something else; [`StoreError::Io`].
+    pub fn lock(dir: &Path) -> Result<Self, StoreError> {
+        Ok(HeldDirectory { _layout: Layout::open(&RealDisk, dir)? })
+    }
+}
+
 /// What a data directory holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

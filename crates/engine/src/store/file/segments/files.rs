@@ -29,6 +29,7 @@ use crate::store::{
         disk::{Disk, DiskFile},
         error::{corrupt, io_error},
         index::{extents::ExtentRecord, keys::IndexMeta},
+        layout::{TIER_IDENTITY, keys_dir},
     },
 };
 
@@ -105,6 +106,12 @@ impl SegmentFiles {
 
     pub(in crate::store::file) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Whether segments of this directory may be in an object store.
+    pub(in crate::store::file) fn may_be_objects(&self) -> bool {
+        let data_dir = self.dir.parent().unwrap_or(&self.dir);
+        self.disk.read(&keys_dir(data_dir).join(TIER_IDENTITY)).is_ok()
     }
 
     /// Whether this directory has had segments.

@@ -1,5 +1,8 @@
 //! Where a segment is, as its record in the index says.
 
+use super::SegmentRecord;
+use crate::store::{StoreError, file::index::handle::IndexHandle};
+
 /// Where a segment is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SegmentPlace {
@@ -26,5 +29,25 @@ impl SegmentPlace {
 
     pub(super) fn decode(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|place| place.encode() == byte)
+    }
+}
+
+impl IndexHandle {
+    /// Notes where a segment is now, if it was at `from`. Returns whether it was.
+    ///
+    /// # Errors
+    /// The index is unchanged then, unless the error was the commit's.
+    pub(in crate::store::file) fn move_segment(
+        &self,
+        before_commit: &dyn Fn() -> std::io::Result<()>,
+        number: u64,
+        (from, to): (SegmentPlace, SegmentPlace),
+    ) -> Result<bool, StoreError> {
+        self.write(before_commit, |index, txn| {
+            let record = index.segment(txn, number)?.filter(|record| record.place == from);
+            let Some(record) = record else { return Ok(false) };
+            index.put_segment(txn, number, &SegmentRecord { place: to, ..record })?;
+            Ok(true)
+        })
     }
 }

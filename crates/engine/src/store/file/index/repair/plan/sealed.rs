@@ -61,13 +61,13 @@ impl RepairPlanner<'_, '_> {
         };
         self.repair.segments = records.len() != live.len() || records.iter().any(wrong);
         let whole: Vec<_> = records.into_iter().filter_map(|(n, r)| Some((n, r.ok()?))).collect();
-        let has_objects = whole.iter().any(|(_, record)| record.place != SegmentPlace::Local);
         for (number, record) in &whole {
             self.file(*number, record)?;
             absent.remove(number);
         }
         // Neither a record nor a file. No command that mends an index reads objects, so bytes that one may have are not
         // dropped: a read tells.
+        let has_objects = self.segments.may_be_objects();
         for (number, live) in absent.into_iter().filter(|_| has_objects) {
             let file_len = HEADER as u64 + live;
             let place = SegmentPlace::Object;
