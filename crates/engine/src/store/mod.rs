@@ -23,4 +23,4 @@ pub use file::{FileStore, FileStoreOptions};
 pub use file_part::FilePart;
 pub use memory::MemoryStore;
 pub(crate) use shrink::ShrinkSparse;
-pub use stats::{DiskStats, FileStoreStats, StoreStats};
+pub use stats::{DiskStats, FileStoreStats, SegmentTotals, StoreStats};

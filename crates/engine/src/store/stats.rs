@@ -24,6 +24,17 @@ pub struct DiskStats {
     pub syncs: HistogramSnapshot,
 }
 
+/// What segments take together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SegmentTotals {
+    /// Segments.
+    pub files: u64,
+    /// Sizes of their files, bytes.
+    pub bytes: u64,
+    /// Bytes in them that a stream still has.
+    pub live: u64,
+}
+
 /// Counters and sizes of a store on disk at one moment. Counters count from the opening.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -76,6 +87,8 @@ pub struct FileStoreStats {
     pub segment_bytes: u64,
     /// Bytes in them that streams still have.
     pub segment_live_bytes: u64,
+    /// The same three by place, in the order of [`SegmentPlace::ALL`](super::file::segments::objects::SegmentPlace::ALL).
+    pub segments_by_place: [SegmentTotals; 3],
     /// Segments sealed since the opening.
     pub sealed_files: u64,
     /// Bytes of their files.

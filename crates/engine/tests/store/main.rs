@@ -25,6 +25,7 @@ mod modes;
 mod offline;
 mod producers;
 mod scrub;
+mod segment_catalog;
 mod segment_crashes;
 mod segment_figures;
 mod segments;

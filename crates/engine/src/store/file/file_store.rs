@@ -55,7 +55,7 @@ pub struct FileStore {
     writer: Arc<Writer>,
     checkpointer: Arc<Checkpointer>,
     scrubber: Arc<Scrubber>,
-    sealer: Arc<Sealer>,
+    pub(super) sealer: Arc<Sealer>,
     /// `None` for a store without threads: its reads run on the caller's thread.
     read_pool: Option<ReadPool>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,

@@ -11,9 +11,10 @@
 //! |---|---|
 //! | here | the thread; the walk over the streams |
 //! | `plan` | what of a stream is to be sealed |
-//! | `rewrite` | files of which less than half is live |
+//! | `rewrite`, `recall` | files that are not worth their room; bringing them back from the object store |
 
 mod plan;
+mod recall;
 mod rewrite;
 
 use std::{
@@ -263,7 +264,7 @@ impl Sealer {
         if draft.len() == 0 {
             return Ok(0);
         }
-        self.hand_over(&draft.finish()?)
+        self.hand_over(draft.finish()?)
     }
 
     /// The next bytes of a stream that is being sealed; `None` when it was deleted or trimmed since it was planned, or when
@@ -284,9 +285,11 @@ impl Sealer {
         }
     }
 
-    fn hand_over(&self, segment: &NewSegment) -> Result<u64, SealStop> {
+    fn hand_over(&self, mut segment: NewSegment) -> Result<u64, SealStop> {
         let core = &*self.core;
-        let handed = core.index.hand_over(&|| core.disk.before_index_commit(), segment)?;
+        // A clock that stands still at zero is none.
+        segment.record.sealed_at = Some((core.options.clock.0)()).filter(|at| at.millis() > 0);
+        let handed = core.index.hand_over(&|| core.disk.before_index_commit(), &segment)?;
         let HandedOver { live, mut freed } = handed;
         if live == 0 {
             freed.push(segment.number);

@@ -10,7 +10,7 @@ use std::{
 
 use super::{checkpointer::Checkpointer, core::StoreCore, scrubber::ScrubStats, sealer::SealStats};
 use crate::counters::{DurationHistogram, SizeHistogram};
-use crate::store::FileStoreStats;
+use crate::store::{FileStoreStats, SegmentTotals};
 
 impl FileStoreStats {
     pub(super) fn collect(
@@ -19,7 +19,9 @@ impl FileStoreStats {
         scrub: ScrubStats,
         seal: SealStats,
     ) -> Self {
-        let segments = core.index.segment_totals().unwrap_or_default();
+        let segments_by_place = core.index.segment_totals().unwrap_or_default();
+        let all =
+            |field: fn(&SegmentTotals) -> u64| -> u64 { segments_by_place.iter().map(field).sum() };
         let counters = &core.counters;
         let retained = checkpointer.retained();
         let index_bytes = core.index.size();
@@ -46,9 +48,10 @@ impl FileStoreStats {
             scrub_age: scrub.age,
             scrub_bytes: scrub.bytes,
             scrub_damaged: scrub.damaged,
-            segment_files: segments.files,
-            segment_bytes: segments.bytes,
-            segment_live_bytes: segments.live,
+            segment_files: all(|totals| totals.files),
+            segment_bytes: all(|totals| totals.bytes),
+            segment_live_bytes: all(|totals| totals.live),
+            segments_by_place,
             sealed_files: seal.files,
             sealed_bytes: seal.bytes,
             seal_failures: seal.failures,

@@ -1,15 +1,18 @@
-//! What moves segments between the local disk and an object store needs of the file store.
+//! What lists segments, and what moves them between the local disk and an object store, needs of the file store.
 
 use std::{collections::BTreeSet, path::PathBuf};
+
+use bytes::Bytes;
 
 use super::{
     FileStore,
     segments::{
+        catalog::{SegmentPage, SegmentQuery},
         check::check_file,
         objects::{ColdPlace, SegmentInfo, SegmentPlace},
     },
 };
-use crate::store::StoreError;
+use crate::store::{SegmentTotals, StoreError};
 
 impl FileStore {
     /// The next segments after a number, in order, at most `max`.
@@ -41,6 +44,22 @@ impl FileStore {
     pub fn has_objects(&self) -> Result<bool, StoreError> {
         let all = self.core.index.segments_after(None, usize::MAX)?;
         Ok(all.iter().any(|(_, record)| record.as_ref().is_ok_and(|r| !r.place.is_local())))
+    }
+
+    /// A page of the list of segments. Walks the index; to be called where that may take seconds.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn list_segments(&self, query: &SegmentQuery) -> Result<SegmentPage, StoreError> {
+        SegmentPage::read(&self.core.index, query)
+    }
+
+    /// What segments take, by place, in the order of [`SegmentPlace::ALL`].
+    ///
+    /// # Errors
+    /// When the index cannot be read. A segment whose record is damaged counts nothing.
+    pub fn segment_totals(&self) -> Result<[SegmentTotals; 3], StoreError> {
+        self.core.index.segment_totals()
     }
 
     /// Reads what is in objects from there, from now on. Only the first call counts.
@@ -111,6 +130,30 @@ impl FileStore {
             core.segments.remove_local(&[number]);
         }
         Ok(moved)
+    }
+
+    /// The first segments that are objects only and are to be rewritten, at most `max`; none where nothing is sealed.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn sparse_objects(&self, max: usize) -> Result<Vec<SegmentInfo>, StoreError> {
+        let core = &*self.core;
+        if core.options.segments.is_none() || core.limit.is_some() {
+            return Ok(Vec::new());
+        }
+        let now = (core.options.clock.0)();
+        let all = self.segments_after(None, usize::MAX)?.into_iter();
+        let sparse = all.filter(|info| !info.place.is_local() && info.is_to_be_rewritten(now));
+        Ok(sparse.take(max).collect())
+    }
+
+    /// Writes the local file of a segment again, from the bytes of its object. The sealer then rewrites what is live of it.
+    /// Returns whether there is such a segment without a file.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the bytes are not those of the segment; else as for [`note_object`](Self::note_object).
+    pub fn bring_back(&self, number: u64, parts: &[Bytes]) -> Result<bool, StoreError> {
+        self.sealer.bring_back(number, parts)
     }
 
     /// Segments that no stream has bytes of any more, since the last call: their objects may go, if they have any.

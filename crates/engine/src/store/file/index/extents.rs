@@ -5,7 +5,7 @@
 //! - The live bytes of a segment file are the lengths of the extents that name it. A file without live bytes has no record.
 //! - A file is referenced only once it is durable under its name, and removed only once a commit without it is.
 
-use durable_streams_protocol::{Offset, StreamId};
+use durable_streams_protocol::{Offset, StreamId, Timestamp};
 use heed::{RoTxn, RwTxn};
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     handle::{IndexHandle, WriteError},
     keys,
 };
-use crate::store::{StoreError, file::error::index_error};
+use crate::store::{SegmentTotals, StoreError, file::error::index_error};
 
 mod place;
 mod reads;
@@ -84,16 +84,19 @@ pub(in crate::store::file) struct SegmentRecord {
     /// The checksum of its footer.
     pub(in crate::store::file) footer_crc: u32,
     pub(in crate::store::file) place: SegmentPlace,
+    /// When it was sealed, by the store's clock; `None` where that was not noted.
+    pub(in crate::store::file) sealed_at: Option<Timestamp>,
 }
 
 impl SegmentRecord {
     fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(29);
+        let mut out = Vec::with_capacity(37);
         for field in [self.file_len, self.data, self.live] {
             out.extend_from_slice(&field.to_le_bytes());
         }
         out.extend_from_slice(&self.footer_crc.to_le_bytes());
         out.push(self.place.encode());
+        out.extend(self.sealed_at.iter().flat_map(|at| at.millis().to_le_bytes()));
         out
     }
 
@@ -103,9 +106,13 @@ impl SegmentRecord {
         let (live, rest) = rest.split_first_chunk()?;
         let (crc, rest) = rest.split_first_chunk()?;
         let [file_len, data, live] = [file_len, data, live].map(|field| u64::from_le_bytes(*field));
-        let &[place] = rest else { return None };
+        let (&[place], rest) = rest.split_first_chunk()?;
+        let sealed_at = match rest {
+            [] => None,
+            at => Some(Timestamp::from_millis(u64::from_le_bytes(at.try_into().ok()?))),
+        };
         let (footer_crc, place) = (u32::from_le_bytes(*crc), SegmentPlace::decode(place)?);
-        let record = SegmentRecord { file_len, data, live, footer_crc, place };
+        let record = SegmentRecord { file_len, data, live, footer_crc, place, sealed_at };
         (live > 0 && live <= data).then_some(record)
     }
 
@@ -120,16 +127,6 @@ pub(in crate::store::file) type ExtentEntry = (Vec<u8>, Option<ExtentRecord>);
 
 /// The number of a segment file and its record.
 pub(in crate::store::file) type SegmentEntry = (u64, Result<SegmentRecord, StoreError>);
-
-/// What all segment files take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::store::file) struct SegmentTotals {
-    pub(in crate::store::file) files: u64,
-    /// Sizes of the files together.
-    pub(in crate::store::file) bytes: u64,
-    /// Bytes that a stream still has.
-    pub(in crate::store::file) live: u64,
-}
 
 impl IndexEnvironment {
     /// The extent that holds a position of a stream.
@@ -340,15 +337,16 @@ impl IndexHandle {
         self.read()?.segments_after(after, max)
     }
 
-    /// What all segment files take; damaged records count nothing.
-    pub(in crate::store::file) fn segment_totals(&self) -> Result<SegmentTotals, StoreError> {
+    /// What segments take, by place, in the order of [`SegmentPlace::ALL`]; damaged records count nothing.
+    pub(in crate::store::file) fn segment_totals(&self) -> Result<[SegmentTotals; 3], StoreError> {
         let reading = self.read()?;
-        let mut totals = SegmentTotals::default();
+        let mut totals = [SegmentTotals::default(); 3];
         for (_, record) in reading.segments_after(None, usize::MAX)? {
             let Ok(record) = record else { continue };
-            totals.files += 1;
-            totals.bytes += record.file_len;
-            totals.live += record.live;
+            let Some(of_place) = totals.get_mut(record.place as usize) else { continue };
+            of_place.files += 1;
+            of_place.bytes += record.file_len;
+            of_place.live += record.live;
         }
         Ok(totals)
     }
@@ -369,12 +367,16 @@ mod tests {
                 live: 4,
                 footer_crc: 1,
                 place: SegmentPlace::Both,
+                sealed_at: Some(Timestamp::from_millis(7)),
             },
         );
         for extent in [whole, cut] {
             assert_eq!(ExtentRecord::decode(5, &extent.encode()), Some(extent));
         }
         assert_eq!(SegmentRecord::decode(&record.encode()), Some(record));
+        let unknown = SegmentRecord { sealed_at: None, ..record };
+        assert_eq!(SegmentRecord::decode(&unknown.encode()), Some(unknown));
+        assert_eq!(SegmentRecord::decode(&record.encode()[..36]), None, "a part of the time");
         assert_eq!(ExtentRecord::decode(9, &whole.encode()), None, "it ends where it starts");
         assert_eq!(ExtentRecord::decode(5, &whole.encode()[..27]), None);
         let dead = SegmentRecord { live: 0, ..record };

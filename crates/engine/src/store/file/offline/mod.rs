@@ -7,7 +7,7 @@
 //! | `verify` | every checksum, and how records fit together |
 //! | `compact` | the index without its free pages |
 //! | `repair` | dropping the log's events after damage |
-//! | `segments` | sealed segments: checking and copying them |
+//! | `segments` | sealed segments: listing, checking and copying them |
 //! | `repair_index` | dropping what is damaged in the index |
 
 mod backup;
@@ -23,6 +23,7 @@ pub use backup::{backup, restore};
 pub use compact::{CompactedIndex, compact};
 pub use repair::{LogDamage, LostEvents, repair};
 pub use repair_index::repair_index;
+pub use segments::StoppedSegments;
 pub use verify::{VerifyReport, verify};
 
 use super::{

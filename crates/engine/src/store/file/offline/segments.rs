@@ -1,11 +1,12 @@
-//! Segment files of a data directory that no server has open: checking all of them, copying them.
+//! Segment files of a data directory that no server has open: listing, checking, copying them.
 
 use std::{path::Path, sync::Arc};
 
 use durable_streams_protocol::StreamId;
 
+use super::open_index;
 use crate::store::{
-    StoreError,
+    FileStoreOptions, SegmentTotals, StoreError,
     file::{
         disk::RealDisk,
         error::{copy_error, corrupt, io_error},
@@ -13,13 +14,50 @@ use crate::store::{
             extents::{ExtentRecord, SegmentRecord},
             handle::{IndexHandle, ReadTxn},
         },
+        layout::Layout,
         segments::{
+            catalog::{SegmentPage, SegmentQuery},
             check::SegmentCheck,
             files::{SegmentFiles, missing},
             format::{SealedExtent, file_name},
         },
     },
 };
+
+/// The segments of a data directory, as pages.
+pub struct StoppedSegments {
+    index: IndexHandle,
+    _layout: Layout,
+}
+
+impl StoppedSegments {
+    /// Opens the index of a data directory that no server has open.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] while a server has the directory; [`StoreError::Format`], [`StoreError::Io`],
+    /// [`StoreError::Corrupt`].
+    pub fn open(options: &FileStoreOptions) -> Result<Self, StoreError> {
+        let layout = Layout::open_existing(&RealDisk, &options.dir)?;
+        Ok(StoppedSegments { index: open_index(&layout, options)?, _layout: layout })
+    }
+
+    /// A page of them.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn page(&self, query: &SegmentQuery) -> Result<SegmentPage, StoreError> {
+        SegmentPage::read(&self.index, query)
+    }
+
+    /// What they take, by place, in the order of
+    /// [`SegmentPlace::ALL`](crate::store::file::segments::objects::SegmentPlace::ALL).
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn totals(&self) -> Result<[SegmentTotals; 3], StoreError> {
+        self.index.segment_totals()
+    }
+}
 
 /// The segment files in a directory, for reads.
 pub(super) fn files_in(dir: &Path) -> SegmentFiles {

@@ -1,31 +1,36 @@
-//! Files of which less than half is live: what is live moves to a new file.
+//! Files of which less than half is live, or a part has been dead for long: what is live moves to a new file.
 
 use super::{SealStop, Sealer};
 use crate::store::{
     StoreError,
-    file::segments::rewrite::{RewriteStop, rewrite},
+    file::segments::{
+        objects::SegmentInfo,
+        rewrite::{RewriteStop, rewrite},
+    },
 };
 
 /// Files whose records are looked at in one read transaction.
 const FILES_PER_STEP: usize = 256;
 
 impl Sealer {
-    /// Rewrites each file of which less than half is live.
+    /// Rewrites each file that [is to be](SegmentInfo::is_to_be_rewritten).
     pub(super) fn rewrite_sparse(&self, paced: bool) -> Result<(), SealStop> {
         let (core, mut after) = (&*self.core, None);
+        let now = (core.options.clock.0)();
         let pace = |bytes| self.pace(paced, bytes).is_ok();
         loop {
             let step = core.index.segments_after(after, FILES_PER_STEP)?;
             let Some((last, _)) = step.last() else { return Ok(()) };
             after = Some(*last);
             for (number, record) in step {
-                let sparse = record
-                    .ok()
-                    .filter(|record| record.live < record.data / 2 && record.place.is_local());
+                let sparse = record.ok().filter(|record| {
+                    let info = SegmentInfo::new(number, record);
+                    record.place.is_local() && info.is_to_be_rewritten(now)
+                });
                 let Some(record) = sparse else { continue };
                 let file = (number, record.footer_crc);
                 match rewrite(&core.index, &core.segments, file, &pace) {
-                    Ok(Some(segment)) => drop(self.hand_over(&segment)?),
+                    Ok(Some(segment)) => drop(self.hand_over(segment)?),
                     // A damaged file stays as it is, for `repair`.
                     Ok(None) | Err(RewriteStop::Failed(StoreError::Corrupt { .. })) => {}
                     Err(RewriteStop::Stopped) => return Err(SealStop::Stopped),

@@ -112,6 +112,7 @@ impl<'f> SegmentDraft<'f> {
             live: data,
             footer_crc: footer.trailer.footer_crc,
             place: SegmentPlace::Local,
+            sealed_at: None,
         };
         let disk = self.files.disk();
         check_file(disk, &self.path, self.number, &record)?;

@@ -5,7 +5,9 @@
 //! | `format` | a segment file as bytes: writing, parsing, checking; no I/O |
 //! | `files`, `check`, `draft`, `rewrite` | the files of a data directory: reading, checking, writing them |
 //! | `cold`, `objects` | what the store needs of an object store; segments that are there |
+//! | `catalog` | the list of all segments, with the streams that have bytes in them |
 
+pub mod catalog;
 pub(super) mod check;
 pub mod cold;
 pub(super) mod direct;

@@ -3,6 +3,7 @@
 use std::{fmt, ops::Range, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use durable_streams_protocol::Timestamp;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
@@ -56,12 +57,25 @@ pub struct SegmentInfo {
     pub live: u64,
     /// Where it is.
     pub place: SegmentPlace,
+    /// When it was sealed, by the server's clock; `None` where that was not noted.
+    pub sealed_at: Option<Timestamp>,
 }
 
+/// From this age on a segment is rewritten however little that frees, so that bytes that no stream has leave it in this time.
+const LONGEST_DEAD: Duration = Duration::from_secs(30 * 24 * 3600);
+
 impl SegmentInfo {
+    /// Whether what is live of it is to be written anew: where that is less than half, and where the rest has been there for
+    /// 30 days at least. `now` is of the clock that it was sealed by, and zero where there is none.
+    pub fn is_to_be_rewritten(&self, now: Timestamp) -> bool {
+        let sealed = self.sealed_at.map_or(0, Timestamp::millis);
+        let age = Duration::from_millis(now.millis().saturating_sub(sealed));
+        self.live < self.data / 2 || (self.live < self.data && age >= LONGEST_DEAD)
+    }
+
     pub(in crate::store::file) fn new(number: u64, record: &SegmentRecord) -> Self {
-        let SegmentRecord { file_len, data, live, place, .. } = *record;
-        SegmentInfo { number, file_len, data, live, place }
+        let SegmentRecord { file_len, data, live, place, sealed_at, .. } = *record;
+        SegmentInfo { number, file_len, data, live, place, sealed_at }
     }
 }
 

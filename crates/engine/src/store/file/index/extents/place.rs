@@ -16,7 +16,17 @@ pub enum SegmentPlace {
 }
 
 impl SegmentPlace {
-    const ALL: [Self; 3] = [Self::Local, Self::Both, Self::Object];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Local, Self::Both, Self::Object];
+
+    /// Its name, as metrics and the administration API have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Both => "both",
+            Self::Object => "object",
+        }
+    }
 
     /// Whether there is a local file.
     pub fn is_local(self) -> bool {

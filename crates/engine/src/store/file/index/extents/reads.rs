@@ -14,6 +14,14 @@ use crate::store::{
     },
 };
 
+/// A step of a walk over the extents of all streams.
+pub(in crate::store::file) struct ExtentStep {
+    /// Damaged ones are left out.
+    pub(in crate::store::file) extents: Vec<(StreamId, ExtentRecord)>,
+    /// The key of the last record; `None` at the end of all.
+    pub(in crate::store::file) last: Option<Vec<u8>>,
+}
+
 impl ReadTxn<'_> {
     /// See [`IndexHandle::segments_after`].
     pub(in crate::store::file) fn segments_after(
@@ -59,6 +67,32 @@ impl ReadTxn<'_> {
             named.insert(extent.1.file);
         }
         Ok(named)
+    }
+
+    /// The extents of all streams behind a key, in the order of streams and positions: those of at most `max` records.
+    pub(in crate::store::file) fn extents_after(
+        &self,
+        after: Option<&[u8]>,
+        max: usize,
+    ) -> Result<ExtentStep, StoreError> {
+        let index = self.index();
+        let failed = index_error("read", index.path());
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = (from, Bound::Unbounded);
+        let (mut found, mut last, mut seen) = (Vec::new(), None, 0);
+        let mut walk = keys::Ascending::begin(from);
+        for record in index.extents.range(&self.txn, &range).map_err(&failed)? {
+            let (key, value) = record.map_err(&failed)?;
+            if seen == max {
+                return Ok(ExtentStep { extents: found, last: last.map(<[u8]>::to_vec) });
+            }
+            seen += 1;
+            if walk.admits(key) {
+                last = Some(key);
+                found.extend(ExtentRecord::open(key, value));
+            }
+        }
+        Ok(ExtentStep { extents: found, last: None })
     }
 
     /// A segment file's record.

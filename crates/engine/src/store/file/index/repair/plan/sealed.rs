@@ -46,6 +46,7 @@ impl RepairPlanner<'_, '_> {
                         live: 0,
                         footer_crc: footer.trailer.footer_crc,
                         place: SegmentPlace::Local,
+                        sealed_at: None,
                     };
                     self.repair.files.insert(*number, record);
                 }
@@ -71,7 +72,8 @@ impl RepairPlanner<'_, '_> {
         for (number, live) in absent.into_iter().filter(|_| has_objects) {
             let file_len = HEADER as u64 + live;
             let place = SegmentPlace::Object;
-            let assumed = SegmentRecord { file_len, data: live, live, footer_crc: 0, place };
+            let assumed =
+                SegmentRecord { file_len, data: live, live, footer_crc: 0, place, sealed_at: None };
             self.repair.files.insert(number, assumed);
         }
         Ok(())
@@ -86,6 +88,8 @@ impl RepairPlanner<'_, '_> {
                 // A file that is another than the one that the index has is of no use.
                 if files.get(&number).is_some_and(|file| file.footer_crc != record.footer_crc) {
                     files.remove(&number);
+                } else if let Some(file) = files.get_mut(&number) {
+                    file.sealed_at = record.sealed_at;
                 }
             }
             SegmentPlace::Both => {
