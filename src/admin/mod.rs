@@ -17,6 +17,7 @@ mod page;
 mod response;
 mod scrape;
 mod serve;
+mod tier_metrics;
 
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ use pingora::{
 
 use self::page::AdminPage;
 use self::response::{answer, problem, rendered, text};
-use crate::{edge::EdgeControl, telemetry, tls::TlsService};
+use crate::{edge::EdgeControl, telemetry, tier::Tier, tls::TlsService};
 
 pub use api::{AdminAccess, AdminApi};
 pub use control::{LogLevelState, ReloadedKey, ServerControl};
@@ -50,6 +51,7 @@ pub struct AdminEndpoints {
     engine: Arc<Engine>,
     edge: EdgeControl,
     tls: Option<Arc<TlsService>>,
+    tier: Option<Tier>,
     stopping: ShutdownWatch,
     api: AdminApi,
     page: Option<AdminPage>,
@@ -65,7 +67,7 @@ impl AdminEndpoints {
         stopping: ShutdownWatch,
     ) -> Self {
         let api = AdminApi::new(engine.clone(), edge.clone(), streams, tls.clone());
-        AdminEndpoints { engine, edge, tls, stopping, api, page: None }
+        AdminEndpoints { engine, edge, tls, tier: None, stopping, api, page: None }
     }
 
     /// Says who may use the administration API; without this nobody may.
@@ -86,6 +88,12 @@ impl AdminEndpoints {
     /// Lets the administration API steer the server around it.
     pub fn control_by(&mut self, control: Arc<dyn ServerControl>) {
         self.api.control_by(control);
+    }
+
+    /// Shows the object store too.
+    pub fn show_tier(&mut self, tier: Tier) {
+        self.api.show_tier(tier.clone());
+        self.tier = Some(tier);
     }
 
     /// Shows the subscriptions too.

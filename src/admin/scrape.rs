@@ -1,6 +1,9 @@
 //! What `/metrics` says.
 
-use durable_streams_engine::{ScopeUsage, store::Store};
+use durable_streams_engine::{
+    ScopeUsage,
+    store::{Store, file::segments::objects::SegmentPlace},
+};
 
 use super::AdminEndpoints;
 use crate::telemetry::{Exposition, build, metrics, process};
@@ -32,6 +35,7 @@ impl AdminEndpoints {
         self.edge.write(&mut out);
         self.engine_metrics(&mut out);
         self.tls_metrics(&mut out);
+        self.tier_metrics(&mut out);
         process::write(&mut out);
         out.text()
     }
@@ -76,9 +80,6 @@ impl AdminEndpoints {
             (metrics::SCRUB_AGE, &[], files.scrub_age.as_secs()),
             (metrics::SCRUB_BYTES, &[], files.scrub_bytes),
             (metrics::SCRUB_DAMAGED, &[], files.scrub_damaged),
-            (metrics::SEGMENTS, &[], files.segment_files),
-            (metrics::SEGMENT_BYTES, &[], files.segment_bytes),
-            (metrics::SEGMENT_LIVE, &[], files.segment_live_bytes),
             (metrics::SEALED_BYTES, &[], files.sealed_bytes),
             (metrics::SEAL_FAILURES, &[], files.seal_failures),
             (metrics::FILE_PARTS, &[], files.file_part_bytes),
@@ -92,5 +93,11 @@ impl AdminEndpoints {
             out.number(metric, labels, value as f64);
         }
         out.number(metrics::CHECKPOINT_SECONDS, &[], files.checkpoint_time.as_secs_f64());
+        for (place, totals) in SegmentPlace::ALL.iter().zip(&files.segments_by_place) {
+            let place = [place.name()];
+            out.number(metrics::SEGMENTS, &place, totals.files as f64);
+            out.number(metrics::SEGMENT_BYTES, &place, totals.bytes as f64);
+            out.number(metrics::SEGMENT_LIVE, &place, totals.live as f64);
+        }
     }
 }

@@ -76,6 +76,8 @@ pub(super) enum CliCommand {
     Usage(admin::UsageCommand),
     /// The state of a running server: store, log, disk, certificates, upstreams
     Status(admin::StatusCommand),
+    /// List the sealed segments of a running or stopped server: size, place, age, owners
+    Segments(admin::SegmentsCommand),
     /// List the subscriptions of a running server; retry, pause, resume or delete one
     Subscriptions(admin::SubscriptionsCommand),
     /// Ask a running server whether it is ready; exit code 0 when it is

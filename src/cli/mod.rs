@@ -56,6 +56,7 @@ pub fn run() -> Result<(), CliError> {
         CliCommand::Streams(streams) => streams.execute(),
         CliCommand::Usage(usage) => usage.execute(),
         CliCommand::Status(status) => status.execute(),
+        CliCommand::Segments(segments) => segments.execute(),
         CliCommand::Subscriptions(subscriptions) => subscriptions.execute(),
         CliCommand::Healthcheck(healthcheck) => healthcheck.execute(),
         CliCommand::Completions(completions) => completions.execute(),

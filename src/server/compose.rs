@@ -80,6 +80,9 @@ pub fn run(
     if config.admin.as_ref().is_some_and(|admin| admin.api != Some(false)) {
         server.administer(administrators);
     }
+    if let Some(tier) = &tier {
+        server.show_tier(tier.tier.clone());
+    }
     if config.admin.as_ref().is_some_and(|admin| admin.page) {
         server.serve_page();
     }

@@ -52,6 +52,7 @@ use crate::admin::{AdminAccess, AdminEndpoints, ServerControl};
 use crate::edge::upstream::UpstreamError;
 use crate::edge::{AccessCaching, AuditLevel, Edge, EdgeControl, EdgeOptions, HttpLimits};
 use crate::telemetry::trace::Tracer;
+use crate::tier::Tier;
 use crate::tls::{TlsError, TlsService};
 use accept::HttpAcceptor;
 pub use access::AccessSetupError;
@@ -208,6 +209,13 @@ impl Server {
             admin.serve_subscriptions(subscriptions.clone());
         }
         self.edge.streams.serve_subscriptions(subscriptions);
+    }
+
+    /// Shows the object store on the admin listener.
+    pub fn show_tier(&mut self, tier: Tier) {
+        if let Some((admin, _)) = &mut self.admin {
+            admin.show_tier(tier);
+        }
     }
 
     /// Lets a guard decide about every request under the stream route.

@@ -18,6 +18,7 @@ const END: Duration = Duration::from_secs(2);
 /// The object store, and the threads that talk to it: none of them serves clients.
 pub(super) struct RunningTier {
     runtime: Runtime,
+    pub(super) tier: Tier,
 }
 
 /// A prefix cannot be taken over.
@@ -77,8 +78,8 @@ pub(super) fn start(
         "segments go to the object store"
     );
     store.read_objects_from(tier.cold_place());
-    runtime.spawn(SegmentUploader::new(tier, engine.clone()).run());
-    Ok(Some(RunningTier { runtime }))
+    runtime.spawn(SegmentUploader::new(tier.clone(), engine.clone()).run());
+    Ok(Some(RunningTier { runtime, tier }))
 }
 
 /// Connects, and claims the prefix for a data directory, which is locked.

@@ -58,6 +58,12 @@ pub(super) fn remove_staged(dir: &Path, least: Duration) {
     }
 }
 
+/// Whether there is a file. Waits for the disk elsewhere.
+pub(super) async fn is_there(path: &Path) -> bool {
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || age(&path).is_some()).await.unwrap_or(true)
+}
+
 /// Replaces a file, which only the owner may read: whole or not at all, also after a power cut.
 pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let dir = path.parent().unwrap_or_else(|| Path::new("."));

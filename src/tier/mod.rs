@@ -10,8 +10,9 @@
 //! | `identity_file`, `claim` | which server owns the prefix |
 //! | `opened` | all of it, connected, probed and claimed |
 //! | `segment_reader`, `block_cache` | checked and cached reads of segments |
-//! | `uploader` | moves segments, deletes objects |
-//! | `counters` | what is counted |
+//! | `uploader`, `segment_owner`, `recall` | moves segments, deletes objects; brings back those that are mostly of no use |
+//! | `counters`, `upload_backlog` | what is counted; what waits for its upload |
+//! | `segment_json` | segments as an operator sees them |
 //! | `files` | the only file that touches the file system |
 //!
 //! The engine knows only the trait `ColdStore`.
@@ -32,15 +33,19 @@ mod opened;
 mod options;
 mod payload;
 mod probe;
+mod recall;
 mod retry;
+mod segment_json;
+mod segment_owner;
 mod segment_reader;
 #[cfg(test)]
 mod tests;
+mod upload_backlog;
 mod uploader;
 
 pub use claim::{ClaimError, TierClaim};
 pub use connect::TierSetupError;
-pub use counters::TierCounters;
+pub use counters::{OutcomeCounters, TierCounters, TierOperation};
 pub use environment::TierEnvironment;
 pub use identity_file::IdentityError;
 pub use location::{InvalidLocation, TierLocation};
@@ -48,5 +53,8 @@ pub use object_cold_store::ObjectColdStore;
 pub use opened::{Tier, TierError};
 pub use options::{RetryOptions, TierOptions};
 pub use probe::ProbeError;
+pub use segment_json::{segment_json, segment_totals_json};
+pub use segment_owner::SegmentOwner;
 pub use segment_reader::SegmentReader;
-pub use uploader::{SegmentOwner, SegmentUploader, UploadError};
+pub use upload_backlog::{BacklogTotals, UploadBacklog};
+pub use uploader::{SegmentUploader, UploadError};

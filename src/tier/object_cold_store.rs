@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use super::connect::ObjectClient;
-use super::counters::TierCounters;
+use super::counters::{TierCounters, TierOperation};
 use super::failure::{classify, unavailable};
 use super::payload::{collect, has_at, path};
 use super::retry::retrying;
@@ -28,7 +28,7 @@ use super::{TierOptions, files, listing};
 pub(super) const LARGEST: u64 = 4 << 30;
 
 /// Bytes of an uploaded object that are read back at once.
-const READ_BACK: u64 = 8 << 20;
+const READ_BACK: u64 = TierOptions::READ_BACK;
 
 /// Slowest upload that is waited for, bytes a second.
 const SLOWEST: u64 = 1 << 20;
@@ -122,8 +122,7 @@ impl ObjectColdStore {
         };
         // Writing it and reading it back.
         let attempt_timeout = self.options.retry.attempt_timeout + 2 * time;
-        let done =
-            retrying(&self.options.retry, attempt_timeout, None, || self.attempt(attempt())).await;
+        let done = retrying(&self.options.retry, attempt_timeout, None, attempt).await;
         match done {
             Ok(()) => {
                 self.counters.uploads.add(1);
@@ -140,22 +139,24 @@ impl ObjectColdStore {
     /// Sends the object once. It may be there already.
     async fn create_once(&self, path: &Path, payload: &PutPayload) -> Result<(), ColdError> {
         let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.client.store.put_opts(path, payload.clone(), create).await {
-            Ok(_) | Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(()),
-            Err(error) => Err(classify(&error)),
-        }
+        let put = async {
+            match self.client.store.put_opts(path, payload.clone(), create).await {
+                Ok(_) | Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(()),
+                Err(error) => Err(classify(&error)),
+            }
+        };
+        self.counted(TierOperation::Put, put).await
     }
 
     /// Compares an object with what it should be.
     async fn verify(&self, path: &Path, payload: &PutPayload) -> Result<(), ColdError> {
         let total = payload.content_length() as u64;
-        let size = match self.client.store.head(path).await {
-            Ok(meta) => meta.size,
+        let size = match self.size_once(path).await {
             // Another attempt is under way, or was refused for this one.
-            Err(Error::NotFound { .. }) => {
+            Err(ColdError::NotFound) => {
                 return Err(unavailable("the uploaded object is not there"));
             }
-            Err(error) => return Err(classify(&error)),
+            size => size?,
         };
         let other = || ColdError::Damaged("an object of this name has other bytes".into());
         if size != total {
@@ -205,28 +206,37 @@ impl ObjectColdStore {
     }
 
     async fn get_whole(&self, path: &Path) -> Result<Bytes, ColdError> {
-        let found = self.client.store.get(path).await.map_err(|error| classify(&error))?;
-        let size = found.meta.size;
-        if size > MOST_SMALL {
-            return Err(ColdError::Damaged("the object is far too large".into()));
-        }
-        let bytes = collect(found, size).await?;
-        if bytes.len() as u64 == size {
-            return Ok(bytes);
-        }
-        Err(unavailable(format!("{} of {size} bytes arrived", bytes.len())))
+        let get = async {
+            let found = self.client.store.get(path).await.map_err(|error| classify(&error))?;
+            let size = found.meta.size;
+            if size > MOST_SMALL {
+                return Err(ColdError::Damaged("the object is far too large".into()));
+            }
+            let bytes = collect(found, size).await?;
+            self.counters.received_bytes.add(bytes.len() as u64);
+            if bytes.len() as u64 == size {
+                return Ok(bytes);
+            }
+            Err(unavailable(format!("{} of {size} bytes arrived", bytes.len())))
+        };
+        self.counted(TierOperation::Get, get).await
+    }
+
+    async fn size_once(&self, path: &Path) -> Result<u64, ColdError> {
+        let head = async {
+            let head = self.client.store.head(path).await;
+            head.map(|meta| meta.size).map_err(|error| classify(&error))
+        };
+        self.counted(TierOperation::Head, head).await
     }
 
     /// The size of an object, bytes.
     pub(super) async fn size(&self, name: &str, deadline: Instant) -> Result<u64, ColdError> {
         let path = path(name)?;
         let _permit = self.permit(deadline).await?;
-        let attempt =
-            || async { self.client.store.head(&path).await.map_err(|error| classify(&error)) };
-        match self.repeat(Some(deadline), attempt).await {
-            Ok(meta) => Ok(meta.size),
+        match self.repeat(Some(deadline), || self.size_once(&path)).await {
             Err(ColdError::NotFound) => Err(self.missing().await),
-            Err(error) => Err(error),
+            size => size,
         }
     }
 
@@ -253,15 +263,12 @@ impl ObjectColdStore {
             read => read,
         };
         match &read {
-            Ok(bytes) => {
-                self.counters.gets.add(1);
-                self.counters.read_bytes.add(bytes.len() as u64);
+            Ok(_) => {
                 if self.reads_fail.swap(false, Ordering::Relaxed) {
                     tracing::info!("the object store can be read again");
                 }
             }
             Err(error) => {
-                self.counters.read_failures.add(1);
                 // Once for each outage. An object that is missing or damaged is logged with its name.
                 let outage = matches!(error, ColdError::Unavailable { .. } | ColdError::Refused(_));
                 if outage && !self.reads_fail.swap(true, Ordering::Relaxed) {
@@ -275,18 +282,22 @@ impl ObjectColdStore {
     async fn get_once(&self, path: &Path, range: Range<u64>) -> Result<Bytes, ColdError> {
         let options =
             GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
-        let found = self.client.store.get_opts(path, options).await;
-        let found = found.map_err(|error| classify(&error))?;
-        if found.meta.size < range.end {
-            return Err(ColdError::Damaged("the object is shorter than the range".into()));
-        }
-        let wanted = range.end - range.start;
-        let bytes = collect(found, wanted).await?;
-        if bytes.len() as u64 == wanted {
-            return Ok(bytes);
-        }
-        // Cut off on the way.
-        Err(unavailable(format!("{} of {wanted} bytes arrived", bytes.len())))
+        let get = async {
+            let found = self.client.store.get_opts(path, options).await;
+            let found = found.map_err(|error| classify(&error))?;
+            if found.meta.size < range.end {
+                return Err(ColdError::Damaged("the object is shorter than the range".into()));
+            }
+            let wanted = range.end - range.start;
+            let bytes = collect(found, wanted).await?;
+            self.counters.received_bytes.add(bytes.len() as u64);
+            if bytes.len() as u64 == wanted {
+                return Ok(bytes);
+            }
+            // Cut off on the way.
+            Err(unavailable(format!("{} of {wanted} bytes arrived", bytes.len())))
+        };
+        self.counted(TierOperation::Get, get).await
     }
 
     async fn remove(&self, name: &str) -> Result<(), ColdError> {
@@ -299,7 +310,7 @@ impl ObjectColdStore {
                 Err(error) => Err(classify(&error)),
             }
         };
-        self.repeat(None, attempt).await?;
+        self.repeat(None, || self.counted(TierOperation::Delete, attempt())).await?;
         self.counters.deletes.add(1);
         Ok(())
     }
@@ -314,7 +325,7 @@ impl ObjectColdStore {
             let names = listing::page(&self.client, prefix, after, PAGE);
             names.await.map_err(|error| classify(&error))
         };
-        self.repeat(None, attempt).await
+        self.repeat(None, || self.counted(TierOperation::List, attempt())).await
     }
 
     async fn permit(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, ColdError> {
@@ -327,23 +338,24 @@ impl ObjectColdStore {
     async fn repeat<T, A>(
         &self,
         deadline: Option<Instant>,
-        mut attempt: impl FnMut() -> A,
+        attempt: impl FnMut() -> A,
     ) -> Result<T, ColdError>
     where
         A: Future<Output = Result<T, ColdError>>,
     {
         let retry = &self.options.retry;
-        retrying(retry, retry.attempt_timeout, deadline, || self.attempt(attempt())).await
+        retrying(retry, retry.attempt_timeout, deadline, attempt).await
     }
 
-    async fn attempt<T>(
+    /// Counts a request under how it ends. One that ends with its attempt's time counts as abandoned.
+    async fn counted<T>(
         &self,
-        attempt: impl Future<Output = Result<T, ColdError>>,
+        operation: TierOperation,
+        request: impl Future<Output = Result<T, ColdError>>,
     ) -> Result<T, ColdError> {
-        let done = attempt.await;
-        if done.is_err() {
-            self.counters.failed_attempts.add(1);
-        }
+        let counted = self.counters.request(operation);
+        let done = request.await;
+        counted.end(&done);
         done
     }
 }

@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use durable_streams_engine::store::file::segments::cold::ColdError;
 use durable_streams_engine::store::file::segments::format::file_name;
 use durable_streams_engine::store::file::segments::objects::ColdPlace;
 use durable_streams_protocol::Timestamp;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::claim::{self, ClaimError, TierClaim};
 use super::connect::{self, TierSetupError};
@@ -19,6 +21,9 @@ use super::segment_reader::SegmentReader;
 use super::{TierLocation, TierOptions, files};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Bytes of an object that is read whole that are requested at once.
+const PART: u64 = TierOptions::READ_BACK;
 
 /// An object store on which this server alone keeps its segments.
 #[derive(Clone)]
@@ -124,6 +129,24 @@ impl Tier {
     /// The name of a segment's object.
     pub fn segment_name(&self, number: u64) -> String {
         format!("{}{}", self.segment_prefix(), file_name(number))
+    }
+
+    /// All bytes of a segment's object, which has `len` bytes, in parts. They are not checked, and not kept.
+    ///
+    /// # Errors
+    /// [`ColdError`]. Each part has the time of a read.
+    pub(super) async fn whole_object(
+        &self,
+        number: u64,
+        len: u64,
+    ) -> Result<Vec<Bytes>, ColdError> {
+        let name = self.segment_name(number);
+        let mut parts = Vec::new();
+        for from in (0..len).step_by(PART as usize) {
+            let deadline = Instant::now() + self.options().read_timeout;
+            parts.push(self.store.range(&name, from..(from + PART).min(len), deadline).await?);
+        }
+        Ok(parts)
     }
 
     /// What the engine reads objects from.

@@ -75,6 +75,9 @@ impl TierOptions {
     /// Bytes that are read and cached together.
     pub const CACHE_BLOCK: usize = 256 << 10;
 
+    /// Bytes of an uploaded object that one request reads back.
+    pub const READ_BACK: u64 = 8 << 20;
+
     /// The defaults, for a place.
     pub fn new(location: TierLocation) -> Self {
         TierOptions {

@@ -278,7 +278,12 @@ impl ColdStore for SegmentReader {
 
     fn get(&self, name: &str, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ColdError>> {
         let object = Arc::from(name);
-        Box::pin(self.read(object, range))
+        Box::pin(async move {
+            let counted = self.counters().reads.begin();
+            let read = self.read(object, range).await;
+            counted.end(&read);
+            read
+        })
     }
 
     fn delete(&self, name: &str) -> BoxFuture<'_, Result<(), ColdError>> {

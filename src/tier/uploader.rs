@@ -11,16 +11,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use durable_streams_engine::Engine;
+use durable_streams_engine::store::StoreError;
 use durable_streams_engine::store::file::FileStore;
 use durable_streams_engine::store::file::segments::cold::{ColdError, ColdStore as _};
 use durable_streams_engine::store::file::segments::format::number_of;
 use durable_streams_engine::store::file::segments::objects::{SegmentInfo, SegmentPlace};
-use durable_streams_engine::store::{AnyStore, StoreError};
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::recall::RecalledSegments;
+use super::segment_owner::SegmentOwner;
+use super::upload_backlog::WaitingSegment;
 use super::{Tier, files};
 
 /// How long a claim that was looked at is relied on for uploads, which replace nothing.
@@ -44,27 +46,6 @@ const FAILURES: usize = 4;
 /// Most objects that are remembered for deletion; a search finds the others.
 const MOST_DOOMED: usize = 65_536;
 
-/// Has the file store whose segments are moved.
-pub trait SegmentOwner: Send + Sync + 'static {
-    /// `None` for a store in memory.
-    fn file_store(&self) -> Option<&FileStore>;
-}
-
-impl SegmentOwner for FileStore {
-    fn file_store(&self) -> Option<&FileStore> {
-        Some(self)
-    }
-}
-
-impl SegmentOwner for Engine {
-    fn file_store(&self) -> Option<&FileStore> {
-        match self.store() {
-            AnyStore::File(store) => Some(store),
-            AnyStore::Memory(_) => None,
-        }
-    }
-}
-
 /// The background work of a tier.
 pub struct SegmentUploader {
     tier: Tier,
@@ -77,6 +58,7 @@ pub struct SegmentUploader {
     damaged: BTreeSet<u64>,
     /// The last round had more to upload than it was to.
     has_more: bool,
+    recalled: RecalledSegments,
     looked_at_claim: Mutex<Option<Instant>>,
     next_search: Instant,
 }
@@ -85,8 +67,8 @@ pub struct SegmentUploader {
 enum Uploaded {
     /// The index has noted its object.
     Whole,
-    /// It is too young, or was removed.
-    NotDue,
+    /// It was removed.
+    Gone,
     /// It was removed meanwhile: its object, if there is one, may go.
     OfNoUse(u64),
     /// Its file is not whole.
@@ -119,6 +101,7 @@ impl SegmentUploader {
             strays: BTreeSet::new(),
             damaged: BTreeSet::new(),
             has_more: false,
+            recalled: RecalledSegments::none(),
             looked_at_claim: Mutex::new(None),
             next_search: Instant::now() + FIRST_SEARCH,
         }
@@ -153,6 +136,8 @@ impl SegmentUploader {
     /// # Errors
     /// The first thing that failed; the next round goes on there.
     pub async fn round(&mut self) -> Result<(), UploadError> {
+        // Also while the object store is down.
+        let due = self.due().await?;
         self.check_claim(CLAIM).await?;
         let owner = self.owner.clone();
         let Some(store) = owner.file_store() else { return Ok(()) };
@@ -162,9 +147,10 @@ impl SegmentUploader {
             }
         }
         self.delete_doomed().await?;
-        let uploaded = self.upload_due().await;
+        let uploaded = self.upload_due(due).await;
         self.make_room().await?;
         uploaded?;
+        self.recall().await?;
         if Instant::now() >= self.next_search {
             self.next_search = Instant::now() + FIRST_SEARCH;
             self.search().await?;
@@ -188,12 +174,14 @@ impl SegmentUploader {
 
     async fn delete_doomed(&mut self) -> Result<(), UploadError> {
         while let Some(number) = self.doomed.first().copied() {
+            self.tier.counters().note_waiting_deletes(self.doomed.len());
             self.check_claim(Duration::ZERO).await?;
             if self.blocking(move |store| store.has_segment(number)).await? == Some(false) {
                 self.tier.cold_store().delete(&self.tier.segment_name(number)).await?;
             }
             self.doomed.remove(&number);
         }
+        self.tier.counters().note_waiting_deletes(0);
         Ok(())
     }
 
@@ -222,15 +210,30 @@ impl SegmentUploader {
         }
     }
 
-    async fn upload_due(&mut self) -> Result<(), UploadError> {
-        let mut local = self.segments(|segment| segment.place == SegmentPlace::Local).await?;
-        local.retain(|segment| !self.damaged.contains(&segment.number));
-        self.has_more = local.len() > ROUND;
-        local.truncate(ROUND);
-        let options = self.tier.options();
-        let (after, at_once) = (options.after, options.uploads);
+    /// The segments that are old enough to be uploaded. A clock that was set back makes none younger than it is.
+    async fn due(&self) -> Result<Vec<WaitingSegment>, StoreError> {
+        let local = self.segments(|segment| segment.place == SegmentPlace::Local).await?;
+        let after = self.tier.options().after;
+        let due = self.blocking(move |store| {
+            let due = local.iter().filter_map(|segment| {
+                // One that was removed since has no age.
+                let waited = files::age(&store.segment_path(segment.number))?.checked_sub(after)?;
+                Some(WaitingSegment { number: segment.number, bytes: segment.file_len, waited })
+            });
+            Ok(due.collect::<Vec<_>>())
+        });
+        let due = due.await?.unwrap_or_default();
+        self.tier.counters().backlog.note(&due);
+        Ok(due)
+    }
+
+    async fn upload_due(&mut self, mut due: Vec<WaitingSegment>) -> Result<(), UploadError> {
+        due.retain(|segment| !self.damaged.contains(&segment.number));
+        self.has_more = due.len() > ROUND;
+        due.truncate(ROUND);
+        let at_once = self.tier.options().uploads;
         let this = &*self;
-        let uploads = local.into_iter().map(|segment| this.upload(segment.number, after));
+        let uploads = due.into_iter().map(|segment| this.upload(segment.number));
         let mut uploads = stream::iter(uploads).buffer_unordered(at_once);
         let (mut failed, mut in_a_row, mut uploaded) = (None, 0, 0);
         let (mut doomed, mut damaged) = (Vec::new(), Vec::new());
@@ -239,7 +242,7 @@ impl SegmentUploader {
                 Ok(Uploaded::Whole) => (in_a_row, uploaded) = (0, uploaded + 1),
                 Ok(Uploaded::OfNoUse(number)) => doomed.push(number),
                 Ok(Uploaded::Damaged(number)) => damaged.push(number),
-                Ok(Uploaded::NotDue) => {}
+                Ok(Uploaded::Gone) => {}
                 Err(error @ UploadError::Superseded) => return Err(error),
                 // Another one may have better luck.
                 Err(error) => {
@@ -252,7 +255,7 @@ impl SegmentUploader {
             }
         }
         drop(uploads);
-        // Those that come first may be too young, or fail each time.
+        // Those that come first may fail each time.
         self.has_more &= uploaded > 0;
         self.doomed.extend(doomed);
         self.damaged.extend(damaged);
@@ -260,20 +263,17 @@ impl SegmentUploader {
     }
 
     /// Uploads a segment that is old enough.
-    async fn upload(&self, number: u64, after: Duration) -> Result<Uploaded, UploadError> {
+    async fn upload(&self, number: u64) -> Result<Uploaded, UploadError> {
         self.check_claim(CLAIM).await?;
         let Some(path) = self.owner.file_store().map(|store| store.segment_path(number)) else {
-            return Ok(Uploaded::NotDue);
+            return Ok(Uploaded::Gone);
         };
-        let age_of = path.clone();
-        let age = tokio::task::spawn_blocking(move || files::age(&age_of)).await.ok().flatten();
-        // It was removed, or is too young. A clock that was set back makes it no younger than it is.
-        if age.is_none_or(|age| age < after) {
-            return Ok(Uploaded::NotDue);
-        }
         match self.blocking(move |store| store.check_segment(number)).await {
             Ok(Some(true)) => {}
-            Ok(_) => return Ok(Uploaded::NotDue),
+            Ok(_) => {
+                self.tier.counters().backlog.done(number);
+                return Ok(Uploaded::Gone);
+            }
             Err(error @ StoreError::Corrupt { .. }) => {
                 tracing::error!(%error, segment = number, "a segment is damaged, and is not uploaded");
                 return Ok(Uploaded::Damaged(number));
@@ -296,13 +296,15 @@ impl SegmentUploader {
                 return Err(ColdError::Damaged(what).into());
             }
             // Removed while it was to be read.
-            Err(_) if !path_exists(&path).await => return Ok(Uploaded::NotDue),
+            Err(_) if !files::is_there(&path).await => {
+                self.tier.counters().backlog.done(number);
+                return Ok(Uploaded::Gone);
+            }
             Err(error) => return Err(error.into()),
         }
-        match self.blocking(move |store| store.note_object(number)).await? {
-            Some(false) => Ok(Uploaded::OfNoUse(number)),
-            _ => Ok(Uploaded::Whole),
-        }
+        let noted = self.blocking(move |store| store.note_object(number)).await?;
+        self.tier.counters().backlog.done(number);
+        Ok(if noted == Some(false) { Uploaded::OfNoUse(number) } else { Uploaded::Whole })
     }
 
     /// Removes local files whose objects are there, the oldest first, until the others take no more than the budget.
@@ -314,10 +316,46 @@ impl SegmentUploader {
             if bytes <= most {
                 break;
             }
+            if self.recalled.knows(segment.number) {
+                continue;
+            }
             let number = segment.number;
             if self.blocking(move |store| store.drop_local(number)).await? == Some(true) {
                 bytes -= segment.file_len;
             }
+        }
+        Ok(())
+    }
+
+    /// Brings back some segments that are objects only and are to be rewritten, which the sealer does when it next walks.
+    async fn recall(&mut self) -> Result<(), UploadError> {
+        if !self.recalled.is_due() {
+            return Ok(());
+        }
+        let both = self.segments(|segment| segment.place == SegmentPlace::Both).await?;
+        let mut room = self.recalled.room(&both.iter().map(|segment| segment.number).collect());
+        let sparse = self.blocking(|store| store.sparse_objects(STEP)).await?.unwrap_or_default();
+        for SegmentInfo { number, file_len, .. } in sparse {
+            if room == 0 {
+                break;
+            }
+            if self.recalled.knows(number) {
+                continue;
+            }
+            room -= 1;
+            if let Err(error) = self.bring_back(number, file_len).await {
+                tracing::warn!(segment = number, %error, "cannot fetch a segment, to free what no stream needs of it; it will be tried again in a day");
+                self.recalled.failed(number);
+            }
+        }
+        Ok(())
+    }
+
+    async fn bring_back(&mut self, number: u64, len: u64) -> Result<(), UploadError> {
+        let parts = self.tier.whole_object(number, len).await?;
+        let back = self.blocking(move |store| store.bring_back(number, &parts)).await?;
+        if back == Some(true) {
+            self.recalled.brought_back(number);
         }
         Ok(())
     }
@@ -355,9 +393,4 @@ impl SegmentUploader {
     pub(super) async fn search_now(&mut self) -> Result<(), UploadError> {
         self.search().await
     }
-}
-
-async fn path_exists(path: &std::path::Path) -> bool {
-    let path = path.to_owned();
-    tokio::task::spawn_blocking(move || files::age(&path).is_some()).await.unwrap_or(true)
 }

@@ -20,6 +20,7 @@ mod load;
 mod process;
 mod reload;
 mod scrape;
+mod segments;
 #[cfg(target_os = "linux")]
 mod steering;
 #[cfg(target_os = "linux")]

@@ -20,7 +20,7 @@ const ROOMS: &[(&str, &[Room])] = &[
             ("config", &["edge", "tier"]),
             ("webhooks", &["telemetry"]),
             ("tier", &[]),
-            ("admin", &["edge", "telemetry", "tls"]),
+            ("admin", &["edge", "telemetry", "tier", "tls"]),
             ("edge", &["telemetry"]),
             ("server", &["edge", "webhooks", "admin", "config", "telemetry", "tier", "tls"]),
             ("cli", &["server", "config", "telemetry", "tier", "tls"]),

@@ -10,6 +10,7 @@
 //! | `data` | the data of streams, through the stream routes |
 //! | `subscriptions` | subscriptions |
 //! | `jobs` | deletion by prefix and backups, which outlast their requests |
+//! | `segments` | sealed segments: the list of all of them |
 //! | `server` | status, configuration, log level |
 //! | `overview` | counters of the moment and of the last minutes |
 //! | `credentials` | keys, projects, signed URLs |
@@ -27,6 +28,7 @@ mod list_page;
 mod openapi;
 mod overview;
 mod request;
+mod segments;
 mod server;
 mod streams;
 mod subscriptions;
@@ -50,7 +52,7 @@ use super::{
     ReloadedKey, ServerControl,
     response::{json, problem},
 };
-use crate::{edge::EdgeControl, tls::TlsService};
+use crate::{edge::EdgeControl, tier::Tier, tls::TlsService};
 
 pub use admit::AdminAccess;
 pub(super) use data::is_data;
@@ -74,9 +76,12 @@ pub struct AdminApi {
     subscriptions: Arc<OnceLock<Subscriptions>>,
     history: Arc<OverviewHistory>,
     jobs: JobTable,
+    /// Held by a walk over the index for the owners of segments.
+    segment_walks: Arc<tokio::sync::Mutex<()>>,
     /// For the requests for data that are open.
     data_places: Semaphore,
     tls: Option<Arc<TlsService>>,
+    tier: Option<Tier>,
     /// `None` where the server was embedded without a configuration.
     control: Option<Arc<dyn ServerControl>>,
     access: AdminAccess,
@@ -115,8 +120,10 @@ impl AdminApi {
             subscriptions: Arc::default(),
             history: Arc::default(),
             jobs: JobTable::default(),
+            segment_walks: Arc::default(),
             data_places: Semaphore::new(MAX_DATA_REQUESTS),
             tls,
+            tier: None,
             control: None,
             access: AdminAccess::Closed,
         }
@@ -125,6 +132,11 @@ impl AdminApi {
     /// Steers the server around it.
     pub(super) fn control_by(&mut self, control: Arc<dyn ServerControl>) {
         self.control = Some(control);
+    }
+
+    /// Shows the object store too.
+    pub(super) fn show_tier(&mut self, tier: Tier) {
+        self.tier = Some(tier);
     }
 
     /// Shows the subscriptions too.
@@ -188,6 +200,7 @@ impl AdminApi {
             ("GET", ["jobs", id]) => self.show_job(request, id),
             ("DELETE", ["jobs", id]) => self.cancel_job(request, id),
             ("GET", ["usage"]) => self.usage(request).await,
+            ("GET", ["segments"]) => self.list_segments(request).await,
             ("GET", ["tenants"]) => self.list_tenants(request).await,
             ("GET", ["streams"]) => self.list_streams(request).await,
             ("GET", ["streams", ..]) => self.show_stream(request).await,

@@ -23,6 +23,7 @@ const ENDPOINTS: &[(&str, &[&str])] = &[
     ("jobs", &["GET", "POST"]),
     ("jobs/*", &["GET", "DELETE"]),
     ("usage", &["GET"]),
+    ("segments", &["GET"]),
     ("tenants", &["GET"]),
     ("streams", &["GET"]),
     ("streams/**", &["GET", "PATCH", "DELETE"]),

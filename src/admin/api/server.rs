@@ -16,6 +16,7 @@ use super::{
 };
 use crate::admin::response::json;
 use crate::telemetry::{build, process};
+use crate::tier::segment_totals_json;
 
 /// The longest time for another level of the log, seconds.
 const MAX_LEVEL_SECONDS: u64 = 86_400;
@@ -98,6 +99,17 @@ impl AdminApi {
             "lag_events": files.checkpoint_lag_events, "pending_bytes": files.pending_bytes,
             "completed": files.checkpoints, "failed": files.checkpoint_failures,
         })));
+        value["segments"] = json!(files.map(|files| segment_totals_json(&files.segments_by_place)));
+        value["tier"] = json!(self.tier.as_ref().map(|tier| {
+            let backlog = tier.counters().backlog.totals();
+            json!({
+                "location": tier.options().location.to_string(),
+                "identity": tier.claim().identity, "claim": tier.claim().epoch,
+                "claim_held": tier.counters().superseded.get() == 0,
+                "waiting_segments": backlog.segments, "waiting_bytes": backlog.bytes,
+                "waiting_seconds": backlog.oldest.as_secs(),
+            })
+        }));
         value["disk"] = json!(files.map(|files| {
             let limit = Some(files.disk_limit_bytes).filter(|limit| *limit > 0);
             json!({ "free_bytes": disk_room(&self.engine), "limit_bytes": limit })

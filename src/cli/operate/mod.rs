@@ -15,6 +15,7 @@ mod verify;
 
 pub(super) use backup::BackupCommand;
 pub(super) use compact::CompactCommand;
+pub(super) use place::data_directory;
 pub(super) use repair::RepairCommand;
 pub(super) use restore::RestoreCommand;
 pub(super) use verify::VerifyCommand;

@@ -26,6 +26,14 @@ pub(super) struct DataDirectoryArguments {
     config: Option<PathBuf>,
 }
 
+/// The options of the store in a directory, or in the one that a configuration file names.
+pub(in crate::cli) fn data_directory(
+    data_dir: Option<PathBuf>,
+    config: Option<PathBuf>,
+) -> Result<FileStoreOptions, CliError> {
+    DataDirectoryArguments { data_dir, config }.options()
+}
+
 impl DataDirectoryArguments {
     pub(super) fn options(self) -> Result<FileStoreOptions, CliError> {
         let Some(file) = self.config else {

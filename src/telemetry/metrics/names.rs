@@ -115,11 +115,11 @@ metrics! {
         "What the present such check, or the last one, has read.";
     SCRUB_DAMAGED: Gauge "durable_streams_database_damaged" []
         "Damaged records and pages of the index that the last such check found; the log has a line for each.";
-    SEGMENTS: Gauge "durable_streams_segments" []
-        "Sealed segments on disk.";
-    SEGMENT_BYTES: Gauge "durable_streams_segment_bytes" []
+    SEGMENTS: Gauge "durable_streams_segments" ["place"]
+        "Sealed segments, by place: local, both (on the disk and an object), object.";
+    SEGMENT_BYTES: Gauge "durable_streams_segment_bytes" ["place"]
         "Sizes of their files.";
-    SEGMENT_LIVE: Gauge "durable_streams_segment_live_bytes" []
+    SEGMENT_LIVE: Gauge "durable_streams_segment_live_bytes" ["place"]
         "Bytes in them that streams still have.";
     SEALED_BYTES: Counter "durable_streams_sealed_bytes_total" []
         "Bytes written to sealed segments.";
@@ -127,6 +127,36 @@ metrics! {
         "Failed attempts to seal: the bytes stay in the index.";
     FILE_PARTS: Counter "durable_streams_segment_sent_bytes_total" []
         "Bytes of sealed segments that the kernel sent to clients without a copy in this process.";
+    TIER_REQUESTS: Counter "durable_streams_tier_requests_total" ["operation", "result"]
+        "Requests to the object store, each attempt, by kind and how it ended; abandoned: no answer in time.";
+    TIER_RECEIVED: Counter "durable_streams_tier_received_bytes_total" []
+        "Bytes of objects that arrived, those that uploads read back among them.";
+    TIER_UPLOADS: Counter "durable_streams_tier_uploads_total" ["result"]
+        "Uploads by how they ended: ok once the object was read back, failed after all attempts.";
+    TIER_UPLOADED: Counter "durable_streams_tier_uploaded_bytes_total" []
+        "Bytes of objects that were uploaded and read back.";
+    TIER_DELETED: Counter "durable_streams_tier_deleted_objects_total" []
+        "Objects that were deleted.";
+    TIER_WAITING: Gauge "durable_streams_tier_waiting_segments" []
+        "Segments that are old enough for the object store and have no verified object yet.";
+    TIER_WAITING_BYTES: Gauge "durable_streams_tier_waiting_bytes" []
+        "Sizes of their files.";
+    TIER_WAITING_SECONDS: Gauge "durable_streams_tier_waiting_seconds" []
+        "For how long the first of them has been due; 0 when none waits.";
+    TIER_WAITING_DELETES: Gauge "durable_streams_tier_waiting_deletes" []
+        "Objects that no stream needs and that are to be deleted.";
+    TIER_READS: Counter "durable_streams_tier_reads_total" ["result"]
+        "Reads of segments that are objects, by how they ended; unavailable and refused ones are answered 503.";
+    TIER_OPEN_READS: Gauge "durable_streams_tier_open_reads" []
+        "Such reads at this moment.";
+    TIER_CACHE_BLOCKS: Counter "durable_streams_tier_cache_blocks_total" ["result"]
+        "Blocks of objects that reads needed, by whether they were in memory: hit or miss.";
+    TIER_CACHE_BYTES: Gauge "durable_streams_tier_cache_bytes" []
+        "Memory of the blocks that are kept.";
+    TIER_DAMAGED: Counter "durable_streams_tier_damaged_blocks_total" []
+        "Blocks that arrived and did not match their checksum; they are read again, and never served.";
+    TIER_CLAIM: Gauge "durable_streams_tier_claim_held" []
+        "1 while the prefix is this server's; 0 once another one has taken it over.";
     KEPT_STREAMS: Gauge "durable_streams_deleted_streams_kept" []
         "Streams that were deleted and are kept because forks need their bytes.";
     KEPT_BYTES: Gauge "durable_streams_deleted_bytes_kept" []

@@ -4,6 +4,7 @@ mod claims;
 mod damage;
 mod faults;
 mod gateway;
+mod operations;
 mod probes;
 mod reads;
 mod seeded;

@@ -33,7 +33,7 @@ pub(super) struct World {
     pub(super) dir: tempfile::TempDir,
 }
 
-fn path(number: usize) -> StreamPath {
+pub(super) fn path(number: usize) -> StreamPath {
     StreamPath::new(&format!("s{number}")).unwrap()
 }
 
@@ -98,7 +98,7 @@ impl World {
         all.into_iter().map(|segment| segment.place).collect()
     }
 
-    fn local_files(&self) -> usize {
+    pub(super) fn local_files(&self) -> usize {
         std::fs::read_dir(self.dir.path().join("segments")).map_or(0, Iterator::count)
     }
 
