@@ -316,3 +316,87 @@ fn write_certificates(folder: &Path) {
     fs::write(&key, made.signing_key.serialize_pem()).expect("written");
     fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).expect("private");
 }
+
+/// config/tiered.yaml with a directory for the object store, and the commands of the manual on it.
+#[test]
+fn segments_are_listed_as_the_operations_manual_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path().canonicalize().expect("a path").display().to_string();
+    fs::create_dir(folder.path().join("objects")).expect("made");
+    let config =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/tiered.yaml"));
+    let mut config = config.expect("the file is there");
+    for (from, to) in [
+        ("127.0.0.1:4437", "127.0.0.1:0"),
+        ("/var/lib/durable-streams", &*format!("{root}/data")),
+        ("s3://streams-cold/production", &*format!("file://{root}/objects")),
+        ("admin: {}", "admin: {listen: '127.0.0.1:0'}"),
+    ] {
+        assert!(config.contains(from), "{from}");
+        config = config.replace(from, to);
+    }
+    let server = Run::start(folder.path(), &config);
+    let manual = blocks("docs/operations.md", "sh");
+    let script = manual.iter().find(|script| script.contains("segments --totals"));
+    let admin = format!("export STREAMS_ADMIN_URL=http://{}\n", server.addresses[1]);
+    let seen = pasted(folder.path(), &format!("set -e\n{admin}{}", script.expect("a script")));
+    let rows: Vec<serde_json::Value> =
+        seen.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let places: Vec<_> = rows.iter().map(|row| row["place"].as_str().expect("a place")).collect();
+    assert_eq!(places, ["local", "both", "object"], "{seen}");
+    assert!(fs::read_dir(folder.path().join("objects/claim")).expect("a claim").count() == 1);
+}
+
+/// The numbers of requests in the manual are those of the defaults.
+#[test]
+fn the_bill_of_the_operations_manual_is_that_of_the_defaults() {
+    use durable_streams_engine::store::file::SegmentOptions;
+    use durable_streams_server::tier::TierOptions;
+
+    let manual =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md"));
+    let manual = manual.expect("the file is there");
+    let bytes = 1_000_000_000_000_u64;
+    let segment = SegmentOptions::DEFAULT.size;
+    let objects = bytes.div_ceil(segment);
+    let read_back = objects * (segment / TierOptions::READ_BACK + 1);
+    let replay = bytes.div_ceil(TierOptions::CACHE_BLOCK as u64) + 2 * objects;
+    let thousands = |number: u64| {
+        let digits = number.to_string();
+        let groups = digits.as_bytes().rchunks(3).rev();
+        let groups: Vec<_> = groups.map(|group| String::from_utf8_lossy(group)).collect();
+        groups.join(",")
+    };
+    for row in [
+        format!("| objects of large streams | *B* / *S* | {} |", thousands(objects)),
+        format!("| {} and {} |", thousands(objects), thousands(read_back)),
+        format!("| *B* / *C* blocks, and 2 for each object | {} |", thousands(replay)),
+        format!("for {} reads |", thousands(replay + objects)),
+        format!("for {} reads |", thousands(objects + read_back)),
+        format!(
+            "each month: LIST, pages of 1,000 names every six hours | 120 × objects / 1,000 | {} |",
+            thousands(120 * objects.div_ceil(1000))
+        ),
+    ] {
+        assert!(manual.contains(&row), "docs/operations.md: {row}");
+    }
+    // The policy is what a vendor's console takes.
+    let policies: Vec<serde_json::Value> = blocks_indented(&manual, "json");
+    let allowed: Vec<_> = policies
+        .iter()
+        .flat_map(|policy| policy["Statement"].as_array().expect("statements"))
+        .flat_map(|statement| match &statement["Action"] {
+            serde_json::Value::Array(actions) => actions.clone(),
+            action => vec![action.clone()],
+        })
+        .collect();
+    assert_eq!(allowed, ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"]);
+}
+
+/// The fenced blocks of a language that belong to items of a list, parsed.
+fn blocks_indented(text: &str, language: &str) -> Vec<serde_json::Value> {
+    let fence = format!("   ```{language}\n");
+    let rest = text.split(&fence).skip(1);
+    let blocks = rest.filter_map(|rest| rest.split_once("\n   ```").map(|(block, _)| block));
+    blocks.map(|block| serde_json::from_str(block).expect("JSON")).collect()
+}
