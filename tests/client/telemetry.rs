@@ -139,6 +139,10 @@ async fn every_request_has_a_span() {
     let scene = Scene::start();
     let log = LogBuffer::default();
     let writer = log.clone();
+    let client = scene.client();
+    // The span is known to `tracing` from its first use on. Were this one used first by another test, while the subscriber
+    // of this thread is the only one, it would be off for good: `tracing` asks the other thread's subscriber, which is none.
+    client.stream("untraced").unwrap().head().await.unwrap_err();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::DEBUG)
         .with_span_events(FmtSpan::CLOSE)
@@ -146,7 +150,6 @@ async fn every_request_has_a_span() {
         .with_writer(move || writer.clone())
         .finish();
     let logging = tracing::subscriber::set_default(subscriber);
-    let client = scene.client();
     let stream = client.stream(&format!("{}/traced?secret=x", scene.url())).unwrap();
     stream.create(&CreateOptions::json().data("1").closed()).await.unwrap();
     stream.read(StartFrom::Start).collect().await.unwrap();
