@@ -256,11 +256,17 @@ impl ClientBuilder {
         let plain = base.scheme() == "http" && proxies.intercept(&server).is_none();
         let roots = self.roots.as_deref().or(plain.then_some(&[]));
         let tls = tls_config(roots, self.identity.as_deref(), alpn)?;
+        let only_http1 = match self.version {
+            HttpVersion::Automatic => base.scheme() == "http",
+            HttpVersion::Http1 => true,
+            HttpVersion::Http2 => false,
+        };
         let mut headers = self.headers;
         let defaults = [
             (header::USER_AGENT, Some(HeaderValue::from_static(USER_AGENT))),
             (header::ACCEPT, Some(HeaderValue::from_static("*/*"))),
             (header::PROXY_AUTHORIZATION, proxy_authorization(&server, &proxies)),
+            (header::HOST, only_http1.then(|| host(&base)).flatten()),
         ];
         for (name, value) in defaults {
             if let (Some(value), false) = (value, headers.contains_key(&name)) {
@@ -276,9 +282,11 @@ impl ClientBuilder {
         }
         let connector = StreamConnector::new(&server, &proxies, tls, self.connect_timeout);
         let transport = HttpTransport {
-            http: http.build(connector),
+            http: http.build(connector.clone()),
+            connector,
             auth: self.auth,
             headers,
+            only_http1,
             read_timeout: self.request_timeout,
         };
         Ok(Client {
@@ -293,6 +301,13 @@ impl ClientBuilder {
             }),
         })
     }
+}
+
+/// `Host` of requests to `base`, which HTTP/2 has elsewhere.
+fn host(base: &Url) -> Option<HeaderValue> {
+    let name = base.host_str()?;
+    let host = base.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
+    HeaderValue::try_from(host).ok()
 }
 
 #[cfg(test)]

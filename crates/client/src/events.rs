@@ -95,7 +95,7 @@ impl EventLink {
         call.headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
         let opened = Instant::now();
         let patience = inner.event_patience;
-        let sent = tokio::time::timeout(patience, inner.transport.send(&call)).await;
+        let sent = tokio::time::timeout(patience, inner.transport.send(call)).await;
         let mut response = match sent {
             Err(_) => return Err(EventFailure::Unavailable("no response arrives".to_owned())),
             Ok(Err(error)) if is_unsupported(&error) => {

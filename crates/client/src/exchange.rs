@@ -3,7 +3,7 @@
 use std::{error::Error, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use durable_streams_protocol::{ProblemDetails, ResponseFacts, headers};
+use durable_streams_protocol::{ResponseFacts, headers};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
 };
@@ -14,15 +14,12 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span, field};
 
 use crate::{
-    auth::RequestAuth,
-    connect::StreamConnector,
-    error::{ClientError, RefusedRequest},
-    position::StreamOffset,
-    telemetry,
+    auth::RequestAuth, connect::StreamConnector, dedicated::DedicatedConnection,
+    error::ClientError, position::StreamOffset, receipt::BatchReceipt, refusal::refusal, telemetry,
 };
 
 /// More of a refusal's body than this is not read, bytes.
-const LONGEST_PROBLEM: usize = 64 << 10;
+pub(crate) const LONGEST_PROBLEM: usize = 64 << 10;
 /// How often a request is sent again at once that an HTTP/2 server has certainly not begun.
 const UNSEEN_REPEATS: u32 = 2;
 
@@ -35,6 +32,7 @@ pub(crate) struct StreamCall {
     pub(crate) uri: Uri,
     /// The URL for messages, see [`shown`](crate::target::shown).
     pub(crate) shown: Arc<str>,
+    /// All but the credential of the client.
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     /// Until the head of the response has come.
@@ -45,9 +43,13 @@ pub(crate) struct StreamCall {
 #[derive(Debug)]
 pub(crate) struct HttpTransport {
     pub(crate) http: legacy::Client<StreamConnector, Full<Bytes>>,
+    /// Of connections that do not belong to `http`.
+    pub(crate) connector: StreamConnector,
     pub(crate) auth: RequestAuth,
-    /// Sent with every request.
+    /// Those that every request begins with.
     pub(crate) headers: HeaderMap,
+    /// No connection is HTTP/2.
+    pub(crate) only_http1: bool,
     /// Silence after which a response's body counts as lost.
     pub(crate) read_timeout: Duration,
 }
@@ -66,86 +68,141 @@ pub(crate) struct StreamResponse {
     read_timeout: Duration,
 }
 
+impl StreamCall {
+    fn into_request(self, authorization: Option<HeaderValue>) -> Request<Full<Bytes>> {
+        let mut headers = self.headers;
+        if let Some(authorization) = authorization {
+            headers.insert(header::AUTHORIZATION, authorization);
+        }
+        // A body of no bytes has no length, which `POST` must have.
+        if self.method == Method::POST && self.body.is_empty() {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        let mut request = Request::new(Full::new(self.body));
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = headers;
+        request
+    }
+}
+
 impl HttpTransport {
     /// Sends `call` once.
-    pub(crate) async fn send(&self, call: &StreamCall) -> Result<StreamResponse, ClientError> {
-        let span = tracing::debug_span!(
-            "durable_stream",
-            operation = call.operation,
-            url = &*call.shown,
-            status = field::Empty,
-        );
-        let began = Instant::now();
-        let result = self.exchange(call).instrument(span).await;
-        telemetry::request_ended(call.operation, &result, began.elapsed());
-        result
+    pub(crate) async fn send(&self, call: StreamCall) -> Result<StreamResponse, ClientError> {
+        let (url, read_timeout) = (call.shown.clone(), self.read_timeout);
+        self.observed(call, None, |response| StreamResponse::new(response, url, read_timeout)).await
     }
 
     /// Sends `call` once, where only the head of the response matters.
     pub(crate) async fn send_for_head(
         &self,
-        call: &StreamCall,
+        call: StreamCall,
     ) -> Result<StreamResponse, ClientError> {
         let mut response = self.send(call).await?;
-        response.finish().await;
+        finish(&mut response.body, self.read_timeout).await;
         Ok(response)
     }
 
-    async fn exchange(&self, call: &StreamCall) -> Result<StreamResponse, ClientError> {
-        let url = &call.shown;
+    /// Sends a producer's batch once, over `connection` where that can be HTTP/1.1 only. Of the head of the response it
+    /// parses what a producer needs.
+    pub(crate) async fn send_batch(
+        &self,
+        call: StreamCall,
+        connection: &mut DedicatedConnection,
+    ) -> Result<BatchReceipt, ClientError> {
+        let url = call.shown.clone();
+        let received = self.observed(call, Some(&mut *connection), |response| {
+            let (head, body) = response.into_parts();
+            let receipt = BatchReceipt::parse(head.status, &head.headers);
+            let receipt = receipt.map_err(|reason| invalid(&url, reason))?;
+            Ok((receipt, body))
+        });
+        let (receipt, mut body) = received.await?;
+        if !body.is_end_stream() {
+            Box::pin(connection.along(finish(&mut body, self.read_timeout))).await;
+        }
+        Ok(receipt)
+    }
+
+    /// Sends `call` once in a span, counts it, and makes of a response that says yes what `read` makes of it.
+    async fn observed<T>(
+        &self,
+        call: StreamCall,
+        connection: Option<&mut DedicatedConnection>,
+        read: impl FnOnce(Response<Incoming>) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let operation = call.operation;
+        let span = tracing::debug_span!(
+            "durable_stream",
+            operation,
+            url = &*call.shown,
+            status = field::Empty,
+        );
+        let began = Instant::now();
+        let result = self.exchange(call, connection).instrument(span).await.and_then(read);
+        telemetry::request_ended(operation, &result, began.elapsed());
+        result
+    }
+
+    async fn exchange(
+        &self,
+        call: StreamCall,
+        connection: Option<&mut DedicatedConnection>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let (url, timeout) = (call.shown.clone(), call.timeout);
+        let produces = call.headers.contains_key(headers::PRODUCER_ID);
         let authorization = self.auth.header().await?;
-        let sent = tokio::time::timeout(call.timeout, self.request(call, authorization)).await;
-        let response = sent
-            .map_err(|_| silent(url, call.timeout))?
-            .map_err(|error| transport(url, &error, error.is_connect()))?;
+        let mut connection = connection.filter(|_| self.only_http1);
+        let answered = async {
+            let Some(connection) = &mut connection else {
+                let answered = Box::pin(self.request(call, authorization)).await;
+                return answered.map_err(|error| transport(&url, &error, error.is_connect()));
+            };
+            let request = call.into_request(authorization);
+            let answered = connection.request(&self.connector, request).await;
+            answered.map_err(|error| transport(&url, &*error.cause, error.unsent))
+        };
+        let response = match tokio::time::timeout(timeout, answered).await {
+            Ok(answered) => answered?,
+            Err(_) => {
+                connection.into_iter().for_each(DedicatedConnection::close);
+                return Err(silent(&url, timeout));
+            }
+        };
         Span::current().record("status", response.status().as_u16());
         // A response that was sent twice can be taken for that to the next request on its connection.
         let of_producer = |name| response.headers().contains_key(name);
-        if !call.headers.contains_key(headers::PRODUCER_ID)
+        if !produces
             && (of_producer(headers::PRODUCER_EPOCH) || of_producer(headers::PRODUCER_EXPECTED_SEQ))
         {
-            let reason = "it answers the request of a producer".to_owned();
-            return Err(ClientError::Transport { url: url.to_string(), reason, unsent: false });
+            return Err(broken(&url, "it answers the request of a producer"));
         }
         if response.status().is_success() {
-            StreamResponse::new(response, url.clone(), self.read_timeout)
+            Ok(response)
         } else {
-            Err(refusal(response, url.to_string(), self.read_timeout).await)
+            let refused = Box::pin(refusal(response, url.to_string(), self.read_timeout));
+            Err(match connection {
+                Some(connection) => connection.along(refused).await,
+                None => refused.await,
+            })
         }
     }
 
     /// Sends the request until the server has seen it.
     async fn request(
         &self,
-        call: &StreamCall,
+        call: StreamCall,
         authorization: Option<HeaderValue>,
     ) -> Result<Response<Incoming>, legacy::Error> {
-        let mut headers = call.headers.clone();
-        for (name, value) in &self.headers {
-            headers.entry(name).or_insert_with(|| value.clone());
-        }
-        if let Some(authorization) = authorization {
-            headers.insert(header::AUTHORIZATION, authorization);
-        }
-        // A body of no bytes has no length, which `POST` must have.
-        if call.method == Method::POST && call.body.is_empty() {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-        let mut repeats = 0;
-        loop {
-            let mut request = Request::new(Full::new(call.body.clone()));
-            *request.method_mut() = call.method.clone();
-            *request.uri_mut() = call.uri.clone();
-            if repeats == UNSEEN_REPEATS {
-                *request.headers_mut() = headers;
-                return self.http.request(request).await;
-            }
-            request.headers_mut().clone_from(&headers);
+        let repeats = if self.only_http1 { 0 } else { UNSEEN_REPEATS };
+        for _ in 0..repeats {
+            let request = call.clone().into_request(authorization.clone());
             match self.http.request(request).await {
-                Err(error) if is_unseen(&error) => repeats += 1,
+                Err(error) if is_unseen(&error) => {}
                 answered => return answered,
             }
         }
+        self.http.request(call.into_request(authorization)).await
     }
 }
 
@@ -164,7 +221,7 @@ fn is_unseen(error: &legacy::Error) -> bool {
 }
 
 /// The next piece of a body; `None` at its end. Cancelling it loses nothing.
-async fn next_piece(body: &mut Incoming) -> Result<Option<Bytes>, hyper::Error> {
+pub(crate) async fn next_piece(body: &mut Incoming) -> Result<Option<Bytes>, hyper::Error> {
     while let Some(frame) = body.frame().await {
         // Anything else is trailers.
         if let Ok(piece) = frame?.into_data() {
@@ -174,19 +231,19 @@ async fn next_piece(body: &mut Incoming) -> Result<Option<Bytes>, hyper::Error> 
     Ok(None)
 }
 
-impl StreamResponse {
-    /// Receives what is left of the body, which no caller uses: a response that is dropped before its end costs its
-    /// connection over HTTP/1.1, and a reset over HTTP/2, of which a connection survives a thousand.
-    async fn finish(&mut self) {
-        let mut left = LONGEST_PROBLEM;
-        while !self.body.is_end_stream() {
-            match tokio::time::timeout(self.read_timeout, next_piece(&mut self.body)).await {
-                Ok(Ok(Some(piece))) if piece.len() <= left => left -= piece.len(),
-                _ => break,
-            }
+/// Receives what is left of the body, which no caller uses: a response that is dropped before its end costs its
+/// connection over HTTP/1.1, and a reset over HTTP/2, of which a connection survives a thousand.
+async fn finish(body: &mut Incoming, read_timeout: Duration) {
+    let mut left = LONGEST_PROBLEM;
+    while !body.is_end_stream() {
+        match tokio::time::timeout(read_timeout, next_piece(body)).await {
+            Ok(Ok(Some(piece))) if piece.len() <= left => left -= piece.len(),
+            _ => break,
         }
     }
+}
 
+impl StreamResponse {
     fn new(
         response: Response<Incoming>,
         url: Arc<str>,
@@ -194,9 +251,8 @@ impl StreamResponse {
     ) -> Result<Self, ClientError> {
         let (mut head, body) = response.into_parts();
         let OpaqueFields { next_offset, earliest, cursor } = take_opaque(&mut head.headers, &url)?;
-        let facts = ResponseFacts::parse(&head.headers).map_err(|error| {
-            ClientError::InvalidResponse { url: url.to_string(), reason: error.to_string() }
-        })?;
+        let facts = ResponseFacts::parse(&head.headers);
+        let facts = facts.map_err(|error| invalid(&url, error.to_string()))?;
         let status = head.status;
         Ok(StreamResponse { status, facts, cursor, earliest, next_offset, body, url, read_timeout })
     }
@@ -222,13 +278,13 @@ impl StreamResponse {
     }
 
     pub(crate) fn invalid(&self, reason: &str) -> ClientError {
-        ClientError::InvalidResponse { url: self.url.to_string(), reason: reason.to_owned() }
+        invalid(&self.url, reason)
     }
 
     /// The response ends early, or contradicts the request, as one that belongs to another request does. The next may
     /// be whole.
     pub(crate) fn broken(&self, reason: impl Into<String>) -> ClientError {
-        ClientError::Transport { url: self.url.to_string(), reason: reason.into(), unsent: false }
+        broken(&self.url, reason)
     }
 
     /// The body cannot be parsed.
@@ -239,14 +295,14 @@ impl StreamResponse {
 
 /// What servers form in different ways.
 #[derive(Default)]
-struct OpaqueFields {
-    next_offset: Option<StreamOffset>,
-    earliest: Option<StreamOffset>,
+pub(crate) struct OpaqueFields {
+    pub(crate) next_offset: Option<StreamOffset>,
+    pub(crate) earliest: Option<StreamOffset>,
     cursor: Option<Box<str>>,
 }
 
 /// Takes offsets and cursor, which other servers form in other ways than [`ResponseFacts`] reads.
-fn take_opaque(headers: &mut HeaderMap, url: &str) -> Result<OpaqueFields, ClientError> {
+pub(crate) fn take_opaque(headers: &mut HeaderMap, url: &str) -> Result<OpaqueFields, ClientError> {
     let next_offset = take_offset(headers, headers::STREAM_NEXT_OFFSET, url)?;
     let earliest = take_offset(headers, headers::STREAM_EARLIEST_OFFSET, url)?;
     let cursor = headers.remove(headers::STREAM_CURSOR);
@@ -275,52 +331,17 @@ fn take_offset(
     }
 }
 
-async fn refusal(response: Response<Incoming>, url: String, read_timeout: Duration) -> ClientError {
-    let (mut head, mut incoming) = response.into_parts();
-    let status = head.status;
-    let OpaqueFields { next_offset, earliest, .. } =
-        take_opaque(&mut head.headers, &url).unwrap_or_default();
-    let facts = ResponseFacts::parse(&head.headers).unwrap_or_default();
-    let mut body = Vec::new();
-    // What the body adds helps people only: a refusal whose body is lost is still one.
-    while body.len() < LONGEST_PROBLEM {
-        match tokio::time::timeout(read_timeout, next_piece(&mut incoming)).await {
-            Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
-            _ => break,
-        }
-    }
-    if let (StatusCode::GONE, Some(earliest)) = (status, earliest) {
-        return ClientError::Trimmed { url, earliest };
-    }
-    let problem = ProblemDetails::parse(&body).unwrap_or_else(|_| ProblemDetails {
-        // Other servers send a line of text.
-        detail: first_line(&body).into(),
-        ..ProblemDetails::default()
-    });
-    ClientError::Refused(Box::new(RefusedRequest {
-        url,
-        status,
-        code: problem.code.into_owned(),
-        detail: problem.detail.into_owned(),
-        retry_after: facts.retry_after,
-        closed: facts.closed,
-        next_offset,
-        producer_epoch: facts.producer_epoch,
-        expected_seq: facts.expected_seq,
-    }))
+fn invalid(url: &str, reason: impl Into<String>) -> ClientError {
+    ClientError::InvalidResponse { url: url.to_owned(), reason: reason.into() }
 }
 
-/// The first line of a short text, for people.
-fn first_line(body: &[u8]) -> String {
-    let text = std::str::from_utf8(body).unwrap_or_default();
-    let line = text.lines().next().unwrap_or_default().trim();
-    let shown = line.len() <= 200 && !line.starts_with(['<', '{', '[']);
-    line.chars().filter(|c| shown && !c.is_control()).collect()
+/// The response contradicts the request, or ends early.
+pub(crate) fn broken(url: &str, reason: impl Into<String>) -> ClientError {
+    ClientError::Transport { url: url.to_owned(), reason: reason.into(), unsent: false }
 }
 
 fn silent(url: &str, timeout: Duration) -> ClientError {
-    let reason = format!("nothing arrived for {} s", timeout.as_secs_f64());
-    ClientError::Transport { url: url.to_owned(), reason, unsent: false }
+    broken(url, format!("nothing arrived for {} s", timeout.as_secs_f64()))
 }
 
 fn transport(url: &str, error: &(dyn Error + 'static), unsent: bool) -> ClientError {
@@ -335,17 +356,4 @@ fn transport(url: &str, error: &(dyn Error + 'static), unsent: bool) -> ClientEr
         cause = error.source();
     }
     ClientError::Transport { url: url.to_owned(), reason, unsent }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_of_text_explains_a_refusal() {
-        assert_eq!(first_line(b"Sequence conflict\r\nmore"), "Sequence conflict");
-        for other in [&b"<html>"[..], b"{\"error\":1}", b"\xff", b"", &[b'x'; 300]] {
-            assert_eq!(first_line(other), "");
-        }
-    }
 }

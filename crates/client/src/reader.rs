@@ -152,6 +152,6 @@ pub(crate) async fn open_page(
     let offset = if *from == StartFrom::Now { "now" } else { position.query() };
     let call = stream.read_call("read", &[("offset", offset)])?;
     let inner = &stream.client().inner;
-    let response = inner.transport.send(&call).await?;
+    let response = inner.transport.send(call).await?;
     PageBody::new(response, position.clone(), inner.max_message)
 }

@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use durable_streams_protocol::{ContentType, Expiry, headers};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderValue, Method, StatusCode, Uri, header};
 use serde::Serialize;
 use url::Url;
 
@@ -116,7 +116,7 @@ impl Stream {
     /// A 409 when it exists with another configuration; every other [`ClientError`].
     pub async fn create(&self, options: &CreateOptions) -> Result<CreatedStream, ClientError> {
         let mut call = self.call("create", Method::PUT);
-        call.headers = options.headers()?;
+        call.headers.extend(options.headers()?);
         call.body = options.body();
         let response = self.exchange(&call, RepeatRule::Always).await?;
         Ok(CreatedStream {
@@ -223,7 +223,7 @@ impl Stream {
         let deleted = self.repeat(
             "delete",
             RepeatRule::Always,
-            || async { self.client.inner.transport.send_for_head(&call).await },
+            || self.client.inner.transport.send_for_head(call.clone()),
             |error| maybe_deleted |= !error.is_without_effect(),
         );
         match deleted.await {
@@ -289,7 +289,7 @@ impl Stream {
     }
 
     pub(crate) fn call(&self, operation: &'static str, method: Method) -> StreamCall {
-        let mut headers = HeaderMap::new();
+        let mut headers = self.client.inner.transport.headers.clone();
         if let Some(user) = &self.user {
             headers.insert(header::AUTHORIZATION, user.clone());
         }
@@ -323,7 +323,7 @@ impl Stream {
         rule: RepeatRule,
     ) -> Result<StreamResponse, ClientError> {
         let transport = &self.client.inner.transport;
-        self.repeat(call.operation, rule, || transport.send_for_head(call), |_| ()).await
+        self.repeat(call.operation, rule, || transport.send_for_head(call.clone()), |_| ()).await
     }
 
     /// Runs `attempt` until it succeeds, fails for good, or patience ends; shows `failed` every failure.

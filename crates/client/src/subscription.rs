@@ -287,7 +287,7 @@ impl Subscription {
             live_call(&self.stream, &self.position, "long-poll", self.cursor.as_deref())?;
         call.timeout = self.stream.live_timeout();
         let inner = &self.stream.client().inner;
-        let response = inner.transport.send(&call).await?;
+        let response = inner.transport.send(call).await?;
         PageBody::new(response, self.position.clone(), inner.max_message)
     }
 

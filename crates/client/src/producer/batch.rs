@@ -1,13 +1,8 @@
 //! Messages that travel in one request.
 
 use bytes::Bytes;
-use tokio::sync::watch;
 
-use super::error::ProducerError;
-use crate::position::StreamOffset;
-
-/// Where messages end up: the offset after the batch, or why it was not stored.
-pub(super) type DeliveryOutcome = Option<Result<StreamOffset, ProducerError>>;
+use super::outcome::{BatchOutcome, OutcomeSender, PendingOutcome};
 
 /// The batch that is being filled.
 #[derive(Debug)]
@@ -17,7 +12,7 @@ pub(super) struct OpenBatch {
     messages: u64,
     /// Bytes of the messages, as the bound of the buffer counts them.
     cost: usize,
-    outcome: watch::Sender<DeliveryOutcome>,
+    outcome: OutcomeSender,
 }
 
 /// A batch with its sequence number, until it is acknowledged.
@@ -33,7 +28,7 @@ pub(super) struct SealedBatch {
     pub(super) sent_after: u64,
     /// The server has refused it once because one before it was missing.
     pub(super) overtook: bool,
-    outcome: watch::Sender<DeliveryOutcome>,
+    outcome: OutcomeSender,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +47,7 @@ impl OpenBatch {
             body: Vec::new(),
             messages: 0,
             cost: 0,
-            outcome: watch::Sender::new(None),
+            outcome: OutcomeSender::default(),
         }
     }
 
@@ -73,7 +68,7 @@ impl OpenBatch {
         self.length_with(b"") >= max_bytes || self.messages >= max_messages
     }
 
-    pub(super) fn push(&mut self, message: &[u8]) -> watch::Receiver<DeliveryOutcome> {
+    pub(super) fn push(&mut self, message: &[u8]) -> PendingOutcome {
         if self.json {
             self.body.push(if self.messages == 0 { b'[' } else { b',' });
         }
@@ -83,7 +78,7 @@ impl OpenBatch {
         self.outcome.subscribe()
     }
 
-    pub(super) fn subscribe(&self) -> watch::Receiver<DeliveryOutcome> {
+    pub(super) fn subscribe(&self) -> PendingOutcome {
         self.outcome.subscribe()
     }
 
@@ -106,12 +101,12 @@ impl OpenBatch {
 }
 
 impl SealedBatch {
-    pub(super) fn subscribe(&self) -> watch::Receiver<DeliveryOutcome> {
+    pub(super) fn subscribe(&self) -> PendingOutcome {
         self.outcome.subscribe()
     }
 
-    pub(super) fn resolve(self, outcome: Result<StreamOffset, ProducerError>) {
-        self.outcome.send_replace(Some(outcome));
+    pub(super) fn resolve(self, outcome: BatchOutcome) {
+        self.outcome.resolve(outcome);
     }
 }
 

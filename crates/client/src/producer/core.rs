@@ -8,12 +8,13 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use durable_streams_protocol::{Producer as ProducerHeaders, ProducerId};
-use tokio::{sync::watch, time::Instant};
+use durable_streams_protocol::ProducerId;
+use tokio::time::Instant;
 
 use super::{
-    batch::{BatchState, DeliveryOutcome, OpenBatch, SealedBatch},
+    batch::{BatchState, OpenBatch, SealedBatch},
     error::ProducerError,
+    outcome::PendingOutcome,
 };
 use crate::{
     error::ClientError,
@@ -52,6 +53,8 @@ pub(super) struct ProducerCore {
     /// When the open batch has to go.
     linger_until: Option<Instant>,
     flushing: bool,
+    /// A batch was begun or sealed since the driver looked for requests.
+    news: bool,
     /// Not acknowledged, in order.
     queue: VecDeque<SealedBatch>,
     in_flight: usize,
@@ -76,7 +79,8 @@ enum EpochState {
 /// A request to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BatchRequest {
-    pub(super) producer: ProducerHeaders,
+    pub(super) epoch: u64,
+    pub(super) seq: u64,
     pub(super) body: Bytes,
     pub(super) close: bool,
 }
@@ -84,7 +88,7 @@ pub(super) struct BatchRequest {
 impl BatchRequest {
     /// It asks for the newest epoch, and no server stores it.
     pub(super) fn is_probe(&self) -> bool {
-        self.producer.seq == PROBE_SEQ
+        self.seq == PROBE_SEQ
     }
 }
 
@@ -114,6 +118,7 @@ impl ProducerCore {
             open: OpenBatch::new(options.json),
             linger_until: None,
             flushing: false,
+            news: false,
             queue: VecDeque::new(),
             in_flight: 0,
             failures: FailureCount::default(),
@@ -129,17 +134,24 @@ impl ProducerCore {
         &mut self,
         message: &[u8],
         now: Instant,
-    ) -> Result<watch::Receiver<DeliveryOutcome>, ProducerError> {
+    ) -> Result<PendingOutcome, ProducerError> {
         self.check_open()?;
         if !self.open.is_empty() && self.open.length_with(message) > self.options.max_batch {
             self.seal(false);
         }
-        let receiver = self.open.push(message);
+        self.news |= self.open.is_empty();
+        let outcome = self.open.push(message);
         self.linger_until.get_or_insert(now + self.options.linger);
         if self.open.is_full(self.options.max_batch, self.options.max_batch_messages) {
             self.seal(false);
         }
-        Ok(receiver)
+        Ok(outcome)
+    }
+
+    /// Whether the driver has to look for requests. With as many in flight as may be, it does so after the next response
+    /// anyway.
+    pub(super) fn has_news(&self) -> bool {
+        self.news && self.in_flight < self.options.max_in_flight
     }
 
     /// Why no message can be taken.
@@ -152,7 +164,7 @@ impl ProducerCore {
     }
 
     /// Sends what is buffered without waiting for more, and returns the outcomes of all that is not acknowledged.
-    pub(super) fn flush(&mut self) -> Result<Vec<watch::Receiver<DeliveryOutcome>>, ProducerError> {
+    pub(super) fn flush(&mut self) -> Result<Vec<PendingOutcome>, ProducerError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
@@ -165,9 +177,7 @@ impl ProducerCore {
     }
 
     /// Seals what is buffered as the last batch, with which the stream is closed.
-    pub(super) fn close_stream(
-        &mut self,
-    ) -> Result<Vec<watch::Receiver<DeliveryOutcome>>, ProducerError> {
+    pub(super) fn close_stream(&mut self) -> Result<Vec<PendingOutcome>, ProducerError> {
         self.check_open()?;
         self.seal(true);
         self.closing = true;
@@ -186,6 +196,7 @@ impl ProducerCore {
 
     /// What to send now. Call it until it returns `None`.
     pub(super) fn next_request(&mut self, now: Instant) -> Option<BatchRequest> {
+        self.news = false;
         if self.failed.is_some() || self.retry_at.is_some_and(|at| at > now) {
             return None;
         }
@@ -197,7 +208,7 @@ impl ProducerCore {
             EpochState::Unknown => {
                 self.epoch = EpochState::Probing;
                 let body = Bytes::from_static(b"0");
-                return Some(self.request(0, PROBE_SEQ, body, false));
+                return Some(BatchRequest { epoch: 0, seq: PROBE_SEQ, body, close: false });
             }
             EpochState::Chosen(epoch) => (epoch, 1),
             EpochState::Established(epoch) => (epoch, self.options.max_in_flight),
@@ -220,14 +231,8 @@ impl ProducerCore {
         }
         batch.state = BatchState::InFlight;
         batch.sent_after = first;
-        let (seq, body, close) = (batch.seq, batch.body.clone(), batch.close);
         self.in_flight += 1;
-        Some(self.request(epoch, seq, body, close))
-    }
-
-    fn request(&self, epoch: u64, seq: u64, body: Bytes, close: bool) -> BatchRequest {
-        let producer = ProducerHeaders { id: self.options.id.clone(), epoch, seq };
-        BatchRequest { producer, body, close }
+        Some(BatchRequest { epoch, seq: batch.seq, body: batch.body.clone(), close: batch.close })
     }
 
     /// When to call [`next_request`](Self::next_request) although nothing has happened.
@@ -248,12 +253,12 @@ impl ProducerCore {
             return self.take_probe(response);
         }
         self.in_flight -= 1;
-        let seq = request.producer.seq;
+        let seq = request.seq;
         let Some(at) = self.queue.iter().position(|batch| batch.seq == seq) else { return 0 };
         match response {
             BatchResponse::Accepted { offset } => {
                 self.failures.clear();
-                self.epoch = EpochState::Established(request.producer.epoch);
+                self.epoch = EpochState::Established(request.epoch);
                 let Some(batch) = self.queue.remove(at) else { return 0 };
                 let cost = batch.cost;
                 telemetry::acknowledged(batch.messages, batch.body.len());
@@ -282,7 +287,7 @@ impl ProducerCore {
                 0
             }
             BatchResponse::StaleEpoch { current } => {
-                let epoch = request.producer.epoch;
+                let epoch = request.epoch;
                 let automatic = self.options.epoch.is_none();
                 if automatic && self.epoch == EpochState::Chosen(epoch) && epoch < current {
                     // Another producer began while this one did; the newest one wins, and that is this one.
@@ -365,6 +370,7 @@ impl ProducerCore {
         self.next_seq += 1;
         self.linger_until = None;
         self.flushing = false;
+        self.news = true;
     }
 
     fn set_state(&mut self, at: usize, state: BatchState) {

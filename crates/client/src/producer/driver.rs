@@ -11,7 +11,7 @@ use std::{
 
 use durable_streams_protocol::{ContentType, ProducerId, headers};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{Method, StatusCode, header};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, Semaphore},
@@ -19,7 +19,13 @@ use tokio::{
 };
 
 use super::core::{BatchRequest, BatchResponse, ProducerCore};
-use crate::{error::ClientError, fields::sendable, stream::Stream};
+use crate::{
+    dedicated::DedicatedConnection,
+    error::ClientError,
+    exchange::{StreamCall, broken},
+    fields::put,
+    stream::Stream,
+};
 
 /// Between a [`Producer`](super::Producer) and its driver.
 #[derive(Debug)]
@@ -35,16 +41,24 @@ pub(super) struct ProducerShared {
 pub(super) struct ProducerDriver {
     shared: Arc<ProducerShared>,
     sender: Arc<BatchSender>,
-    in_flight: FuturesUnordered<BoxFuture<'static, (BatchRequest, BatchResponse)>>,
+    in_flight: FuturesUnordered<BoxFuture<'static, FinishedBatch>>,
+    /// Connections that carry no request.
+    idle: Vec<DedicatedConnection>,
     /// Bytes of acknowledged messages that are still taken from `room`.
     freed: usize,
 }
 
+/// A request that was sent, and what became of it.
+struct FinishedBatch {
+    request: BatchRequest,
+    response: BatchResponse,
+    connection: DedicatedConnection,
+}
+
 struct BatchSender {
     stream: Stream,
-    /// Of every batch.
-    id: HeaderValue,
-    content_type: HeaderValue,
+    /// A batch but for its numbers and its body.
+    template: StreamCall,
     /// The server has returned a batch's epoch with its success (§5.2.1), as most servers do always.
     echoes: AtomicBool,
 }
@@ -56,14 +70,21 @@ impl ProducerDriver {
         id: &ProducerId,
         content_type: &ContentType,
     ) -> Result<Self, ClientError> {
-        let id = sendable(&headers::PRODUCER_ID, id.as_str())?;
-        let content_type = sendable(&header::CONTENT_TYPE, content_type.as_str())?;
-        let echoes = AtomicBool::new(false);
-        let sender = Arc::new(BatchSender { stream, id, content_type, echoes });
-        Ok(ProducerDriver { shared, sender, in_flight: FuturesUnordered::new(), freed: 0 })
+        let mut template = stream.call("produce", Method::POST);
+        put(&mut template.headers, headers::PRODUCER_ID, id.as_str())?;
+        put(&mut template.headers, header::CONTENT_TYPE, content_type.as_str())?;
+        // Each request's own take their places.
+        for name in [headers::PRODUCER_EPOCH, headers::PRODUCER_SEQ, header::CONTENT_LENGTH] {
+            template.headers.insert(name, 0.into());
+        }
+        let sender = Arc::new(BatchSender { stream, template, echoes: AtomicBool::new(false) });
+        let in_flight = FuturesUnordered::new();
+        Ok(ProducerDriver { shared, sender, in_flight, idle: Vec::new(), freed: 0 })
     }
 
     pub(super) async fn run(mut self) {
+        // Requests that share a connection, or have one of the client's pool, are written by its task.
+        let tasks_write = !self.sender.stream.client().inner.transport.only_http1;
         // A request was handed to its connection, and the connection's task may not have run since.
         let mut unwritten = false;
         loop {
@@ -73,29 +94,26 @@ impl ProducerDriver {
             };
             if let Some(request) = request {
                 if unwritten {
-                    // Requests in flight at once travel on connections of their own, whose tasks write them. The driver
-                    // yields between two, so that they arrive in order and the server holds none for its predecessor.
+                    // The driver yields between two, so that they arrive in order and the server holds none for its
+                    // predecessor.
                     tokio::task::yield_now().await;
                 }
-                unwritten = true;
+                unwritten = tasks_write;
                 self.begin(request);
                 continue;
             }
             // Only now: the next requests are on their way before the callers wake.
             self.shared.room.add_permits(std::mem::take(&mut self.freed));
-            let (response, waited) = self.event(wake_at).await;
+            let (finished, waited) = self.event(wake_at).await;
             unwritten &= !waited;
-            if let Some((request, response)) = response {
-                self.take(&request, response);
+            if let Some(finished) = finished {
+                self.take(finished);
             }
         }
     }
 
     /// Waits for a response, a message or `wake_at`. Also returns whether other tasks could run meanwhile.
-    async fn event(
-        &mut self,
-        wake_at: Option<Instant>,
-    ) -> (Option<(BatchRequest, BatchResponse)>, bool) {
+    async fn event(&mut self, wake_at: Option<Instant>) -> (Option<FinishedBatch>, bool) {
         let event = async {
             let wake = async {
                 match wake_at {
@@ -118,27 +136,33 @@ impl ProducerDriver {
         (response.await, waited)
     }
 
-    /// Begins a request: polls it once, so that it is handed to its connection.
+    /// Begins a request: polls it once, so that it is written, or handed to its connection.
     fn begin(&mut self, request: BatchRequest) {
         let sender = self.sender.clone();
+        let mut connection = self.idle.pop().unwrap_or_default();
         self.in_flight.push(Box::pin(async move {
-            let response = sender.send(&request).await;
-            (request, response)
+            let response = sender.send(&request, &mut connection).await;
+            FinishedBatch { request, response, connection }
         }));
-        if let Some(Some((request, response))) = self.in_flight.next().now_or_never() {
-            self.take(&request, response);
+        if let Some(Some(finished)) = self.in_flight.next().now_or_never() {
+            self.take(finished);
         }
     }
 
-    fn take(&mut self, request: &BatchRequest, response: BatchResponse) {
-        self.freed += self.shared.core.lock().take(request, response);
+    fn take(&mut self, finished: FinishedBatch) {
+        self.idle.push(finished.connection);
+        self.freed += self.shared.core.lock().take(&finished.request, finished.response);
     }
 }
 
 impl BatchSender {
     /// Sends one batch once, and classifies the response.
-    async fn send(&self, request: &BatchRequest) -> BatchResponse {
-        let sent = self.try_send(request).await;
+    async fn send(
+        &self,
+        request: &BatchRequest,
+        connection: &mut DedicatedConnection,
+    ) -> BatchResponse {
+        let sent = self.try_send(request, connection).await;
         sent.unwrap_or_else(|error| {
             let Some(refusal) = error.refusal() else { return BatchResponse::Failed(error) };
             match (refusal.status.as_u16(), refusal.producer_epoch, refusal.expected_seq) {
@@ -149,42 +173,44 @@ impl BatchSender {
         })
     }
 
-    async fn try_send(&self, request: &BatchRequest) -> Result<BatchResponse, ClientError> {
-        let mut call = self.stream.call("produce", Method::POST);
-        let producer = &request.producer;
-        call.headers.reserve(8);
-        call.headers.insert(headers::PRODUCER_ID, self.id.clone());
-        call.headers.insert(headers::PRODUCER_EPOCH, producer.epoch.into());
-        call.headers.insert(headers::PRODUCER_SEQ, producer.seq.into());
+    async fn try_send(
+        &self,
+        request: &BatchRequest,
+        connection: &mut DedicatedConnection,
+    ) -> Result<BatchResponse, ClientError> {
+        let mut call = self.template.clone();
+        call.headers.insert(headers::PRODUCER_EPOCH, request.epoch.into());
+        call.headers.insert(headers::PRODUCER_SEQ, request.seq.into());
+        call.headers.insert(header::CONTENT_LENGTH, request.body.len().into());
         if request.close {
             call.headers.insert(headers::STREAM_CLOSED, headers::TRUE);
         }
-        if !request.body.is_empty() {
-            call.headers.insert(header::CONTENT_TYPE, self.content_type.clone());
-            call.body = request.body.clone();
+        if request.body.is_empty() {
+            call.headers.remove(header::CONTENT_TYPE);
         }
-        let response = self.stream.client().inner.transport.send_for_head(&call).await?;
+        call.body = request.body.clone();
+        let receipt = self.stream.client().inner.transport.send_batch(call, connection).await?;
         // A response that was sent twice can be taken for that to the next request on its connection. The highest accepted
         // number cannot be below this one; a new batch is answered with its epoch where any was; an append creates nothing,
         // and only reads have cursors, or a type where the probe, which no server accepts, seems to be accepted.
-        let facts = &response.facts;
-        let echoes = self.echoes.fetch_or(facts.producer_epoch.is_some(), Ordering::Relaxed);
-        let of_another = match facts.producer_epoch {
-            Some(epoch) => epoch != producer.epoch,
+        let echoes = self.echoes.fetch_or(receipt.epoch.is_some(), Ordering::Relaxed);
+        let of_another = match receipt.epoch {
+            Some(epoch) => epoch != request.epoch,
             None => {
-                (echoes && response.status == StatusCode::OK)
-                    || response.status == StatusCode::CREATED
-                    || response.cursor.is_some()
-                    || (request.is_probe() && facts.content_type.is_some())
+                (echoes && receipt.status == StatusCode::OK)
+                    || receipt.status == StatusCode::CREATED
+                    || receipt.has_cursor
+                    || (request.is_probe() && receipt.has_type)
             }
         };
-        if of_another || facts.producer_seq.is_some_and(|seq| seq < producer.seq) {
-            return Err(response.broken("it answers another request"));
+        if of_another || receipt.seq.is_some_and(|seq| seq < request.seq) {
+            connection.close();
+            return Err(broken(&self.template.shown, "it answers another request"));
         }
-        let offset = match response.next_offset() {
-            Ok(offset) => offset,
+        let offset = match receipt.next_offset {
+            Some(offset) => offset,
             // Some servers return none for a batch that they had before.
-            Err(_) => self.stream.head().await?.tail,
+            None => Box::pin(self.stream.head()).await?.tail,
         };
         Ok(BatchResponse::Accepted { offset })
     }

@@ -4,6 +4,7 @@ mod batch;
 mod core;
 mod driver;
 mod error;
+mod outcome;
 
 use std::{
     future::{Future, IntoFuture},
@@ -16,15 +17,15 @@ use durable_streams_protocol::{ContentType, ProducerId};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::{
-    sync::{Notify, Semaphore, watch},
+    sync::{Notify, Semaphore},
     task::JoinHandle,
     time::Instant,
 };
 
 use self::{
-    batch::DeliveryOutcome,
     core::{CoreOptions, ProducerCore},
     driver::{ProducerDriver, ProducerShared},
+    outcome::PendingOutcome,
 };
 use crate::{error::ClientError, position::StreamOffset, retry::RetryPolicy, stream::Stream};
 
@@ -66,7 +67,7 @@ pub struct Producer {
 /// The outcome of one message. It need not be awaited; the message is sent all the same.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    outcome: watch::Receiver<DeliveryOutcome>,
+    outcome: PendingOutcome,
 }
 
 impl ProducerBuilder {
@@ -280,7 +281,7 @@ impl Producer {
 
     async fn wait_for(
         &self,
-        outcomes: Vec<watch::Receiver<DeliveryOutcome>>,
+        outcomes: Vec<PendingOutcome>,
     ) -> Result<Option<StreamOffset>, ProducerError> {
         self.shared.changed.notify_one();
         let mut last = None;
@@ -312,10 +313,15 @@ impl Producer {
         message: &[u8],
         room: tokio::sync::SemaphorePermit<'_>,
     ) -> Result<Delivery, ProducerError> {
-        let outcome = self.shared.core.lock().push(message, Instant::now())?;
+        let (outcome, has_news) = {
+            let mut core = self.shared.core.lock();
+            (core.push(message, Instant::now())?, core.has_news())
+        };
         // The driver returns it when the batch is acknowledged.
         room.forget();
-        self.shared.changed.notify_one();
+        if has_news {
+            self.shared.changed.notify_one();
+        }
         Ok(Delivery { outcome })
     }
 }
@@ -338,11 +344,8 @@ impl Delivery {
     ///
     /// # Errors
     /// Why the producer stopped before.
-    pub async fn wait(mut self) -> Result<StreamOffset, ProducerError> {
-        match self.outcome.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.clone().unwrap_or(Err(ProducerError::Stopped)),
-            Err(_) => Err(ProducerError::Stopped),
-        }
+    pub async fn wait(self) -> Result<StreamOffset, ProducerError> {
+        self.outcome.wait().await
     }
 }
 

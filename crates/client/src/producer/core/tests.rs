@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use durable_streams_protocol::{ProducerAdmission, ProducerState};
+use durable_streams_protocol::{Producer, ProducerAdmission, ProducerState};
 use proptest::prelude::*;
 
 use super::*;
@@ -17,7 +17,8 @@ struct ModelStream {
 
 impl ModelStream {
     fn receive(&mut self, request: &BatchRequest) -> BatchResponse {
-        let producer = &request.producer;
+        let id = ProducerId::new("p").unwrap();
+        let producer = Producer { id, epoch: request.epoch, seq: request.seq };
         let tuple = (producer.epoch, producer.seq);
         if let Some(closed_by) = self.closed_by {
             return if closed_by == tuple {
@@ -128,7 +129,7 @@ struct World {
     /// With the response, once the server has received it.
     on_the_way: Vec<(BatchRequest, Option<BatchResponse>)>,
     pushed: u32,
-    outcomes: Vec<watch::Receiver<DeliveryOutcome>>,
+    outcomes: Vec<PendingOutcome>,
 }
 
 impl World {
@@ -228,7 +229,7 @@ proptest! {
         prop_assert_eq!(world.server.messages.len() as u32, world.pushed, "none is lost");
         prop_assert_eq!(world.core.unacknowledged(), 0);
         for outcome in &world.outcomes {
-            prop_assert!(matches!(*outcome.borrow(), Some(Ok(_))));
+            prop_assert!(matches!(outcome.known(), Some(Ok(_))));
         }
     }
 
@@ -243,7 +244,7 @@ proptest! {
         before.for_each(|step| world.step(step));
         let stored = world.server.messages.len();
         let acknowledged =
-            world.outcomes.iter().filter(|outcome| matches!(*outcome.borrow(), Some(Ok(_)))).count();
+            world.outcomes.iter().filter(|outcome| matches!(outcome.known(), Some(Ok(_)))).count();
         prop_assert!(acknowledged <= stored);
         world.server.producer = Some(ProducerState { epoch: 9, last_seq: 0 });
         after.for_each(|step| world.step(step));
@@ -254,7 +255,7 @@ proptest! {
         let fenced = matches!(error, ProducerError::Fenced { epoch: 3, current: 9, .. });
         prop_assert!(fenced, "{}", error);
         for (number, outcome) in world.outcomes.iter().enumerate() {
-            match &*outcome.borrow() {
+            match outcome.known() {
                 Some(Ok(_)) => prop_assert!(number < stored, "{} is acknowledged but not stored", number),
                 Some(Err(error)) => {
                     let fenced = matches!(error, ProducerError::Fenced { .. });
@@ -360,7 +361,7 @@ fn a_final_refusal_fails_every_message_that_is_not_acknowledged() {
     let later = core.push(b"3", now).unwrap();
     assert_eq!(core.take(&sent[0], BatchResponse::Failed(refused(404))), 3, "bytes are free again");
     for outcome in outcomes.iter().chain([&later]) {
-        assert!(matches!(&*outcome.borrow(), Some(Err(ProducerError::Failed(_)))));
+        assert!(matches!(outcome.known(), Some(Err(ProducerError::Failed(_)))));
     }
     assert!(core.push(b"4", now).is_err() && core.flush().is_err());
 }

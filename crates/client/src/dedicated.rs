@@ -1,0 +1,267 @@
+//! Connections of HTTP/1.1 that belong to one caller, for requests one after the other.
+
+use std::{error::Error as StdError, future::Future, pin::pin, task::Poll};
+
+use bytes::Bytes;
+use futures_util::future::poll_fn;
+use http::{Request, Response, Uri};
+use http_body_util::Full;
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, Connection, SendRequest},
+};
+use hyper_rustls::MaybeHttpsStream;
+use hyper_util::client::legacy::connect::Connection as _;
+use tower_service::Service;
+
+use crate::connect::{ProxiedIo, StreamConnector};
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// A connection that is made with the first request and again after it ended.
+///
+/// The task that waits for a response polls it. A connection of the client's pool has a task of its own, which every
+/// request and every response would have to wake. Measured: see "Speed" in docs/client.md.
+#[derive(Debug, Default)]
+pub(crate) struct DedicatedConnection {
+    /// Boxed, as it moves into every request and back.
+    open: Option<Box<OpenConnection>>,
+}
+
+#[derive(Debug)]
+struct OpenConnection {
+    sender: SendRequest<Full<Bytes>>,
+    /// `None` once it has ended.
+    connection: Option<Connection<MaybeHttpsStream<ProxiedIo>, Full<Bytes>>>,
+    /// A proxy takes the requests, with their whole URLs.
+    proxied: bool,
+}
+
+/// Why there is no response.
+#[derive(Debug)]
+pub(crate) struct UnansweredRequest {
+    pub(crate) cause: BoxError,
+    /// The server has not seen the request.
+    pub(crate) unsent: bool,
+}
+
+impl DedicatedConnection {
+    /// Sends `request`, whose `Host` is set, and returns the head of the response. The body arrives while
+    /// [`along`](Self::along) runs. A call that is cancelled must be followed by [`close`](Self::close).
+    pub(crate) async fn request(
+        &mut self,
+        connector: &StreamConnector,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, UnansweredRequest> {
+        let mut reused = true;
+        loop {
+            let open = match &mut self.open {
+                Some(open) => open,
+                None => {
+                    reused = false;
+                    // Boxed, so that the futures of requests are small: they are moved, too.
+                    let connected =
+                        Box::pin(OpenConnection::connect(connector, request.uri())).await;
+                    let connected =
+                        connected.map_err(|cause| UnansweredRequest { cause, unsent: true });
+                    self.open.insert(Box::new(connected?))
+                }
+            };
+            match open.request(request).await {
+                Ok(response) => return Ok(response),
+                // The server has closed it since the last request.
+                Err((_, Some(unsent))) if reused => {
+                    request = unsent;
+                    self.open = None;
+                }
+                Err((cause, message)) => {
+                    self.open = None;
+                    return Err(UnansweredRequest { cause, unsent: message.is_some() });
+                }
+            }
+        }
+    }
+
+    /// Runs `work`, which reads the body of a response.
+    pub(crate) async fn along<T>(&mut self, work: impl Future<Output = T>) -> T {
+        match &mut self.open {
+            Some(open) => along(&mut open.connection, work).await,
+            None => work.await,
+        }
+    }
+
+    /// Ends the connection; the next request makes another.
+    pub(crate) fn close(&mut self) {
+        self.open = None;
+    }
+}
+
+impl OpenConnection {
+    async fn connect(connector: &StreamConnector, server: &Uri) -> Result<Self, BoxError> {
+        let io = connector.clone().call(server.clone()).await?;
+        let proxied = io.connected().is_proxied();
+        let (sender, connection) = http1::handshake(io).await?;
+        Ok(OpenConnection { sender, connection: Some(connection), proxied })
+    }
+
+    /// Returns the request with the error when it was not sent.
+    async fn request(
+        &mut self,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, (BoxError, Option<Request<Full<Bytes>>>)> {
+        let url = request.uri().clone();
+        if let (false, Some(path)) = (self.proxied, url.path_and_query()) {
+            *request.uri_mut() = Uri::from(path.clone());
+        }
+        let sender = &mut self.sender;
+        let answered = along(&mut self.connection, async {
+            if let Err(error) = sender.ready().await {
+                return Err((error, Some(request)));
+            }
+            sender.try_send_request(request).await.map_err(|mut error| {
+                let unsent = error.take_message();
+                (error.into_error(), unsent)
+            })
+        });
+        answered.await.map_err(|(error, unsent)| {
+            let unsent = unsent.map(|mut request| {
+                *request.uri_mut() = url;
+                request
+            });
+            (error.into(), unsent)
+        })
+    }
+}
+
+/// Polls `connection` whenever `work` cannot go on.
+async fn along<T>(
+    connection: &mut Option<Connection<MaybeHttpsStream<ProxiedIo>, Full<Bytes>>>,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        if let Poll::Ready(done) = work.as_mut().poll(context) {
+            return Poll::Ready(done);
+        }
+        if let Some(polled) = connection
+            && std::pin::Pin::new(polled).poll(context).is_ready()
+        {
+            // What ended it is the outcome of the request, too.
+            *connection = None;
+        }
+        work.as_mut().poll(context)
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body_util::BodyExt;
+    use hyper_util::client::proxy::matcher::Matcher;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::connect::tls_config;
+
+    /// Reads a request without a body, and answers it with its own target.
+    async fn answer(socket: &mut TcpStream) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(socket.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        let target = head.split(' ').nth(1).unwrap().to_owned();
+        let length = target.len();
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{target}");
+        socket.write_all(answer.as_bytes()).await.unwrap();
+        target
+    }
+
+    async fn ask(
+        connection: &mut DedicatedConnection,
+        connector: &StreamConnector,
+        url: &str,
+    ) -> String {
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = url.parse().unwrap();
+        let response = connection.request(connector, request).await.unwrap();
+        let body = connection.along(response.into_body().collect()).await.unwrap();
+        String::from_utf8(body.to_bytes().to_vec()).unwrap()
+    }
+
+    fn connector(url: &str, proxies: &Matcher) -> StreamConnector {
+        let tls = tls_config(Some(b""), None, &[]).unwrap();
+        StreamConnector::new(&url.parse().unwrap(), proxies, tls, Duration::from_secs(5))
+    }
+
+    #[tokio::test]
+    async fn a_connection_serves_until_it_ends_and_is_made_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/a?b=c", listener.local_addr().unwrap());
+        let connector = connector(&url, &Matcher::builder().build());
+        let server = tokio::spawn(async move {
+            for _ in 0..2 {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                assert_eq!(answer(&mut socket).await, "/a?b=c");
+                answer(&mut socket).await;
+            }
+        });
+        let mut connection = DedicatedConnection::default();
+        for _ in 0..2 {
+            assert_eq!(ask(&mut connection, &connector, &url).await, "/a?b=c");
+        }
+        // Its end arrives while no request is on the way.
+        let ended = |connection: &mut DedicatedConnection| {
+            connection.open.as_ref().is_none_or(|open| open.sender.is_closed())
+        };
+        for _ in 0..500 {
+            let _ = tokio::time::timeout(
+                Duration::from_millis(10),
+                connection.along(std::future::pending::<()>()),
+            )
+            .await;
+            if ended(&mut connection) {
+                break;
+            }
+        }
+        assert!(ended(&mut connection));
+        for _ in 0..2 {
+            assert_eq!(ask(&mut connection, &connector, &url).await, "/a?b=c");
+        }
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_proxy_takes_the_whole_url() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = format!("http://{}", listener.local_addr().unwrap());
+        let connector = connector("http://h.test/a", &Matcher::builder().all(proxy).build());
+        let server = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            answer(&mut socket).await
+        });
+        let mut connection = DedicatedConnection::default();
+        let target = ask(&mut connection, &connector, "http://h.test/a").await;
+        assert_eq!(
+            (target.as_str(), server.await.unwrap().as_str()),
+            ("http://h.test/a", "http://h.test/a")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_away_has_not_seen_the_request() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/a", listener.local_addr().unwrap());
+        drop(listener);
+        let connector = connector(&url, &Matcher::builder().build());
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = url.parse().unwrap();
+        let failed = DedicatedConnection::default().request(&connector, request).await;
+        assert!(failed.unwrap_err().unsent);
+    }
+}
