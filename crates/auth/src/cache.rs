@@ -75,6 +75,7 @@ impl TokenCache {
     }
 
     /// The principal of a token that was verified under this revision and has not expired.
+    #[cfg_attr(not(feature = "jwt"), allow(dead_code))]
     pub(crate) fn get(
         &self,
         token: &TokenHash,
