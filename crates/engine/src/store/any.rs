@@ -83,6 +83,10 @@ impl Store for AnyStore {
         each!(self, store => store.commit(commit))
     }
 
+    fn commit_pair(&self, first: Commit, second: Commit) -> Result<Committed, StoreError> {
+        each!(self, store => store.commit_pair(first, second))
+    }
+
     async fn throttle(&self) {
         each!(self, store => store.throttle().await)
     }

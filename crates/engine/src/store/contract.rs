@@ -83,6 +83,13 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Superseded`], [`StoreError::Poisoned`], [`StoreError::Closed`]; the event is not queued.
     fn commit(&self, commit: Commit) -> Result<Committed, StoreError>;
 
+    /// Queues two events of different streams that become durable together: beside each other in the order of all events,
+    /// and after a crash both are there or neither. The second may use room that is kept for events like the first.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit); neither is queued then.
+    fn commit_pair(&self, first: Commit, second: Commit) -> Result<Committed, StoreError>;
+
     /// Waits while more is committed than the store can put away. Callers await it before `commit`, without any lock.
     /// It returns at once almost always.
     fn throttle(&self) -> impl Future<Output = ()> + Send;

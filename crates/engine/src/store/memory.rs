@@ -189,6 +189,11 @@ impl Store for MemoryStore {
         Ok(Committed::Now)
     }
 
+    fn commit_pair(&self, first: Commit, second: Commit) -> Result<Committed, StoreError> {
+        self.commit(first)?;
+        self.commit(second)
+    }
+
     async fn throttle(&self) {}
 
     async fn read(

@@ -23,6 +23,7 @@ mod model;
 #[cfg(unix)]
 mod modes;
 mod offline;
+mod pairs;
 mod producers;
 mod scrub;
 mod segment_catalog;

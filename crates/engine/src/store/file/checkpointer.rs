@@ -24,10 +24,11 @@ use super::{
     disk::Disk,
     error::io_error,
     index::checkpoint::RetainedTotals,
+    queued_commit::QueuedCommit,
     stats::add,
-    wal::{Lsn, frame, reserve::frees_space},
+    wal::{Lsn, frame},
 };
-use crate::store::{Commit, StoreError};
+use crate::store::StoreError;
 
 /// Commits wait when the memory that only a checkpoint frees is this many times the checkpoint size.
 const THROTTLE_AT: usize = 4;
@@ -121,12 +122,12 @@ impl Checkpointer {
 
     /// Refuses an event that the log cannot hold; and every event that does not free space while the reserve is
     /// released, or when [`has_room`](Self::has_room) fails.
-    pub(super) fn admit(&self, commit: &Commit) -> Result<(), StoreError> {
-        if commit.event.data().is_some_and(|data| data.len() > LARGEST) {
+    pub(super) fn admit(&self, queued: &QueuedCommit) -> Result<(), StoreError> {
+        if queued.commit.event.data().is_some_and(|data| data.len() > LARGEST) {
             let error = std::io::Error::other(format!("it has more than {LARGEST} bytes"));
             return Err(io_error("write an event to", &self.core.options.dir)(error));
         }
-        if frees_space(&commit.event) {
+        if queued.frees_space() {
             return Ok(());
         }
         if self.core.old_segments.is_reserve_released() {

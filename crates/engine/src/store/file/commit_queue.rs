@@ -18,7 +18,8 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::store::{Commit, LogEpoch, StoreError};
+use super::queued_commit::QueuedCommit;
+use crate::store::{LogEpoch, StoreError};
 
 /// How often in a row the writer yields the processor without a new commit before it sleeps: some microseconds on an
 /// idle machine.
@@ -26,7 +27,7 @@ const SPIN_YIELDS: u32 = 16;
 
 #[derive(Default)]
 struct QueueState {
-    waiting: Vec<Commit>,
+    waiting: Vec<QueuedCommit>,
     epoch: LogEpoch,
     poisoned: Option<Arc<str>>,
     closed: bool,
@@ -63,13 +64,17 @@ pub(super) enum WriterStep {
 }
 
 impl CommitQueue {
-    pub(super) fn push(&self, commit: Commit) -> Result<(), StoreError> {
+    /// Queues a commit, or both commits of a pair beside each other; all of them or none.
+    pub(super) fn push<const N: usize>(
+        &self,
+        commits: [QueuedCommit; N],
+    ) -> Result<(), StoreError> {
         let mut state = self.state.lock();
         state.accepts()?;
-        if commit.epoch < state.epoch {
+        if commits.iter().any(|queued| queued.commit.epoch < state.epoch) {
             return Err(StoreError::Superseded);
         }
-        state.waiting.push(commit);
+        state.waiting.extend(commits);
         let full = state.target > 0 && state.waiting.len() >= state.target;
         let wake = std::mem::take(&mut state.idle) || full;
         drop(state);
@@ -119,7 +124,11 @@ impl CommitQueue {
     }
 
     /// Swaps everything that is queued into `batch`, which must be empty; waits up to `patience` for something.
-    pub(super) fn next(&self, batch: &mut Vec<Commit>, patience: Option<Duration>) -> WriterStep {
+    pub(super) fn next(
+        &self,
+        batch: &mut Vec<QueuedCommit>,
+        patience: Option<Duration>,
+    ) -> WriterStep {
         let mut state = self.state.lock();
         loop {
             if !state.waiting.is_empty() {
@@ -146,14 +155,14 @@ impl CommitQueue {
 
     /// Advances the epoch, since an event before the queued ones was lost, and returns the queued ones, whose sinks
     /// the caller must fail.
-    pub(super) fn fail_all(&self) -> Vec<Commit> {
+    pub(super) fn fail_all(&self) -> Vec<QueuedCommit> {
         let mut state = self.state.lock();
         state.epoch = LogEpoch(state.epoch.0 + 1);
         std::mem::take(&mut state.waiting)
     }
 
     /// Refuses every commit from now on, and returns the queued ones, whose sinks the caller must fail.
-    pub(super) fn poison(&self, reason: &str) -> Vec<Commit> {
+    pub(super) fn poison(&self, reason: &str) -> Vec<QueuedCommit> {
         let mut state = self.state.lock();
         state.poisoned.get_or_insert_with(|| reason.into());
         state.epoch = LogEpoch(state.epoch.0 + 1);

@@ -14,6 +14,7 @@ use super::{
     error::io_error,
     index::{dropped::DroppedRanges, handle::IndexHandle},
     memtable::Memtable,
+    queued_commit::QueuedCommit,
     segments::{
         files::{SegmentFiles, missing},
         format::number_of,
@@ -23,7 +24,7 @@ use super::{
     stats::StoreCounters,
     wal::writer::OldSegments,
 };
-use crate::store::{Commit, StoreError};
+use crate::store::StoreError;
 
 pub(super) struct StoreCore {
     pub(super) disk: Arc<dyn Disk>,
@@ -80,8 +81,8 @@ impl StoreCore {
 }
 
 /// Fails the sinks of `commits`.
-pub(super) fn fail(commits: impl IntoIterator<Item = Commit>, error: &StoreError) {
-    for commit in commits {
+pub(super) fn fail(commits: impl IntoIterator<Item = QueuedCommit>, error: &StoreError) {
+    for QueuedCommit { commit, .. } in commits {
         commit.sink.failed(commit.version, error.clone());
     }
 }

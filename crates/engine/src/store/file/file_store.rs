@@ -25,6 +25,7 @@ use super::{
     memtable::Memtable,
     options::FileStoreOptions,
     places::StreamPlaces,
+    queued_commit::QueuedCommit,
     read_pool::ReadPool,
     scrubber::Scrubber,
     sealer::Sealer,
@@ -344,8 +345,17 @@ impl Store for FileStore {
     }
 
     fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {
-        self.checkpointer.admit(&commit)?;
-        self.core.queue.push(commit).map(|()| Committed::Queued)
+        let queued = QueuedCommit::alone(commit);
+        self.checkpointer.admit(&queued)?;
+        self.core.queue.push([queued]).map(|()| Committed::Queued)
+    }
+
+    fn commit_pair(&self, first: Commit, second: Commit) -> Result<Committed, StoreError> {
+        let pair = QueuedCommit::pair(first, second);
+        for queued in &pair {
+            self.checkpointer.admit(queued)?;
+        }
+        self.core.queue.push(pair).map(|()| Committed::Queued)
     }
 
     async fn throttle(&self) {

@@ -7,7 +7,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `layout`, `disk`, `disk_limit` | the directory; the disk, as tests may replace it; a limit on its use |
-//! | `commit_queue`, `writer`, `wal` | group commit; the writer's thread; the log |
+//! | `commit_queue`, `queued_commit`, `writer`, `wal` | group commit; commits that wait, alone or in pairs; the writer's thread; the log |
 //! | `places` | whether a log's events join the index |
 //! | `memtable`, `append_ends` | events that the index does not have yet; cached tails; where appends end in them |
 //! | `checkpointer`, `index` | the checkpointer's thread; LMDB |
@@ -36,6 +36,7 @@ mod memtable;
 pub mod offline;
 mod options;
 mod places;
+mod queued_commit;
 mod read_pool;
 mod scrubber;
 mod sealer;

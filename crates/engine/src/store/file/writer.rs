@@ -16,19 +16,19 @@ use super::{
     checkpointer::Checkpointer,
     commit_queue::WriterStep,
     core::{StoreCore, fail},
+    queued_commit::QueuedCommit,
     stats::add,
     wal::{
         Lsn,
-        reserve::frees_space,
         writer::{AppendError, WalWriter},
     },
 };
-use crate::store::{Commit, CommitSink, StoreError};
+use crate::store::{CommitSink, StoreError};
 
 /// The longest wait for a batch to fill; shorter where syncs are faster.
 const LONGEST_HOLD: Duration = Duration::from_micros(500);
 /// A batch buffer with room for more commits than this is freed.
-const KEEP_BATCH: usize = (1 << 20) / size_of::<Commit>();
+const KEEP_BATCH: usize = (1 << 20) / size_of::<QueuedCommit>();
 
 pub(super) struct Writer {
     core: Arc<StoreCore>,
@@ -38,7 +38,7 @@ pub(super) struct Writer {
 
 struct WriterState {
     log: WalWriter,
-    batch: Vec<Commit>,
+    batch: Vec<QueuedCommit>,
     /// The sinks of the batch, each with the last version to acknowledge.
     acknowledged: Vec<(Arc<dyn CommitSink>, u64)>,
     synced_at: Instant,
@@ -111,7 +111,7 @@ impl Writer {
         next == WriterStep::Write
     }
 
-    fn write_batch(&self, state: &mut WriterState, batch: &mut Vec<Commit>) {
+    fn write_batch(&self, state: &mut WriterState, batch: &mut Vec<QueuedCommit>) {
         let started = Instant::now();
         let sync = match self.core.options.durability {
             Durability::Fsync => true,
@@ -120,7 +120,7 @@ impl Writer {
         };
         match state.log.append(batch, sync) {
             Ok((first, bytes)) => {
-                state.full &= batch.iter().all(|commit| frees_space(&commit.event));
+                state.full &= batch.iter().all(QueuedCommit::frees_space);
                 let counters = &self.core.counters;
                 add(&counters.written, bytes);
                 add(&counters.batches, 1);
@@ -139,7 +139,7 @@ impl Writer {
                 if state.full {
                     // A batch is lost as a whole. With the reserve in use appends are refused at once, so a delete
                     // that comes again is accepted.
-                    if batch.iter().any(|commit| frees_space(&commit.event)) {
+                    if batch.iter().any(QueuedCommit::frees_space) {
                         self.core.old_segments.release_reserve();
                     }
                     self.checkpointer.request();
@@ -158,9 +158,9 @@ impl Writer {
     }
 
     /// Shows a durable batch to readers, then acknowledges it: each run of commits of one sink once.
-    fn publish(&self, state: &mut WriterState, first: Lsn, batch: &mut Vec<Commit>) {
+    fn publish(&self, state: &mut WriterState, first: Lsn, batch: &mut Vec<QueuedCommit>) {
         let acknowledged = &mut state.acknowledged;
-        let events = batch.drain(..).map(|commit| {
+        let events = batch.drain(..).map(|QueuedCommit { commit, .. }| {
             match acknowledged.last_mut() {
                 Some((sink, version)) if Arc::ptr_eq(sink, &commit.sink) => {
                     *version = commit.version;
@@ -182,7 +182,7 @@ impl Writer {
         }
     }
 
-    fn poison(&self, error: &StoreError) -> Vec<Commit> {
+    fn poison(&self, error: &StoreError) -> Vec<QueuedCommit> {
         tracing::error!(%error, "cannot sync the log; no more writes until a restart");
         self.core.queue.poison(&error.to_string())
     }

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use durable_streams_protocol::{StreamEvent, StreamId};
 
 use super::Lsn;
-use crate::store::{Commit, EventPlace};
+use crate::store::{
+    Commit, EventPlace,
+    file::queued_commit::{CommitPairing, QueuedCommit},
+};
 
 /// First bytes of a frame.
 const MAGIC: [u8; 4] = *b"DSf2";
@@ -19,6 +22,9 @@ pub(in crate::store::file) const PREFIX: &[u8] = b"DSf";
 pub(in crate::store::file) const HEADER: usize = 52;
 /// Bytes before the record in format 1.
 pub(in crate::store::file) const HEADER_1: usize = 36;
+/// In the first byte of a record, beside the event's kind: the frame counts together with the next one only. Versions
+/// that do not know it refuse the record.
+const JOINED: u8 = 0x80;
 /// The longest record, bytes; a header with a longer one is not a frame.
 pub(in crate::store::file) const MAX_RECORD: usize = 1 << 30;
 
@@ -53,10 +59,10 @@ pub(in crate::store::file) fn encode(
     segment: u64,
     lsn: Lsn,
     synced: Lsn,
-    commit: &Commit,
+    queued: &QueuedCommit,
 ) -> u32 {
     let start = out.len();
-    let Commit { id, event, place, .. } = commit;
+    let Commit { id, event, place, .. } = &queued.commit;
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&[0; 8]);
     for field in [lsn, synced, id.0, place.events, place.position] {
@@ -67,6 +73,9 @@ pub(in crate::store::file) fn encode(
         out.extend_from_slice(data);
     }
     let frame = &mut out[start..];
+    if queued.pairing == CommitPairing::First {
+        frame[HEADER] |= JOINED;
+    }
     let len = u32::try_from(frame.len() - HEADER).unwrap_or(u32::MAX);
     frame[4..8].copy_from_slice(&len.to_le_bytes());
     let crc = checksum(segment, len, &frame[12..]);
@@ -100,11 +109,20 @@ pub(in crate::store::file) fn decode(segment: u64, bytes: &[u8]) -> Option<(Fram
     whole.then_some((header, covered.get(header.header_size() - 12..)?))
 }
 
+/// Whether the frame at the front of `bytes` counts together with the next one only. Its checksum is not computed.
+pub(in crate::store::file) fn joins_next(header: &FrameHeader, bytes: &[u8]) -> bool {
+    bytes.get(header.header_size()).is_some_and(|kind| kind & JOINED != 0)
+}
+
 /// The event in a record.
 pub(in crate::store::file) fn event(
     record: &[u8],
 ) -> Result<StreamEvent, durable_streams_protocol::DecodeError> {
-    StreamEvent::decode(&Bytes::copy_from_slice(record))
+    let mut record = record.to_vec();
+    if let Some(kind) = record.first_mut() {
+        *kind &= !JOINED;
+    }
+    StreamEvent::decode(&Bytes::from(record))
 }
 
 fn checksum(segment: u64, len: u32, rest: &[u8]) -> u32 {
@@ -133,7 +151,8 @@ mod tests {
         let mut out = Vec::new();
         let event = StreamEvent::Touched { at: Timestamp::from_millis(5) };
         let (id, epoch, sink) = (StreamId(3), LogEpoch::default(), std::sync::Arc::new(NoSink));
-        encode(&mut out, 7, 1, 1, &Commit { id, event, place: PLACE, epoch, version: 0, sink });
+        let commit = Commit { id, event, place: PLACE, epoch, version: 0, sink };
+        encode(&mut out, 7, 1, 1, &QueuedCommit::alone(commit));
         out
     }
 

@@ -96,9 +96,14 @@ pub(in crate::store::file) fn read(
     let mut window = ReadWindow { segment, bytes: Vec::new(), start: 0 };
     let mut end = SegmentEnd { next: segment.first, offset: segment::HEADER, synced_before: None };
     while limit.is_none_or(|limit| end.next < limit) {
-        let Some(header) = frame::peek(window.at(end.offset, frame::HEADER)?) else { break };
-        let len = header.size();
+        let front = window.at(end.offset, frame::HEADER + 1)?;
+        let Some(header) = frame::peek(front) else { break };
+        let (len, joined) = (header.size(), frame::joins_next(&header, front));
         if header.lsn != end.next || end.offset + len as u64 > segment.allocated {
+            break;
+        }
+        // A batch that was torn between the two of a pair ends before the pair.
+        if joined && !is_whole(&mut window, end.offset + len as u64, end.next + 1)? {
             break;
         }
         let bytes = window.at(end.offset, len)?;
@@ -114,6 +119,16 @@ pub(in crate::store::file) fn read(
         check_rest(segment, end)?;
     }
     Ok(end)
+}
+
+/// Whether the frame of event `lsn` is at `offset`, whole and undamaged.
+fn is_whole(window: &mut ReadWindow<'_>, offset: u64, lsn: Lsn) -> Result<bool, StoreError> {
+    let segment = window.segment;
+    let Some(header) = frame::peek(window.at(offset, frame::HEADER)?) else { return Ok(false) };
+    if header.lsn != lsn || offset + header.size() as u64 > segment.allocated {
+        return Ok(false);
+    }
+    Ok(frame::decode(segment.number, window.at(offset, header.size())?).is_some())
 }
 
 /// Searches for a good frame after the end that was written when the event at the end was durable already.

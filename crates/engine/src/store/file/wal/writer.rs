@@ -32,8 +32,8 @@ use super::{
 };
 use crate::counters::DurationHistogram;
 use crate::store::{
-    Commit, StoreError,
-    file::{disk::Disk, error::io_error},
+    StoreError,
+    file::{disk::Disk, error::io_error, queued_commit::QueuedCommit},
 };
 
 /// The encode buffer is freed above this size, bytes.
@@ -148,7 +148,7 @@ impl WalWriter {
     /// Writes a batch, and syncs it if `sync` is set. Returns the LSN of its first event and its size in bytes.
     pub(in crate::store::file) fn append(
         &mut self,
-        batch: &[Commit],
+        batch: &[QueuedCommit],
         sync: bool,
     ) -> Result<(Lsn, u64), AppendError> {
         if self.spoiled {
@@ -200,21 +200,21 @@ impl WalWriter {
     }
 
     /// Encodes a batch. Returns the checksum of its last frame.
-    fn encode(&mut self, batch: &[Commit]) -> u32 {
+    fn encode(&mut self, batch: &[QueuedCommit]) -> u32 {
         self.buffer.clear();
         let (number, synced, mut crc) = (self.active.number, self.synced, 0);
-        for (lsn, commit) in (self.next..).zip(batch) {
-            crc = frame::encode(&mut self.buffer, number, lsn, synced, commit);
+        for (lsn, queued) in (self.next..).zip(batch) {
+            crc = frame::encode(&mut self.buffer, number, lsn, synced, queued);
         }
         crc
     }
 
     /// Begins a new segment, for `batch`.
-    fn rotate(&mut self, batch: &[Commit]) -> Result<(), AppendError> {
+    fn rotate(&mut self, batch: &[QueuedCommit]) -> Result<(), AppendError> {
         self.sync()?;
         let mut files = self.old.files.lock();
         let OldSegments { disk, dir, size, .. } = &*self.old;
-        let frees = || batch.iter().all(|commit| reserve::frees_space(&commit.event));
+        let frees = || batch.iter().all(QueuedCommit::frees_space);
         let release = || frees() && self.old.release_reserve();
         let new = create(&**disk, dir, (self.active.number + 1, self.next), *size, release);
         let new = new.map_err(|error| match error {
@@ -339,7 +339,7 @@ mod tests {
 
     use super::*;
     use crate::store::{
-        CommitSink, EventPlace, LogEpoch,
+        Commit, CommitSink, EventPlace, LogEpoch,
         file::{
             disk::RealDisk,
             wal::{reader::LoggedEvent, recovery},
@@ -353,10 +353,11 @@ mod tests {
         fn failed(&self, _: u64, _: StoreError) {}
     }
 
-    fn touch() -> Commit {
+    fn touch() -> QueuedCommit {
         let event = StreamEvent::Touched { at: Timestamp::from_millis(1) };
         let (id, epoch, place) = (StreamId(1), LogEpoch::default(), EventPlace::default());
-        Commit { id, event, place, epoch, version: 0, sink: Arc::new(NoSink) }
+        let sink = Arc::new(NoSink);
+        QueuedCommit::alone(Commit { id, event, place, epoch, version: 0, sink })
     }
 
     /// Seven events, two in a segment: a frame takes 61 bytes.
