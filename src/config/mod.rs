@@ -38,6 +38,7 @@ pub use self::keys::browser::{BrowserConfig, SecurityPolicy};
 pub use self::keys::client_certificates::CertificateConfig;
 pub use self::keys::cors::CorsConfig;
 pub use self::keys::forward_auth::{ForwardAuthConfig, UpstreamAuthConfig};
+pub use self::keys::lifecycle::LifecycleConfig;
 pub use self::keys::limits::LimitsConfig;
 pub use self::keys::listen::{
     AcmeChallenge, AcmeConfig, AcmeDirectory, AcmeExternalAccount, CertificatePair,

@@ -93,6 +93,7 @@ fn defaults() -> BTreeMap<String, String> {
     tree.put("auth.rates.paths", one(PathRateConfig::default().write()));
     tree.put("auth.quotas.tenants", one(TenantQuotaConfig::default().write()));
     tree.put("auth.quotas.paths", one(PathQuotaConfig::default().write()));
+    tree.put("lifecycle", LifecycleConfig::default().write());
     tree.put("admin", AdminConfig::default().write());
     tree.put("tier", TierConfig::default().write());
     tree.put("telemetry.tracing", TracingConfig::default().write());
@@ -326,6 +327,23 @@ fn defaults_are_valid_and_print_as_what_they_are() {
     assert_eq!(load(&full.to_yaml(), &[], &[]).unwrap(), full, "{}", full.to_yaml());
     let interval = load("data_dir: '007'\ndurability: {interval: 50ms}", &[], &[]).unwrap();
     assert_eq!(load(&interval.to_yaml(), &[], &[]).unwrap(), interval, "{}", interval.to_yaml());
+}
+
+#[test]
+fn lifecycle_events_are_off_unless_their_group_is_there() {
+    let kept = |text: &str| load(text, &[], &[]).unwrap().lifecycle.map(|one| one.keep_bytes);
+    assert_eq!(kept("threads: 1"), None);
+    assert_eq!(kept("lifecycle: none"), None);
+    assert_eq!(kept("lifecycle: {}"), Some(ByteSize::mib(16)));
+    assert_eq!(kept("lifecycle: {keep_bytes: 64KiB}"), Some(ByteSize::kib(64)));
+    for text in [
+        "lifecycle: {keep_bytes: 63KiB}",
+        "lifecycle: {keep_bytes: 2GiB}",
+        "lifecycle: {keep: 1MiB}",
+    ] {
+        let refused = load(text, &[], &[]).unwrap_err().to_string();
+        assert!(refused.contains("lifecycle.keep"), "{text}: {refused}");
+    }
 }
 
 #[test]

@@ -61,6 +61,8 @@ pub fn run(
         let counted = runtime.block_on(engine.limit_scopes(quotas::scopes(&auth.quotas)));
         counted.map_err(ServerError::Quotas)?;
     }
+    // Before the first request, so that no event is missing.
+    runtime.block_on(engine.keep_lifecycle());
     let tls = tls::open(config, Clock::System)?;
     let mut options = server_options(config, mode, tls);
     options.edge.limits.max_connections = connections(config, mode);
@@ -201,6 +203,7 @@ pub(super) fn limits(config: &Config) -> EngineLimits {
         max_total: limits.max_total.map(ByteSize::get),
         max_producers: limits.max_producers,
         retention: config.retention.iter().filter_map(retention_rule).collect(),
+        lifecycle: config.lifecycle.as_ref().map(|lifecycle| lifecycle.keep_bytes.get()),
     }
 }
 

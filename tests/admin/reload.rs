@@ -83,6 +83,26 @@ async fn what_can_change_does_and_the_rest_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn lifecycle_events_are_turned_on_and_off() {
+    const LOG: &str = "/v1/stream/__ds/lifecycle";
+    let process = Process::run(BASE).await;
+    let (addr, _) = process.addresses();
+    assert_eq!(get(addr, LOG).await.status, 404);
+    process.write(&format!("{BASE}lifecycle: {{keep_bytes: 64KiB}}\n"));
+    process.hang_up();
+    eventually("the stream is there", || async { get(addr, LOG).await.status == 200 }).await;
+    assert_eq!(ask(addr, &put("a", "0123456789")).await.status, 201);
+    eventually("the event is there", || async {
+        let text = get(addr, LOG).await.text();
+        text.contains(r#""event":"created","seq":1"#) && text.contains(r#""path":"a""#)
+    })
+    .await;
+    process.write(BASE);
+    process.hang_up();
+    eventually("the stream is gone", || async { get(addr, LOG).await.status == 404 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_file_changes_nothing() {
     let process = Process::run(BASE).await;
     let (addr, admin) = process.addresses();

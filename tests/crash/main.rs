@@ -10,6 +10,7 @@ mod directory;
 mod disk_full;
 mod failing_sync;
 mod kill;
+mod lifecycle;
 #[cfg(unix)]
 mod maintenance;
 #[cfg(target_os = "linux")]

@@ -132,6 +132,16 @@ impl Grant {
         self.operations.contains(operation) && self.paths.iter().any(|one| one.matches(path))
     }
 
+    /// Whether the grant allows an operation on a path that one of its patterns spells out. An exact path does not count:
+    /// it comes from the request or its token, under a grant that may be wider.
+    pub fn names(&self, operation: Operation, path: &StreamPath) -> bool {
+        let spells = |one: &PathPattern| match one {
+            PathPattern::Everything | PathPattern::Exact(_) => false,
+            PathPattern::Glob(glob) => glob.as_str() == path.as_str(),
+        };
+        self.operations.contains(operation) && self.paths.iter().any(spells)
+    }
+
     /// Whether the grant allows an operation on every path that a pattern can match.
     pub fn covers(&self, operation: Operation, pattern: &Glob) -> bool {
         self.operations.contains(operation) && self.paths.iter().any(|one| one.covers(pattern))

@@ -244,6 +244,32 @@ impl AccessGuard {
         stored_path(principal.tenant.as_ref(), path).map_err(|_| AccessError::NotAllowed)
     }
 
+    /// Lets a request read a stream of the server's own: for a principal of no tenant that may administer everything, or has
+    /// a grant to read this very path. A pattern with wildcards does not count, since it is meant for streams of clients.
+    ///
+    /// # Errors
+    /// As [`authenticate`](Self::authenticate); [`AccessError::NoCredentials`], [`AccessError::NotAllowed`], or
+    /// [`AccessError::Hidden`] where [`GuardOptions::hide_unreadable`] says so.
+    pub async fn admit_system(
+        &self,
+        head: &RequestHead<'_>,
+        path: &StreamPath,
+    ) -> Result<Arc<Principal>, (AccessError, Option<Arc<Principal>>)> {
+        let principal = self.authenticate(head).await.map_err(|error| (error, None))?;
+        let everything = Glob::parse("**");
+        let administers =
+            everything.is_ok_and(|every| principal.covers(Operation::Administer, &every));
+        let names = principal.grants.iter().any(|grant| grant.names(Operation::Read, path));
+        if principal.tenant.is_none() && (administers || names) {
+            return Ok(principal);
+        }
+        let error = match denied(&principal) {
+            AccessError::NotAllowed if self.options.hide_unreadable => AccessError::Hidden,
+            error => error,
+        };
+        Err((error, Some(principal)))
+    }
+
     /// Lets a principal subscribe to every stream that a pattern can match, in the principal's own paths.
     ///
     /// # Errors

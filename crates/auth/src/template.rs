@@ -1,5 +1,6 @@
 //! Path patterns with blanks that a credential fills, as in `users/{sub}/**`.
 
+use durable_streams_protocol::StreamPath;
 use serde_json::{Map, Value};
 
 use crate::PathPattern;
@@ -46,6 +47,8 @@ impl ClaimTemplate {
             let value = claims.get(claim)?.as_str()?;
             // A percent sign could spell a star, and these could be several segments or none.
             let literal = !value.is_empty() && !matches!(value, "." | "..");
+            // A claim must not name a stream of the server's own.
+            let literal = literal && value != StreamPath::RESERVED;
             let literal = literal && !value.contains(['/', '%']);
             let literal = literal && !value.chars().any(char::is_control);
             literal.then(|| value.replace('*', "%2A"))

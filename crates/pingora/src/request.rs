@@ -1,6 +1,8 @@
 //! What a request is: its mode and its path, known before its body is read and before the engine is called.
 
-use durable_streams_protocol::{LiveMode, PathError, Rejection, Request, StreamPath};
+use durable_streams_protocol::{
+    LIFECYCLE_PATH, LiveMode, PathError, Rejection, Request, StreamPath,
+};
 use pingora_http::RequestHeader;
 
 use crate::{counters::RequestMode, options::StreamOptions};
@@ -24,11 +26,18 @@ impl StreamRequest {
     pub fn parse(options: &StreamOptions, head: &RequestHeader) -> Self {
         // The one place that takes the route off the path.
         let relative = head.uri.path().get(options.route.len() + 1..);
+        if relative == Some(LIFECYCLE_PATH) {
+            return Self::of(parse_lifecycle(options, head));
+        }
         if let Some(path) = relative.and_then(reserved) {
             let target = RequestTarget::Subscriptions(path.to_owned());
             return StreamRequest { mode: RequestMode::Subscriptions, target };
         }
-        match parse(options, relative, head) {
+        Self::of(parse(options, relative, head))
+    }
+
+    fn of(parsed: Result<(StreamPath, Request), Rejection>) -> Self {
+        match parsed {
             Ok((path, request)) => {
                 let mode = mode(&request);
                 StreamRequest { mode, target: RequestTarget::Stream(path, request) }
@@ -73,6 +82,22 @@ fn parse(
         return Err(PathError::TooLong.into());
     }
     Ok((path, request))
+}
+
+/// A request for the lifecycle stream, which clients only read.
+fn parse_lifecycle(
+    options: &StreamOptions,
+    head: &RequestHeader,
+) -> Result<(StreamPath, Request), Rejection> {
+    let request = Request::parse(&head.method, head.uri.query(), &head.headers, &options.route)?;
+    match request {
+        Request::Read(_) | Request::Head | Request::Preflight => {
+            Ok((StreamPath::system(LIFECYCLE_PATH)?, request))
+        }
+        Request::Create(_) | Request::Append(_) | Request::Delete | Request::Patch(_) => {
+            Err(Rejection::ReadOnly)
+        }
+    }
 }
 
 fn mode(request: &Request) -> RequestMode {

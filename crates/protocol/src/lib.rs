@@ -8,6 +8,7 @@ pub use model::{
     codec::DecodeError,
     event::{Appended, Created, ForkPoint, StreamEvent, Trimmed},
     expiry::{Expiry, Timestamp},
+    lifecycle::{LIFECYCLE_PATH, LifecycleChange},
     live_read::{LongPollStep, SseRead, SseStep, SseTiming, Tail, long_poll},
     producer::{Producer, ProducerAdmission, ProducerId, ProducerState, StreamSeq},
     stream::{

@@ -6,6 +6,7 @@ pub(super) mod browser;
 pub(super) mod client_certificates;
 pub(super) mod cors;
 pub(super) mod forward_auth;
+pub(super) mod lifecycle;
 pub(super) mod limits;
 pub(super) mod listen;
 pub(super) mod log;

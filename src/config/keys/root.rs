@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::auth::AuthConfig;
 use super::browser::BrowserConfig;
 use super::cors::CorsConfig;
+use super::lifecycle::LifecycleConfig;
 use super::limits::LimitsConfig;
 use super::listen::{AcmeConfig, DEFAULT_PORT, ListenerConfig};
 use super::log::LogConfig;
@@ -79,6 +80,8 @@ settings! {
         limits: LimitsConfig = LimitsConfig::default();
         /// What streams keep; the first rule whose pattern matches a stream counts. Without a rule a stream keeps all.
         retention: Vec<RetentionConfig> = Vec::new();
+        /// The stream of lifecycle events; off by default.
+        lifecycle: Option<LifecycleConfig> = None;
         /// Who may do what with streams. Without it every client may do everything.
         auth: Option<AuthConfig> = None;
         /// Servers that answer the routes that are not streams.

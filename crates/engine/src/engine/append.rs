@@ -12,7 +12,9 @@ use super::{
     Engine, Judged,
     cell::{DecidedEvent, LoadedProducer, StreamCell},
     errors::rejection,
-    here, reloading,
+    here,
+    lifecycle::LifecycleReporter,
+    reloading,
     usage::UsageDelta,
 };
 use crate::store::{LoadFor, Store};
@@ -75,17 +77,25 @@ impl Engine {
         body: Bytes,
     ) -> Result<Judged<AppendOutcome>, Rejection> {
         let body_empty = body.is_empty();
+        // Only a closure is a lifecycle event.
+        let reporter = match append.close && self.limits().lifecycle.is_some() {
+            true => Box::pin(self.reporter(&cell.path)).await?,
+            false => None,
+        };
         // Parsing is the only long work, so it happens outside the lock. If the stream has another content
         // type, `StreamState::append` rejects that before it looks at the parsed body.
         let json = matches!(&append.content_type, Some(Ok(given)) if given.is_json());
         let stored = if json && !body_empty { store_messages(&body) } else { Ok(body) };
         let mut body = Some(StoredBody { stored, empty: body_empty });
         let Some(producer) = &append.producer else {
-            return self.append_in(cell, append, &mut body, None)?.ok_or_else(reloading);
+            let reporter = reporter.as_ref();
+            let judged = self.append_in(cell, append, &mut body, None, reporter)?;
+            return judged.ok_or_else(reloading);
         };
         let mut loaded = self.predecessor_judged(cell, producer).await?;
         loop {
-            if let Some(judged) = self.append_in(cell, append, &mut body, loaded)? {
+            let reporter = reporter.as_ref();
+            if let Some(judged) = self.append_in(cell, append, &mut body, loaded, reporter)? {
                 return Ok(judged);
             }
             loaded = self.load_producer(cell, producer).await?;
@@ -112,6 +122,7 @@ impl Engine {
         append: &Append,
         body: &mut Option<StoredBody>,
         loaded: Option<LoadedProducer>,
+        reporter: Option<&LifecycleReporter>,
     ) -> Result<Option<Judged<AppendOutcome>>, Rejection> {
         self.on(cell, |cell, state, now| {
             if let Err(absent) = here(state, now) {
@@ -142,7 +153,7 @@ impl Engine {
                     let usage =
                         Some(self.context.usage.change(&cell.path, added, &self.limits())?);
                     let decided = DecidedEvent { id, event, place: None, forks: None, usage };
-                    let ticket = state.commit(cell, &self.store, decided);
+                    let ticket = self.commit_reported(reporter, (cell, state), decided, false);
                     if let Some(producer) = &append.producer {
                         state.wake_successor(producer);
                     }

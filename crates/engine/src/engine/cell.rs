@@ -181,7 +181,8 @@ impl CellState {
         self.commit_to(cell, store.epoch(), |commit| store.commit(commit), decided)
     }
 
-    fn commit_to(
+    /// As [`commit`](Self::commit), with the log epoch at this moment and another way into the store.
+    pub(super) fn commit_to(
         &mut self,
         cell: &Arc<StreamCell>,
         epoch: LogEpoch,
@@ -327,6 +328,13 @@ impl CellState {
     pub(super) fn producers_in_memory(&self) -> usize {
         let in_state = self.assigned.as_ref().map_or(0, |stream| stream.producers.len());
         in_state + self.producers.older()
+    }
+
+    /// Brings back the state of before an event that the store refused for lack of room.
+    pub(super) fn restore(&mut self, before: Option<StreamState>) {
+        self.loaded = true;
+        self.assigned = before;
+        self.ttl.restore(self.assigned.as_mut());
     }
 
     fn forget(&mut self) {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use durable_streams_protocol::{
-    Create, CreateOutcome, Decision, Fork, ForkSource, JsonError, Offset, Rejection, StreamId,
-    StreamPath, StreamState, store_messages,
+    Create, CreateOutcome, Decision, Fork, ForkSource, JsonError, LIFECYCLE_PATH, Offset,
+    Rejection, StreamId, StreamPath, StreamState, store_messages,
 };
 
 use super::{
@@ -13,6 +13,7 @@ use super::{
     cell::{DecidedEvent, StreamCell},
     errors::rejection,
     forks::{ForkChange, lock_both},
+    lifecycle::LifecycleReporter,
     page::{end_of_append, skip_messages},
     present, reloading,
     usage::UsageDelta,
@@ -73,6 +74,8 @@ impl Engine {
     ) -> Result<Judged<CreateOutcome>, Rejection> {
         let cell = self.loaded(path, LoadFor::State).await?;
         let occupied = cell.state.lock().assigned.is_some();
+        let reporter = if occupied { None } else { self.reporter(path).await? };
+        let reporter = reporter.as_ref();
         let source = match &create.fork {
             Some(fork) if !occupied => Some(self.resolve(fork).await?),
             _ => None,
@@ -87,8 +90,8 @@ impl Engine {
             false => Ok(body),
         });
         match source {
-            None => self.create_in(&cell, create, None, stored),
-            Some(source) => self.create_fork(&cell, create, &source, stored),
+            None => self.create_in(&cell, create, None, stored, reporter),
+            Some(source) => self.create_fork(&cell, create, &source, stored, reporter),
         }
     }
 
@@ -98,11 +101,12 @@ impl Engine {
         create: &Create,
         source: &ResolvedSource,
         stored: Option<Result<Bytes, JsonError>>,
+        reporter: Option<&LifecycleReporter>,
     ) -> Result<Judged<CreateOutcome>, Rejection> {
         if Arc::ptr_eq(cell, &source.cell) {
             return Err(Rejection::SourceNotFound);
         }
-        self.create_in(cell, create, Some(source), stored)
+        self.create_in(cell, create, Some(source), stored, reporter)
     }
 
     fn create_in(
@@ -111,6 +115,7 @@ impl Engine {
         create: &Create,
         source: Option<&ResolvedSource>,
         stored: Option<Result<Bytes, JsonError>>,
+        reporter: Option<&LifecycleReporter>,
     ) -> Result<Judged<CreateOutcome>, Rejection> {
         let (mut state, mut source_state) = lock_both(cell, source.map(|source| &*source.cell));
         if !state.loaded || source_state.as_ref().is_some_and(|source| !source.loaded) {
@@ -139,7 +144,10 @@ impl Engine {
             _ => None,
         };
         let added = UsageDelta::created(stored.as_ref().map_or(0, Bytes::len));
-        let usage = Some(self.context.usage.change(&cell.path, added, &self.limits())?);
+        let usage = match cell.path.as_str() == LIFECYCLE_PATH {
+            true => self.context.usage.count(&cell.path, added),
+            false => self.context.usage.change(&cell.path, added, &self.limits())?,
+        };
         let id = self.store.next_id();
         let decision = StreamState::create(id, &cell.path, create, fork_source, stored, now)?;
         let (event, outcome) = match decision {
@@ -152,8 +160,9 @@ impl Engine {
             fork: id,
             added: true,
         });
-        let decided = DecidedEvent { id, event, place: None, forks, usage };
-        let ticket = state.commit(cell, &self.store, decided).map_err(rejection)?;
+        let decided = DecidedEvent { id, event, place: None, forks, usage: Some(usage) };
+        let ticket = self.commit_reported(reporter, (cell, &mut state), decided, false);
+        let ticket = ticket.map_err(rejection)?;
         if let Some(source) = &mut source_state {
             ForkChange::enter(source, id, true);
         }
@@ -162,6 +171,10 @@ impl Engine {
 
     /// Finds a fork's source and the position where the fork leaves it.
     async fn resolve(&self, fork: &Fork) -> Result<ResolvedSource, Rejection> {
+        if fork.source.as_str() == LIFECYCLE_PATH {
+            // Its cell's lock is taken under that of every other one.
+            return Err(Rejection::SourceNotFound);
+        }
         let cell = self.loaded(&fork.source, LoadFor::State).await?;
         let seen = {
             let mut state = cell.state.lock();

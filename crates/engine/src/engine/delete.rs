@@ -112,6 +112,8 @@ impl Engine {
         path: &StreamPath,
         cause: RemovalCause,
     ) -> Result<DecidedRemoval, Rejection> {
+        let reporter = self.reporter(path).await?;
+        let (reporter, expired) = (reporter.as_ref(), cause == RemovalCause::Due);
         let cell = self.loaded(path, LoadFor::State).await?;
         // The source is loaded before the removal is decided: its set of forks changes with the removal.
         let source = {
@@ -149,7 +151,8 @@ impl Engine {
         if !state.forks.is_empty() {
             let event = StreamEvent::SoftDeleted { at: now };
             let decided = DecidedEvent { id, event, place: None, forks: None, usage: None };
-            let ticket = state.commit(&cell, &self.store, decided).map_err(rejection)?;
+            let ticket = self.commit_reported(reporter, (&cell, &mut state), decided, expired);
+            let ticket = ticket.map_err(rejection)?;
             return Ok((Judged { verdict: Ok(()), ticket }, None));
         }
         if fork != source.as_ref().map(|(id, _)| *id).or(damaged) {
@@ -168,7 +171,8 @@ impl Engine {
         });
         let event = StreamEvent::Deleted { at: now };
         let decided = DecidedEvent { id, event, place: None, forks, usage };
-        let ticket = state.commit(&cell, &self.store, decided).map_err(rejection)?;
+        let ticket = self.commit_reported(reporter, (&cell, &mut state), decided, expired);
+        let ticket = ticket.map_err(rejection)?;
         if let Some(source) = &mut source_state {
             ForkChange::enter(source, id, false);
         }
@@ -178,6 +182,7 @@ impl Engine {
 
     /// Decides the removal of a stream of which the state is damaged: it can be neither read nor appended to.
     async fn remove_damaged(&self, path: &StreamPath) -> Result<Judged<()>, Rejection> {
+        let reporter = self.reporter(path).await?;
         let cell = self.registry.cell(path);
         // Nothing loads the stream meanwhile.
         let _loading = cell.loading.lock().await;
@@ -194,7 +199,8 @@ impl Engine {
         state.install(None, epoch);
         let event = StreamEvent::Deleted { at: self.clock.now() };
         let decided = DecidedEvent { id, event, place: Some(place), forks: None, usage };
-        let ticket = state.commit(&cell, &self.store, decided).map_err(rejection)?;
+        let ticket = self.commit_reported(reporter.as_ref(), (&cell, &mut state), decided, false);
+        let ticket = ticket.map_err(rejection)?;
         Ok(Judged { verdict: Ok(()), ticket })
     }
 

@@ -29,6 +29,9 @@ pub struct EngineLimits {
     pub max_producers: Option<u64>,
     /// What streams keep; see [`Engine::retention`](crate::Engine::retention).
     pub retention: Vec<RetentionRule>,
+    /// Bytes of lifecycle events that are kept, and up to twice as many. `None`: there is no lifecycle stream; see
+    /// [`Engine::keep_lifecycle`](crate::Engine::keep_lifecycle).
+    pub lifecycle: Option<u64>,
 }
 
 impl EngineLimits {
@@ -42,6 +45,7 @@ impl EngineLimits {
         max_total: None,
         max_producers: None,
         retention: Vec::new(),
+        lifecycle: None,
     };
 }
 

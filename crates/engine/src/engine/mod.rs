@@ -18,6 +18,8 @@ mod errors;
 mod forks;
 mod inspect;
 mod last_messages;
+mod lifecycle;
+mod lifecycle_log;
 mod limits;
 mod list;
 mod page;
@@ -57,6 +59,7 @@ pub use usage::{ScopeQuota, ScopeUsage, UsageScope};
 
 use cell::{CellContext, CellState, StreamCell};
 use clock_steps::ClockSteps;
+use lifecycle_log::LifecycleLog;
 use limits::UnitGauge;
 use registry::CellRegistry;
 use ttl::touched;
@@ -93,6 +96,7 @@ pub struct Engine {
     limits: ArcSwap<EngineLimits>,
     registry: CellRegistry,
     context: Arc<CellContext>,
+    lifecycle: LifecycleLog,
     live_readers: UnitGauge,
     inflight: UnitGauge,
     evicted: AtomicU64,
@@ -131,6 +135,7 @@ impl Engine {
             limits: ArcSwap::from_pointee(limits),
             registry: CellRegistry::new(context.clone()),
             context,
+            lifecycle: LifecycleLog::default(),
             live_readers: UnitGauge::default(),
             inflight: UnitGauge::default(),
             evicted: AtomicU64::new(0),

@@ -25,6 +25,7 @@ impl Engine {
         loop {
             tokio::time::sleep(INTERVAL).await;
             let Some(engine) = engine.upgrade() else { return };
+            engine.keep_lifecycle().await;
             engine.sweep_future_uses().await;
             // Four of 64 shards at a time: each is visited every four seconds, and no lock is held for long.
             for _ in 0..4 {

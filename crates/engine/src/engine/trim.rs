@@ -14,7 +14,9 @@ use super::{
     Engine, Judged,
     cell::{CellState, DecidedEvent, StreamCell},
     errors::rejection,
-    here, reloading,
+    here,
+    lifecycle::LifecycleReporter,
+    reloading,
     usage::UsageDelta,
 };
 use crate::store::{LoadFor, Store, StoreError};
@@ -56,6 +58,8 @@ impl Engine {
         before: Offset,
         messages: Option<u64>,
     ) -> Result<Judged<Offset>, Rejection> {
+        let reporter = self.reporter(path).await?;
+        let reporter = reporter.as_ref();
         self.look(path, LoadFor::State, |cell, state, now| {
             let assigned = match here(state, now) {
                 Ok(assigned) if assigned.core.id == core.id => assigned,
@@ -64,7 +68,8 @@ impl Engine {
             };
             match assigned.trim(before, messages, !state.forks.is_empty(), now) {
                 Ok(Decision::Commit(event, earliest)) => {
-                    let ticket = self.commit_trim(cell, state, event).map_err(rejection)?;
+                    let ticket =
+                        self.commit_trim(reporter, cell, state, event).map_err(rejection)?;
                     Ok(Judged { verdict: Ok(earliest), ticket })
                 }
                 Ok(Decision::Reply(earliest)) => Ok(state.judged(Ok(earliest))),
@@ -75,8 +80,9 @@ impl Engine {
     }
 
     /// Hands a decided trim to the store.
-    fn commit_trim(
+    pub(super) fn commit_trim(
         &self,
+        reporter: Option<&LifecycleReporter>,
         cell: &Arc<StreamCell>,
         state: &mut CellState,
         event: StreamEvent,
@@ -89,8 +95,7 @@ impl Engine {
         let usage =
             self.context.usage.change(&cell.path, UsageDelta::trimmed(freed), &self.limits()).ok();
         let decided = DecidedEvent { id, event, place: None, forks: None, usage };
-        let ticket = state.commit(cell, &self.store, decided)?;
-        Ok(ticket)
+        self.commit_reported(reporter, (cell, state), decided, false)
     }
 
     fn count_trim(&self, before: &StreamState, event: &StreamEvent) {
@@ -110,7 +115,7 @@ impl Engine {
             return;
         }
         if let Ok(Decision::Commit(event, _)) = assigned.trim(assigned.earliest, None, false, now)
-            && let Err(error) = self.commit_trim(cell, &mut state, event)
+            && let Err(error) = self.commit_trim(None, cell, &mut state, event)
         {
             // The next trim lets go of them.
             tracing::debug!(path = cell.path.as_str(), %error, "trimmed bytes stay for now");

@@ -76,6 +76,15 @@ impl UsageTotals {
         Ok(UsageChange { totals: self, path, delta })
     }
 
+    /// Counts a change of a stream of the server's own, which no limit refuses.
+    pub(super) fn count<'t>(&'t self, path: &'t StreamPath, delta: UsageDelta) -> UsageChange<'t> {
+        self.add_all(delta);
+        if let Some(scopes) = self.scopes.get() {
+            scopes.count(path, delta);
+        }
+        UsageChange { totals: self, path, delta }
+    }
+
     /// Reverts a change whose event is lost.
     pub(super) fn revert(&self, path: &StreamPath, delta: UsageDelta) {
         self.add_all(delta.reverted());

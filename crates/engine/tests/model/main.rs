@@ -4,6 +4,7 @@
 
 mod concurrent;
 mod expiry;
+mod lifecycle;
 mod listing;
 mod model;
 mod observer;

@@ -19,6 +19,7 @@ mod full_disk;
 mod harness;
 mod index_damage;
 mod index_repair;
+mod lifecycle_crashes;
 mod model;
 #[cfg(unix)]
 mod modes;

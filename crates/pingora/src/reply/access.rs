@@ -11,6 +11,7 @@
 //! | `DELETE` | delete |
 //! | `OPTIONS`, `__ds/jwks.json` | nothing |
 //! | `callback`, `ack`, `release` of a subscription | the token that the protocol issued for them (§12.9) |
+//! | `GET`, `HEAD` of `__ds/lifecycle` | administer, or read on this very path, and no tenant |
 //! | anything else under `__ds` | subscribe and read on all that the subscription links; `control` decides |
 
 use std::{mem, sync::Arc, time::Duration};
@@ -21,7 +22,7 @@ use durable_streams_auth::{
 };
 use durable_streams_engine::Engine;
 use durable_streams_protocol::{
-    Rejection, Request, Response, StreamPath, render_problem, render_rejection,
+    LIFECYCLE_PATH, Rejection, Request, Response, StreamPath, render_problem, render_rejection,
 };
 use durable_streams_subscriptions::ControlAuthority;
 use http::header;
@@ -201,6 +202,9 @@ impl DurableStreams {
             now: self.engine.now(),
         };
         match target {
+            RequestTarget::Stream(path, request) if path.as_str() == LIFECYCLE_PATH => {
+                access.lifecycle(&head, path, request).await
+            }
             RequestTarget::Stream(path, request) => {
                 let operations = operations(&request, body.absent);
                 let size = size(&request, body.declared);
@@ -299,6 +303,36 @@ impl StreamAccess {
             rights,
             control: ControlAuthority::WakeToken,
         })
+    }
+
+    /// Who reads the lifecycle stream. [`StreamRequest::parse`](crate::request::StreamRequest::parse) lets only reads of it
+    /// through.
+    async fn lifecycle(
+        &self,
+        head: &RequestHead<'_>,
+        path: StreamPath,
+        request: Request,
+    ) -> Result<AdmittedRequest, Denial> {
+        let target = |request| RequestTarget::Stream(path.clone(), request);
+        if matches!(request, Request::Preflight) {
+            let control = ControlAuthority::WakeToken;
+            return Ok(AdmittedRequest::unprivileged(target(request), control));
+        }
+        let read = OperationSet::of(Operation::Read);
+        let principal = match self.guard.admit_system(head, &path).await {
+            Ok(principal) => principal,
+            Err((error, principal)) => {
+                self.log(head, principal.as_deref(), read, Some(&error));
+                return Err(error.into());
+            }
+        };
+        self.log(head, Some(&principal), read, None);
+        let mut rights = AccessRights::of(&self.guard, principal);
+        self.charge(&mut rights, head, &path, size(&request, None))?;
+        let mut admitted =
+            AdmittedRequest::unprivileged(target(request), ControlAuthority::WakeToken);
+        admitted.rights = Some(rights);
+        Ok(admitted)
     }
 
     fn charge(

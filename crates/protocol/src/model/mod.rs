@@ -4,6 +4,7 @@
 pub(crate) mod codec;
 pub(crate) mod event;
 pub(crate) mod expiry;
+pub(crate) mod lifecycle;
 pub(crate) mod live_read;
 pub(crate) mod producer;
 mod rfc3339;

@@ -101,6 +101,9 @@ pub enum Rejection {
     /// Not a method of streams.
     #[error("streams answer GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS")]
     MethodNotAllowed,
+    /// A change of a stream that only the server writes. An extension of this server.
+    #[error("only the server writes this stream; it answers GET, HEAD and OPTIONS")]
+    ReadOnly,
     /// A zombie producer (§5.2.1).
     #[error("a newer session of this producer has taken over; its epoch is {current}")]
     StaleEpoch {
@@ -277,7 +280,7 @@ impl Rejection {
             | Rejection::BodyIncomplete => StatusCode::BAD_REQUEST,
             Rejection::StaleEpoch { .. } => StatusCode::FORBIDDEN,
             Rejection::NotFound | Rejection::SourceNotFound => StatusCode::NOT_FOUND,
-            Rejection::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Rejection::MethodNotAllowed | Rejection::ReadOnly => StatusCode::METHOD_NOT_ALLOWED,
             Rejection::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Rejection::ConfigMismatch { .. }
             | Rejection::PathBlocked
@@ -334,6 +337,7 @@ impl Rejection {
             Rejection::SourceNotFound => "source-not-found",
             Rejection::Gone => "gone",
             Rejection::MethodNotAllowed => "method-not-allowed",
+            Rejection::ReadOnly => "read-only",
             Rejection::StaleEpoch { .. } => "stale-epoch",
             Rejection::ConfigMismatch { .. } => "config-mismatch",
             Rejection::PathBlocked => "path-blocked",

@@ -20,15 +20,15 @@ const MESSAGES_PER_LOOK: u64 = 16_384;
 
 /// Where a stream is to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct KeptFrom {
-    pub(super) from: Offset,
+pub(in crate::engine) struct KeptFrom {
+    pub(in crate::engine) from: Offset,
     /// Its own messages before that, if they were counted.
-    pub(super) messages: Option<u64>,
+    pub(in crate::engine) messages: Option<u64>,
 }
 
 impl Engine {
     /// From where a rule keeps the bytes of a stream: its earliest position when nothing is to go.
-    pub(super) async fn kept_by(
+    pub(in crate::engine) async fn kept_by(
         &self,
         state: &StreamState,
         rule: &RetentionRule,

@@ -106,7 +106,7 @@ impl StreamState {
     }
 
     /// The tail after `bytes` more.
-    pub(super) fn after(&self, bytes: usize) -> Offset {
+    pub(in crate::model) fn after(&self, bytes: usize) -> Offset {
         self.core.offset_at(self.tail.advance(bytes as u64).position())
     }
 

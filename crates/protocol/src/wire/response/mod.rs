@@ -364,6 +364,9 @@ pub fn render_rejection(rejection: &Rejection) -> Response {
             let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
             response.put(header::ALLOW, HeaderValue::from_static(allowed));
         }
+        Rejection::ReadOnly => {
+            response.put(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+        }
         _ => {}
     }
     response
