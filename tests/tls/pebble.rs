@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::authority::Authority;
-use crate::process::{eventually, free_port};
+use crate::process::{eventually, free_ports};
 use crate::secure::{connector, request};
 use crate::skips::skipped;
 
@@ -26,6 +26,9 @@ fn installed(name: &str) -> Option<PathBuf> {
     let paths = std::env::var_os("PATH")?;
     std::env::split_paths(&paths).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
+
+/// How often it is started on other ports.
+const TRIES: usize = 5;
 
 /// What a test changes about it.
 pub(crate) struct PebbleOptions {
@@ -57,12 +60,26 @@ impl Pebble {
                 "pebble is not installed; scripts/bootstrap test builds it where Go is",
             );
         };
+        // Another test may have taken one of its ports before it listens: then it ends at once.
+        for _ in 0..TRIES {
+            let mut started = Self::launch(&pebble, &dns, &options);
+            let answers = async || match started.root().await {
+                Some(_) => Some(true),
+                None => started.has_ended().then_some(false),
+            };
+            if eventually("pebble answers, or ends", answers).await {
+                return Some(started);
+            }
+        }
+        panic!("pebble ended {TRIES} times");
+    }
+
+    fn launch(pebble: &Path, dns: &Path, options: &PebbleOptions) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let authority = Authority::new();
         let (certificate, key) = authority.write(directory.path(), "localhost");
         fs::write(directory.path().join("ca.pem"), &authority.pem).unwrap();
-        let ports: Vec<u16> = (0..6).map(|_| free_port()).collect();
-        let [port, management, https, http, dns_port, dns_management] = ports[..] else { panic!() };
+        let [port, management, https, http, dns_port, dns_management] = free_ports();
         let config = serde_json::json!({ "pebble": {
             "listenAddress": format!("127.0.0.1:{port}"),
             "managementListenAddress": format!("127.0.0.1:{management}"),
@@ -102,9 +119,11 @@ impl Pebble {
         }
         let server = quiet(&mut command);
         let processes = vec![names, server];
-        let pebble = Pebble { processes, directory, port, management, https, http };
-        eventually("pebble answers", async || pebble.root().await).await;
-        Some(pebble)
+        Pebble { processes, directory, port, management, https, http }
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.processes.iter_mut().any(|process| !matches!(process.try_wait(), Ok(None)))
     }
 
     pub(crate) fn trust(&self) -> PathBuf {
