@@ -188,6 +188,16 @@ fn parse(epoch: u64, bytes: &Bytes) -> Result<ClaimObject, ClaimError> {
 }
 
 impl TierClaim {
+    /// The last claim of a data directory; `None` when it has made none, or its file cannot be used.
+    pub(super) fn of_directory(data_dir: &Path) -> Option<Self> {
+        let own = TierIdentity::read(&TierIdentity::file(data_dir)).ok().flatten()?;
+        (own.epoch > 0).then_some(TierClaim {
+            identity: own.identity,
+            epoch: own.epoch,
+            replaced: None,
+        })
+    }
+
     /// The name of its object, which is there as long as the prefix is what it was.
     pub(super) fn object_name(&self) -> String {
         name(self.epoch)

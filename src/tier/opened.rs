@@ -1,20 +1,22 @@
 //! The tier of a running server: connected, probed and claimed.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use durable_streams_engine::Clock;
 use durable_streams_engine::store::file::segments::cold::ColdError;
 use durable_streams_engine::store::file::segments::format::file_name;
 use durable_streams_engine::store::file::segments::objects::ColdPlace;
 use durable_streams_protocol::Timestamp;
 use tokio::runtime::Handle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::claim::{self, ClaimError, TierClaim};
 use super::connect::{self, TierSetupError};
 use super::counters::TierCounters;
+use super::failure::unavailable;
 use super::object_cold_store::ObjectColdStore;
 use super::probe::{self, ProbeError};
 use super::segment_reader::SegmentReader;
@@ -30,8 +32,19 @@ const PART: u64 = TierOptions::READ_BACK;
 pub struct Tier {
     reader: SegmentReader,
     store: Arc<ObjectColdStore>,
+    /// The claim of this start, or of an earlier one until `late` is made.
     claim: TierClaim,
+    late: Option<Arc<LateClaim>>,
 }
+
+/// A claim that could not be made when the server started, as the object store could not be used.
+struct LateClaim {
+    data_dir: PathBuf,
+    made: OnceLock<TierClaim>,
+}
+
+/// How long the start of a server waits for an object store on which its data directory has a claim already.
+const START: Duration = Duration::from_secs(15);
 
 /// The object store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,12 +71,44 @@ pub enum TierError {
         /// Why.
         error: ClaimError,
     },
+    /// It is not known in time whether it can be used.
+    #[error("the object store {location} does not answer")]
+    Slow {
+        /// The bucket or directory.
+        location: String,
+    },
+}
+
+impl TierError {
+    /// Whether the object store may be as it should, and only cannot be used now.
+    fn may_pass(&self) -> bool {
+        let cold = match self {
+            TierError::Probe { error: ProbeError::Failed { error, .. }, .. } => error,
+            TierError::Claim { error: ClaimError::Store(error), .. } => error,
+            TierError::Slow { .. } => return true,
+            _ => return false,
+        };
+        matches!(cold, ColdError::Unavailable { .. } | ColdError::Refused(_))
+    }
+
+    /// For who waits for the object store, when it may pass.
+    fn into_cold(self) -> ColdError {
+        match self {
+            TierError::Probe { error: ProbeError::Failed { error, .. }, .. }
+            | TierError::Claim { error: ClaimError::Store(error), .. } => error,
+            other => unavailable(other.to_string()),
+        }
+    }
 }
 
 impl Tier {
     /// Connects, probes the object store, and claims the prefix for the data directory. Reads run on `runtime`.
     ///
     /// `take_over`: the claim of another server does not count.
+    ///
+    /// A data directory that has claimed the prefix before starts without the object store while that cannot be used: what
+    /// is local is served, reads of objects are refused until they work, and the claim is made before anything is uploaded
+    /// or deleted.
     ///
     /// # Errors
     /// [`TierError`], which says what to do.
@@ -74,13 +119,40 @@ impl Tier {
         take_over: bool,
         runtime: Handle,
     ) -> Result<Self, TierError> {
-        let location = options.location.to_string();
         let client = connect::connect(&options)?;
         let store =
             Arc::new(ObjectColdStore::new(client, options, Arc::new(TierCounters::default())));
-        let probed = probe::probe(&store, now).await;
+        let known = TierClaim::of_directory(data_dir).filter(|_| !take_over);
+        let Some(known) = known else {
+            let claim = Self::probe_and_claim(&store, data_dir, now, take_over).await?;
+            return Ok(Tier::of(store, claim, runtime));
+        };
+        let claimed = Self::probe_and_claim(&store, data_dir, now, false);
+        let slow = |_| TierError::Slow { location: store.options().location.to_string() };
+        match timeout(START, claimed).await.map_err(slow).flatten() {
+            Ok(claim) => Ok(Tier::of(store, claim, runtime)),
+            Err(error) if error.may_pass() => {
+                tracing::error!(
+                    %error,
+                    "the object store cannot be used: reads of older data are refused, and nothing is uploaded, until it can"
+                );
+                let late = LateClaim { data_dir: data_dir.to_owned(), made: OnceLock::new() };
+                Ok(Tier { late: Some(Arc::new(late)), ..Tier::of(store, known, runtime) })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn probe_and_claim(
+        store: &ObjectColdStore,
+        data_dir: &Path,
+        now: Timestamp,
+        take_over: bool,
+    ) -> Result<TierClaim, TierError> {
+        let location = store.options().location.to_string();
+        let probed = probe::probe(store, now).await;
         probed.map_err(|error| TierError::Probe { location: location.clone(), error })?;
-        let claimed = claim::claim(&store, data_dir, now, take_over).await;
+        let claimed = claim::claim(store, data_dir, now, take_over).await;
         let claim = claimed.map_err(|error| TierError::Claim { location, error })?;
         if let TierLocation::Directory(dir) = &store.options().location {
             // No other server writes objects of this identity.
@@ -89,13 +161,13 @@ impl Tier {
                 .into_iter()
                 .for_each(|folder| files::remove_staged(&dir.join(folder), DAY));
         }
-        Ok(Tier::of(store, claim, runtime))
+        Ok(claim)
     }
 
     /// Of an object store on which this server has this claim.
     pub(super) fn of(store: Arc<ObjectColdStore>, claim: TierClaim, runtime: Handle) -> Self {
         store.expect(claim.object_name());
-        Tier { reader: SegmentReader::new(store.clone(), runtime), store, claim }
+        Tier { reader: SegmentReader::new(store.clone(), runtime), store, claim, late: None }
     }
 
     #[cfg(test)]
@@ -108,17 +180,32 @@ impl Tier {
         &self.reader
     }
 
-    /// The claim of this server.
+    /// The claim of this server. Of an earlier start while this one could not make its own.
     pub fn claim(&self) -> &TierClaim {
-        &self.claim
+        self.late.as_ref().and_then(|late| late.made.get()).unwrap_or(&self.claim)
     }
 
-    /// Whether no other server has claimed the prefix since. A server without it must neither upload nor delete.
+    /// Whether no other server has claimed the prefix since. A server without it must neither upload nor delete. Makes a
+    /// claim that could not be made at the start.
     ///
     /// # Errors
     /// When the object store does not answer.
     pub async fn holds_claim(&self) -> Result<bool, ColdError> {
-        self.claim.holds(&self.store).await
+        if let Some(late) = self.late.as_ref().filter(|late| late.made.get().is_none()) {
+            let now = Clock::System.now();
+            match Self::probe_and_claim(&self.store, &late.data_dir, now, false).await {
+                Ok(claim) => {
+                    tracing::info!(claim = claim.epoch, "the object store can be used now");
+                    let _ = late.made.set(claim);
+                }
+                Err(error) if error.may_pass() => return Err(error.into_cold()),
+                Err(error) => {
+                    tracing::error!(%error, "the object store cannot be claimed");
+                    return Ok(false);
+                }
+            }
+        }
+        self.claim().holds(&self.store).await
     }
 
     /// What the names of this server's objects begin with.

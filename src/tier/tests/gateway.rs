@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use super::claims::race_for;
 use super::options;
 use super::skips::skipped;
-use crate::tier::{Tier, TierEnvironment, TierOptions};
+use crate::tier::{Tier, TierEnvironment, TierError, TierOptions};
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const KEY: &str = "test-key";
@@ -200,4 +200,36 @@ async fn credentials_come_from_amazons_shared_file() {
         ..gateway.options("s3://bucket/x")
     };
     open(options, &dir).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_starts_while_the_object_store_is_down_and_claims_it_later() {
+    let Some(mut gateway) = Gateway::start() else { return };
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let options = gateway.options("s3://bucket/late");
+    let start = async |nth: usize, take_over| {
+        Tier::open(options.clone(), dirs[nth].path(), NOW, take_over, Handle::current()).await
+    };
+    let first = start(0, false).await.unwrap();
+    gateway.stop();
+    let refused = start(1, false).await;
+    assert!(matches!(refused, Err(TierError::Probe { .. })), "it never had this prefix");
+    assert!(start(0, true).await.is_err(), "nothing can be taken over");
+    let tier = start(0, false).await.unwrap();
+    assert_eq!(tier.claim(), first.claim());
+    assert!(matches!(tier.holds_claim().await, Err(ColdError::Unavailable { .. })));
+    let read = tier.cold_store().get(&tier.segment_name(1), 32..64).await;
+    assert!(matches!(read, Err(ColdError::Unavailable { .. })), "{read:?}");
+    let superseded = start(0, false).await.unwrap();
+
+    gateway.restart();
+    assert!(tier.holds_claim().await.unwrap());
+    assert_eq!(tier.claim().epoch, first.claim().epoch + 1);
+    assert_eq!(tier.segment_prefix(), first.segment_prefix());
+    assert!(tier.holds_claim().await.unwrap());
+    assert_eq!(tier.claim().epoch, first.claim().epoch + 1, "once for a start");
+    // Another server takes the prefix over before one that started without it comes to claim it.
+    start(1, true).await.unwrap();
+    assert!(!superseded.holds_claim().await.unwrap());
+    assert!(!tier.holds_claim().await.unwrap());
 }
