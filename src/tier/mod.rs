@@ -5,7 +5,7 @@
 //! | `location`, `options` | which bucket, and how it is used |
 //! | `connect`, `environment`, `aws_profile` | the client, with the environment's credentials |
 //! | `object_cold_store`, `payload`, `listing` | objects: created once, read in ranges, listed, deleted |
-//! | `failure`, `retry` | what an error means; attempts and pauses |
+//! | `failure`, `retry`, `outage` | what an error means; attempts and pauses; whether reads fail |
 //! | `probe` | whether the object store does what segments need |
 //! | `identity_file`, `claim` | which server owns the prefix |
 //! | `opened` | all of it, connected, probed and claimed |
@@ -31,6 +31,7 @@ mod location;
 mod object_cold_store;
 mod opened;
 mod options;
+mod outage;
 mod payload;
 mod probe;
 mod recall;

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use super::connect::ObjectClient;
 use super::counters::{TierCounters, TierOperation};
 use super::failure::{classify, unavailable};
+use super::outage::ReadOutage;
 use super::payload::{collect, has_at, path};
 use super::retry::retrying;
 use super::{TierOptions, files, listing};
@@ -58,8 +58,7 @@ pub struct ObjectColdStore {
     counters: Arc<TierCounters>,
     /// An object that is always there.
     expected: OnceLock<String>,
-    /// The last read has failed.
-    reads_fail: AtomicBool,
+    outage: ReadOutage,
 }
 
 impl ObjectColdStore {
@@ -75,7 +74,7 @@ impl ObjectColdStore {
             options,
             counters,
             expected: OnceLock::new(),
-            reads_fail: AtomicBool::new(false),
+            outage: ReadOutage::default(),
         }
     }
 
@@ -96,6 +95,11 @@ impl ObjectColdStore {
 
     pub(super) fn counters(&self) -> &Arc<TierCounters> {
         &self.counters
+    }
+
+    /// Whether the last read has failed.
+    pub(super) fn reads_fail(&self) -> bool {
+        self.outage.is_on()
     }
 
     /// Whether half of the requests that may be under way are.
@@ -233,11 +237,16 @@ impl ObjectColdStore {
     /// The size of an object, bytes.
     pub(super) async fn size(&self, name: &str, deadline: Instant) -> Result<u64, ColdError> {
         let path = path(name)?;
-        let _permit = self.permit(deadline).await?;
-        match self.repeat(Some(deadline), || self.size_once(&path)).await {
+        let found = match self.permit(deadline).await {
+            Ok(_permit) => self.repeat(Some(deadline), || self.size_once(&path)).await,
+            Err(error) => Err(error),
+        };
+        let found = match found {
             Err(ColdError::NotFound) => Err(self.missing().await),
-            size => size,
-        }
+            found => found,
+        };
+        self.outage.note(found.as_ref().err());
+        found
     }
 
     /// Bytes of an object: exactly `range`, or an error.
@@ -262,20 +271,7 @@ impl ObjectColdStore {
             Err(ColdError::NotFound) => Err(self.missing().await),
             read => read,
         };
-        match &read {
-            Ok(_) => {
-                if self.reads_fail.swap(false, Ordering::Relaxed) {
-                    tracing::info!("the object store can be read again");
-                }
-            }
-            Err(error) => {
-                // Once for each outage. An object that is missing or damaged is logged with its name.
-                let outage = matches!(error, ColdError::Unavailable { .. } | ColdError::Refused(_));
-                if outage && !self.reads_fail.swap(true, Ordering::Relaxed) {
-                    tracing::error!(%error, "reads of older data are refused until the object store can be read again");
-                }
-            }
-        }
+        self.outage.note(read.as_ref().err());
         read
     }
 

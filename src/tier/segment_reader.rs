@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use durable_streams_engine::store::file::segments::cold::{ColdError, ColdStore};
@@ -29,6 +30,10 @@ const AT_ONCE: usize = 4;
 /// Most blocks that are read ahead of a reader.
 const AHEAD: u64 = 8;
 
+/// Reads that wait for an object store which does not answer. Further ones fail at once: each holds memory for its answer,
+/// of which reads that need no object store have to have some left.
+const WAIT_IN_VAIN: usize = 64;
+
 /// The [`ColdStore`] for the engine: reads are checked and cached, everything else goes to the object store.
 #[derive(Clone)]
 pub struct SegmentReader {
@@ -39,6 +44,17 @@ struct ReaderShared {
     store: Arc<ObjectColdStore>,
     cache: BlockCache<BlockKey, CachedPart>,
     ahead: ReadAhead<(Arc<str>, u64)>,
+    /// Reads that wait for the object store.
+    waiting: AtomicUsize,
+}
+
+/// One of the reads that wait.
+struct WaitingRead<'r>(&'r AtomicUsize);
+
+impl Drop for WaitingRead<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A part of an object: a block by its number, or the footer.
@@ -66,7 +82,8 @@ impl CachedValue for CachedPart {
 impl SegmentReader {
     pub(super) fn new(store: Arc<ObjectColdStore>, runtime: Handle) -> Self {
         let cache = BlockCache::new(store.options().cache, runtime);
-        SegmentReader { shared: Arc::new(ReaderShared { store, cache, ahead: ReadAhead::new() }) }
+        let (ahead, waiting) = (ReadAhead::new(), AtomicUsize::new(0));
+        SegmentReader { shared: Arc::new(ReaderShared { store, cache, ahead, waiting }) }
     }
 
     /// What is counted.
@@ -83,6 +100,7 @@ impl SegmentReader {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
+        let _waiting = self.begin_wait(&object, &range)?;
         let deadline = Instant::now() + self.shared.store.options().read_timeout;
         let footer = self.footer(&object, deadline).await?;
         if range.start < HEADER as u64 || range.end > footer.data_end() {
@@ -111,6 +129,31 @@ impl SegmentReader {
             block += 1;
         }
         Ok(all.freeze())
+    }
+
+    /// Counts a read among those that wait.
+    ///
+    /// # Errors
+    /// While the object store does not answer, when many wait for it and the read needs it, too.
+    fn begin_wait(
+        &self,
+        object: &Arc<str>,
+        range: &Range<u64>,
+    ) -> Result<WaitingRead<'_>, ColdError> {
+        let shared = &*self.shared;
+        let before = shared.waiting.fetch_add(1, Ordering::Relaxed);
+        let waiting = WaitingRead(&shared.waiting);
+        if before < WAIT_IN_VAIN || !shared.store.reads_fail() {
+            return Ok(waiting);
+        }
+        let block_len = shared.store.options().cache_block as u64;
+        let place = |at: u64| at.saturating_sub(HEADER as u64) / block_len;
+        let blocks = (place(range.start)..=place(range.end - 1)).map(Some);
+        let kept = |block| shared.cache.keeps(&BlockKey { object: object.clone(), block });
+        if blocks.chain([None]).all(kept) {
+            return Ok(waiting);
+        }
+        Err(unavailable("it did not answer a moment ago, and many reads wait for it"))
     }
 
     /// Begins to read what a reader that reads on will need. Does nothing while the object store is busy.

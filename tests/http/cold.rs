@@ -101,8 +101,8 @@ async fn bytes_are_the_same_wherever_their_segments_are(kind: Kind) {
         world.append("/a", BYTES, part).await;
     }
     let messages: Vec<String> =
-        (0..40_000).map(|n| format!("{{\"n\":{n},\"s\":\"{n:020}\"}}")).collect();
-    for part in messages.chunks(10_000) {
+        (0..10_000).map(|n| format!("{{\"n\":{n},\"s\":\"{n:020}\"}}")).collect();
+    for part in messages.chunks(2_500) {
         world.append("/j", "application/json", format!("[{}]", part.join(","))).await;
     }
     world.seal();
@@ -113,7 +113,7 @@ async fn bytes_are_the_same_wherever_their_segments_are(kind: Kind) {
         let stay = bucket.take(&world, moves).await;
         assert_eq!(stay > 0, turn < 2 && kind.store == StoreKind::File, "{stay} bytes are local");
         let before = world.file_parts();
-        for from in [0, 1, 1_048_575, 1_500_000, beginning - 1] {
+        for from in [0, 1_048_575, beginning - 1] {
             let reply = world.get(&format!("/a?offset={}", offset(from as u64))).await;
             assert_eq!(reply.status, 200, "from {from}");
             assert!(

@@ -86,6 +86,37 @@ async fn a_slow_store_is_waited_for_so_long_and_no_longer() {
     assert_eq!(read(&reader, 10, 90).await.unwrap(), data[10..100]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn while_the_store_does_not_answer_few_reads_wait_for_it() {
+    let options = TierOptions { read_timeout: Duration::from_secs(3), ..options() };
+    let (faulty, reader, data) = stored(1000, options).await;
+    let waits = async || {
+        let began = Instant::now();
+        let all = join_all((0..200).map(|_| async {
+            let read = read(&reader, 0, 1000).await;
+            (read.is_ok(), began.elapsed() >= Duration::from_secs(3))
+        }));
+        let all = all.await;
+        (all.iter().filter(|read| read.0).count(), all.iter().filter(|read| read.1).count())
+    };
+    faulty.set_delay(Duration::from_secs(60));
+    assert_eq!(waits().await, (0, 200), "nothing tells yet that it is down");
+    assert_eq!(waits().await, (0, 64));
+    // The end of an outage: those that may wait find out, and the next ones are all served.
+    faulty.set_delay(Duration::ZERO);
+    let (served, late) = waits().await;
+    assert!(served >= 64 && late == 0, "{served}, {late}");
+    assert_eq!(waits().await, (200, 0));
+    // What is in memory does not need the store, however many wait.
+    faulty.set_delay(Duration::from_secs(60));
+    let second = "segments/a/00000000000000000002.seg";
+    let missing = || reader.get(second, 32..33);
+    assert!(missing().await.is_err());
+    let memory = async || read(&reader, 0, 1000).await.unwrap() == data[..];
+    let (_, found) = tokio::join!(join_all((0..100).map(|_| missing())), memory());
+    assert!(found);
+}
+
 #[tokio::test]
 async fn a_range_outside_of_the_data_and_a_missing_object_are_errors() {
     let (_, reader, data) = stored(1000, options()).await;
