@@ -54,6 +54,8 @@ impl Access {
                 "reader" => Some(principal.with_grant(grant(&["read"], "pub/**"))),
                 "writer" => Some(principal.with_grant(grant(&["write"], "pub/**"))),
                 "closer" => Some(principal.with_grant(grant(&["close", "read"], "pub/**"))),
+                "operator" => Some(principal.with_grant(grant(&["administer"], "**"))),
+                "auditor" => Some(principal.with_grant(grant(&["read"], "__ds/lifecycle"))),
                 "acme" | "globex" => {
                     let owner = principal.with_tenant(tenant(&token));
                     Some(owner.with_grant(grant(&["all"], "**")))

@@ -31,6 +31,7 @@ mod hostile_clients;
 mod incarnations;
 mod json_mode;
 mod known_credentials;
+mod lifecycle;
 mod limits;
 mod long_poll;
 mod paths;
