@@ -38,7 +38,7 @@ pub(super) fn read_parts(path: &Path, most: u64) -> io::Result<Option<Vec<Bytes>
     Ok(Some(parts))
 }
 
-/// How long ago a file was written; `None` where there is none. Zero when the clock was set back.
+/// How long ago a file was written, by the wall clock; `None` where there is none. Zero when the clock was set back since.
 pub(super) fn age(path: &Path) -> Option<Duration> {
     let written = fs::metadata(path).and_then(|metadata| metadata.modified()).ok()?;
     Some(written.elapsed().unwrap_or_default())
@@ -56,12 +56,6 @@ pub(super) fn remove_staged(dir: &Path, least: Duration) {
             let _ = fs::remove_file(&path);
         }
     }
-}
-
-/// Whether there is a file. Waits for the disk elsewhere.
-pub(super) async fn is_there(path: &Path) -> bool {
-    let path = path.to_owned();
-    tokio::task::spawn_blocking(move || age(&path).is_some()).await.unwrap_or(true)
 }
 
 /// Replaces a file, which only the owner may read: whole or not at all, also after a power cut.

@@ -10,7 +10,7 @@
 //! | `identity_file`, `claim` | which server owns the prefix |
 //! | `opened` | all of it, connected, probed and claimed |
 //! | `segment_reader`, `block_cache` | checked and cached reads of segments |
-//! | `uploader`, `segment_owner`, `recall` | moves segments, deletes objects; brings back those that are mostly of no use |
+//! | `uploader`, `upload_error`, `segment_owner`, `recall` | moves segments, deletes objects; brings back those that are mostly of no use |
 //! | `counters`, `upload_backlog` | what is counted; what waits for its upload |
 //! | `segment_json` | segments as an operator sees them |
 //! | `files` | the only file that touches the file system |
@@ -42,6 +42,7 @@ mod segment_reader;
 #[cfg(test)]
 mod tests;
 mod upload_backlog;
+mod upload_error;
 mod uploader;
 
 pub use claim::{ClaimError, TierClaim};
@@ -58,4 +59,5 @@ pub use segment_json::{segment_json, segment_totals_json};
 pub use segment_owner::SegmentOwner;
 pub use segment_reader::SegmentReader;
 pub use upload_backlog::{BacklogTotals, UploadBacklog};
-pub use uploader::{SegmentUploader, UploadError};
+pub use upload_error::UploadError;
+pub use uploader::SegmentUploader;

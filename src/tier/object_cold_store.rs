@@ -111,6 +111,12 @@ impl ObjectColdStore {
         &self.options
     }
 
+    /// Creates an object from bytes in memory, one of as many as may be uploaded at once.
+    pub(super) async fn put_parts(&self, name: &str, parts: Vec<Bytes>) -> Result<(), ColdError> {
+        let _permit = self.uploads.acquire().await.map_err(|_| unavailable("stopped"))?;
+        self.create(name, parts).await
+    }
+
     /// Creates an object, and reads it back. Succeeds also when the object is there with the same bytes: the answer of an
     /// earlier attempt may be lost.
     pub(super) async fn create(&self, name: &str, bytes: Vec<Bytes>) -> Result<(), ColdError> {

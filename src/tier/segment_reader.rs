@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use durable_streams_engine::store::file::segments::cold::{ColdError, ColdStore};
+use durable_streams_engine::store::file::segments::cold::{
+    ColdError, ColdSegments, ColdStore, SealedFile,
+};
 use durable_streams_engine::store::file::segments::format::{
-    HEADER, SegmentDamage, SegmentFooter, SegmentTrailer, TRAILER, number_of,
+    HEADER, SegmentDamage, SegmentFooter, SegmentTrailer, TRAILER,
 };
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -34,7 +36,7 @@ const AHEAD: u64 = 8;
 /// of which reads that need no object store have to have some left.
 const WAIT_IN_VAIN: usize = 64;
 
-/// The [`ColdStore`] for the engine: reads are checked and cached, everything else goes to the object store.
+/// The object store as the engine and its segments need it: reads of segments are checked and cached.
 #[derive(Clone)]
 pub struct SegmentReader {
     shared: Arc<ReaderShared>,
@@ -43,7 +45,7 @@ pub struct SegmentReader {
 struct ReaderShared {
     store: Arc<ObjectColdStore>,
     cache: BlockCache<BlockKey, CachedPart>,
-    ahead: ReadAhead<(Arc<str>, u64)>,
+    ahead: ReadAhead<(SegmentObject, u64)>,
     /// Reads that wait for the object store.
     waiting: AtomicUsize,
 }
@@ -57,10 +59,18 @@ impl Drop for WaitingRead<'_> {
     }
 }
 
+/// The object of a segment: its name, and what the index knows of it, so that no cached part is taken for one of another
+/// object that had this name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct SegmentObject {
+    name: Arc<str>,
+    file: SealedFile,
+}
+
 /// A part of an object: a block by its number, or the footer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct BlockKey {
-    object: Arc<str>,
+    object: SegmentObject,
     block: Option<u64>,
 }
 
@@ -96,7 +106,16 @@ impl SegmentReader {
         self.shared.cache.bytes()
     }
 
-    async fn read(&self, object: Arc<str>, range: Range<u64>) -> Result<Bytes, ColdError> {
+    /// Creates the object of a segment from the bytes of its file.
+    pub(super) async fn create_segment(
+        &self,
+        name: &str,
+        parts: Vec<Bytes>,
+    ) -> Result<(), ColdError> {
+        self.shared.store.put_parts(name, parts).await
+    }
+
+    async fn read(&self, object: SegmentObject, range: Range<u64>) -> Result<Bytes, ColdError> {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
@@ -137,7 +156,7 @@ impl SegmentReader {
     /// While the object store does not answer, when many wait for it and the read needs it, too.
     fn begin_wait(
         &self,
-        object: &Arc<str>,
+        object: &SegmentObject,
         range: &Range<u64>,
     ) -> Result<WaitingRead<'_>, ColdError> {
         let shared = &*self.shared;
@@ -159,7 +178,7 @@ impl SegmentReader {
     /// Begins to read what a reader that reads on will need. Does nothing while the object store is busy.
     fn read_ahead(
         &self,
-        object: &Arc<str>,
+        object: &SegmentObject,
         footer: &Arc<SegmentFooter>,
         range: &Range<u64>,
         next: u64,
@@ -181,7 +200,7 @@ impl SegmentReader {
 
     async fn footer(
         &self,
-        object: &Arc<str>,
+        object: &SegmentObject,
         deadline: Instant,
     ) -> Result<Arc<SegmentFooter>, ColdError> {
         match wait(deadline, || self.look_for_footer(object, deadline)).await? {
@@ -192,7 +211,7 @@ impl SegmentReader {
 
     async fn block(
         &self,
-        object: &Arc<str>,
+        object: &SegmentObject,
         footer: &Arc<SegmentFooter>,
         block: u64,
         deadline: Instant,
@@ -209,7 +228,7 @@ impl SegmentReader {
         }
     }
 
-    fn look_for_footer(&self, object: &Arc<str>, deadline: Instant) -> CacheLook<CachedPart> {
+    fn look_for_footer(&self, object: &SegmentObject, deadline: Instant) -> CacheLook<CachedPart> {
         let key = BlockKey { object: object.clone(), block: None };
         let (shared, object) = (self.shared.clone(), object.clone());
         self.shared.cache.look(&key, || async move {
@@ -221,7 +240,7 @@ impl SegmentReader {
 
     fn look(
         &self,
-        object: &Arc<str>,
+        object: &SegmentObject,
         footer: &Arc<SegmentFooter>,
         block: u64,
         deadline: Instant,
@@ -233,7 +252,7 @@ impl SegmentReader {
             let from = HEADER as u64 + block * len;
             let range = from..(from + len).min(footer.data_end());
             let read = || async {
-                let bytes = shared.store.range(&object, range.clone(), deadline).await?;
+                let bytes = shared.store.range(&object.name, range.clone(), deadline).await?;
                 Ok(footer.check(range.start, &bytes).map(|()| bytes))
             };
             checked(&shared, deadline, read).await.map(CachedPart::Block)
@@ -287,31 +306,55 @@ where
     }
 }
 
-/// The footer of a segment, without its extents: the index has those.
+/// The footer of a segment, without its extents, which the index has. Fails when it is not the one that the index knows.
 async fn read_footer(
     store: &ObjectColdStore,
-    object: &str,
+    object: &SegmentObject,
     deadline: Instant,
 ) -> Result<Result<SegmentFooter, SegmentDamage>, ColdError> {
-    let name = object.rsplit('/').next().unwrap_or_default();
-    let Some(number) = number_of(name) else {
-        return Err(ColdError::Refused("not a name of a segment".into()));
+    let SealedFile { number, len, data, footer_crc } = object.file;
+    let footer_at = HEADER as u64 + data;
+    let Some(trailer_at) = len.checked_sub(TRAILER as u64).filter(|at| *at >= footer_at) else {
+        return search_footer(store, object, deadline).await;
     };
-    let size = store.size(object, deadline).await?;
+    let found = store.range(&object.name, footer_at..len, deadline).await?;
+    let (footer, trailer) = found.split_at((trailer_at - footer_at) as usize);
+    let trailer = match SegmentTrailer::parse(trailer, number, len) {
+        Ok(trailer) => trailer,
+        Err(damage) => return Ok(Err(damage)),
+    };
+    if (trailer.footer_offset, trailer.footer_crc) != (footer_at, footer_crc) {
+        let what = "it is another segment than the one that the index has";
+        return Ok(Err(SegmentDamage { offset: trailer_at, what }));
+    }
+    Ok(SegmentFooter::parse(trailer, footer).map(without_extents))
+}
+
+/// The footer of a segment whose record `repair` has written again without a look at the object: the index knows neither
+/// its size nor its checksum, and says so by a size that has no room for a footer.
+async fn search_footer(
+    store: &ObjectColdStore,
+    object: &SegmentObject,
+    deadline: Instant,
+) -> Result<Result<SegmentFooter, SegmentDamage>, ColdError> {
+    let size = store.size(&object.name, deadline).await?;
     let Some(at) = size.checked_sub(TRAILER as u64) else {
         return Err(ColdError::Damaged("the object is shorter than a segment".into()));
     };
-    let found = store.range(object, at..size, deadline).await?;
-    let trailer = match SegmentTrailer::parse(&found, number, size) {
+    let found = store.range(&object.name, at..size, deadline).await?;
+    let trailer = match SegmentTrailer::parse(&found, object.file.number, size) {
         Ok(trailer) => trailer,
         Err(damage) => return Ok(Err(damage)),
     };
     let range = trailer.footer_offset..trailer.footer_offset + trailer.footer_len;
-    let found = store.range(object, range, deadline).await?;
-    Ok(SegmentFooter::parse(trailer, &found).map(|mut footer| {
-        footer.extents = Vec::new();
-        footer
-    }))
+    let found = store.range(&object.name, range, deadline).await?;
+    Ok(SegmentFooter::parse(trailer, &found).map(without_extents))
+}
+
+/// The index has the extents.
+fn without_extents(mut footer: SegmentFooter) -> SegmentFooter {
+    footer.extents = Vec::new();
+    footer
 }
 
 impl ColdStore for SegmentReader {
@@ -320,13 +363,7 @@ impl ColdStore for SegmentReader {
     }
 
     fn get(&self, name: &str, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ColdError>> {
-        let object = Arc::from(name);
-        Box::pin(async move {
-            let counted = self.counters().reads.begin();
-            let read = self.read(object, range).await;
-            counted.end(&read);
-            read
-        })
+        self.shared.store.get(name, range)
     }
 
     fn delete(&self, name: &str) -> BoxFuture<'_, Result<(), ColdError>> {
@@ -339,5 +376,22 @@ impl ColdStore for SegmentReader {
         after: Option<&str>,
     ) -> BoxFuture<'_, Result<Vec<(String, u64)>, ColdError>> {
         self.shared.store.list(prefix, after)
+    }
+}
+
+impl ColdSegments for SegmentReader {
+    fn get_segment(
+        &self,
+        name: &str,
+        file: SealedFile,
+        range: Range<u64>,
+    ) -> BoxFuture<'_, Result<Bytes, ColdError>> {
+        let object = SegmentObject { name: Arc::from(name), file };
+        Box::pin(async move {
+            let counted = self.counters().reads.begin();
+            let read = self.read(object, range).await;
+            counted.end(&read);
+            read
+        })
     }
 }

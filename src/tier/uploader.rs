@@ -1,13 +1,15 @@
 //! Moves sealed segments to the object store, and deletes objects that no stream needs any more.
 //!
 //! Invariants
-//! - A segment is uploaded only if its file is whole, and its local file goes only after its object was read back whole
-//!   and the index has noted it.
+//! - Every byte of a segment is compared with its checksums before it is sent. The local file goes only after the object
+//!   was read back whole and the index has noted it.
+//! - An object is deleted only once the durable index names it no more, and no name is used again: a deletion that takes
+//!   effect late deletes what was to be deleted.
 //! - Once this server has seen that another one has claimed the prefix, it uploads and deletes nothing. It looks for
 //!   such a claim each minute, and just before it deletes.
 //! - Whatever is lost on the way is found again: the index names what is to be uploaded, a list what is to be deleted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +22,11 @@ use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::object_cold_store::LARGEST;
 use super::recall::RecalledSegments;
 use super::segment_owner::SegmentOwner;
 use super::upload_backlog::WaitingSegment;
+use super::upload_error::UploadError;
 use super::{Tier, files};
 
 /// How long a claim that was looked at is relied on for uploads, which replace nothing.
@@ -56,6 +60,8 @@ pub struct SegmentUploader {
     strays: BTreeSet<u64>,
     /// Segments whose files are not whole, which are not uploaded.
     damaged: BTreeSet<u64>,
+    /// Since when it knows the segments that are not objects.
+    known: HashMap<u64, Instant>,
     /// The last round had more to upload than it was to.
     has_more: bool,
     recalled: RecalledSegments,
@@ -75,22 +81,6 @@ enum Uploaded {
     Damaged(u64),
 }
 
-/// Why a round ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum UploadError {
-    /// Another server has the prefix. Nothing is uploaded or deleted any more.
-    #[error(
-        "another server has taken the prefix over: nothing is uploaded or deleted any more; stop this server"
-    )]
-    Superseded,
-    /// The object store failed. What is local stays.
-    #[error("the object store: {0}")]
-    Cold(#[from] ColdError),
-    /// The index failed.
-    #[error("the index: {0}")]
-    Store(#[from] StoreError),
-}
-
 impl SegmentUploader {
     /// For a tier, and the store whose segments go there.
     pub fn new(tier: Tier, owner: Arc<dyn SegmentOwner>) -> Self {
@@ -100,6 +90,7 @@ impl SegmentUploader {
             doomed: BTreeSet::new(),
             strays: BTreeSet::new(),
             damaged: BTreeSet::new(),
+            known: HashMap::new(),
             has_more: false,
             recalled: RecalledSegments::none(),
             looked_at_claim: Mutex::new(None),
@@ -134,7 +125,7 @@ impl SegmentUploader {
     /// Uploads what is due, makes room on the local disk, deletes what is not needed.
     ///
     /// # Errors
-    /// The first thing that failed; the next round goes on there.
+    /// The first thing that failed, which kept none of the others from being done; the next round goes on there.
     pub async fn round(&mut self) -> Result<(), UploadError> {
         // Also while the object store is down.
         let due = self.due().await?;
@@ -146,17 +137,12 @@ impl SegmentUploader {
                 self.doomed.insert(freed);
             }
         }
-        self.delete_doomed().await?;
+        let deleted = self.delete_doomed().await;
         let uploaded = self.upload_due(due).await;
-        self.make_room().await?;
-        uploaded?;
-        self.recall().await?;
-        if Instant::now() >= self.next_search {
-            self.next_search = Instant::now() + FIRST_SEARCH;
-            self.search().await?;
-            self.next_search = Instant::now() + SEARCH;
-        }
-        Ok(())
+        let made_room = self.make_room().await;
+        let recalled = self.recall().await;
+        let searched = self.search_when_due().await;
+        deleted.and(uploaded).and(made_room).and(recalled).and(searched)
     }
 
     /// Looks for a newer claim, unless that was done not longer than `relied_on` ago.
@@ -175,6 +161,10 @@ impl SegmentUploader {
     async fn delete_doomed(&mut self) -> Result<(), UploadError> {
         while let Some(number) = self.doomed.first().copied() {
             self.tier.counters().note_waiting_deletes(self.doomed.len());
+            // A backup copies an index that may name it.
+            if self.owner.file_store().is_none_or(FileStore::holds_segments) {
+                return Ok(());
+            }
             self.check_claim(Duration::ZERO).await?;
             if self.blocking(move |store| store.has_segment(number)).await? == Some(false) {
                 self.tier.cold_store().delete(&self.tier.segment_name(number)).await?;
@@ -210,15 +200,21 @@ impl SegmentUploader {
         }
     }
 
-    /// The segments that are old enough to be uploaded. A clock that was set back makes none younger than it is.
-    async fn due(&self) -> Result<Vec<WaitingSegment>, StoreError> {
+    /// The segments that are old enough to be uploaded: by their files' times or, since the clock may have been set back, by
+    /// the time for which this process has known them.
+    async fn due(&mut self) -> Result<Vec<WaitingSegment>, StoreError> {
         let local = self.segments(|segment| segment.place == SegmentPlace::Local).await?;
-        let after = self.tier.options().after;
+        let (now, before) = (Instant::now(), std::mem::take(&mut self.known));
+        let since = |number: u64| (number, before.get(&number).copied().unwrap_or(now));
+        self.known = local.iter().map(|segment| since(segment.number)).collect();
+        let (known, after) = (self.known.clone(), self.tier.options().after);
         let due = self.blocking(move |store| {
             let due = local.iter().filter_map(|segment| {
-                // One that was removed since has no age.
-                let waited = files::age(&store.segment_path(segment.number))?.checked_sub(after)?;
-                Some(WaitingSegment { number: segment.number, bytes: segment.file_len, waited })
+                let number = segment.number;
+                let known = known.get(&number).map_or(Duration::ZERO, |since| now - *since);
+                let age = files::age(&store.segment_path(number)).unwrap_or_default();
+                let waited = age.max(known).checked_sub(after)?;
+                Some(WaitingSegment { number, bytes: segment.file_len, waited })
             });
             Ok(due.collect::<Vec<_>>())
         });
@@ -233,7 +229,7 @@ impl SegmentUploader {
         due.truncate(ROUND);
         let at_once = self.tier.options().uploads;
         let this = &*self;
-        let uploads = due.into_iter().map(|segment| this.upload(segment.number));
+        let uploads = due.into_iter().map(|segment| this.upload(segment));
         let mut uploads = stream::iter(uploads).buffer_unordered(at_once);
         let (mut failed, mut in_a_row, mut uploaded) = (None, 0, 0);
         let (mut doomed, mut damaged) = (Vec::new(), Vec::new());
@@ -263,13 +259,15 @@ impl SegmentUploader {
     }
 
     /// Uploads a segment that is old enough.
-    async fn upload(&self, number: u64) -> Result<Uploaded, UploadError> {
+    async fn upload(&self, segment: WaitingSegment) -> Result<Uploaded, UploadError> {
+        let number = segment.number;
+        if segment.bytes > LARGEST {
+            let what = format!("segment {number} is larger than 4 GiB");
+            return Err(ColdError::Refused(what).into());
+        }
         self.check_claim(CLAIM).await?;
-        let Some(path) = self.owner.file_store().map(|store| store.segment_path(number)) else {
-            return Ok(Uploaded::Gone);
-        };
-        match self.blocking(move |store| store.check_segment(number)).await {
-            Ok(Some(true)) => {}
+        let parts = match self.blocking(move |store| store.segment_file(number)).await {
+            Ok(Some(Some(parts))) => parts,
             Ok(_) => {
                 self.tier.counters().backlog.done(number);
                 return Ok(Uploaded::Gone);
@@ -279,26 +277,20 @@ impl SegmentUploader {
                 return Ok(Uploaded::Damaged(number));
             }
             Err(error) => return Err(error.into()),
-        }
-        let name = self.tier.segment_name(number);
-        match self.tier.cold_store().put(&name, path.clone()).await {
+        };
+        match self.tier.cold_store().create_segment(&self.tier.segment_name(number), parts).await {
             Ok(()) => {}
             Err(ColdError::Damaged(what)) => {
                 // A copy of this data directory may have taken the prefix over, and have a segment of this number.
                 self.check_claim(Duration::ZERO).await?;
-                // No reader knows of it, since the index has not noted it: the next round begins it again.
+                // The index has not noted it, so no reader knows of it. The next round uploads it under another name.
                 tracing::warn!(
                     segment = number,
                     what,
-                    "an upload left other bytes; it is deleted and done again"
+                    "an upload left other bytes; the segment gets another number, and the object is deleted"
                 );
-                self.tier.cold_store().delete(&name).await?;
+                self.blocking(move |store| store.renew_segment(number)).await?;
                 return Err(ColdError::Damaged(what).into());
-            }
-            // Removed while it was to be read.
-            Err(_) if !files::is_there(&path).await => {
-                self.tier.counters().backlog.done(number);
-                return Ok(Uploaded::Gone);
             }
             Err(error) => return Err(error.into()),
         }
@@ -319,6 +311,7 @@ impl SegmentUploader {
             if self.recalled.knows(segment.number) {
                 continue;
             }
+            self.check_claim(CLAIM).await?;
             let number = segment.number;
             if self.blocking(move |store| store.drop_local(number)).await? == Some(true) {
                 bytes -= segment.file_len;
@@ -357,6 +350,16 @@ impl SegmentUploader {
         if back == Some(true) {
             self.recalled.brought_back(number);
         }
+        Ok(())
+    }
+
+    async fn search_when_due(&mut self) -> Result<(), UploadError> {
+        if Instant::now() < self.next_search {
+            return Ok(());
+        }
+        self.next_search = Instant::now() + FIRST_SEARCH;
+        self.search().await?;
+        self.next_search = Instant::now() + SEARCH;
         Ok(())
     }
 

@@ -117,6 +117,50 @@ async fn one_server_wins_whatever_the_store_does() {
     assert!(wins.iter().all(|wins| *wins > 20), "{wins:?}");
 }
 
+/// Directories, one of them a copy of another, that start and take over at once and again, with requests that take effect
+/// late: of all that have started at most one may go on.
+async fn race_with_take_overs(seed: u64) -> usize {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let rates = FaultRates { late_put: 100, forbidden: 5, ..FaultRates::PASSING };
+    let faulty = Arc::new(FaultyStore::new(seed, FaultRates::default()));
+    let store = cold_store(faulty.clone(), options());
+    let dirs: Vec<_> = (0..4).map(|_| in_memory()).collect();
+    start(&store, dirs[0].path()).await.unwrap();
+    std::fs::create_dir(dirs[1].path().join("keys")).unwrap();
+    let file = Path::new("keys/tier.json");
+    std::fs::copy(dirs[0].path().join(file), dirs[1].path().join(file)).unwrap();
+    let mut claims = Vec::new();
+    for _ in 0..3 {
+        faulty.set_rates(rates);
+        let all: Vec<_> = dirs.iter().map(|dir| (dir, random.bool())).collect();
+        let started = all.iter().map(|(dir, take_over)| claim(&store, dir.path(), NOW, *take_over));
+        claims.extend(join_all(started).await.into_iter().filter_map(Result::ok));
+        if random.bool() {
+            tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        }
+        faulty.set_rates(FaultRates::default());
+        let mut holders = 0;
+        for claim in &claims {
+            holders += usize::from(claim.holds(&store).await.unwrap());
+        }
+        assert!(holders <= 1, "seed {seed}: {holders} servers go on: {claims:?}");
+    }
+    // No number was claimed by two.
+    let mut epochs: Vec<u64> = claims.iter().map(|claim| claim.epoch).collect();
+    epochs.sort_unstable();
+    assert!(epochs.is_sorted_by(|one, next| one < next), "seed {seed}: {epochs:?}");
+    epochs.len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_most_one_server_goes_on_whoever_takes_over() {
+    let mut started = 0;
+    for seed in 0..500 {
+        started += race_with_take_overs(seed).await;
+    }
+    assert!(started > 500, "{started}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_servers_that_start_at_once_on_a_directory_one_wins() {
     for _ in 0..10 {

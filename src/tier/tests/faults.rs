@@ -1,6 +1,7 @@
 //! An object store that fails as real ones do, by the numbers of a seed.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -35,6 +36,10 @@ pub(super) struct FaultRates {
     pub(super) stored_wrong: u32,
     /// A list lacks names that it should have.
     pub(super) late_list: u32,
+    /// A creation is not answered, and happens up to a minute later.
+    pub(super) late_put: u32,
+    /// The same of a deletion.
+    pub(super) late_delete: u32,
 }
 
 impl FaultRates {
@@ -48,6 +53,8 @@ impl FaultRates {
         wrong: 60,
         stored_wrong: 0,
         late_list: 200,
+        late_put: 0,
+        late_delete: 0,
     };
 }
 
@@ -70,7 +77,7 @@ pub(super) enum Habit {
 
 /// The crate's store in memory, with faults.
 pub(super) struct FaultyStore {
-    inner: InMemory,
+    inner: Arc<InMemory>,
     state: Mutex<FaultState>,
     habit: Habit,
 }
@@ -86,7 +93,11 @@ impl FaultyStore {
     pub(super) fn new(seed: u64, rates: FaultRates) -> Self {
         let random = fastrand::Rng::with_seed(seed);
         let state = FaultState { rates, random, gets: 0, delay: Duration::ZERO };
-        FaultyStore { inner: InMemory::new(), state: Mutex::new(state), habit: Habit::None }
+        FaultyStore {
+            inner: Arc::new(InMemory::new()),
+            state: Mutex::new(state),
+            habit: Habit::None,
+        }
     }
 
     pub(super) fn with_habit(habit: Habit) -> Self {
@@ -110,6 +121,18 @@ impl FaultyStore {
     /// The bytes that it has.
     pub(super) async fn whole(&self, name: &str) -> Option<Bytes> {
         self.inner.get(&Path::from(name)).await.ok()?.bytes().await.ok()
+    }
+
+    /// The names of all objects that begin so, without faults.
+    pub(super) async fn names(&self, prefix: &str) -> Vec<String> {
+        let all: Vec<ObjectMeta> = self.inner.list(None).try_collect().await.unwrap();
+        let names = all.into_iter().map(|object| object.location.to_string());
+        names.filter(|name| name.starts_with(prefix)).collect()
+    }
+
+    /// Within a minute, by the clock of the runtime.
+    fn later(&self) -> Duration {
+        Duration::from_millis(self.below(60_000) as u64)
     }
 
     fn happens(&self, rate: impl Fn(&FaultRates) -> u32) -> bool {
@@ -180,6 +203,14 @@ impl ObjectStore for FaultyStore {
         } else {
             payload
         };
+        if self.happens(|rates| rates.late_put) {
+            let (inner, path, later) = (self.inner.clone(), path.clone(), self.later());
+            tokio::spawn(async move {
+                tokio::time::sleep(later).await;
+                let _ = inner.put_opts(&path, payload, options).await;
+            });
+            return Err(answered("connection reset"));
+        }
         let put = self.inner.put_opts(path, payload, options).await?;
         self.after(put)
     }
@@ -224,6 +255,14 @@ impl ObjectStore for FaultyStore {
         }
         if self.habit == Habit::Forbids || self.happens(|rates| rates.failed) {
             return stream::iter([Err(answered("503 SlowDown"))]).boxed();
+        }
+        if self.happens(|rates| rates.late_delete) {
+            let (deleted, later) = (self.inner.delete_stream(paths), self.later());
+            tokio::spawn(async move {
+                tokio::time::sleep(later).await;
+                let _ = deleted.collect::<Vec<_>>().await;
+            });
+            return stream::iter([Err(answered("connection reset"))]).boxed();
         }
         let lost = self.happens(|rates| rates.lost);
         let deleted = self.inner.delete_stream(paths);

@@ -6,15 +6,20 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use durable_streams_engine::store::file::segments::cold::{ColdError, ColdStore as _};
+use durable_streams_engine::store::file::segments::cold::{
+    ColdError, ColdSegments as _, ColdStore as _, SealedFile,
+};
 use durable_streams_engine::store::file::segments::format::{HEADER, SegmentWriter};
 use durable_streams_protocol::Timestamp;
+use futures_util::TryStreamExt as _;
+use object_store::ObjectStoreExt as _;
 use tokio::runtime::Handle;
 
 use super::claims::race_for;
-use super::options;
 use super::skips::skipped;
-use crate::tier::{Tier, TierEnvironment, TierError, TierOptions};
+use super::{options, sealed_file};
+use crate::tier::connect::{ObjectClient, connect};
+use crate::tier::{SegmentReader, Tier, TierEnvironment, TierError, TierOptions};
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const KEY: &str = "test-key";
@@ -122,15 +127,17 @@ async fn segments_go_to_an_s3_server_and_come_back() {
     let tier = open(gateway.options("s3://bucket/a/b"), &dir).await.unwrap();
     let data: Vec<u8> = (0..20 << 20).map(|at: u32| (at ^ (at >> 8)) as u8).collect();
     let file = dir.path().join("segment");
-    std::fs::write(&file, SegmentWriter::file(1, &[(1, 0, &[], &data)])).unwrap();
+    let segment = SegmentWriter::file(1, &[(1, 0, &[], &data)]);
+    std::fs::write(&file, &segment).unwrap();
     let (cold, name) = (tier.cold_store(), tier.segment_name(1));
+    let get = |range| cold.get_segment(&name, sealed_file(1, &segment), range);
     // A second time, as after a lost answer.
     for _ in 0..2 {
         cold.put(&name, file.clone()).await.unwrap();
     }
     for (from, to) in [(0, 1), (10_000_000, 10_600_000), (data.len() - 5, data.len())] {
         let range = (HEADER + from) as u64..(HEADER + to) as u64;
-        assert!(cold.get(&name, range).await.unwrap() == data[from..to]);
+        assert!(get(range).await.unwrap() == data[from..to]);
     }
     let size = std::fs::metadata(&file).unwrap().len();
     assert_eq!(cold.list("segments/", None).await.unwrap(), [(name.clone(), size)]);
@@ -139,13 +146,13 @@ async fn segments_go_to_an_s3_server_and_come_back() {
 
     gateway.stop();
     let began = Instant::now();
-    let down = cold.get(&name, 5_000_000..5_000_100).await;
+    let down = get(5_000_000..5_000_100).await;
     assert!(matches!(down, Err(ColdError::Unavailable { .. })), "{down:?}");
     assert!(began.elapsed() < Duration::from_secs(3));
     // What is in memory is served.
-    assert!(cold.get(&name, 10_000_032..10_000_132).await.unwrap() == data[10_000_000..10_000_100]);
+    assert!(get(10_000_032..10_000_132).await.unwrap() == data[10_000_000..10_000_100]);
     gateway.restart();
-    assert!(cold.get(&name, 5_000_032..5_000_132).await.unwrap() == data[5_000_000..5_000_100]);
+    assert!(get(5_000_032..5_000_132).await.unwrap() == data[5_000_000..5_000_100]);
     for _ in 0..2 {
         cold.delete(&name).await.unwrap();
     }
@@ -218,7 +225,9 @@ async fn a_server_starts_while_the_object_store_is_down_and_claims_it_later() {
     let tier = start(0, false).await.unwrap();
     assert_eq!(tier.claim(), first.claim());
     assert!(matches!(tier.holds_claim().await, Err(ColdError::Unavailable { .. })));
-    let read = tier.cold_store().get(&tier.segment_name(1), 32..64).await;
+    let name = tier.segment_name(1);
+    let segment = sealed_file(1, &SegmentWriter::file(1, &[(1, 0, &[], b"bytes of a segment")]));
+    let read = tier.cold_store().get_segment(&name, segment, 32..34).await;
     assert!(matches!(read, Err(ColdError::Unavailable { .. })), "{read:?}");
     let superseded = start(0, false).await.unwrap();
 
@@ -232,4 +241,103 @@ async fn a_server_starts_while_the_object_store_is_down_and_claims_it_later() {
     start(1, true).await.unwrap();
     assert!(!superseded.holds_claim().await.unwrap());
     assert!(!tier.holds_claim().await.unwrap());
+}
+
+/// Data of each measured segment, bytes.
+const MEASURED: usize = 32 << 20;
+
+/// Milliseconds since.
+fn millis(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
+}
+
+fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
+}
+
+/// Reads whole segments one piece after the other, all segments at once; returns milliseconds.
+async fn replay(reader: &SegmentReader, segments: &[(String, SealedFile)]) -> f64 {
+    let since = Instant::now();
+    let each = segments.iter().map(|(name, file)| async move {
+        let (mut at, end) = (HEADER as u64, HEADER as u64 + file.data);
+        while at < end {
+            let to = (at + (256 << 10)).min(end);
+            at += reader.get_segment(name, *file, at..to).await.unwrap().len() as u64;
+        }
+    });
+    futures_util::future::join_all(each).await;
+    millis(since)
+}
+
+/// The same objects by the client that the reader uses, each in one request.
+async fn replay_raw(raw: &ObjectClient, segments: &[(String, SealedFile)]) -> f64 {
+    let since = Instant::now();
+    let each = segments.iter().map(|(name, file)| async move {
+        let mut parts = raw.store.get(&name.as_str().into()).await.unwrap().into_stream();
+        let mut read = 0;
+        while let Some(part) = parts.try_next().await.unwrap() {
+            read += part.len() as u64;
+        }
+        assert_eq!(read, file.len);
+    });
+    futures_util::future::join_all(each).await;
+    millis(since)
+}
+
+/// Reads out of a cold cache, beside the raw client:
+/// `cargo test --release --lib -- --ignored cold_reads_beside_the_raw_client --nocapture`
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures, for minutes in a debug build"]
+async fn cold_reads_beside_the_raw_client() {
+    let Some(gateway) = Gateway::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let options = TierOptions {
+        cache: TierOptions::CACHE,
+        cache_block: TierOptions::CACHE_BLOCK,
+        read_timeout: Duration::from_secs(60),
+        ..gateway.options("s3://bucket/figures")
+    };
+    let raw = connect(&options).unwrap();
+    let tier = open(options, &dir).await.unwrap();
+    let mut segments = Vec::new();
+    for number in 1..=8_u64 {
+        let data: Vec<u8> = (0..MEASURED).map(|at| ((at as u64 * number) >> 3) as u8).collect();
+        let segment = SegmentWriter::file(number, &[(1, 0, &[], &data)]);
+        let (name, file) = (tier.segment_name(number), sealed_file(number, &segment));
+        tier.cold_store().create_segment(&name, vec![segment.into()]).await.unwrap();
+        segments.push((name, file));
+    }
+    let reader = || SegmentReader::new(tier.store().clone(), Handle::current());
+    let (mut cold, mut raw_range, mut raw_block) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..101_u64 {
+        let (name, file) = &segments[round as usize % segments.len()];
+        let at = HEADER as u64 + round * (256 << 10);
+        let reader = reader();
+        let since = Instant::now();
+        reader.get_segment(name, *file, at..at + (64 << 10)).await.unwrap();
+        cold.push(millis(since));
+        for (len, times) in [(64 << 10, &mut raw_range), (256 << 10, &mut raw_block)] {
+            let since = Instant::now();
+            raw.store.get_range(&name.as_str().into(), at..at + len).await.unwrap();
+            times.push(millis(since));
+        }
+    }
+    println!(
+        "the first 64 KiB: {:.2} ms; the raw client: {:.2} ms, and {:.2} ms for a block of 256 KiB",
+        median(cold),
+        median(raw_range),
+        median(raw_block)
+    );
+    for clients in [1, 8] {
+        let segments = &segments[..clients];
+        let (mut cold, mut plain) = (Vec::new(), Vec::new());
+        for _ in 0..7 {
+            cold.push(replay(&reader(), segments).await);
+            plain.push(replay_raw(&raw, segments).await);
+        }
+        let rate = |millis: f64| ((clients * MEASURED) >> 20) as f64 / millis * 1000.0;
+        let (cold, plain) = (rate(median(cold)), rate(median(plain)));
+        println!("{clients} replays: {cold:.0} MiB/s; the raw client: {plain:.0} MiB/s");
+    }
 }

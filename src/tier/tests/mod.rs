@@ -11,10 +11,13 @@ mod seeded;
 #[path = "../../../tests/support/skips.rs"]
 mod skips;
 mod store;
+mod uploads;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use durable_streams_engine::store::file::segments::cold::SealedFile;
+use durable_streams_engine::store::file::segments::format::{HEADER, SegmentFooter};
 use object_store::ObjectStore;
 
 use super::connect::ObjectClient;
@@ -31,6 +34,13 @@ fn options() -> TierOptions {
         retry: RetryOptions { first_pause: Duration::from_millis(10), ..RetryOptions::default() },
         ..TierOptions::new("file:///unused".parse().unwrap())
     }
+}
+
+/// What the index knows of a segment's file.
+fn sealed_file(number: u64, file: &[u8]) -> SealedFile {
+    let footer = SegmentFooter::of_file(number, file).unwrap();
+    let data = footer.data_end() - HEADER as u64;
+    SealedFile { number, len: file.len() as u64, data, footer_crc: footer.trailer.footer_crc }
 }
 
 fn cold_store(store: Arc<dyn ObjectStore>, options: TierOptions) -> Arc<ObjectColdStore> {

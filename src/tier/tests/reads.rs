@@ -4,33 +4,57 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use durable_streams_engine::store::file::segments::cold::{ColdError, ColdStore as _};
+use durable_streams_engine::store::file::segments::cold::{
+    ColdError, ColdSegments as _, SealedFile,
+};
 use durable_streams_engine::store::file::segments::format::{HEADER, SegmentWriter};
 use futures_util::future::join_all;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::faults::{FaultRates, FaultyStore};
-use super::{cold_store, options};
+use super::{cold_store, options, sealed_file};
 use crate::tier::{SegmentReader, TierOptions};
 
 const NAME: &str = "segments/a/00000000000000000001.seg";
 
 const BLOCK: u64 = 64 << 10;
 
-/// A segment of so many bytes of data, and a reader of it.
-async fn stored(len: usize, options: TierOptions) -> (Arc<FaultyStore>, SegmentReader, Vec<u8>) {
+/// The file of a segment of so many bytes of data.
+fn segment(len: usize) -> (Vec<u8>, Vec<u8>) {
     let data: Vec<u8> = (0..len).map(|at| (at / 3) as u8 ^ (at >> 11) as u8).collect();
     let file = SegmentWriter::file(1, &[(1, 0, &[], &data)]);
+    (file, data)
+}
+
+/// A reader of one segment.
+struct OneSegment {
+    reader: SegmentReader,
+    file: SealedFile,
+}
+
+impl std::ops::Deref for OneSegment {
+    type Target = SegmentReader;
+
+    fn deref(&self) -> &SegmentReader {
+        &self.reader
+    }
+}
+
+/// A segment of so many bytes of data, and a reader of it.
+async fn stored(len: usize, options: TierOptions) -> (Arc<FaultyStore>, OneSegment, Vec<u8>) {
+    let (file, data) = segment(len);
+    let sealed = sealed_file(1, &file);
     let faulty = Arc::new(FaultyStore::new(0, FaultRates::default()));
     let store = cold_store(faulty.clone(), options);
     store.create(NAME, vec![Bytes::from(file)]).await.unwrap();
-    (faulty, SegmentReader::new(store, Handle::current()), data)
+    let reader = SegmentReader::new(store, Handle::current());
+    (faulty, OneSegment { reader, file: sealed }, data)
 }
 
-async fn read(reader: &SegmentReader, from: u64, len: u64) -> Result<Bytes, ColdError> {
+async fn read(one: &OneSegment, from: u64, len: u64) -> Result<Bytes, ColdError> {
     let from = HEADER as u64 + from;
-    reader.get(NAME, from..from + len).await
+    one.get_segment(NAME, one.file, from..from + len).await
 }
 
 #[tokio::test]
@@ -39,11 +63,11 @@ async fn many_readers_of_one_range_make_one_request_for_each_block() {
     let before = faulty.gets();
     let all = join_all((0..50).map(|_| read(&reader, 100_000, 50_000))).await;
     assert!(all.iter().all(|found| found.as_ref().unwrap() == &data[100_000..150_000]));
-    // The size, the trailer, the footer, two blocks.
-    assert_eq!(faulty.gets() - before, 5);
+    // The footer, two blocks.
+    assert_eq!(faulty.gets() - before, 3);
     let hits = reader.counters().cache_hits.get();
     read(&reader, 66_000, 80_000).await.unwrap();
-    assert_eq!(faulty.gets() - before, 5);
+    assert_eq!(faulty.gets() - before, 3);
     assert_eq!(reader.counters().cache_hits.get() - hits, 2);
 }
 
@@ -53,11 +77,11 @@ async fn a_replay_is_read_ahead_of_and_a_jump_is_not() {
     let (faulty, reader, data) = stored(40 * BLOCK as usize, options).await;
     let before = faulty.gets();
     read(&reader, 0, BLOCK).await.unwrap();
-    // The size, the trailer, the footer, one block.
-    assert_eq!(faulty.gets() - before, 4);
+    // The footer, one block.
+    assert_eq!(faulty.gets() - before, 2);
     read(&reader, 20 * BLOCK, 10).await.unwrap();
     tokio::time::sleep(Duration::from_millis(1)).await;
-    assert_eq!(faulty.gets() - before, 5);
+    assert_eq!(faulty.gets() - before, 3);
     let mut misses = reader.counters().cache_misses.get();
     let mut found = Vec::new();
     for block in 1..20 {
@@ -110,7 +134,8 @@ async fn while_the_store_does_not_answer_few_reads_wait_for_it() {
     // What is in memory does not need the store, however many wait.
     faulty.set_delay(Duration::from_secs(60));
     let second = "segments/a/00000000000000000002.seg";
-    let missing = || reader.get(second, 32..33);
+    let file = SealedFile { number: 2, ..reader.file };
+    let missing = || reader.get_segment(second, file, 32..33);
     assert!(missing().await.is_err());
     let memory = async || read(&reader, 0, 1000).await.unwrap() == data[..];
     let (_, found) = tokio::join!(join_all((0..100).map(|_| missing())), memory());
@@ -120,12 +145,32 @@ async fn while_the_store_does_not_answer_few_reads_wait_for_it() {
 #[tokio::test]
 async fn a_range_outside_of_the_data_and_a_missing_object_are_errors() {
     let (_, reader, data) = stored(1000, options()).await;
-    assert!(matches!(reader.get(NAME, 0..10).await, Err(ColdError::Damaged(_))));
+    let before = reader.get_segment(NAME, reader.file, 0..10).await;
+    assert!(matches!(before, Err(ColdError::Damaged(_))));
     assert!(matches!(read(&reader, 0, 1001).await, Err(ColdError::Damaged(_))));
     assert_eq!(read(&reader, 0, 1000).await.unwrap(), data[..]);
-    let missing = reader.get("segments/a/00000000000000000002.seg", 32..33).await;
+    let file = SealedFile { number: 2, ..reader.file };
+    let missing = reader.get_segment("segments/a/00000000000000000002.seg", file, 32..33).await;
     assert_eq!(missing, Err(ColdError::NotFound));
-    assert!(matches!(reader.get("segments/a/x", 32..33).await, Err(ColdError::Refused(_))));
+}
+
+#[tokio::test]
+async fn another_segment_under_the_same_name_is_refused() {
+    let (_, reader, data) = stored(100_000, options()).await;
+    assert_eq!(read(&reader, 0, 100_000).await.unwrap(), data[..]);
+    // The index of another copy of the directory: the same number, other bytes; of one of them the sizes are the same.
+    let mut same_size = data.clone();
+    same_size[70_000] ^= 1;
+    for other in [same_size, data[..99_000].to_vec(), [&data[..], b"more"].concat()] {
+        let file = SegmentWriter::file(1, &[(1, 0, &[], &other)]);
+        let other = OneSegment { reader: reader.reader.clone(), file: sealed_file(1, &file) };
+        // Not from what is cached of it, either.
+        for (from, len) in [(0, 10), (0, 99_000), (98_990, 10)] {
+            let found = read(&other, from, len).await;
+            assert!(matches!(found, Err(ColdError::Damaged(_))), "{from}: {found:?}");
+        }
+    }
+    assert_eq!(read(&reader, 0, 100_000).await.unwrap(), data[..]);
 }
 
 #[tokio::test]

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use durable_streams_engine::store::file::segments::cold::{ColdError, ColdStore as _};
-use durable_streams_engine::store::file::segments::format::{
-    HEADER, SegmentFooter, SegmentWriter, number_of,
-};
+use durable_streams_engine::store::file::segments::cold::{ColdError, ColdSegments as _};
+use durable_streams_engine::store::file::segments::format::{HEADER, SegmentWriter, number_of};
 use tokio::runtime::Handle;
 
 use super::faults::{FaultRates, FaultyStore};
-use super::{cold_store, options};
+use super::{cold_store, options, sealed_file};
 use crate::tier::SegmentReader;
 
 const SEEDS: u64 = 4000;
@@ -78,11 +76,12 @@ async fn run(seed: u64, tally: &mut Tally) {
     for _ in 0..8 {
         let (name, bytes) = &uploaded[random.usize(0..uploaded.len())];
         let number = number_of(name.rsplit('/').next().unwrap()).unwrap();
-        let end = SegmentFooter::of_file(number, bytes).unwrap().data_end();
+        let file = sealed_file(number, bytes);
+        let end = HEADER as u64 + file.data;
         let from = random.u64(HEADER as u64..end);
         let range = from..random.u64(from..end) + 1;
         let wanted = &bytes[range.start as usize..range.end as usize];
-        match reader.get(name, range.clone()).await {
+        match reader.get_segment(name, file, range.clone()).await {
             Ok(found) => {
                 tally.read += 1;
                 assert!(found == wanted, "seed {seed}: other bytes at {range:?}");
@@ -96,7 +95,9 @@ async fn run(seed: u64, tally: &mut Tally) {
     // When the store has recovered, everything is there.
     faulty.set_rates(FaultRates::default());
     for (name, bytes) in &uploaded {
-        let found = reader.get(name, HEADER as u64..HEADER as u64 + 1).await;
+        let number = number_of(name.rsplit('/').next().unwrap()).unwrap();
+        let first = HEADER as u64..HEADER as u64 + 1;
+        let found = reader.get_segment(name, sealed_file(number, bytes), first).await;
         assert_eq!(found.as_deref(), Ok(&bytes[HEADER..=HEADER]), "seed {seed}");
     }
 }
@@ -129,7 +130,7 @@ async fn every_flipped_bit_of_an_object_is_found() {
         let store = cold_store(Arc::new(FaultyStore::new(0, FaultRates::default())), options());
         store.create(name, vec![changed.into()]).await.unwrap();
         let reader = SegmentReader::new(store, Handle::current());
-        let read = reader.get(name, data_range.clone()).await;
+        let read = reader.get_segment(name, sealed_file(9, &file), data_range.clone()).await;
         assert!(
             matches!(read, Err(ColdError::Damaged(_))),
             "byte {at}: {:?}",

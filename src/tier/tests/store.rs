@@ -23,7 +23,7 @@ use crate::tier::claim::claim;
 use crate::tier::object_cold_store::ObjectColdStore;
 use crate::tier::{SegmentOwner as _, SegmentUploader, Tier, TierOptions, UploadError};
 
-const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+pub(super) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
 /// A server's store and its tier, without the server.
 pub(super) struct World {

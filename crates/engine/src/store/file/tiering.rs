@@ -8,7 +8,7 @@ use super::{
     FileStore,
     segments::{
         catalog::{SegmentPage, SegmentQuery},
-        check::check_file,
+        check::read_whole,
         objects::{ColdPlace, SegmentInfo, SegmentPlace},
     },
 };
@@ -88,22 +88,23 @@ impl FileStore {
         }
     }
 
-    /// Checks every byte of a segment's local file. Returns whether there still is such a segment.
+    /// The bytes of a segment's local file, in parts, each of which was compared with its checksums after it was read; `None`
+    /// when there is no such file any more.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when the file is damaged, or is another one; [`StoreError::Io`].
-    pub fn check_segment(&self, number: u64) -> Result<bool, StoreError> {
+    pub fn segment_file(&self, number: u64) -> Result<Option<Vec<Bytes>>, StoreError> {
         let core = &*self.core;
-        let Some(record) = core.index.read()?.segment(number)? else { return Ok(false) };
-        let checked =
-            check_file(core.segments.disk(), &core.segments.path(number), number, &record);
-        match checked {
-            Ok(_) => Ok(true),
-            // It may have been removed since its record was read.
-            Err(error) => match core.index.read()?.segment(number)? {
-                Some(_) => Err(error),
-                None => Ok(false),
-            },
+        let record = || {
+            let record = core.index.read()?.segment(number)?;
+            Ok::<_, StoreError>(record.filter(|record| record.place.is_local()))
+        };
+        let Some(found) = record()? else { return Ok(None) };
+        match read_whole(core.segments.disk(), &core.segments.path(number), number, &found) {
+            Ok(parts) => Ok(Some(parts)),
+            // It was removed since its record was read.
+            Err(_) if record()?.is_none() => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -115,17 +116,22 @@ impl FileStore {
     pub fn note_object(&self, number: u64) -> Result<bool, StoreError> {
         let places = (SegmentPlace::Local, SegmentPlace::Both);
         let core = &*self.core;
-        core.index.move_segment(&|| core.disk.before_index_commit(), number, places)
+        let was = core.index.move_segment(&|| core.disk.before_index_commit(), number, places)?;
+        Ok(was.is_some())
     }
 
     /// Removes the local file of a segment whose object is there. Returns whether there was such a segment.
+    ///
+    /// The index notes it first: a crash behind that leaves a file, which the next start removes. The other way round it
+    /// would leave a segment whose file is missing.
     ///
     /// # Errors
     /// As for [`note_object`](Self::note_object).
     pub fn drop_local(&self, number: u64) -> Result<bool, StoreError> {
         let places = (SegmentPlace::Both, SegmentPlace::Object);
         let core = &*self.core;
-        let moved = core.index.move_segment(&|| core.disk.before_index_commit(), number, places)?;
+        let was = core.index.move_segment(&|| core.disk.before_index_commit(), number, places)?;
+        let moved = was == Some(SegmentPlace::Both);
         if moved {
             core.segments.remove_local(&[number]);
         }
@@ -154,6 +160,20 @@ impl FileStore {
     /// [`StoreError::Corrupt`] when the bytes are not those of the segment; else as for [`note_object`](Self::note_object).
     pub fn bring_back(&self, number: u64, parts: &[Bytes]) -> Result<bool, StoreError> {
         self.sealer.bring_back(number, parts)
+    }
+
+    /// Gives what is live of a local segment another number, because the object store has other bytes under its name: an
+    /// object is never replaced, since a deletion whose answer was lost may take effect later. The old number is freed.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`], [`StoreError::Io`] and [`StoreError::Corrupt`].
+    pub fn renew_segment(&self, number: u64) -> Result<(), StoreError> {
+        self.sealer.renew(number)
+    }
+
+    /// Whether segments are kept for a backup that copies them.
+    pub fn holds_segments(&self) -> bool {
+        self.core.segments.is_held()
     }
 
     /// Segments that no stream has bytes of any more, since the last call: their objects may go, if they have any.

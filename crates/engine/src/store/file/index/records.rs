@@ -9,7 +9,7 @@ use heed::RwTxn;
 use super::{
     appends,
     env::IndexEnvironment,
-    extents::{ExtentRecord, SegmentPlace, SegmentRecord},
+    extents::{ExtentRecord, SegmentRecord},
     handle::{ReadTxn, WriteError},
     keys,
     paths::is_link,
@@ -44,8 +44,8 @@ impl Purged {
 pub(in crate::store::file) enum IndexPiece {
     /// From chunks, copied.
     Chunks(Bytes),
-    /// In a segment file whose footer has this checksum: so many bytes from a position within the extent on.
-    Segment { extent: ExtentRecord, footer_crc: u32, place: SegmentPlace, from: u64, len: usize },
+    /// In the segment file of this record: so many bytes from a position within the extent on.
+    Segment { extent: ExtentRecord, record: SegmentRecord, from: u64, len: usize },
 }
 
 /// The first chunks of a stream that follow each other.
@@ -100,9 +100,9 @@ impl ReadTxn<'_> {
         let (mut pieces, mut at, mut left) = (Vec::new(), from, max);
         while at < to && left > 0 {
             let len = match self.segment_piece(id, at, to, left)? {
-                Some((extent, SegmentRecord { footer_crc, place, .. }, len)) => {
+                Some((extent, record, len)) => {
                     let from = at.position();
-                    pieces.push(IndexPiece::Segment { extent, footer_crc, place, from, len });
+                    pieces.push(IndexPiece::Segment { extent, record, from, len });
                     len
                 }
                 None => {

@@ -47,7 +47,7 @@ impl Sealer {
             // The failed commit may have been made.
             let _ = self.sweep();
         }
-        let moved = moved?;
+        let moved = moved? == Some(SegmentPlace::Object);
         if !moved {
             core.segments.remove_local(&[number]);
         }

@@ -13,6 +13,28 @@ use crate::store::{
 const FILES_PER_STEP: usize = 256;
 
 impl Sealer {
+    /// Moves what is live of a local segment to a file of another number. The old one is freed.
+    pub(in crate::store::file) fn renew(&self, number: u64) -> Result<(), StoreError> {
+        let (core, _one) = (&*self.core, self.one_at_a_time.lock());
+        let record = core.index.read()?.segment(number)?;
+        let Some(record) = record.filter(|record| record.place.is_local()) else { return Ok(()) };
+        let file = (number, record.footer_crc);
+        let renewed = rewrite(&core.index, &core.segments, file, &|_| true);
+        let renewed = renewed.map_err(|stop| match stop {
+            RewriteStop::Stopped => SealStop::Stopped,
+            RewriteStop::Failed(error) => SealStop::Failed(error),
+        });
+        let handed = renewed.and_then(|new| new.map_or(Ok(0), |new| self.hand_over(new)));
+        match handed {
+            Ok(_) | Err(SealStop::Stopped) => Ok(()),
+            Err(SealStop::Failed(error)) => {
+                // The failed commit may have been made.
+                let _ = self.sweep();
+                Err(error)
+            }
+        }
+    }
+
     /// Rewrites each file that [is to be](SegmentInfo::is_to_be_rewritten).
     pub(super) fn rewrite_sparse(&self, paced: bool) -> Result<(), SealStop> {
         let (core, mut after) = (&*self.core, None);

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
+
 use super::{
     files::another,
     format::{self, BLOCK, HEADER, SegmentDamage, SegmentFooter, SegmentTrailer, TRAILER},
@@ -81,10 +83,15 @@ impl SegmentCheck {
     /// # Errors
     /// [`StoreError::Corrupt`] with the first block that is damaged; [`StoreError::Io`].
     pub(in crate::store::file) fn slice(&mut self, path: &Path) -> Result<usize, StoreError> {
+        Ok(self.next_slice(path)?.len())
+    }
+
+    /// The same, with the bytes.
+    fn next_slice(&mut self, path: &Path) -> Result<Vec<u8>, StoreError> {
         let left = self.footer.data_end() - self.next;
         let len = left.min(SLICE as u64) as usize;
         if len == 0 {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let at = self.next;
         self.next += len as u64;
@@ -92,8 +99,44 @@ impl SegmentCheck {
         let read = self.file.read_at(at, &mut bytes).map_err(io_error("read", path))?;
         let checked = self.footer.check(at, &bytes[..read]);
         checked.map_err(|found| corrupt(path, found.offset, found.what))?;
-        Ok(len)
+        Ok(bytes)
     }
+
+    /// What the file ends with, footer and trailer, when it is still what it was at the beginning of the check.
+    fn end(&self, path: &Path) -> Result<Vec<u8>, StoreError> {
+        let SegmentTrailer { number, footer_offset, footer_len, .. } = self.footer.trailer;
+        let mut end = vec![0; footer_len as usize + TRAILER];
+        let read = self.file.read_at(footer_offset, &mut end).map_err(io_error("read", path))?;
+        end.truncate(read);
+        let (footer, trailer) = end.split_at(read.saturating_sub(TRAILER));
+        let trailer = SegmentTrailer::parse(trailer, number, self.footer.file_len());
+        let again = trailer.and_then(|trailer| SegmentFooter::parse(trailer, footer));
+        let again = again.map_err(|found| corrupt(path, found.offset, found.what))?;
+        if again == self.footer { Ok(end) } else { Err(another(path)) }
+    }
+}
+
+/// A whole file in parts, of which every byte was checked after it was read.
+///
+/// # Errors
+/// See [`SegmentCheck`].
+pub(in crate::store::file) fn read_whole(
+    disk: &dyn Disk,
+    path: &Path,
+    number: u64,
+    record: &SegmentRecord,
+) -> Result<Vec<Bytes>, StoreError> {
+    let mut check = SegmentCheck::begin(disk, path, number, record)?;
+    let mut parts = vec![Bytes::copy_from_slice(&format::header(number))];
+    loop {
+        let part = check.next_slice(path)?;
+        if part.is_empty() {
+            break;
+        }
+        parts.push(part.into());
+    }
+    parts.push(check.end(path)?.into());
+    Ok(parts)
 }
 
 /// Checks a whole file; returns its footer.

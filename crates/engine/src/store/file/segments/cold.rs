@@ -5,10 +5,22 @@ use std::{ops::Range, path::PathBuf, time::Duration};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+/// What the index knows of a segment's file: it tells the segment's object from every other one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SealedFile {
+    /// The number of the segment.
+    pub number: u64,
+    /// Size of the file, bytes.
+    pub len: u64,
+    /// Bytes of data in it.
+    pub data: u64,
+    /// The checksum of its footer.
+    pub footer_crc: u32,
+}
+
 /// Objects that are created once, read in ranges, and deleted. They never change.
 ///
-/// The bytes it returns are not trusted: the store checks them against the checksums of the segment's footer before it
-/// serves them. No call is awaited with a lock or a transaction held.
+/// No call is awaited with a lock or a transaction held.
 pub trait ColdStore: Send + Sync + 'static {
     /// Creates the object from a file. Succeeds also when an object of this name has the same bytes already: the answer
     /// of an earlier attempt may have been lost.
@@ -17,7 +29,7 @@ pub trait ColdStore: Send + Sync + 'static {
     /// [`ColdError::Damaged`] when the object exists with other bytes; the others as they say.
     fn put(&self, name: &str, file: PathBuf) -> BoxFuture<'_, Result<(), ColdError>>;
 
-    /// Bytes of an object: exactly `range`.
+    /// Bytes of an object: exactly `range`, as the object store returns them.
     ///
     /// # Errors
     /// [`ColdError`]; fewer or more bytes than `range` are [`ColdError::Damaged`].
@@ -39,6 +51,21 @@ pub trait ColdStore: Send + Sync + 'static {
         prefix: &str,
         after: Option<&str>,
     ) -> BoxFuture<'_, Result<Vec<(String, u64)>, ColdError>>;
+}
+
+/// Reads segments that are objects, and checks what it reads.
+pub trait ColdSegments: Send + Sync + 'static {
+    /// Bytes of the data of a segment: exactly `range` of its file, all of which were compared with the checksums of its
+    /// footer, and the footer with the checksum that the index has of it.
+    ///
+    /// # Errors
+    /// [`ColdError`]; bytes that do not match, and another segment's object under this name, are [`ColdError::Damaged`].
+    fn get_segment(
+        &self,
+        name: &str,
+        segment: SealedFile,
+        range: Range<u64>,
+    ) -> BoxFuture<'_, Result<Bytes, ColdError>>;
 }
 
 /// Why an operation on cold objects failed.

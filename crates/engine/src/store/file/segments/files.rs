@@ -254,6 +254,11 @@ impl SegmentFiles {
         self.remove_local(numbers);
     }
 
+    /// Whether a backup copies files now.
+    pub(in crate::store::file) fn is_held(&self) -> bool {
+        self.held.lock().0 > 0
+    }
+
     /// The segments that were removed since the last call, at most [`MOST_FREED`]: their objects may go.
     pub(in crate::store::file) fn take_freed(&self) -> Vec<u64> {
         std::mem::take(&mut *self.freed.lock())

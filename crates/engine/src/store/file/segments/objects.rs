@@ -7,7 +7,7 @@ use durable_streams_protocol::Timestamp;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    cold::{ColdError, ColdStore},
+    cold::{ColdError, ColdSegments, SealedFile},
     format::file_name,
 };
 pub use crate::store::file::index::extents::SegmentPlace;
@@ -25,8 +25,8 @@ const REFUSED: Duration = Duration::from_secs(30);
 /// The object store of a file store.
 #[derive(Clone)]
 pub struct ColdPlace {
-    /// The object store. What it returns is checked already.
-    pub store: Arc<dyn ColdStore>,
+    /// The object store.
+    pub store: Arc<dyn ColdSegments>,
     /// What the names of this store's objects begin with.
     pub prefix: String,
 }
@@ -55,6 +55,8 @@ pub struct SegmentInfo {
     pub data: u64,
     /// Those that a stream still has.
     pub live: u64,
+    /// The checksum of its footer.
+    pub footer_crc: u32,
     /// Where it is.
     pub place: SegmentPlace,
     /// When it was sealed, by the server's clock; `None` where that was not noted.
@@ -74,8 +76,14 @@ impl SegmentInfo {
     }
 
     pub(in crate::store::file) fn new(number: u64, record: &SegmentRecord) -> Self {
-        let SegmentRecord { file_len, data, live, place, sealed_at, .. } = *record;
-        SegmentInfo { number, file_len, data, live, place, sealed_at }
+        let SegmentRecord { file_len, data, live, footer_crc, place, sealed_at } = *record;
+        SegmentInfo { number, file_len, data, live, footer_crc, place, sealed_at }
+    }
+
+    /// What tells its file from every other one.
+    pub fn sealed_file(&self) -> SealedFile {
+        let SegmentInfo { number, file_len: len, data, footer_crc, .. } = *self;
+        SealedFile { number, len, data, footer_crc }
     }
 }
 
@@ -142,16 +150,17 @@ pub(in crate::store::file) async fn fetch(
 
 async fn fetch_object(
     cold: Option<&ColdPlace>,
-    file: u64,
+    segment: SealedFile,
     range: Range<u64>,
 ) -> Result<Bytes, FetchError> {
+    let file = segment.number;
     let Some(cold) = cold else {
         let reason = "segments are objects, and no object store is configured: set tier.url";
         return Err(FetchError { file, name: None, error: ColdError::Refused(reason.into()) });
     };
     let name = cold.name(file);
     let len = range.end - range.start;
-    let read = cold.store.get(&name, range).await.and_then(|bytes| {
+    let read = cold.store.get_segment(&name, segment, range).await.and_then(|bytes| {
         let whole = bytes.len() as u64 == len;
         whole.then_some(bytes).ok_or_else(|| ColdError::Damaged("a read of it was short".into()))
     });

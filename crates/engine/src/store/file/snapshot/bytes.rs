@@ -10,10 +10,10 @@ use crate::store::{
     FilePart, StoreError,
     file::{
         index::{
-            extents::{ExtentRecord, SegmentPlace},
+            extents::{ExtentRecord, SegmentPlace, SegmentRecord},
             records::IndexPiece,
         },
-        segments::files::SegmentReadError,
+        segments::{cold::SealedFile, files::SegmentReadError, objects::SegmentInfo},
     },
 };
 
@@ -22,16 +22,17 @@ pub(in crate::store::file) enum FoundPiece {
     Bytes(Bytes),
     /// In the object of a segment file, whose bytes only a caller that may wait reads.
     Object {
-        file: u64,
+        file: SealedFile,
         range: Range<u64>,
     },
 }
 
 impl FoundPiece {
     /// `len` bytes of an extent from position `from` of its stream on.
-    fn in_object(extent: &ExtentRecord, from: u64, len: usize) -> Self {
+    fn in_object(extent: &ExtentRecord, record: &SegmentRecord, from: u64, len: usize) -> Self {
         let at = extent.offset + (from - extent.start);
-        FoundPiece::Object { file: extent.file, range: at..at + len as u64 }
+        let file = SegmentInfo::new(extent.file, record).sealed_file();
+        FoundPiece::Object { file, range: at..at + len as u64 }
     }
 }
 
@@ -76,19 +77,21 @@ impl SnapshotReads<'_> {
     fn fetch(&self, pieces: Vec<IndexPiece>) -> SegmentRead<Vec<FoundPiece>> {
         let fetch = |piece| match piece {
             IndexPiece::Chunks(bytes) => Ok(FoundPiece::Bytes(bytes)),
-            IndexPiece::Segment { extent, place: SegmentPlace::Object, from, len, .. } => {
-                Ok(FoundPiece::in_object(&extent, from, len))
+            IndexPiece::Segment { extent, record, from, len }
+                if record.place == SegmentPlace::Object =>
+            {
+                Ok(FoundPiece::in_object(&extent, &record, from, len))
             }
-            IndexPiece::Segment { extent, footer_crc, place, from, len } => {
-                match self.segments.read(&extent, footer_crc, from, len) {
+            IndexPiece::Segment { extent, record, from, len } => {
+                match self.segments.read(&extent, record.footer_crc, from, len) {
                     Ok(bytes) => Ok(FoundPiece::Bytes(bytes)),
                     // The object was read back whole when it was made.
-                    Err(error) if place == SegmentPlace::Both => {
+                    Err(error) if record.place == SegmentPlace::Both => {
                         // A file that is not there may have been removed since the index was read.
                         if let SegmentReadError::Failed(error) = error {
                             tracing::error!(%error, "a local segment cannot be read; its object is read instead");
                         }
-                        Ok(FoundPiece::in_object(&extent, from, len))
+                        Ok(FoundPiece::in_object(&extent, &record, from, len))
                     }
                     Err(error) => Err((extent.file, error)),
                 }

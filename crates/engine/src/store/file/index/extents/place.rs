@@ -43,7 +43,7 @@ impl SegmentPlace {
 }
 
 impl IndexHandle {
-    /// Notes where a segment is now, if it was at `from`. Returns whether it was.
+    /// Notes where a segment is now, if it was at `from`. Returns where it was; `None` when the index has no such segment.
     ///
     /// # Errors
     /// The index is unchanged then, unless the error was the commit's.
@@ -52,12 +52,13 @@ impl IndexHandle {
         before_commit: &dyn Fn() -> std::io::Result<()>,
         number: u64,
         (from, to): (SegmentPlace, SegmentPlace),
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<SegmentPlace>, StoreError> {
         self.write(before_commit, |index, txn| {
-            let record = index.segment(txn, number)?.filter(|record| record.place == from);
-            let Some(record) = record else { return Ok(false) };
-            index.put_segment(txn, number, &SegmentRecord { place: to, ..record })?;
-            Ok(true)
+            let Some(record) = index.segment(txn, number)? else { return Ok(None) };
+            if record.place == from {
+                index.put_segment(txn, number, &SegmentRecord { place: to, ..record })?;
+            }
+            Ok(Some(record.place))
         })
     }
 }
