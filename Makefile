@@ -1,5 +1,5 @@
 # One command for each chore; each is a script in scripts/, for machines without make.
-.PHONY: attacks client-faults client-peers list-streams live-memory mutants dev test quick fmt check conformance lint package crash crash-maintenance power-loss disk-faults flips
+.PHONY: attacks client-faults client-peers list-streams live-memory mutants dev test quick fmt check conformance lint package crash crash-maintenance power-loss tier-crashes disk-faults flips
 
 dev: ; @scripts/dev
 test: ; @scripts/test
@@ -18,6 +18,8 @@ crash-maintenance: ; @MAINTENANCE_ROUNDS=$(MAINTENANCE_ROUNDS) cargo test --lock
 # The store on a simulated disk that loses its power, SEEDS times over.
 SEEDS ?= 5000
 power-loss: ; @STORE_CRASH_SEEDS=$(SEEDS) cargo test --locked --release -p durable-streams-engine --test store what_was_acknowledged -- --nocapture
+# The same with segments that go to an object store, which fails too.
+tier-crashes: ; @TIER_CRASH_SEEDS=$(SEEDS) cargo test --locked --release --lib -- lose_nothing_and_leave_nothing --nocapture
 # A failure of each of the first OPERATIONS after a start: opens, creates, renames, allocations, writes, syncs and so on.
 OPERATIONS ?= 200
 disk-faults: ; @STORE_FAIL_OPERATIONS=$(OPERATIONS) cargo test --locked --release -p durable-streams-engine --test store one_failure -- --nocapture

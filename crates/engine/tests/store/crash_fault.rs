@@ -9,35 +9,13 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     thread,
 };
 
-use durable_streams_engine::store::{
-    AnyStore, Commit, EventPlace, FileStore, FileStoreOptions, Store, StoreError,
-};
-use durable_streams_protocol::{StreamEvent, StreamId};
+use durable_streams_engine::store::{AnyStore, Store, StoreError};
 
-use crate::{
-    fault_disk::{FaultDisk, Faults},
-    harness::*,
-    workload::*,
-};
-
-type Events = Vec<(StreamId, StreamEvent)>;
-
-struct Run {
-    rng: Rng,
-    dir: tempfile::TempDir,
-    disk: FaultDisk,
-    /// What was acknowledged.
-    acked: Model,
-    /// Batches of which a beginning may be there: the last ones that failed.
-    maybe: Vec<Events>,
-}
+use crate::{fault_disk::Faults, harness::*, lives::Lives};
 
 /// Power cuts of all runs, and those among them that were a second accident in the first moments of a start.
 static POWER_CUTS: AtomicU64 = AtomicU64::new(0);
@@ -45,140 +23,57 @@ static SECOND_ACCIDENTS: AtomicU64 = AtomicU64::new(0);
 /// Segment files at the end of all runs.
 static SEGMENTS: AtomicU64 = AtomicU64::new(0);
 
-impl Run {
-    fn options(&self) -> FileStoreOptions {
-        FileStoreOptions { wal_segment: 4096, cache: 8192, ..sealing(self.dir.path()) }
+/// One life of the store, up to a crash.
+fn life(run: &mut Lives, second: bool) -> Result<(), String> {
+    let soon = run.rng.below(3) == 0;
+    let operations = if soon { run.rng.below(12) } else { run.rng.below(60) };
+    run.disk.set_faults(Faults {
+        stop_at: 1 + operations,
+        write: run.rng.below(40),
+        sync: if run.rng.below(4) == 0 { run.rng.below(40) } else { 0 },
+        ..Faults::default()
+    });
+    if run.rng.below(4) == 0 {
+        run.disk.set_capacity(4096 * (3 + run.rng.below(8) as usize));
     }
-
-    fn open(&self) -> Result<AnyStore, StoreError> {
-        FileStore::open_on(Arc::new(self.disk.clone()), self.options()).map(AnyStore::File)
-    }
-
-    /// Commits a batch in one write; moves it to `acked` or `maybe`.
-    fn batch(&mut self, store: &AnyStore) {
-        let AnyStore::File(file) = store else { panic!("a file store") };
-        let mut decided = self.acked.clone();
-        let mut batch = Events::new();
-        let sink = Arc::new(Sink::default());
-        for version in 0..=self.rng.below(6) {
-            let (id, event) = next_event(&mut self.rng, &decided, store);
-            let (epoch, sink) = (store.epoch(), sink.clone());
-            let place = match (&event, decided.streams.get(&id)) {
-                (_, Some((state, _))) => EventPlace::behind(state),
-                (StreamEvent::Created(created), None) => EventPlace::of_creation(created),
-                _ => unreachable!("of a stream that exists"),
-            };
-            match store.commit(Commit { id, event: event.clone(), place, epoch, version, sink }) {
-                Ok(_) => {
-                    decided.apply(id, &event);
-                    batch.push((id, event));
-                }
-                // The reserve is in use, and this event would need room.
-                Err(StoreError::Full { .. }) => break,
-                Err(error) => {
-                    assert!(matches!(error, StoreError::Poisoned { .. }), "{error}");
-                    return;
+    // It may have stopped in what an opening does not depend on.
+    if let Ok(store) = run.open()
+        && !run.disk.is_stopped()
+    {
+        run.settle(&store)?;
+        run.maybe.clear();
+        for _ in 0..20 {
+            if run.rng.below(4) == 0 {
+                let AnyStore::File(file) = &store else { panic!("a file store") };
+                if file.checkpoint().is_ok() {
+                    file.maintain();
+                    let _ = file.seal();
                 }
             }
+            run.batch(&store);
+            if run.disk.is_stopped() {
+                break;
+            }
+            run.acked.check(&store)?;
         }
-        assert_eq!(file.step(), !batch.is_empty());
-        if batch.is_empty() {
-            return;
-        }
-        let told = sink.told();
-        if told.iter().all(Result::is_ok) {
-            assert_eq!(told.last().unwrap().as_ref().unwrap(), &(batch.len() as u64 - 1));
-            self.acked = decided;
-            self.maybe.clear();
-        } else {
-            assert_eq!(told.len(), batch.len(), "each one fails: {told:?}");
-            self.maybe.push(batch);
+        if run.rng.below(4) == 0 {
+            wait(store.close());
         }
     }
-
-    /// Finds which unacknowledged events are there; from then on they must stay, as readers have seen them.
-    fn settle(&mut self, store: &AnyStore) -> Result<(), String> {
-        let mut wrong = match self.acked.check(store) {
-            Ok(()) => return Ok(()),
-            Err(wrong) => wrong,
-        };
-        for batch in std::mem::take(&mut self.maybe) {
-            let mut model = self.acked.clone();
-            for (id, event) in &batch {
-                model.apply(*id, event);
-                match model.check(store) {
-                    Ok(()) => {
-                        self.acked = model;
-                        return Ok(());
-                    }
-                    Err(also) => wrong = format!("{wrong}\n  or: {also}"),
-                }
-            }
-        }
-        Err(wrong)
+    if run.crash() {
+        POWER_CUTS.fetch_add(1, Ordering::Relaxed);
+        SECOND_ACCIDENTS.fetch_add(u64::from(second && soon), Ordering::Relaxed);
     }
-
-    /// One life of the store, up to a crash.
-    fn life(&mut self, second: bool) -> Result<(), String> {
-        let soon = self.rng.below(3) == 0;
-        let operations = if soon { self.rng.below(12) } else { self.rng.below(60) };
-        self.disk.set_faults(Faults {
-            stop_at: 1 + operations,
-            write: self.rng.below(40),
-            sync: if self.rng.below(4) == 0 { self.rng.below(40) } else { 0 },
-            ..Faults::default()
-        });
-        if self.rng.below(4) == 0 {
-            self.disk.set_capacity(4096 * (3 + self.rng.below(8) as usize));
-        }
-        // It may have stopped in what an opening does not depend on.
-        if let Ok(store) = self.open()
-            && !self.disk.is_stopped()
-        {
-            self.settle(&store)?;
-            self.maybe.clear();
-            for _ in 0..20 {
-                if self.rng.below(4) == 0 {
-                    let AnyStore::File(file) = &store else { panic!("a file store") };
-                    if file.checkpoint().is_ok() {
-                        file.maintain();
-                        let _ = file.seal();
-                    }
-                }
-                self.batch(&store);
-                if self.disk.is_stopped() {
-                    break;
-                }
-                self.acked.check(&store)?;
-            }
-            if self.rng.below(4) == 0 {
-                wait(store.close());
-            }
-        }
-        self.disk = if self.rng.below(2) == 0 {
-            self.disk.after_kill(&mut self.rng)
-        } else {
-            POWER_CUTS.fetch_add(1, Ordering::Relaxed);
-            SECOND_ACCIDENTS.fetch_add(u64::from(second && soon), Ordering::Relaxed);
-            self.disk.after_power_cut(&mut self.rng)
-        };
-        Ok(())
-    }
+    Ok(())
 }
 
 fn run(seed: u64) {
-    let mut run = Run {
-        rng: Rng(seed),
-        dir: tempdir(),
-        disk: FaultDisk::default(),
-        acked: Model::default(),
-        maybe: Vec::new(),
-    };
+    let mut run = Lives::new(seed, 8192);
     let failed = |wrong: String| -> ! {
         panic!("STORE_CRASH_SEEDS={seed}..{} shows it again: {wrong}", seed + 1)
     };
     for life in 0..8 {
-        run.life(life > 0).unwrap_or_else(|wrong| failed(wrong));
+        self::life(&mut run, life > 0).unwrap_or_else(|wrong| failed(wrong));
     }
     run.disk.set_faults(Faults::default());
     match run.open() {
@@ -221,7 +116,7 @@ fn what_was_acknowledged_survives_any_crash() {
 }
 
 /// What a store does in its first moments: batches, checkpoints, maintenance, and at last a clean stop.
-fn first_moments(run: &mut Run, batches: u64, faults: Faults) -> Result<(), String> {
+fn first_moments(run: &mut Lives, batches: u64, faults: Faults) -> Result<(), String> {
     run.disk.set_faults(faults);
     if let Ok(store) = run.open() {
         run.settle(&store)?;
@@ -243,7 +138,7 @@ fn first_moments(run: &mut Run, batches: u64, faults: Faults) -> Result<(), Stri
 }
 
 /// Something that failed once is no reason to refuse what comes later, unless it was a sync.
-fn goes_on(run: &mut Run, store: &AnyStore) -> Result<(), String> {
+fn goes_on(run: &mut Lives, store: &AnyStore) -> Result<(), String> {
     run.disk.set_faults(Faults::default());
     let AnyStore::File(file) = store else { panic!("a file store") };
     let checkpoint = file.checkpoint();
@@ -264,13 +159,7 @@ fn goes_on(run: &mut Run, store: &AnyStore) -> Result<(), String> {
 /// A store whose first moments went well; then one thing fails, and the process is killed, or the power goes. Returns
 /// which operation failed.
 fn one_failure(fails: u64, faults: Faults, kill: bool) -> Result<Option<&'static str>, String> {
-    let mut run = Run {
-        rng: Rng(fails),
-        dir: tempdir(),
-        disk: FaultDisk::default(),
-        acked: Model::default(),
-        maybe: Vec::new(),
-    };
+    let mut run = Lives::new(fails, 8192);
     first_moments(&mut run, 8, Faults::default())?;
     first_moments(&mut run, 10 + fails / 7, faults)?;
     let failed = run.disk.failed();

@@ -18,7 +18,7 @@ use std::{
 use durable_streams_engine::store::file::disk::{Disk, DiskFile};
 use parking_lot::Mutex;
 
-use crate::workload::Rng;
+use super::workload::Rng;
 
 const SECTOR: usize = 512;
 

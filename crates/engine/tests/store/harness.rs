@@ -3,13 +3,9 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, HashMap},
-    future::Future,
     ops::Range,
     path::Path,
-    pin::pin,
     sync::Arc,
-    task::{Context, Poll, Wake, Waker},
-    thread::{self, Thread},
     time::{Duration, Instant},
 };
 
@@ -24,23 +20,7 @@ use durable_streams_protocol::{
 };
 use parking_lot::{Condvar, Mutex};
 
-/// Waits for a future without a runtime.
-pub fn wait<T>(future: impl Future<Output = T>) -> T {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(done) => return done,
-            Poll::Pending => thread::park(),
-        }
-    }
-}
+pub use super::wait::wait;
 
 /// A directory in memory where there is one, since simulations sync a lot.
 pub fn tempdir() -> tempfile::TempDir {

@@ -20,6 +20,7 @@ mod harness;
 mod index_damage;
 mod index_repair;
 mod lifecycle_crashes;
+mod lives;
 mod model;
 #[cfg(unix)]
 mod modes;
@@ -32,5 +33,6 @@ mod segment_crashes;
 mod segment_figures;
 mod segments;
 mod trims;
+mod wait;
 mod wal_recovery;
 mod workload;

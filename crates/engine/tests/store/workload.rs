@@ -6,7 +6,7 @@ use durable_streams_protocol::{
     ContentType, Decision, Expiry, ForkPoint, Offset, StreamEvent, StreamId,
 };
 
-use crate::harness::{Model, appended, at, created, producer, stream_seq};
+use super::harness::{Model, appended, at, created, producer, stream_seq};
 
 /// SplitMix64: small, and the same everywhere.
 #[derive(Clone)]
