@@ -1,7 +1,7 @@
 //! The body of a catch-up or long-poll response, delivered as it arrives.
 
 use bytes::Bytes;
-use durable_streams_protocol::ContentType;
+use durable_streams_protocol::{ContentType, ETag, Offset};
 use http::StatusCode;
 
 use crate::{
@@ -46,7 +46,7 @@ impl PageBody {
     /// The page that `response` to a request at `position` carries.
     ///
     /// # Errors
-    /// When its offset lies before `position`: it answers another request.
+    /// When its offset lies before `position`, or its tag says that it begins elsewhere: it answers another request.
     pub(crate) fn new(
         response: StreamResponse,
         position: StreamPosition,
@@ -56,6 +56,9 @@ impl PageBody {
         let before = position.offset();
         if before.is_some_and(|before| next < *before) {
             return Err(response.broken(format!("it ends at {next}, before {position}")));
+        }
+        if !begins_at(&response, before) {
+            return Err(response.broken(format!("it does not begin at {position}")));
         }
         let advances = before.is_none_or(|before| next > *before);
         let end = PageEnd {
@@ -174,4 +177,16 @@ impl PageBody {
         let PageEnd { up_to_date, closed, .. } = self.end;
         StreamBatch { data, position: self.position.clone(), up_to_date, closed }
     }
+}
+
+/// Whether a page begins at `offset`, as far as the tags of this server say so; those of others are opaque. The response to
+/// another reader's request ends after `offset`, too, when it was sent twice and the first one freed its connection.
+fn begins_at(response: &StreamResponse, offset: Option<&StreamOffset>) -> bool {
+    let tag = response.facts.etag.as_deref().and_then(ETag::parse);
+    // The first offset of a trimmed stream is not 0.
+    let asked = match offset {
+        Some(offset) => Offset::parse(offset.as_str()),
+        None => response.earliest.is_none().then_some(Offset::ZERO),
+    };
+    tag.zip(asked).is_none_or(|(tag, asked)| tag.start.position() == asked.position())
 }
