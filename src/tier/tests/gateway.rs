@@ -1,6 +1,7 @@
 //! A real S3 server: VersityGW, with its objects in a directory. Skipped, and counted as skipped, where it is not
 //! installed; `scripts/bootstrap test` builds it where Go is.
 
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -13,6 +14,7 @@ use durable_streams_engine::store::file::segments::format::{HEADER, SegmentWrite
 use durable_streams_protocol::Timestamp;
 use futures_util::TryStreamExt as _;
 use object_store::ObjectStoreExt as _;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::claims::race_for;
@@ -44,13 +46,35 @@ impl Gateway {
                 "versitygw is not installed; scripts/bootstrap test builds it where Go is",
             );
         };
-        let objects = tempfile::tempdir().unwrap();
-        std::fs::create_dir(objects.path().join("bucket")).unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let process = spawn(&program, &objects, address);
-        let gateway = Gateway { process, objects, address };
-        gateway.wait();
-        Some(gateway)
+        // A free port is free until another process takes it; of this one, one at a time chooses.
+        static CHOICE: Mutex<()> = Mutex::new(());
+        let _one = CHOICE.lock();
+        for _ in 0..5 {
+            let objects = tempfile::tempdir().unwrap();
+            std::fs::create_dir(objects.path().join("bucket")).unwrap();
+            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let process = spawn(&program, &objects, address);
+            let mut gateway = Gateway { process, objects, address };
+            gateway.wait();
+            if gateway.has_its_port() {
+                return Some(gateway);
+            }
+        }
+        panic!("versitygw gets no port");
+    }
+
+    /// Whether it is this server that listens.
+    fn has_its_port(&mut self) -> bool {
+        let answer = || {
+            let mut connection = TcpStream::connect(self.address)?;
+            connection.set_read_timeout(Some(Duration::from_secs(20)))?;
+            connection.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
+            let mut answer = Vec::new();
+            connection.read_to_end(&mut answer)?;
+            Ok::<_, io::Error>(answer)
+        };
+        let named = answer().is_ok_and(|answer| answer.windows(9).any(|name| name == b"VERSITYGW"));
+        named && self.process.try_wait().unwrap().is_none()
     }
 
     fn wait(&self) {
