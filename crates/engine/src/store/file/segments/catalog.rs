@@ -1,9 +1,9 @@
 //! The list of all segments: how large each one is, where, since when, and which streams have bytes in it.
 //!
 //! The index names the segment of each extent, not the extents of a segment. So the streams of the segments on a page are
-//! found by a walk over the extents of all streams, in read transactions of [`STEP`] records, which no writer waits for.
+//! found by a walk over the extents of all streams, in read transactions of `STEP` records, which no writer waits for.
 //!
-//! Bounds: a page has [`SegmentQuery::max`] segments, with [`SegmentQuery::shares`] streams each; to fill it, [`MAX_LOOKS`]
+//! Bounds: a page has [`SegmentQuery::max`] segments, with [`SegmentQuery::shares`] streams each; to fill it, `MAX_LOOKS`
 //! records of segments are looked at, and [`SegmentQuery::extents`] extents.
 
 use std::collections::HashMap;
