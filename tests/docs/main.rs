@@ -360,7 +360,7 @@ fn the_bill_of_the_operations_manual_is_that_of_the_defaults() {
     let segment = SegmentOptions::DEFAULT.size;
     let objects = bytes.div_ceil(segment);
     let read_back = objects * (segment / TierOptions::READ_BACK + 1);
-    let replay = bytes.div_ceil(TierOptions::CACHE_BLOCK as u64) + 2 * objects;
+    let replay = bytes.div_ceil(TierOptions::CACHE_BLOCK as u64) + objects;
     let thousands = |number: u64| {
         let digits = number.to_string();
         let groups = digits.as_bytes().rchunks(3).rev();
@@ -370,8 +370,8 @@ fn the_bill_of_the_operations_manual_is_that_of_the_defaults() {
     for row in [
         format!("| objects of large streams | *B* / *S* | {} |", thousands(objects)),
         format!("| {} and {} |", thousands(objects), thousands(read_back)),
-        format!("| *B* / *C* blocks, and 2 for each object | {} |", thousands(replay)),
-        format!("for {} reads |", thousands(replay + objects)),
+        format!("| *B* / *C* blocks, and 1 for each object | {} |", thousands(replay)),
+        format!("for {} reads |", thousands(replay)),
         format!("for {} reads |", thousands(objects + read_back)),
         format!(
             "each month: LIST, pages of 1,000 names every six hours | 120 × objects / 1,000 | {} |",
