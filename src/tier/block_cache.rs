@@ -1,5 +1,5 @@
-//! Blocks of objects in memory, as many as a budget of bytes allows, and the reads of those that are under way: whoever
-//! needs a block that is being read waits for it, and makes no request of its own.
+//! Blocks of objects in memory, as many as a budget of bytes allows, and the reads of those that are under way: a
+//! reader of a block that is being read waits for it, and makes no request of its own.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -62,7 +62,7 @@ impl<K: Hash + Eq + Clone + Send + 'static, V: CachedValue> BlockCache<K, V> {
 
     /// The value, or its read that is under way, which `read` begins where there is none.
     ///
-    /// A read goes on when all who wait for it have left, since its bytes are on their way.
+    /// A read goes on when all readers that wait for it have left, since its bytes are on their way.
     pub(super) fn look<F>(&self, key: &K, read: impl FnOnce() -> F) -> CacheLook<V>
     where
         F: Future<Output = Result<V, ColdError>> + Send + 'static,

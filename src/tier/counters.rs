@@ -70,7 +70,7 @@ impl TierOperation {
 }
 
 impl TierCounters {
-    /// A request begins; it counts as abandoned unless the guard is told how it ended.
+    /// A request begins; it counts as abandoned unless its guard notes another result.
     pub(super) fn request(&self, operation: TierOperation) -> OutcomeGuard<'_> {
         self.requests[operation as usize].begin()
     }

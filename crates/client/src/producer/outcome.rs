@@ -1,4 +1,4 @@
-//! Where a batch ends up: known once, to everybody who waits for one of its messages.
+//! Where a batch ends up: set once, and seen by all tasks that wait for one of its messages.
 
 use std::sync::{Arc, OnceLock};
 

@@ -40,7 +40,7 @@ pub(super) struct LifecycleReporter {
 }
 
 impl Engine {
-    /// Creates the lifecycle stream if it is on, and deletes it if it is off: whoever reads it on then learns that messages
+    /// Creates the lifecycle stream if it is on, and deletes it if it is off: a reader that goes on then learns that messages
     /// are missing. [`housekeeping`](Self::housekeeping) does this after changes of the limits; a server does it before it
     /// serves the first request.
     pub async fn keep_lifecycle(&self) {

@@ -305,8 +305,8 @@ impl StreamAccess {
         })
     }
 
-    /// Who reads the lifecycle stream. [`StreamRequest::parse`](crate::request::StreamRequest::parse) lets only reads of it
-    /// through.
+    /// The principal that reads the lifecycle stream.
+    /// [`StreamRequest::parse`](crate::request::StreamRequest::parse) lets only reads of it through.
     async fn lifecycle(
         &self,
         head: &RequestHead<'_>,

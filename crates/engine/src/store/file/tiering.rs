@@ -162,7 +162,7 @@ impl FileStore {
         self.sealer.bring_back(number, parts)
     }
 
-    /// Gives what is live of a local segment another number, because the object store has other bytes under its name: an
+    /// Moves what is live of a local segment to another number, because the object store has other bytes under its name: an
     /// object is never replaced, since a deletion whose answer was lost may take effect later. The old number is freed.
     ///
     /// # Errors

@@ -67,7 +67,7 @@ pub struct SegmentInfo {
 const LONGEST_DEAD: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl SegmentInfo {
-    /// Whether what is live of it is to be written anew: where that is less than half, and where the rest has been there for
+    /// Whether what is live of it is to be written again: where that is less than half, and where the rest has been there for
     /// 30 days at least. `now` is of the clock that it was sealed by, and zero where there is none.
     pub fn is_to_be_rewritten(&self, now: Timestamp) -> bool {
         let sealed = self.sealed_at.map_or(0, Timestamp::millis);
