@@ -1,4 +1,4 @@
-//! Who this data directory is towards the object store: `keys/tier.json`. Format: docs/storage.md.
+//! The identity of a data directory on an object store: `keys/tier.json`. Format: docs/storage.md.
 
 use std::io;
 use std::path::{Path, PathBuf};

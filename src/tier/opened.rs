@@ -80,7 +80,7 @@ pub enum TierError {
 }
 
 impl TierError {
-    /// Whether the object store may be as it should, and only cannot be used now.
+    /// Whether the object store may do what segments need, and only cannot be used now.
     fn may_pass(&self) -> bool {
         let cold = match self {
             TierError::Probe { error: ProbeError::Failed { error, .. }, .. } => error,
@@ -91,7 +91,7 @@ impl TierError {
         matches!(cold, ColdError::Unavailable { .. } | ColdError::Refused(_))
     }
 
-    /// For who waits for the object store, when it may pass.
+    /// The error of the object store; for those that [may pass](Self::may_pass).
     fn into_cold(self) -> ColdError {
         match self {
             TierError::Probe { error: ProbeError::Failed { error, .. }, .. }

@@ -29,7 +29,7 @@ where
             Err(error) => error,
         };
         let ColdError::Unavailable { .. } = &error else { return Err(error) };
-        // A random part, so that those who failed together do not come back together.
+        // A random part, so that requests that failed together are not repeated together.
         let wait = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
         let over = deadline.is_some_and(|deadline| Instant::now() + wait >= deadline);
         if over || number >= options.attempts {

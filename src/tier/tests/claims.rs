@@ -1,4 +1,4 @@
-//! Claims: one server has the prefix, whoever starts when and whatever the store does.
+//! Claims: one server has the prefix, in whatever order servers start and whatever the object store does.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -86,8 +86,8 @@ impl ReadTxn<'_> {
             if seen == max {
                 return Ok(ExtentStep { extents: found, last: last.map(<[u8]>::to_vec) });
             }
-            seen += 1;
             if walk.admits(key) {
+                seen += 1;
                 last = Some(key);
                 found.extend(ExtentRecord::open(key, value));
             }
