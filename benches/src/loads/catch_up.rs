@@ -1,5 +1,5 @@
-//! Many small streams, each read once: from a warm server, and from one just started over files
-//! that are out of the page cache.
+//! Many small streams, each read once: from a warm server, and from one just started over files that are out of the page
+//! cache, with the streams in its index and in segments.
 
 use super::{Bench, Load, Scale, setup};
 use crate::client::{Engine, Plan};
@@ -13,18 +13,28 @@ use std::path::Path;
 const BYTES: usize = 1024;
 const CONNECTIONS: usize = 64;
 
-struct CatchUp {
-    cold: bool,
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CatchUp {
+    Hot,
+    Cold,
+    /// Cold, and the streams were idle for so long that they are sealed.
+    Sealed,
 }
 
 pub(super) fn add(loads: &mut Vec<Box<dyn Load>>) {
-    loads.push(Box::new(CatchUp { cold: false }));
-    loads.push(Box::new(CatchUp { cold: true }));
+    for state in [CatchUp::Hot, CatchUp::Cold, CatchUp::Sealed] {
+        loads.push(Box::new(state));
+    }
 }
 
 impl Load for CatchUp {
     fn key(&self) -> String {
-        format!("catch-up-{}", if self.cold { "cold" } else { "hot" })
+        let state = match self {
+            Self::Hot => "hot",
+            Self::Cold => "cold",
+            Self::Sealed => "sealed",
+        };
+        format!("catch-up-{state}")
     }
 
     fn group(&self) -> &'static str {
@@ -32,7 +42,11 @@ impl Load for CatchUp {
     }
 
     fn title(&self) -> String {
-        let state = if self.cold { "cold" } else { "hot" };
+        let state = match self {
+            Self::Hot => "hot",
+            Self::Cold => "cold",
+            Self::Sealed => "cold and sealed",
+        };
         format!("catch-up of small streams (1 KiB each), {state}")
     }
 
@@ -43,7 +57,10 @@ impl Load for CatchUp {
     fn run(&self, bench: &mut Bench<'_>) -> Result<Outcome> {
         let streams = if bench.scale.quick { 2_000 } else { 10_000 };
         setup::fill(bench, Kind::Bulk(BYTES), streams, 1)?;
-        if self.cold {
+        if *self == Self::Sealed {
+            bench.server.seal((streams * BYTES) as u64)?;
+        }
+        if *self != Self::Hot {
             bench.server.stop();
             evict(&bench.server.data())?;
             bench.server.launch()?;

@@ -1,4 +1,4 @@
-//! Hot small reads and HEAD.
+//! Hot small reads, out of memory and out of segments, and HEAD.
 
 use super::{Bench, Load, Needs, setup};
 use crate::client::{Engine, Plan};
@@ -9,20 +9,26 @@ use anyhow::Result;
 const CONNECTIONS: usize = 64;
 
 enum Read {
-    Get { bytes: usize },
+    /// `sealed`: the server has sealed the stream and was started again since.
+    Get {
+        bytes: usize,
+        sealed: bool,
+    },
     Head,
 }
 
 pub(super) fn add(loads: &mut Vec<Box<dyn Load>>) {
-    loads.push(Box::new(Read::Get { bytes: 1024 }));
-    loads.push(Box::new(Read::Get { bytes: 64 * 1024 }));
+    loads.push(Box::new(Read::Get { bytes: 1024, sealed: false }));
+    loads.push(Box::new(Read::Get { bytes: 64 * 1024, sealed: false }));
+    loads.push(Box::new(Read::Get { bytes: 64 * 1024, sealed: true }));
     loads.push(Box::new(Read::Head));
 }
 
 impl Load for Read {
     fn key(&self) -> String {
         match self {
-            Self::Get { bytes } => format!("read-{}k", bytes / 1024),
+            Self::Get { bytes, sealed: false } => format!("read-{}k", bytes / 1024),
+            Self::Get { bytes, sealed: true } => format!("read-{}k-sealed", bytes / 1024),
             Self::Head => "read-head".into(),
         }
     }
@@ -33,8 +39,9 @@ impl Load for Read {
 
     fn title(&self) -> String {
         match self {
-            Self::Get { bytes } => {
-                format!("GET {} KiB, hot, {CONNECTIONS} connections", bytes / 1024)
+            Self::Get { bytes, sealed } => {
+                let state = if *sealed { "sealed" } else { "hot" };
+                format!("GET {} KiB, {state}, {CONNECTIONS} connections", bytes / 1024)
             }
             Self::Head => format!("HEAD, {CONNECTIONS} connections"),
         }
@@ -46,10 +53,13 @@ impl Load for Read {
 
     fn run(&self, bench: &mut Bench<'_>) -> Result<Outcome> {
         let bytes = match self {
-            Self::Get { bytes } => *bytes,
+            Self::Get { bytes, .. } => *bytes,
             Self::Head => 1024,
         };
         setup::stock(bench, 1, bytes)?;
+        if let Self::Get { sealed: true, .. } = self {
+            bench.server.seal(bytes as u64)?;
+        }
         let target = &bench.server.target;
         let protocol = !bench.server.abilities().files;
         let mut engine = Engine::connect(target.addr, CONNECTIONS)?;

@@ -9,19 +9,25 @@ use anyhow::{Result, ensure};
 struct Replay {
     mib: usize,
     clients: usize,
+    /// Out of segments.
+    sealed: bool,
 }
 
 pub(super) fn add(loads: &mut Vec<Box<dyn Load>>) {
     for mib in [64, 1024] {
         for clients in [1, 8] {
-            loads.push(Box::new(Replay { mib, clients }));
+            loads.push(Box::new(Replay { mib, clients, sealed: false }));
         }
+    }
+    for clients in [1, 8] {
+        loads.push(Box::new(Replay { mib: 1024, clients, sealed: true }));
     }
 }
 
 impl Load for Replay {
     fn key(&self) -> String {
-        format!("replay-{}m-{}", self.mib, self.clients)
+        let sealed = if self.sealed { "-sealed" } else { "" };
+        format!("replay-{}m-{}{sealed}", self.mib, self.clients)
     }
 
     fn group(&self) -> &'static str {
@@ -30,7 +36,8 @@ impl Load for Replay {
 
     fn title(&self) -> String {
         let clients = if self.clients == 1 { "client" } else { "clients" };
-        format!("replay of {} MiB, {} {clients}", self.mib, self.clients)
+        let sealed = if self.sealed { ", sealed" } else { "" };
+        format!("replay of {} MiB, {} {clients}{sealed}", self.mib, self.clients)
     }
 
     fn unit(&self) -> Unit {
@@ -52,6 +59,9 @@ impl Load for Replay {
     fn run(&self, bench: &mut Bench<'_>) -> Result<Outcome> {
         let bytes = self.mib << 20;
         setup::stock(bench, 1, bytes)?;
+        if self.sealed {
+            bench.server.seal(bytes as u64)?;
+        }
         let target = &bench.server.target;
         let traffic = Traffic::new(target, &name(setup::PREFIX, 0), self.clients, bytes as u64);
         let mut traffic = traffic.protocol(!bench.server.abilities().files);

@@ -88,6 +88,14 @@ pub(crate) trait ServerKind {
     fn install(&self, cache: &Path) -> Result<Installed>;
     /// The command that runs it in the foreground.
     fn command(&self, installed: &Installed, launch: &Launch<'_>) -> Result<Command>;
+    /// The same for a server that moves old data to files of another kind, which here is to count as old at once.
+    fn sealing_command(&self, _: &Installed, _: &Launch<'_>) -> Result<Option<Command>> {
+        Ok(None)
+    }
+    /// Bytes in those files.
+    fn sealed_bytes(&self, _data: &Path) -> u64 {
+        0
+    }
 }
 
 /// Every kind, in the order of the report's columns.

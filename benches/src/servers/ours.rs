@@ -27,15 +27,35 @@ impl ServerKind for Ours {
     }
 
     fn command(&self, installed: &Installed, launch: &Launch<'_>) -> Result<Command> {
-        let mut yaml = format!("listen: \"127.0.0.1:{}\"\n", launch.port);
-        if launch.mode == Mode::Durable {
-            let _ = writeln!(yaml, "data_dir: {:?}", launch.data);
-        }
-        let _ = writeln!(yaml, "threads: {}\nlog:\n  level: warn", launch.cores);
-        let path = launch.config.join("streams.yaml");
-        fs::write(&path, yaml)?;
-        let mut command = Command::new(&installed.program);
-        command.arg("run").arg("--config").arg(path);
-        Ok(command)
+        command(installed, launch, "")
     }
+
+    /// Streams are idle after a second, and share segments that are written once they have 64 KiB.
+    fn sealing_command(
+        &self,
+        installed: &Installed,
+        launch: &Launch<'_>,
+    ) -> Result<Option<Command>> {
+        let segments = "storage: {segments: {idle: 1s, share: 64KiB, interval: 100ms}}\n";
+        command(installed, launch, segments).map(Some)
+    }
+
+    fn sealed_bytes(&self, data: &Path) -> u64 {
+        let files = fs::read_dir(data.join("segments")).into_iter().flatten().flatten();
+        files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+    }
+}
+
+/// Starts the server with `more` lines of configuration.
+fn command(installed: &Installed, launch: &Launch<'_>, more: &str) -> Result<Command> {
+    let mut yaml = format!("listen: \"127.0.0.1:{}\"\n", launch.port);
+    if launch.mode == Mode::Durable {
+        let _ = writeln!(yaml, "data_dir: {:?}", launch.data);
+    }
+    let _ = writeln!(yaml, "threads: {}\nlog:\n  level: warn\n{more}", launch.cores);
+    let path = launch.config.join("streams.yaml");
+    fs::write(&path, yaml)?;
+    let mut command = Command::new(&installed.program);
+    command.arg("run").arg("--config").arg(path);
+    Ok(command)
 }

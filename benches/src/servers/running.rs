@@ -6,13 +6,15 @@ use crate::process::Guarded;
 use anyhow::{Context as _, Result, bail};
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a server may take from its start to its first accepted connection.
 const START_BOUND: Duration = Duration::from_secs(180);
 const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How long a server may take to move old data.
+const SEALING_BOUND: Duration = Duration::from_secs(120);
 
 /// Where and with what servers run.
 #[derive(Clone, Debug)]
@@ -82,14 +84,39 @@ impl<'a> Running<'a> {
 
     /// Starts the server over the data it has, and waits until it accepts connections.
     pub(crate) fn launch(&mut self) -> Result<()> {
-        let launch = Launch {
-            port: self.target.addr.port(),
-            mode: self.mode,
-            data: &self.data(),
-            config: &self.dir.join("config"),
-            cores: self.host.cores,
+        let (data, config) = (self.data(), self.dir.join("config"));
+        let command = self.kind.command(self.installed, &self.how(&data, &config))?;
+        self.spawn(command)
+    }
+
+    /// Starts a server that seals old data again and again, until it has sealed nearly all of the `bytes` it holds. What
+    /// other servers hold grows older in vain.
+    pub(crate) fn seal(&mut self, bytes: u64) -> Result<()> {
+        let (data, config) = (self.data(), self.dir.join("config"));
+        let launch = self.how(&data, &config);
+        let Some(command) = self.kind.sealing_command(self.installed, &launch)? else {
+            return Ok(());
         };
-        let mut command = self.kind.command(self.installed, &launch)?;
+        self.stop();
+        self.spawn(command)?;
+        let deadline = Instant::now() + SEALING_BOUND;
+        // What is too little for a segment of its own stays.
+        while self.kind.sealed_bytes(&data) < bytes - bytes / 20 {
+            if Instant::now() > deadline {
+                bail!("sealed {} of {bytes} bytes", self.kind.sealed_bytes(&data));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        self.stop();
+        self.launch()
+    }
+
+    fn how<'b>(&self, data: &'b Path, config: &'b Path) -> Launch<'b> {
+        let port = self.target.addr.port();
+        Launch { port, mode: self.mode, data, config, cores: self.host.cores }
+    }
+
+    fn spawn(&mut self, mut command: Command) -> Result<()> {
         let log = File::create(self.log())?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let guard = self.guard.insert(Guarded::spawn(command, self.host.server_core)?);
