@@ -1,9 +1,18 @@
 //! Connections of HTTP/1.1 that belong to one caller, for requests one after the other.
 
-use std::{error::Error as StdError, future::Future, pin::pin, task::Poll};
+use std::{
+    error::Error as StdError,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
 
 use bytes::Bytes;
-use futures_util::future::poll_fn;
+use futures_util::task::AtomicWaker;
 use http::{Request, Response, Uri};
 use http_body_util::Full;
 use hyper::{
@@ -15,6 +24,9 @@ use hyper_util::client::legacy::connect::Connection as _;
 use tower_service::Service;
 
 use crate::connect::{ProxiedIo, StreamConnector};
+
+/// How often a task that was woken by itself polls again before it lets others run.
+const POLLS: u32 = 4;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -31,10 +43,27 @@ pub(crate) struct DedicatedConnection {
 #[derive(Debug)]
 struct OpenConnection {
     sender: SendRequest<Full<Bytes>>,
-    /// `None` once it has ended.
-    connection: Option<Connection<MaybeHttpsStream<ProxiedIo>, Full<Bytes>>>,
+    polled: PolledConnection,
     /// A proxy takes the requests, with their whole URLs.
     proxied: bool,
+}
+
+#[derive(Debug)]
+struct PolledConnection {
+    /// `None` once it has ended.
+    connection: Option<Connection<MaybeHttpsStream<ProxiedIo>, Full<Bytes>>>,
+    waker: Arc<PollingWaker>,
+}
+
+/// Wakes the task that waits, unless it is polling: then the task polls again.
+///
+/// The parts of a connection wake each other. Were the task itself woken meanwhile, it would be scheduled once more, for
+/// which tokio wakes another thread with every append.
+#[derive(Debug, Default)]
+struct PollingWaker {
+    task: AtomicWaker,
+    polling: AtomicBool,
+    woken: AtomicBool,
 }
 
 /// Why there is no response.
@@ -85,7 +114,7 @@ impl DedicatedConnection {
     /// Runs `work`, which reads the body of a response.
     pub(crate) async fn along<T>(&mut self, work: impl Future<Output = T>) -> T {
         match &mut self.open {
-            Some(open) => along(&mut open.connection, work).await,
+            Some(open) => open.polled.along(work).await,
             None => work.await,
         }
     }
@@ -101,7 +130,9 @@ impl OpenConnection {
         let io = connector.clone().call(server.clone()).await?;
         let proxied = io.connected().is_proxied();
         let (sender, connection) = http1::handshake(io).await?;
-        Ok(OpenConnection { sender, connection: Some(connection), proxied })
+        let waker = Arc::new(PollingWaker::default());
+        let polled = PolledConnection { connection: Some(connection), waker };
+        Ok(OpenConnection { sender, polled, proxied })
     }
 
     /// Returns the request with the error when it was not sent.
@@ -114,7 +145,7 @@ impl OpenConnection {
             *request.uri_mut() = Uri::from(path.clone());
         }
         let sender = &mut self.sender;
-        let answered = along(&mut self.connection, async {
+        let answered = self.polled.along(async {
             if let Err(error) = sender.ready().await {
                 return Err((error, Some(request)));
             }
@@ -133,25 +164,61 @@ impl OpenConnection {
     }
 }
 
-/// Polls `connection` whenever `work` cannot go on.
-async fn along<T>(
-    connection: &mut Option<Connection<MaybeHttpsStream<ProxiedIo>, Full<Bytes>>>,
-    work: impl Future<Output = T>,
-) -> T {
-    let mut work = pin!(work);
-    poll_fn(|context| {
+impl PolledConnection {
+    /// Polls the connection whenever `work` cannot go on.
+    async fn along<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        let waker = Waker::from(self.waker.clone());
+        poll_fn(|context| {
+            self.waker.task.register(context.waker());
+            self.waker.polling.store(true, Ordering::SeqCst);
+            let mut polled = Poll::Pending;
+            for _ in 0..POLLS {
+                self.waker.woken.store(false, Ordering::SeqCst);
+                polled = self.poll_both(work.as_mut(), &mut Context::from_waker(&waker));
+                if polled.is_ready() || !self.waker.woken.load(Ordering::SeqCst) {
+                    break;
+                }
+            }
+            self.waker.polling.store(false, Ordering::SeqCst);
+            // Since the last poll another thread may have woken it, and seen that it was polling.
+            if polled.is_pending() && self.waker.woken.load(Ordering::SeqCst) {
+                context.waker().wake_by_ref();
+            }
+            polled
+        })
+        .await
+    }
+
+    fn poll_both<T>(
+        &mut self,
+        mut work: Pin<&mut impl Future<Output = T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<T> {
         if let Poll::Ready(done) = work.as_mut().poll(context) {
             return Poll::Ready(done);
         }
-        if let Some(polled) = connection
-            && std::pin::Pin::new(polled).poll(context).is_ready()
+        if let Some(connection) = &mut self.connection
+            && Pin::new(connection).poll(context).is_ready()
         {
             // What ended it is the outcome of the request, too.
-            *connection = None;
+            self.connection = None;
         }
-        work.as_mut().poll(context)
-    })
-    .await
+        work.poll(context)
+    }
+}
+
+impl Wake for PollingWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::SeqCst);
+        if !self.polling.load(Ordering::SeqCst) {
+            self.task.wake();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -263,5 +330,43 @@ mod tests {
         *request.uri_mut() = url.parse().unwrap();
         let failed = DedicatedConnection::default().request(&connector, request).await;
         assert!(failed.unwrap_err().unsent);
+    }
+
+    #[derive(Default)]
+    struct WakeCount(std::sync::atomic::AtomicU32);
+
+    impl Wake for WakeCount {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Polls once what wakes itself with each of its first `wakes` polls. Returns how often it was polled, how often the
+    /// task was woken, and how often it was after one more event.
+    fn woken(wakes: u32) -> (u32, u32, u32) {
+        let count = Arc::new(WakeCount::default());
+        let waker = Arc::new(PollingWaker::default());
+        let mut polled = PolledConnection { connection: None, waker: waker.clone() };
+        let mut polls = 0;
+        let mut along = Box::pin(polled.along(poll_fn(|context| {
+            polls += 1;
+            if polls <= wakes {
+                context.waker().wake_by_ref();
+            }
+            Poll::<()>::Pending
+        })));
+        let task = Waker::from(count.clone());
+        assert!(along.as_mut().poll(&mut Context::from_waker(&task)).is_pending());
+        drop(along);
+        let before = count.0.load(Ordering::SeqCst);
+        waker.wake_by_ref();
+        (polls, before, count.0.load(Ordering::SeqCst))
+    }
+
+    #[test]
+    fn a_task_that_wakes_itself_polls_again_and_then_lets_others_run() {
+        assert_eq!(woken(0), (2, 0, 1));
+        assert_eq!(woken(1), (4, 0, 1));
+        assert_eq!(woken(u32::MAX), (2 * POLLS, 1, 2));
     }
 }
