@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use durable_streams_client::{
-    AppendOptions, CreateOptions, FollowMode, HttpVersion, StartFrom, StreamPosition,
+    AppendOptions, Client, CreateOptions, FollowMode, HttpVersion, StartFrom, StreamPosition,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::scene::{Scene, bytes, end, next};
 
@@ -109,5 +110,49 @@ async fn a_cancelled_wait_loses_nothing() {
         }
         assert_eq!(read, (0..200).collect::<Vec<_>>(), "{mode:?}");
         writing.await.unwrap();
+    }
+}
+
+/// A server that answers each request with the next of `responses`, and then no more.
+async fn scripted(responses: &'static [&'static str]) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1/stream", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut responses = responses.iter();
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while let Ok(byte) = socket.read_u8().await {
+                head.push(byte);
+                if head.ends_with(b"\r\n\r\n") {
+                    let Some(response) = responses.next() else { return };
+                    socket.write_all(response.as_bytes()).await.unwrap();
+                    head.clear();
+                }
+            }
+        }
+    });
+    url
+}
+
+/// A response that was sent twice, as the answer to another request: it has no data and ends further on.
+#[tokio::test]
+async fn a_page_without_data_skips_nothing() {
+    const ABSENT: &str =
+        "HTTP/1.1 204 No Content\r\nstream-next-offset: 9\r\nstream-up-to-date: true\r\n\r\n";
+    const EMPTY: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nstream-next-offset: 9\r\n\
+                         stream-up-to-date: true\r\ncontent-length: 0\r\n\r\n";
+    const TAIL: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nstream-next-offset: 5\r\n\
+                        stream-up-to-date: true\r\ncontent-length: 0\r\n\r\n";
+    const DATA: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nstream-next-offset: 9\r\n\
+                        stream-up-to-date: true\r\nstream-closed: true\r\ncontent-length: 4\r\n\r\nabcd";
+    let from: StreamPosition = "5".parse().unwrap();
+    let stream = |url: String| Client::new(&url).unwrap().stream("s").unwrap();
+    let read = stream(scripted(&[EMPTY, DATA]).await).read(from.clone()).collect().await.unwrap();
+    assert_eq!(read[0].to_bytes(), "abcd");
+    for script in [&[TAIL, ABSENT, DATA][..], &[TAIL, EMPTY, DATA], &[EMPTY, TAIL, DATA]] {
+        let stream = stream(scripted(script).await);
+        let mut followed = stream.subscription(from.clone()).mode(FollowMode::LongPoll).build();
+        let batch = next(&mut followed).await;
+        assert_eq!((batch.to_bytes().as_ref(), batch.is_last()), (&b"abcd"[..], true));
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct PageBody {
     end: PageEnd,
     /// The page may have data: its end is after its beginning.
     advances: bool,
+    /// It must have some: its end is after the offset that it was requested at.
+    leaps: bool,
     /// Some of it has come, delivered before or not.
     has_data: bool,
     finished: bool,
@@ -46,7 +48,8 @@ impl PageBody {
     /// The page that `response` to a request at `position` carries.
     ///
     /// # Errors
-    /// When its offset lies before `position`, or its tag says that it begins elsewhere: it answers another request.
+    /// When its offset lies before `position`, or after it without data, or its tag says that it begins elsewhere: it answers
+    /// another request.
     pub(crate) fn new(
         response: StreamResponse,
         position: StreamPosition,
@@ -61,6 +64,12 @@ impl PageBody {
             return Err(response.broken(format!("it does not begin at {position}")));
         }
         let advances = before.is_none_or(|before| next > *before);
+        let leaps = before.is_some() && advances;
+        if leaps && response.status == StatusCode::NO_CONTENT {
+            return Err(
+                response.broken(format!("it has no data and ends at {next}, after {position}"))
+            );
+        }
         let end = PageEnd {
             next,
             up_to_date: response.facts.up_to_date || response.facts.closed,
@@ -75,6 +84,7 @@ impl PageBody {
             held: None,
             end,
             advances,
+            leaps,
             has_data: false,
             finished: !has_body,
             failure: None,
@@ -160,6 +170,9 @@ impl PageBody {
     fn finish(&mut self) -> Result<Option<BatchData>, ClientError> {
         if self.splitter.as_ref().is_some_and(|splitter| !splitter.is_done()) {
             return Err(self.response.damaged("the JSON array is cut"));
+        }
+        if self.leaps && !self.has_data {
+            return Err(self.response.broken("it has no data but ends after where it began"));
         }
         self.finished = true;
         Ok(None)
