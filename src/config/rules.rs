@@ -40,7 +40,8 @@ fn check(config: &Config, problems: &mut ConfigProblems<'_>) {
         super::keys::telemetry::check_usage(usage, problems);
     }
     super::keys::retention::check(&config.retention, problems);
-    super::keys::tier::check(config.tier.as_ref(), config.data_dir.is_some(), problems);
+    let (data_dir, max_disk) = (config.data_dir.is_some(), config.storage.max_disk);
+    super::keys::tier::check(config.tier.as_ref(), data_dir, max_disk, problems);
     super::keys::tracing::check(config.telemetry.tracing.as_ref(), problems);
 }
 

@@ -675,6 +675,10 @@ fn an_object_store_is_configured_whole_or_refused_with_what_to_do() {
         ("data_dir: x\ntier: {url: 's3://b', endpoint: 'https://s?key=1'}", "has a query"),
         ("data_dir: x\ntier: {url: 's3://b', cache_block: 100KiB}", "use 64KiB, 256KiB or 1MiB"),
         ("data_dir: x\ntier: {url: 's3://b', cache_block: 2MiB}", "64KiB to 1MiB"),
+        (
+            "data_dir: x\nstorage: {max_disk: 1GiB}\ntier: {url: 's3://b'}",
+            "t.yaml:2:21: storage.max_disk = \"1GiB\" seals no streams without tier.local",
+        ),
     ] {
         let error = load(text, &[], &[]).unwrap_err();
         assert!(error.contains(says), "{text}: {error}");

@@ -7,7 +7,7 @@ use std::{
 
 use durable_streams_engine::store::{
     AnyStore, FileStore, FileStoreOptions, MemoryStore,
-    file::{Durability, WallClock, keys_dir},
+    file::{Durability, SegmentOptions, WallClock, keys_dir},
 };
 use durable_streams_engine::{Clock, Engine, EngineLimits, RetentionRule};
 use durable_streams_protocol::subscription::{Glob, HostRule, TargetRules};
@@ -172,6 +172,8 @@ fn open_store(config: &Config) -> Result<AnyStore, ServerError> {
 pub fn store_options(config: &Config) -> Option<FileStoreOptions> {
     let dir = config.data_dir.clone()?;
     let storage = &config.storage;
+    // Only what has an object leaves the disk again.
+    let max_local = config.tier.as_ref().and_then(|tier| tier.local).map(ByteSize::get);
     Some(FileStoreOptions {
         dir,
         durability: match config.durability {
@@ -186,7 +188,7 @@ pub fn store_options(config: &Config) -> Option<FileStoreOptions> {
         max_disk: storage.max_disk.map(ByteSize::get),
         scrub_interval: Some(storage.scrub_interval.get()),
         scrub_rate: storage.scrub_rate.get(),
-        segments: storage.segments.options(),
+        segments: storage.segments.options().map(|kept| SegmentOptions { max_local, ..kept }),
         clock: WallClock(|| Clock::System.now()),
         cache: size(storage.cache),
     })

@@ -83,12 +83,18 @@ impl ScalarSetting for TierLocation {
 pub(crate) fn check(
     tier: Option<&TierConfig>,
     has_data_dir: bool,
+    max_disk: Option<ByteSize>,
     problems: &mut ConfigProblems<'_>,
 ) {
     let Some(tier) = tier else { return };
     if !has_data_dir {
         let rule = "has no effect without data_dir: streams are kept in memory".to_owned();
         problems.broken(&[("tier", "")], rule, "set data_dir, or remove it");
+    }
+    if let (Some(most), None) = (max_disk, tier.local) {
+        let rule = "seals no streams without tier.local, so that none would go to the object store";
+        let fix = "set tier.local, which then bounds local segments besides it, or remove it";
+        problems.broken(&[("storage.max_disk", &most.text())], rule.to_owned(), fix);
     }
     let Some(url) = &tier.url else {
         let fix = "write where segments go, such as s3://bucket/prefix";

@@ -1,22 +1,32 @@
 //! `max_disk`: log and index together never take more, deletes make room again, and a start works at the limit.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use durable_streams_engine::store::{AnyStore, FileStore, FileStoreOptions, Store, StoreError};
+use durable_streams_engine::store::{
+    AnyStore, FileStore, FileStoreOptions, Store, StoreError,
+    file::{SegmentOptions, segments::objects::SegmentPlace},
+};
 use durable_streams_protocol::{StreamEvent, StreamId};
 
 use crate::{harness::*, workload::Rng};
 
 const LIMIT: u64 = 64 << 20;
 
-fn open(dir: &Path) -> AnyStore {
-    let options = FileStoreOptions {
+fn limited(dir: &Path) -> FileStoreOptions {
+    FileStoreOptions {
         max_disk: Some(LIMIT),
         map_size: 1 << 30,
         checkpoint_size: 1 << 20,
         ..options(dir)
-    };
-    AnyStore::File(FileStore::open(options).unwrap())
+    }
+}
+
+fn open(dir: &Path) -> AnyStore {
+    AnyStore::File(FileStore::open(limited(dir)).unwrap())
 }
 
 fn used(dir: &Path) -> u64 {
@@ -97,4 +107,66 @@ fn log_and_index_never_take_more_and_deletes_make_room() {
         assert!(again * len > first * 60_000 / 2, "{again} appends of {len} fit after the deletes");
         assert!(used(dir.path()) <= LIMIT, "{} bytes are used", used(dir.path()));
     }
+}
+
+/// What is sealed leaves the index, and the disk once there are objects of it: so the appends of a stream without end fit
+/// into a limit. Without a place for objects nothing is sealed beyond the limit of local segments.
+#[test]
+fn sealed_bytes_make_room_and_have_a_limit_of_their_own() {
+    const LOCAL: u64 = 8 << 20;
+    let dir = tempdir();
+    let segments = SegmentOptions {
+        min: 1 << 20,
+        keep: 0,
+        size: 4 << 20,
+        max_local: Some(LOCAL),
+        interval: Duration::from_millis(10),
+        ..SegmentOptions::DEFAULT
+    };
+    let options = FileStoreOptions { segments: Some(segments), ..limited(dir.path()) };
+    let (store, objects) = (AnyStore::File(FileStore::open(options).unwrap()), tempdir());
+    let AnyStore::File(file) = &store else { panic!("a file store") };
+    let id = store.next_id();
+    put(&store, id, &StreamEvent::Created(Box::new(created("s", "")))).unwrap();
+    let local = || -> u64 {
+        // A file may be renamed or removed meanwhile.
+        let files = fs::read_dir(dir.path().join("segments")).unwrap();
+        files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
+    };
+    let within = || {
+        assert!(used(dir.path()) <= LIMIT, "{} bytes are used", used(dir.path()));
+        // A file is checked for room before it is written.
+        assert!(local() <= LOCAL + 2 * segments.size, "{} bytes of segments", local());
+    };
+    // Four times the limit, while segments become objects as soon as they are there.
+    let piece = vec![b'x'; 256 << 10];
+    let (mut left, deadline) =
+        (4 * LIMIT / piece.len() as u64, Instant::now() + Duration::from_secs(120));
+    while left > 0 {
+        match put(&store, id, &StreamEvent::Appended(appended(&piece))) {
+            Ok(()) => left -= 1,
+            // Sealing has to catch up.
+            Err(refused) => assert!(Instant::now() < deadline, "{refused}"),
+        }
+        for segment in file.segments_after(None, 100).unwrap() {
+            if segment.place == SegmentPlace::Local {
+                let name = objects.path().join(segment.number.to_string());
+                fs::copy(file.segment_path(segment.number), name).unwrap();
+                assert!(file.note_object(segment.number).unwrap());
+                assert!(file.drop_local(segment.number).unwrap());
+            }
+        }
+        within();
+    }
+    assert!(fs::read_dir(objects.path()).unwrap().count() > 30);
+    // No more objects: first the local segments fill up, then the index.
+    let refused = loop {
+        match put(&store, id, &StreamEvent::Appended(appended(&piece))) {
+            Ok(()) => within(),
+            Err(refused) if local() > LOCAL => break refused,
+            Err(refused) => assert!(Instant::now() < deadline, "{refused}"),
+        }
+    };
+    assert!(matches!(refused, StoreError::Limit { .. }), "{refused}");
+    within();
 }

@@ -123,8 +123,10 @@ impl FileStore {
         layout: Layout,
     ) -> Result<Self, StoreError> {
         layout.upgrade(&*disk)?;
-        let sealed =
-            if options.max_disk.is_some() { sealed_bytes(&*disk, &layout.segments)? } else { 0 };
+        // Segments from before the limit, unless they have one of their own.
+        let count = options.max_disk.is_some()
+            && options.segments.is_none_or(|segments| segments.max_local.is_none());
+        let sealed = if count { sealed_bytes(&*disk, &layout.segments)? } else { 0 };
         let limit = DiskLimit::of(&options, sealed);
         let disk = match limit {
             Some(limit) => Arc::new(LimitedDisk::new(disk, &layout.wal, limit.log)),

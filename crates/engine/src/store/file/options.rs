@@ -33,6 +33,10 @@ pub struct SegmentOptions {
     pub share: u64,
     /// The pause between two walks over the streams. It grows to thirty times that while nothing is due.
     pub interval: Duration,
+    /// Bytes of local segments beyond which nothing is sealed in a store with
+    /// [`max_disk`](FileStoreOptions::max_disk): what uploads them removes files then. `None`: nothing is sealed in such a
+    /// store, as nothing would bound the files.
+    pub max_local: Option<u64>,
 }
 
 impl SegmentOptions {
@@ -44,6 +48,7 @@ impl SegmentOptions {
         idle: Duration::from_secs(3600),
         share: 1 << 20,
         interval: Duration::from_secs(10),
+        max_local: None,
     };
     /// The longest pause between two walks, in intervals.
     pub(super) const LONGEST_PAUSE: u32 = 30;

@@ -33,7 +33,7 @@ use parking_lot::{Condvar, Mutex};
 use self::plan::SealPlan;
 use super::{
     core::StoreCore,
-    index::extents::{HandedOver, NewSegment},
+    index::extents::{HandedOver, NewSegment, SegmentPlace},
     options::SegmentOptions,
     segments::draft::SegmentDraft,
     stats::add,
@@ -114,10 +114,10 @@ impl Sealer {
         }
     }
 
-    /// `None` when nothing is sealed. With a limit on disk use nothing is: the index does not shrink, so that a sealed byte
-    /// would count twice.
-    fn options(&self) -> Option<SegmentOptions> {
-        self.core.options.segments.filter(|_| self.core.limit.is_none())
+    /// `None` when nothing is sealed.
+    pub(super) fn options(&self) -> Option<SegmentOptions> {
+        let limited = self.core.limit.is_some();
+        self.core.options.segments.filter(|options| !limited || options.max_local.is_some())
     }
 
     /// The sealer's thread.
@@ -126,7 +126,11 @@ impl Sealer {
         while let Some(options) = self.options() {
             let pause = match self.walk(&options, true) {
                 Ok(sealed) => {
-                    let longest = options.interval.saturating_mul(SegmentOptions::LONGEST_PAUSE);
+                    // Appends may wait for the room that sealing makes in a limited index.
+                    let longest = match self.core.limit {
+                        Some(_) => options.interval,
+                        None => options.interval.saturating_mul(SegmentOptions::LONGEST_PAUSE),
+                    };
                     let longer = (calm * 2).min(longest);
                     calm = if sealed > 0 { Duration::ZERO } else { longer.max(options.interval) };
                     calm.max(options.interval)
@@ -199,7 +203,15 @@ impl Sealer {
         let free = grown.saturating_sub(used);
         let room = self.core.disk.room(self.core.segments.dir());
         let fits = room.is_none_or(|room| room >= options.size.saturating_mul(ROOM));
-        Ok(fits && free <= FREE_PAGES.max(grown / 4))
+        Ok(fits && free <= FREE_PAGES.max(grown / 4) && self.may_take_more(options)?)
+    }
+
+    /// Whether the local segments of a limited store are within their own limit; one more may exceed it.
+    fn may_take_more(&self, options: &SegmentOptions) -> Result<bool, StoreError> {
+        let (Some(_), Some(most)) = (self.core.limit, options.max_local) else { return Ok(true) };
+        let totals = self.core.index.segment_totals()?;
+        let local = SegmentPlace::ALL.iter().zip(totals).filter(|(place, _)| place.is_local());
+        Ok(local.map(|(_, of_place)| of_place.bytes).sum::<u64>() <= most)
     }
 
     /// Seals a stream that gets files of its own; others are collected until they fill one.
@@ -289,7 +301,17 @@ impl Sealer {
         let core = &*self.core;
         // A clock that stands still at zero is none.
         segment.record.sealed_at = Some((core.options.clock.0)()).filter(|at| at.millis() > 0);
-        let handed = core.index.hand_over(&|| core.disk.before_index_commit(), &segment)?;
+        let commit = || core.index.hand_over(&|| core.disk.before_index_commit(), &segment);
+        let handed = match commit() {
+            // It makes room in the end. Handed over twice, a segment would look unused.
+            Err(StoreError::Full { .. })
+                if core.limit.is_some()
+                    && core.index.read()?.segment(segment.number)?.is_none() =>
+            {
+                core.index.with_reserve(commit)?
+            }
+            handed => handed?,
+        };
         let HandedOver { live, mut freed } = handed;
         if live == 0 {
             freed.push(segment.number);

@@ -144,7 +144,7 @@ impl FileStore {
     /// When the index cannot be read.
     pub fn sparse_objects(&self, max: usize) -> Result<Vec<SegmentInfo>, StoreError> {
         let core = &*self.core;
-        if core.options.segments.is_none() || core.limit.is_some() {
+        if self.sealer.options().is_none() {
             return Ok(Vec::new());
         }
         let now = (core.options.clock.0)();
