@@ -22,6 +22,7 @@ mod units;
 use std::net::{IpAddr, SocketAddr};
 
 use self::keys::root::loopback;
+use self::keys::tracing::CAN_TRACE;
 use self::reader::error::ConfigProblems;
 use self::reader::node::{ConfigNode, NodeValue};
 use self::reader::setting::{ScalarSetting, Setting};
@@ -97,7 +98,7 @@ impl Config {
     /// Every problem of all three sources, each with file and line, variable or flag. A file that
     /// cannot be read, or is not YAML, is the only problem then.
     pub fn load(sources: &ConfigSources) -> Result<Self, ConfigError> {
-        load::load(sources)
+        load::load(sources, CAN_TRACE)
     }
 
     /// Judges a configuration that was put together by code.
@@ -107,7 +108,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let nothing_written = ConfigNode::default();
         let mut problems = ConfigProblems::about(&nothing_written, Vec::new());
-        rules::check_all(self, &mut problems);
+        rules::check_all(self, CAN_TRACE, &mut problems);
         problems.into_result((), None)
     }
 

@@ -15,9 +15,10 @@ use super::reader::setting::{ScalarSetting, Setting, check_range};
 use super::units::ByteSize;
 
 /// Reports every value outside its bounds and every contradiction.
-pub(super) fn check_all(config: &Config, problems: &mut ConfigProblems<'_>) {
+pub(super) fn check_all(config: &Config, can_trace: bool, problems: &mut ConfigProblems<'_>) {
     config.check("", problems);
     check(config, problems);
+    super::keys::tracing::check(config.telemetry.tracing.as_ref(), can_trace, problems);
 }
 
 /// Reports every contradiction.
@@ -42,7 +43,6 @@ fn check(config: &Config, problems: &mut ConfigProblems<'_>) {
     super::keys::retention::check(&config.retention, problems);
     let (data_dir, max_disk) = (config.data_dir.is_some(), config.storage.max_disk);
     super::keys::tier::check(config.tier.as_ref(), data_dir, max_disk, problems);
-    super::keys::tracing::check(config.telemetry.tracing.as_ref(), problems);
 }
 
 fn listeners(config: &Config, problems: &mut ConfigProblems<'_>) {

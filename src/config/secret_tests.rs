@@ -109,7 +109,7 @@ fn shown(key: &str, text: &str) -> (String, String) {
     let tree = tree(key, text);
     let mut problems = ConfigProblems::about(&tree, Vec::new());
     let config = Config::read(&tree, "", &mut problems).unwrap_or_default();
-    rules::check_all(&config, &mut problems);
+    rules::check_all(&config, true, &mut problems);
     let refusal = problems.into_result((), Some("streams.yaml")).err();
     let changes = Config::default().changes(&config);
     let shown = format!("{} {changes:?}", config.masked());

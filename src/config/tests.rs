@@ -22,8 +22,17 @@ fn all_keys() -> BTreeSet<String> {
     set
 }
 
-/// `text` as a file, and the environment and flags beside it.
+/// `text` as a file, and the environment and flags beside it, for a binary that can export traces.
 fn load(
+    text: &str,
+    environment: &[(&str, &str)],
+    flags: &[(&'static str, &'static str, &str)],
+) -> Result<Config, String> {
+    load_for(true, text, environment, flags)
+}
+
+fn load_for(
+    can_trace: bool,
     text: &str,
     environment: &[(&str, &str)],
     flags: &[(&'static str, &'static str, &str)],
@@ -43,7 +52,8 @@ fn load(
             .map(|(name, key, value)| ConfigFlag { name, key, value: (*value).to_owned() })
             .collect(),
     };
-    Config::load(&sources).map_err(|error| error.to_string().replace(&prefix, ""))
+    let loaded = super::load::load(&sources, can_trace);
+    loaded.map_err(|error| error.to_string().replace(&prefix, ""))
 }
 
 /// Every key of a tree with its text, list items as `key[]`.
@@ -103,21 +113,6 @@ fn defaults() -> BTreeMap<String, String> {
     found
 }
 
-/// The reference with every key switched on that this binary can serve.
-fn reference_for_this_binary() -> String {
-    let text = reference_in_full();
-    if cfg!(feature = "otel") {
-        return text;
-    }
-    let error = load(&text, &[], &[]).unwrap_err();
-    assert_eq!(error.lines().count(), 1, "{error}");
-    assert!(error.contains("telemetry.tracing needs a binary that was built with"), "{error}");
-    // An empty group and its keys, which then stand nowhere.
-    let (before, rest) = text.split_once("  tracing:\n").unwrap();
-    let (_, after) = rest.split_once("headers: []\n").unwrap();
-    format!("{before}{after}")
-}
-
 /// The reference with every key switched on: `#key: value` becomes `key: value`.
 fn reference_in_full() -> String {
     let is_key = |line: &str| {
@@ -145,9 +140,8 @@ fn reference_in_full() -> String {
 
 #[test]
 fn the_reference_has_every_key_with_its_default() {
-    let text = reference_for_this_binary();
-    load(&text, &[], &[]).unwrap_or_else(|e| panic!("{e}\n{text}"));
     let text = reference_in_full();
+    load(&text, &[], &[]).unwrap_or_else(|e| panic!("{e}\n{text}"));
     let mut written = BTreeMap::new();
     leaves(&yaml::parse(&text).ok().unwrap(), "", &mut written);
     // The other form of `durability`, shown as a comment.
@@ -323,7 +317,7 @@ fn defaults_are_valid_and_print_as_what_they_are() {
         config.validate().unwrap();
         assert_eq!(load(&config.to_yaml(), &[], &[]).as_ref(), Ok(&config), "{}", config.to_yaml());
     }
-    let full = load(&reference_for_this_binary(), &[], &[]).unwrap();
+    let full = load(&reference_in_full(), &[], &[]).unwrap();
     assert_eq!(load(&full.to_yaml(), &[], &[]).unwrap(), full, "{}", full.to_yaml());
     let interval = load("data_dir: '007'\ndurability: {interval: 50ms}", &[], &[]).unwrap();
     assert_eq!(load(&interval.to_yaml(), &[], &[]).unwrap(), interval, "{}", interval.to_yaml());
@@ -403,7 +397,6 @@ fn flags_beat_environment_beats_file() {
 }
 
 #[test]
-#[cfg(feature = "otel")]
 fn opentelemetrys_variables_stand_between_file_and_ours() {
     let tracing = |file: &str, environment: &[(&str, &str)]| {
         load(file, environment, &[]).unwrap().telemetry.tracing
@@ -438,16 +431,15 @@ fn opentelemetrys_variables_stand_between_file_and_ours() {
 }
 
 #[test]
-#[cfg(not(feature = "otel"))]
 fn a_binary_that_cannot_trace_refuses_the_group_and_ignores_the_variables() {
-    let error = load("telemetry:\n  tracing: {}\n", &[], &[]).unwrap_err();
+    let error = load_for(false, "telemetry:\n  tracing: {}\n", &[], &[]).unwrap_err();
     assert_eq!(
         error,
         "t.yaml:2:12: telemetry.tracing needs a binary that was built with tracing, and this one was not; \
          take a release binary, build with `cargo build --release --features otel`, or remove it"
     );
     let variable = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318")];
-    assert_eq!(load("", &variable, &[]), Ok(Config::default()));
+    assert_eq!(load_for(false, "", &variable, &[]), Ok(Config::default()));
 }
 
 #[test]

@@ -113,9 +113,16 @@ impl ScalarSetting for TraceRatio {
     }
 }
 
+/// Whether this binary can export traces. A parameter of what depends on it, so that one build tests both.
+pub(in crate::config) const CAN_TRACE: bool = cfg!(feature = "otel");
+
 /// A group that this binary can do nothing with.
-pub(in crate::config) fn check(tracing: Option<&TracingConfig>, problems: &mut ConfigProblems<'_>) {
-    if tracing.is_some() && !cfg!(feature = "otel") {
+pub(in crate::config) fn check(
+    tracing: Option<&TracingConfig>,
+    can_trace: bool,
+    problems: &mut ConfigProblems<'_>,
+) {
+    if tracing.is_some() && !can_trace {
         let rule = "needs a binary that was built with tracing, and this one was not".to_owned();
         let fix = "take a release binary, build with `cargo build --release --features otel`, or remove it";
         problems.broken(&[(GROUP, "")], rule, fix);
@@ -128,13 +135,14 @@ pub(in crate::config) fn check(tracing: Option<&TracingConfig>, problems: &mut C
 pub(in crate::config) fn standard_variables(
     variables: &[(OsString, OsString)],
     file: &ConfigNode,
+    can_trace: bool,
 ) -> Vec<(String, &'static str, String)> {
     let value = |name: &str| {
         let found = variables.iter().find(|(known, _)| known == name);
         let text = found.and_then(|(_, value)| value.to_str());
         text.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
     };
-    if !cfg!(feature = "otel") {
+    if !can_trace {
         return Vec::new();
     }
     for (name, off) in [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {

@@ -47,14 +47,18 @@ pub struct ConfigFlag {
     pub value: String,
 }
 
-pub(in crate::config) fn load(sources: &ConfigSources) -> Result<Config, ConfigError> {
+/// Loads what `sources` say for a binary that can export traces, or cannot.
+pub(in crate::config) fn load(
+    sources: &ConfigSources,
+    can_trace: bool,
+) -> Result<Config, ConfigError> {
     let file = sources.file.as_deref();
     let name = file.map(|file| file.display().to_string());
     let mut root = match (file, &name) {
         (Some(file), Some(name)) => read_file(file, name)?,
         _ => ConfigNode::default(),
     };
-    for (name, key, value) in tracing::standard_variables(&sources.environment, &root) {
+    for (name, key, value) in tracing::standard_variables(&sources.environment, &root, can_trace) {
         root.put(
             key,
             ConfigNode { source: ValueSource::Environment(name), ..ConfigNode::text(value) },
@@ -79,7 +83,7 @@ pub(in crate::config) fn load(sources: &ConfigSources) -> Result<Config, ConfigE
         problems.unknown(&ValueSource::Environment(name), "", "variable of this server", fix);
     }
     let config = Config::read(&root, "", &mut problems).unwrap_or_default();
-    rules::check_all(&config, &mut problems);
+    rules::check_all(&config, can_trace, &mut problems);
     problems.into_result(config, name.as_deref())
 }
 
