@@ -31,10 +31,16 @@ impl AdminEndpoints {
             (metrics::TIER_CACHE_BLOCKS, &["miss"], counters.cache_misses.get()),
             (metrics::TIER_CACHE_BYTES, &[], tier.cold_store().cached_bytes() as u64),
             (metrics::TIER_DAMAGED, &[], counters.damaged_blocks.get()),
+            (metrics::TIER_INDEX_COPIES, &["ok"], counters.index_copies.get()),
+            (metrics::TIER_INDEX_COPIES, &["failed"], counters.index_copy_failures.get()),
+            (metrics::TIER_INDEX_BYTES, &[], counters.index_copy_bytes.get()),
             (metrics::TIER_CLAIM, &[], u64::from(counters.superseded.get() == 0)),
         ] {
             out.number(metric, labels, value as f64);
         }
         out.number(metrics::TIER_WAITING_SECONDS, &[], backlog.oldest.as_secs_f64());
+        out.number(metrics::TIER_INDEX_AGE, &[], counters.index_age.get().as_secs_f64());
+        let interval = tier.options().index_interval;
+        out.number(metrics::TIER_INDEX_INTERVAL, &[], interval.as_secs_f64());
     }
 }

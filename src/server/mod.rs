@@ -48,6 +48,7 @@ use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora::services::background::BackgroundService;
 
+pub use self::tier::tier_options;
 use crate::admin::{AdminAccess, AdminEndpoints, ServerControl};
 use crate::edge::upstream::UpstreamError;
 use crate::edge::{AccessCaching, AuditLevel, Edge, EdgeControl, EdgeOptions, HttpLimits};

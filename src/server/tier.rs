@@ -37,7 +37,7 @@ pub enum TakeOverError {
 }
 
 /// The object store that a configuration asks for.
-pub(super) fn tier_options(config: &Config) -> Option<TierOptions> {
+pub fn tier_options(config: &Config) -> Option<TierOptions> {
     let tier = config.tier.as_ref()?;
     let size = |bytes: ByteSize| usize::try_from(bytes.get()).unwrap_or(usize::MAX);
     Some(TierOptions {
@@ -52,6 +52,7 @@ pub(super) fn tier_options(config: &Config) -> Option<TierOptions> {
         after: tier.after.get(),
         interval: tier.interval.get(),
         local: tier.local.map(ByteSize::get),
+        index_interval: tier.index_interval.get(),
         ..TierOptions::new(tier.url.clone()?)
     })
 }
@@ -78,7 +79,8 @@ pub(super) fn start(
         "segments go to the object store"
     );
     store.read_objects_from(tier.cold_place());
-    runtime.spawn(SegmentUploader::new(tier.clone(), engine.clone()).run());
+    store.number_segments_from(tier.claim().first_segment());
+    runtime.spawn(SegmentUploader::new(tier.clone(), engine.clone()).run(Clock::System));
     Ok(Some(RunningTier { runtime, tier }))
 }
 

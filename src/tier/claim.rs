@@ -61,6 +61,15 @@ pub enum ClaimError {
         /// The number of its claim.
         epoch: u64,
     },
+    /// Another directory has claimed the prefix while this one was made.
+    #[error(
+        "another server or restore has claimed the prefix meanwhile (claim {epoch}); see which one is to have it, and begin \
+         again"
+    )]
+    Meanwhile {
+        /// The number of its claim.
+        epoch: u64,
+    },
     /// The claims of this data directory are not there.
     #[error(
         "the prefix has no claim {0}, which this data directory made: it is another prefix or bucket, or was emptied; \
@@ -80,8 +89,20 @@ pub enum ClaimError {
     Identity(#[from] IdentityError),
 }
 
-fn name(epoch: u64) -> String {
+/// The name of a claim's object.
+pub(super) fn name(epoch: u64) -> String {
     format!("{FOLDER}{epoch:020}")
+}
+
+/// Which claims of other directories do not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TakeOver {
+    /// All of them do.
+    Nothing,
+    /// Whatever there is when this begins.
+    Anything,
+    /// The one with this number, if it is the newest.
+    Of(u64),
 }
 
 /// Claims the prefix for the data directory. With `take_over` a claim of another one does not count, of the time when
@@ -92,6 +113,17 @@ pub(super) async fn claim(
     now: Timestamp,
     take_over: bool,
 ) -> Result<TierClaim, ClaimError> {
+    let taken = if take_over { TakeOver::Anything } else { TakeOver::Nothing };
+    claim_over(store, data_dir, now, taken).await
+}
+
+/// Claims the prefix for the data directory; a server that claims it meanwhile wins.
+pub(super) async fn claim_over(
+    store: &ObjectColdStore,
+    data_dir: &Path,
+    now: Timestamp,
+    taken: TakeOver,
+) -> Result<TierClaim, ClaimError> {
     let file = TierIdentity::file(data_dir);
     let io = |source| IdentityError::Io { path: file.clone(), source };
     let mut own = match TierIdentity::read(&file)? {
@@ -99,8 +131,12 @@ pub(super) async fn claim(
         None => TierIdentity::generate().map_err(io)?,
     };
     let latest = latest(store, own.epoch).await?;
-    if !take_over {
-        judge(&own, latest.as_ref())?;
+    match (taken, &latest) {
+        (TakeOver::Nothing, latest) => judge(&own, latest.as_ref())?,
+        (TakeOver::Of(epoch), Some(latest)) if latest.epoch != epoch => {
+            return Err(ClaimError::Meanwhile { epoch: latest.epoch });
+        }
+        _ => {}
     }
     let epoch = latest.as_ref().map_or(0, |claim| claim.epoch) + 1;
     let replaced = latest.map(|claim| claim.identity);
@@ -177,6 +213,23 @@ async fn latest(store: &ObjectColdStore, known: u64) -> Result<Option<ClaimObjec
     Ok(found)
 }
 
+/// The number of the newest claim and who made it; `None` where there is none.
+pub(super) async fn newest(store: &ObjectColdStore) -> Result<Option<(u64, String)>, ClaimError> {
+    Ok(latest(store, 0).await?.map(|claim| (claim.epoch, claim.identity)))
+}
+
+/// Who made a claim; `None` where there is no such claim.
+pub(super) async fn identity_of(
+    store: &ObjectColdStore,
+    epoch: u64,
+) -> Result<Option<String>, ColdError> {
+    match read(store, epoch).await {
+        Ok(claim) => Ok(claim.map(|claim| claim.identity)),
+        Err(ClaimError::Store(error)) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
 async fn read(store: &ObjectColdStore, epoch: u64) -> Result<Option<ClaimObject>, ClaimError> {
     let found = store.small(&name(epoch)).await?;
     found.map(|bytes| parse(epoch, &bytes)).transpose()
@@ -185,6 +238,20 @@ async fn read(store: &ObjectColdStore, epoch: u64) -> Result<Option<ClaimObject>
 fn parse(epoch: u64, bytes: &Bytes) -> Result<ClaimObject, ClaimError> {
     let claim: Option<ClaimObject> = serde_json::from_slice(bytes).ok();
     claim.filter(|claim| claim.epoch == epoch).ok_or(ClaimError::Foreign(epoch))
+}
+
+/// What the names of the objects of a server's segments begin with.
+pub(super) fn segment_prefix(identity: &str) -> String {
+    format!("segments/{identity}/")
+}
+
+/// Numbers that a claim has: a server makes less than half as many segments between two starts.
+const SEGMENTS_PER_CLAIM: u64 = 1 << 32;
+
+/// The first number of the segments that a directory makes before it has a claim of its own, when it is built from what a
+/// server with this claim has copied: that one does not come so far.
+pub(super) fn first_unclaimed(epoch: u64) -> u64 {
+    epoch.saturating_mul(SEGMENTS_PER_CLAIM).saturating_add(SEGMENTS_PER_CLAIM / 2)
 }
 
 impl TierClaim {
@@ -196,6 +263,12 @@ impl TierClaim {
             epoch: own.epoch,
             replaced: None,
         })
+    }
+
+    /// The first number of the segments that are made with this claim. No other claim has it, so no two segments of a
+    /// prefix have the same name, whatever copy of a data directory a server goes on from.
+    pub fn first_segment(&self) -> u64 {
+        self.epoch.saturating_mul(SEGMENTS_PER_CLAIM)
     }
 
     /// The name of its object, which is there as long as the prefix is what it was.

@@ -1,9 +1,12 @@
 //! What is counted of the object store, for metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use durable_streams_engine::counters::RelaxedCounter;
 use durable_streams_engine::store::file::segments::cold::ColdError;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::upload_backlog::UploadBacklog;
 
@@ -24,6 +27,14 @@ pub struct TierCounters {
     pub backlog: UploadBacklog,
     /// Objects that were deleted.
     pub deletes: RelaxedCounter,
+    /// Copies of the index that became whole.
+    pub index_copies: RelaxedCounter,
+    /// Bytes of such copies, and of interrupted ones.
+    pub index_copy_bytes: RelaxedCounter,
+    /// Copies of the index that failed.
+    pub index_copy_failures: RelaxedCounter,
+    /// How long ago the last copy of the index was begun.
+    pub index_age: IndexAge,
     /// Objects that are known to be of no use and wait for their deletion.
     waiting_deletes: AtomicU64,
     /// Reads of segments that are objects, each of a range; those that are answered from memory among them.
@@ -36,6 +47,28 @@ pub struct TierCounters {
     pub superseded: RelaxedCounter,
     /// Blocks that did not match their checksum.
     pub damaged_blocks: RelaxedCounter,
+}
+
+/// How long ago the last copy of the index was begun, or last nothing had happened since it was.
+#[derive(Debug)]
+pub struct IndexAge(Mutex<Instant>);
+
+impl Default for IndexAge {
+    /// Since now: the time before the start is not known.
+    fn default() -> Self {
+        IndexAge(Mutex::new(Instant::now()))
+    }
+}
+
+impl IndexAge {
+    pub(super) fn note(&self, begun: Instant) {
+        *self.0.lock() = begun;
+    }
+
+    /// Since the last one, or the start of the server.
+    pub fn get(&self) -> Duration {
+        self.0.lock().elapsed()
+    }
 }
 
 /// A kind of request to the object store.

@@ -1,7 +1,7 @@
 //! The only file of this room that touches the file system.
 
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 #[cfg(unix)]
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -23,19 +23,29 @@ pub(super) fn read_text(path: &Path) -> io::Result<String> {
 
 /// A file in parts; `None` when it has more than `most` bytes.
 pub(super) fn read_parts(path: &Path, most: u64) -> io::Result<Option<Vec<Bytes>>> {
-    let mut file = fs::File::open(path)?;
-    let mut left = file.metadata()?.len();
-    if left > most {
-        return Ok(None);
-    }
-    let mut parts = Vec::with_capacity(left.div_ceil(PART as u64) as usize);
+    let file = fs::File::open(path)?;
+    let len = file.metadata()?.len();
+    if len > most { Ok(None) } else { read_range(&file, 0, len).map(Some) }
+}
+
+/// A range of a file in parts.
+pub(super) fn read_range(mut file: &fs::File, from: u64, len: u64) -> io::Result<Vec<Bytes>> {
+    file.seek(SeekFrom::Start(from))?;
+    let mut left = len;
+    let mut parts = Vec::with_capacity(len.div_ceil(PART as u64) as usize);
     while left > 0 {
         let mut part = vec![0; left.min(PART as u64) as usize];
         file.read_exact(&mut part)?;
         left -= part.len() as u64;
         parts.push(part.into());
     }
-    Ok(Some(parts))
+    Ok(parts)
+}
+
+/// Empties a file that is written again.
+pub(super) fn empty(mut file: &fs::File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0)).map(drop)
 }
 
 /// How long ago a file was written, by the wall clock; `None` where there is none. Zero when the clock was set back since.

@@ -68,15 +68,13 @@ pub(super) fn random_id() -> io::Result<String> {
 impl TierIdentity {
     /// A new one, which holds no claim.
     pub(super) fn generate() -> io::Result<Self> {
-        let (identity, nonce) = (random_id()?, String::new());
-        Ok(TierIdentity {
-            version: VERSION,
-            identity,
-            epoch: 0,
-            nonce,
-            pending: None,
-            checksum: None,
-        })
+        random_id().map(Self::of)
+    }
+
+    /// One that holds no claim.
+    pub(super) fn of(identity: String) -> Self {
+        let nonce = String::new();
+        TierIdentity { version: VERSION, identity, epoch: 0, nonce, pending: None, checksum: None }
     }
 
     /// Where a data directory has it.

@@ -10,7 +10,9 @@
 //! | `identity_file`, `claim` | which server owns the prefix |
 //! | `opened` | all of it, connected, probed and claimed |
 //! | `segment_reader`, `block_cache` | checked and cached reads of segments |
-//! | `uploader`, `upload_error`, `segment_owner`, `recall` | moves segments, deletes objects; brings back those that are mostly of no use |
+//! | `index_copies` | copies of the index, from which a lost data directory is built again |
+//! | `object_files` | segments as files, for commands |
+//! | `uploader`, `upload_error`, `segment_owner`, `search`, `recall` | moves segments, deletes objects; brings back those that are mostly of no use |
 //! | `counters`, `upload_backlog` | what is counted; what waits for its upload |
 //! | `segment_json` | segments as an operator sees them |
 //! | `files` | the only file that touches the file system |
@@ -26,9 +28,11 @@ mod environment;
 mod failure;
 mod files;
 mod identity_file;
+mod index_copies;
 mod listing;
 mod location;
 mod object_cold_store;
+mod object_files;
 mod opened;
 mod options;
 mod outage;
@@ -36,6 +40,7 @@ mod payload;
 mod probe;
 mod recall;
 mod retry;
+mod search;
 mod segment_json;
 mod segment_owner;
 mod segment_reader;
@@ -50,8 +55,10 @@ pub use connect::TierSetupError;
 pub use counters::{OutcomeCounters, TierCounters, TierOperation};
 pub use environment::TierEnvironment;
 pub use identity_file::IdentityError;
+pub use index_copies::{CopyError, CopyName, IndexManifest, TierCopies};
 pub use location::{InvalidLocation, TierLocation};
 pub use object_cold_store::ObjectColdStore;
+pub use object_files::{ObjectFiles, ObjectFilesError};
 pub use opened::{Tier, TierError};
 pub use options::{RetryOptions, TierOptions};
 pub use probe::ProbeError;

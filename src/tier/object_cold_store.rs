@@ -120,8 +120,19 @@ impl ObjectColdStore {
     /// Creates an object, and reads it back. Succeeds also when the object is there with the same bytes: the answer of an
     /// earlier attempt may be lost.
     pub(super) async fn create(&self, name: &str, bytes: Vec<Bytes>) -> Result<(), ColdError> {
-        let payload: PutPayload = bytes.into_iter().collect();
-        let path = path(name)?;
+        let size = bytes.iter().map(Bytes::len).sum::<usize>() as u64;
+        if let Err(error) = self.create_part(name, bytes).await {
+            self.counters.upload_failures.add(1);
+            return Err(error);
+        }
+        self.counters.uploads.add(1);
+        self.counters.uploaded_bytes.add(size);
+        Ok(())
+    }
+
+    /// The same for a part of a copy of the index, which is counted elsewhere.
+    pub(super) async fn create_part(&self, name: &str, bytes: Vec<Bytes>) -> Result<(), ColdError> {
+        let (path, payload) = (path(name)?, bytes.into_iter().collect::<PutPayload>());
         let time = Duration::from_secs(payload.content_length() as u64 / SLOWEST);
         let attempt = || async {
             match self.create_once(&path, &payload).await {
@@ -132,18 +143,7 @@ impl ObjectColdStore {
         };
         // Writing it and reading it back.
         let attempt_timeout = self.options.retry.attempt_timeout + 2 * time;
-        let done = retrying(&self.options.retry, attempt_timeout, None, attempt).await;
-        match done {
-            Ok(()) => {
-                self.counters.uploads.add(1);
-                self.counters.uploaded_bytes.add(payload.content_length() as u64);
-                Ok(())
-            }
-            Err(error) => {
-                self.counters.upload_failures.add(1);
-                Err(error)
-            }
-        }
+        retrying(&self.options.retry, attempt_timeout, None, attempt).await
     }
 
     /// Sends the object once. It may be there already.

@@ -175,6 +175,11 @@ impl Tier {
         &self.store
     }
 
+    /// Objects that are no segments.
+    pub(super) fn objects(&self) -> &ObjectColdStore {
+        &self.store
+    }
+
     /// Where the engine keeps its segments.
     pub fn cold_store(&self) -> &SegmentReader {
         &self.reader
@@ -210,7 +215,7 @@ impl Tier {
 
     /// What the names of this server's objects begin with.
     pub fn segment_prefix(&self) -> String {
-        format!("segments/{}/", self.claim.identity)
+        claim::segment_prefix(&self.claim.identity)
     }
 
     /// The name of a segment's object.

@@ -33,6 +33,8 @@ pub struct TierOptions {
     pub interval: Duration,
     /// Most bytes of local segments; beyond, those that are objects lose their local files. `None` for no limit.
     pub local: Option<u64>,
+    /// The pause between two copies of the index; zero for no copies.
+    pub index_interval: Duration,
     /// How failed requests are repeated.
     pub retry: RetryOptions,
 }
@@ -77,6 +79,10 @@ impl TierOptions {
 
     /// Bytes of an uploaded object that one request reads back.
     pub const READ_BACK: u64 = 8 << 20;
+    /// Bytes of a part of a copy of the index, but for the last one.
+    pub const INDEX_PART: u64 = 16 << 20;
+    /// Pause between two copies of the index.
+    pub const INDEX_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
     /// The defaults, for a place.
     pub fn new(location: TierLocation) -> Self {
@@ -94,6 +100,7 @@ impl TierOptions {
             after: Duration::ZERO,
             interval: Self::INTERVAL,
             local: None,
+            index_interval: Self::INDEX_INTERVAL,
             retry: RetryOptions::default(),
         }
     }

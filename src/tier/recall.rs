@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use durable_streams_engine::store::file::segments::objects::{SegmentInfo, SegmentPlace};
 use tokio::time::Instant;
+
+use super::upload_error::UploadError;
+use super::uploader::{STEP, SegmentUploader};
 
 /// The pause between two looks for such segments.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -57,5 +61,40 @@ impl RecalledSegments {
 
     pub(super) fn failed(&mut self, number: u64) {
         self.failed.insert(number);
+    }
+}
+
+impl SegmentUploader {
+    /// Brings back some segments that are objects only and are to be rewritten, which the sealer does when it next walks.
+    pub(super) async fn recall(&mut self) -> Result<(), UploadError> {
+        if !self.recalled.is_due() {
+            return Ok(());
+        }
+        let both = self.segments(|segment| segment.place == SegmentPlace::Both).await?;
+        let mut room = self.recalled.room(&both.iter().map(|segment| segment.number).collect());
+        let sparse = self.blocking(|store| store.sparse_objects(STEP)).await?.unwrap_or_default();
+        for SegmentInfo { number, file_len, .. } in sparse {
+            if room == 0 {
+                break;
+            }
+            if self.recalled.knows(number) {
+                continue;
+            }
+            room -= 1;
+            if let Err(error) = self.bring_back(number, file_len).await {
+                tracing::warn!(segment = number, %error, "cannot fetch a segment, to free what no stream needs of it; it will be tried again in a day");
+                self.recalled.failed(number);
+            }
+        }
+        Ok(())
+    }
+
+    async fn bring_back(&mut self, number: u64, len: u64) -> Result<(), UploadError> {
+        let parts = self.tier.whole_object(number, len).await?;
+        let back = self.blocking(move |store| store.bring_back(number, &parts)).await?;
+        if back == Some(true) {
+            self.recalled.brought_back(number);
+        }
+        Ok(())
     }
 }

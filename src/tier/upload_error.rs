@@ -17,4 +17,7 @@ pub enum UploadError {
     /// The index failed.
     #[error("the index: {0}")]
     Store(#[from] StoreError),
+    /// The copy of the index cannot be read again.
+    #[error("the copy of the index: {0}")]
+    Copy(#[from] std::io::Error),
 }

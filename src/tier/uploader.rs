@@ -7,23 +7,27 @@
 //!   effect late deletes what was to be deleted.
 //! - Once this server has seen that another one has claimed the prefix, it uploads and deletes nothing. It looks for
 //!   such a claim each minute, and just before it deletes.
+//! - An object goes only once no copy of the index that is kept may reference it.
 //! - Whatever is lost on the way is found again: the index names what is to be uploaded, a list what is to be deleted.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use durable_streams_engine::Clock;
 use durable_streams_engine::store::StoreError;
 use durable_streams_engine::store::file::FileStore;
-use durable_streams_engine::store::file::segments::cold::{ColdError, ColdStore as _};
-use durable_streams_engine::store::file::segments::format::number_of;
+use durable_streams_engine::store::file::segments::cold::ColdError;
 use durable_streams_engine::store::file::segments::objects::{SegmentInfo, SegmentPlace};
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::index_copies::{CopySchedule, KeptCopies};
 use super::object_cold_store::LARGEST;
 use super::recall::RecalledSegments;
+use super::search::{FIRST_SEARCH, MOST_DOOMED};
 use super::segment_owner::SegmentOwner;
 use super::upload_backlog::WaitingSegment;
 use super::upload_error::UploadError;
@@ -32,14 +36,8 @@ use super::{Tier, files};
 /// How long a claim that was looked at is relied on for uploads, which replace nothing.
 const CLAIM: Duration = Duration::from_secs(60);
 
-/// When the first search for objects that no segment has begins, after the start.
-const FIRST_SEARCH: Duration = Duration::from_secs(10 * 60);
-
-/// The pause between two searches. What two of them find is deleted.
-const SEARCH: Duration = Duration::from_secs(6 * 60 * 60);
-
 /// Segments that are looked at in one read of the index.
-const STEP: usize = 256;
+pub(super) const STEP: usize = 256;
 
 /// Segments that are uploaded before local files go and objects are deleted again.
 const ROUND: usize = 64;
@@ -47,30 +45,28 @@ const ROUND: usize = 64;
 /// Uploads that fail one after the other before the rest of a round is put off: the object store is down.
 const FAILURES: usize = 4;
 
-/// Most objects that are remembered for deletion; a search finds the others.
-const MOST_DOOMED: usize = 65_536;
-
 /// The background work of a tier.
 pub struct SegmentUploader {
-    tier: Tier,
-    owner: Arc<dyn SegmentOwner>,
-    /// Segments whose objects are to be deleted.
-    doomed: BTreeSet<u64>,
+    pub(super) tier: Tier,
+    pub(super) owner: Arc<dyn SegmentOwner>,
+    /// Copies of the index, and segments whose objects are to be deleted.
+    pub(super) copies: KeptCopies,
+    pub(super) schedule: CopySchedule,
     /// What the last search found without a segment.
-    strays: BTreeSet<u64>,
+    pub(super) strays: BTreeSet<u64>,
     /// Segments whose files are not whole, which are not uploaded.
     damaged: BTreeSet<u64>,
     /// Since when it knows the segments that are not objects.
     known: HashMap<u64, Instant>,
     /// The last round had more to upload than it was to.
     has_more: bool,
-    recalled: RecalledSegments,
+    pub(super) recalled: RecalledSegments,
     looked_at_claim: Mutex<Option<Instant>>,
-    next_search: Instant,
+    pub(super) next_search: Instant,
 }
 
 /// What came of a segment that was to be uploaded.
-enum Uploaded {
+pub(super) enum Uploaded {
     /// The index has noted its object.
     Whole,
     /// It was removed.
@@ -85,9 +81,10 @@ impl SegmentUploader {
     /// For a tier, and the store whose segments go there.
     pub fn new(tier: Tier, owner: Arc<dyn SegmentOwner>) -> Self {
         SegmentUploader {
+            schedule: CopySchedule::new(tier.options().index_interval),
             tier,
             owner,
-            doomed: BTreeSet::new(),
+            copies: KeptCopies::default(),
             strays: BTreeSet::new(),
             damaged: BTreeSet::new(),
             known: HashMap::new(),
@@ -99,10 +96,21 @@ impl SegmentUploader {
     }
 
     /// Works until another server has taken the prefix over. Failures are logged and tried again.
-    pub async fn run(mut self) {
-        let mut failed = false;
+    pub async fn run(mut self, clock: Clock) {
+        let (mut failed, mut not_copied) = (false, false);
         loop {
-            match self.round().await {
+            let mut done = self.round().await;
+            match self.copy_index_if_due(clock.now()).await {
+                Ok(()) => not_copied = false,
+                Err(error @ UploadError::Superseded) => done = Err(error),
+                // Once for each outage, which the round has told of.
+                Err(error) if done.is_ok() && !not_copied => {
+                    not_copied = true;
+                    tracing::warn!(%error, "cannot copy the index to the object store; it will be tried again");
+                }
+                Err(_) => {}
+            }
+            match done {
                 Ok(()) => failed = false,
                 Err(error @ UploadError::Superseded) => {
                     self.tier.counters().superseded.add(1);
@@ -132,10 +140,10 @@ impl SegmentUploader {
         self.check_claim(CLAIM).await?;
         let owner = self.owner.clone();
         let Some(store) = owner.file_store() else { return Ok(()) };
+        // The claim may have been made since the start.
+        store.number_segments_from(self.tier.claim().first_segment());
         for freed in store.freed_segments() {
-            if self.doomed.len() < MOST_DOOMED {
-                self.doomed.insert(freed);
-            }
+            self.copies.doom(freed, MOST_DOOMED);
         }
         let deleted = self.delete_doomed().await;
         let uploaded = self.upload_due(due).await;
@@ -146,7 +154,7 @@ impl SegmentUploader {
     }
 
     /// Looks for a newer claim, unless that was done not longer than `relied_on` ago.
-    async fn check_claim(&self, relied_on: Duration) -> Result<(), UploadError> {
+    pub(super) async fn check_claim(&self, relied_on: Duration) -> Result<(), UploadError> {
         if self.looked_at_claim.lock().is_some_and(|at| at.elapsed() < relied_on) {
             return Ok(());
         }
@@ -158,25 +166,8 @@ impl SegmentUploader {
         Ok(())
     }
 
-    async fn delete_doomed(&mut self) -> Result<(), UploadError> {
-        while let Some(number) = self.doomed.first().copied() {
-            self.tier.counters().note_waiting_deletes(self.doomed.len());
-            // A backup copies an index that may name it.
-            if self.owner.file_store().is_none_or(FileStore::holds_segments) {
-                return Ok(());
-            }
-            self.check_claim(Duration::ZERO).await?;
-            if self.blocking(move |store| store.has_segment(number)).await? == Some(false) {
-                self.tier.cold_store().delete(&self.tier.segment_name(number)).await?;
-            }
-            self.doomed.remove(&number);
-        }
-        self.tier.counters().note_waiting_deletes(0);
-        Ok(())
-    }
-
     /// Runs `act` where it may wait for the disk.
-    async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         &self,
         act: impl FnOnce(&FileStore) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<Option<T>, StoreError> {
@@ -186,7 +177,7 @@ impl SegmentUploader {
     }
 
     /// The segments of which `keep` is true.
-    async fn segments(
+    pub(super) async fn segments(
         &self,
         keep: impl Fn(&SegmentInfo) -> bool + Copy + Send + 'static,
     ) -> Result<Vec<SegmentInfo>, StoreError> {
@@ -253,7 +244,7 @@ impl SegmentUploader {
         drop(uploads);
         // Those that come first may fail each time.
         self.has_more &= uploaded > 0;
-        self.doomed.extend(doomed);
+        doomed.into_iter().for_each(|number| self.copies.doom(number, MOST_DOOMED));
         self.damaged.extend(damaged);
         failed.map_or(Ok(()), Err)
     }
@@ -266,9 +257,30 @@ impl SegmentUploader {
             return Err(ColdError::Refused(what).into());
         }
         self.check_claim(CLAIM).await?;
-        let parts = match self.blocking(move |store| store.segment_file(number)).await {
-            Ok(Some(Some(parts))) => parts,
-            Ok(_) => {
+        let read = self.blocking(move |store| store.segment_file(number)).await;
+        self.upload_file(number, read.map(Option::flatten)).await
+    }
+
+    /// Uploads a segment that a copy of the index references, also when it was freed since.
+    pub(super) async fn upload_held(&self, segment: SegmentInfo) -> Result<Uploaded, UploadError> {
+        let number = segment.number;
+        if segment.file_len > LARGEST {
+            return Ok(Uploaded::Damaged(number));
+        }
+        self.check_claim(CLAIM).await?;
+        let read = self.blocking(move |store| store.held_segment_file(&segment)).await;
+        self.upload_file(number, read).await
+    }
+
+    /// Uploads the bytes of a segment's file, if there is one.
+    async fn upload_file(
+        &self,
+        number: u64,
+        read: Result<Option<Vec<Bytes>>, StoreError>,
+    ) -> Result<Uploaded, UploadError> {
+        let parts = match read {
+            Ok(Some(parts)) => parts,
+            Ok(None) => {
                 self.tier.counters().backlog.done(number);
                 return Ok(Uploaded::Gone);
             }
@@ -318,82 +330,5 @@ impl SegmentUploader {
             }
         }
         Ok(())
-    }
-
-    /// Brings back some segments that are objects only and are to be rewritten, which the sealer does when it next walks.
-    async fn recall(&mut self) -> Result<(), UploadError> {
-        if !self.recalled.is_due() {
-            return Ok(());
-        }
-        let both = self.segments(|segment| segment.place == SegmentPlace::Both).await?;
-        let mut room = self.recalled.room(&both.iter().map(|segment| segment.number).collect());
-        let sparse = self.blocking(|store| store.sparse_objects(STEP)).await?.unwrap_or_default();
-        for SegmentInfo { number, file_len, .. } in sparse {
-            if room == 0 {
-                break;
-            }
-            if self.recalled.knows(number) {
-                continue;
-            }
-            room -= 1;
-            if let Err(error) = self.bring_back(number, file_len).await {
-                tracing::warn!(segment = number, %error, "cannot fetch a segment, to free what no stream needs of it; it will be tried again in a day");
-                self.recalled.failed(number);
-            }
-        }
-        Ok(())
-    }
-
-    async fn bring_back(&mut self, number: u64, len: u64) -> Result<(), UploadError> {
-        let parts = self.tier.whole_object(number, len).await?;
-        let back = self.blocking(move |store| store.bring_back(number, &parts)).await?;
-        if back == Some(true) {
-            self.recalled.brought_back(number);
-        }
-        Ok(())
-    }
-
-    async fn search_when_due(&mut self) -> Result<(), UploadError> {
-        if Instant::now() < self.next_search {
-            return Ok(());
-        }
-        self.next_search = Instant::now() + FIRST_SEARCH;
-        self.search().await?;
-        self.next_search = Instant::now() + SEARCH;
-        Ok(())
-    }
-
-    /// Deletes the objects that no segment has, now and at the last search: those that a crash has left.
-    async fn search(&mut self) -> Result<(), UploadError> {
-        let prefix = self.tier.segment_prefix();
-        let (mut found, mut after) = (BTreeSet::new(), None::<String>);
-        loop {
-            let page = self.tier.cold_store().list(&prefix, after.as_deref()).await?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
-            let numbers =
-                page.iter().filter_map(|(name, _)| number_of(name.strip_prefix(&prefix)?));
-            found.extend(numbers);
-        }
-        let named = match self.blocking(FileStore::segments_named).await {
-            Err(error @ StoreError::Corrupt { .. }) => {
-                tracing::error!(%error, "objects that no segment needs stay: what is damaged may need them");
-                return Ok(());
-            }
-            named => named?.unwrap_or_default(),
-        };
-        let strays = found.difference(&named).copied().take(MOST_DOOMED).collect();
-        let before = std::mem::replace(&mut self.strays, strays);
-        self.doomed.extend(self.strays.intersection(&before));
-        self.delete_doomed().await
-    }
-
-    /// Searches now, whatever the time is.
-    ///
-    /// # Errors
-    /// See [`round`](Self::round).
-    #[cfg(test)]
-    pub(super) async fn search_now(&mut self) -> Result<(), UploadError> {
-        self.search().await
     }
 }

@@ -115,6 +115,9 @@ async fn scraped(admin: std::net::SocketAddr) {
     assert!(get("tier_received_bytes_total") >= get("tier_uploaded_bytes_total"), "read back");
     assert!(get(r#"tier_requests_total{operation="put",result="ok"}"#) > objects, "and the claim");
     assert_eq!(get("tier_claim_held"), 1.0);
+    // The first copy comes a minute after the start.
+    assert_eq!(get("tier_index_interval_seconds"), 3600.0);
+    assert_eq!(get(r#"tier_index_copies_total{result="failed"}"#), 0.0);
     for name in ["waiting_segments", "waiting_bytes", "waiting_seconds", "open_reads"] {
         assert_eq!(get(&format!("tier_{name}")), 0.0, "{name}");
     }

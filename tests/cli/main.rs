@@ -12,6 +12,7 @@ mod check;
 mod describe;
 mod examples;
 mod forward_auth;
+mod from_tier;
 mod healthcheck;
 mod help;
 mod hostile;

@@ -20,7 +20,9 @@ fn take_over(setup: &Setup) -> Outcome {
 /// A server whose segments go to this directory at once.
 fn server_on(bucket: &Path) -> Setup {
     let url = format!("file://{}", bucket.canonicalize().unwrap().display());
-    Setup::new(&format!("{SMALL}tier: {{url: '{url}', interval: 20ms, local: 0B}}\n"))
+    Setup::new(&format!(
+        "{SMALL}tier: {{url: '{url}', interval: 20ms, local: 0B, index_interval: 0s}}\n"
+    ))
 }
 
 /// Names of objects of segments.

@@ -85,7 +85,7 @@ function configuration(port, dir, bucket) {
   // And the disk within as much, for an object store: nothing of it is kept in memory.
   if (process.env.COLD === "1") {
     mkdirSync(bucket)
-    lines.push(`tier: {url: ${JSON.stringify(pathToFileURL(bucket).href)}, interval: 50ms, local: 0B, cache: 0B, cache_block: 64KiB}`)
+    lines.push(`tier: {url: ${JSON.stringify(pathToFileURL(bucket).href)}, interval: 50ms, index_interval: 1s, local: 0B, cache: 0B, cache_block: 64KiB}`)
   }
   // The suite's webhook receivers listen on loopback.
   if (process.env.CONFORMANCE_SUBSCRIPTIONS === "1") lines.push("subscriptions:", "  allow_http_localhost: true")

@@ -8,6 +8,8 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 const SERVER: &str = env!("CARGO_BIN_EXE_durable-streams-server");
@@ -166,8 +168,9 @@ fn the_data_directory_is_looked_after_as_the_operations_manual_says() {
     let scripts = scripts
         .iter()
         .filter(|script| script.contains("--config /etc") || script.contains("restore"));
-    let scripts: Vec<&String> =
-        scripts.filter(|script| !script.contains("check --config")).collect();
+    let scripts: Vec<&String> = scripts
+        .filter(|script| !script.contains("check --config") && !script.contains("--from-tier"))
+        .collect();
     assert_eq!(scripts.len(), 4, "back up, every night, restore, the rest");
     let mut script = prelude;
     for block in scripts {
@@ -317,12 +320,10 @@ fn write_certificates(folder: &Path) {
     fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).expect("private");
 }
 
-/// config/tiered.yaml with a directory for the object store, and the commands of the manual on it.
-#[test]
-fn segments_are_listed_as_the_operations_manual_says() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let root = folder.path().canonicalize().expect("a path").display().to_string();
-    fs::create_dir(folder.path().join("objects")).expect("made");
+/// config/tiered.yaml with a directory for the object store.
+fn tiered(folder: &Path) -> String {
+    let root = folder.canonicalize().expect("a path").display().to_string();
+    fs::create_dir(folder.join("objects")).expect("made");
     let config =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/tiered.yaml"));
     let mut config = config.expect("the file is there");
@@ -335,7 +336,51 @@ fn segments_are_listed_as_the_operations_manual_says() {
         assert!(config.contains(from), "{from}");
         config = config.replace(from, to);
     }
+    config
+}
+
+/// The commands of the manual on a server whose disk is lost.
+#[test]
+fn a_lost_disk_is_built_again_as_the_operations_manual_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = tiered(folder.path());
+    assert!(config.contains("index_interval: 1h"));
+    let config = config.replace("index_interval: 1h", "index_interval: 100ms");
     let server = Run::start(folder.path(), &config);
+    let create = format!(
+        "curl -sf -X PUT -H content-type:text/plain -d text http://{}/v1/stream/kept",
+        server.addresses[0]
+    );
+    pasted(folder.path(), &create);
+    let began = Instant::now();
+    let has_it = |path: &Path| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let copy: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+        copy.is_some_and(|copy| copy["event"].as_u64() > Some(0))
+    };
+    let copies = || fs::read_dir(folder.path().join("objects/index")).into_iter().flatten();
+    while !copies().any(|entry| has_it(&entry.expect("an entry").path())) {
+        assert!(began.elapsed() < Duration::from_secs(60), "no copy of the index");
+        thread::sleep(Duration::from_millis(50));
+    }
+    drop(server);
+    fs::remove_dir_all(folder.path().join("data")).expect("it was there");
+    let manual = blocks("docs/operations.md", "sh");
+    let script = manual.iter().find(|script| script.contains("--from-tier")).expect("a script");
+    let script = script.replace("/etc/durable-streams/", "");
+    let stand_ins = "set -e\nsudo() { \"$@\"; }\nsystemctl() { test \"$1\" = start; }\n";
+    let said = pasted(folder.path(), &format!("{stand_ins}{script}"));
+    assert!(said.contains("restored 1 stream with"), "{said}");
+    let server = Run::start(folder.path(), &config);
+    let read = format!("curl -sf http://{}/v1/stream/kept", server.addresses[0]);
+    assert_eq!(pasted(folder.path(), &read), "text");
+}
+
+/// The commands of the manual on a server with object storage.
+#[test]
+fn segments_are_listed_as_the_operations_manual_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Run::start(folder.path(), &tiered(folder.path()));
     let manual = blocks("docs/operations.md", "sh");
     let script = manual.iter().find(|script| script.contains("segments --totals"));
     let admin = format!("export STREAMS_ADMIN_URL=http://{}\n", server.addresses[1]);
@@ -367,7 +412,17 @@ fn the_bill_of_the_operations_manual_is_that_of_the_defaults() {
         let groups: Vec<_> = groups.map(|group| String::from_utf8_lossy(group)).collect();
         groups.join(",")
     };
+    let (index, part) = (1_u64 << 30, TierOptions::INDEX_PART);
+    let (parts, read_back_index) = (index / part, index / TierOptions::READ_BACK);
     for row in [
+        format!(
+            "PUT and HEAD | *I* / 16 MiB + 1, and *I* / 16 MiB | {} and {parts}, of",
+            parts + 1
+        ),
+        format!("GET | *I* / 8 MiB, and 3 | {}, of 1 GiB |", read_back_index + 3),
+        format!("LIST and DELETE | 2, and *I* / 16 MiB + 1 | 2 and {}, of 1 GiB |", parts + 1),
+        format!("for {} writes and lists + ", thousands(730 * (parts + 1 + 2))),
+        format!("for {} reads |", thousands(730 * (parts + read_back_index + 3))),
         format!("| objects of large streams | *B* / *S* | {} |", thousands(objects)),
         format!("| {} and {} |", thousands(objects), thousands(read_back)),
         format!("| *B* / *C* blocks, and 1 for each object | {} |", thousands(replay)),

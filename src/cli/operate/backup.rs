@@ -10,7 +10,7 @@ use durable_streams_engine::store::{
     FileStoreOptions, StoreError,
     file::{
         Destination,
-        offline::{self, LeftOut, OperationPhase, OperationStep, VerifiedTotals},
+        offline::{self, BackupContents, LeftOut, OperationPhase, OperationStep, VerifiedTotals},
     },
 };
 use durable_streams_protocol::StreamPath;
@@ -19,7 +19,7 @@ use super::{
     error::OperateError,
     keys,
     place::DataDirectoryArguments,
-    progress::{ByteCount, ProgressDisplay, say_copied},
+    progress::{ByteCount, ProgressDisplay, count, say_copied},
 };
 use crate::cli::error::CliError;
 use crate::server::backup_socket::client::copy_index;
@@ -34,6 +34,9 @@ pub(in crate::cli) struct BackupCommand {
     /// Leave out the stream at this path, for instance one that is damaged; may be given several times
     #[arg(long, value_name = "PATH", value_parser = stream_path)]
     without: Vec<StreamPath>,
+    /// Contain the segments that are in the object store only, too; otherwise the backup needs those objects, and lists them
+    #[arg(long, requires = "config")]
+    include_cold: bool,
 }
 
 fn stream_path(text: &str) -> Result<StreamPath, String> {
@@ -42,14 +45,15 @@ fn stream_path(text: &str) -> Result<StreamPath, String> {
 
 impl BackupCommand {
     pub(in crate::cli) fn execute(self) -> Result<(), CliError> {
-        let options = self.place.options()?;
+        let (options, objects) = self.place.with_objects(self.include_cold)?;
         let (to, without) = (&self.to, &self.without);
+        let contents = BackupContents { without, objects: objects.as_ref() };
         let mut progress = ProgressDisplay::begin();
-        let direct = offline::backup(&options, to, without, &mut |step| progress.step(step));
+        let direct = offline::backup_with(&options, to, contents, &mut |step| progress.step(step));
         let (found, left_out) = match direct {
             // A server, most likely.
             Err(StoreError::Locked { path, holder }) if path == options.dir => {
-                beside(&options, holder, to, without, &mut progress)?
+                beside(&options, holder, to, contents, &mut progress)?
             }
             direct => direct?,
         };
@@ -58,6 +62,15 @@ impl BackupCommand {
             writeln!(io::stdout(), "left out {path} (stream {id}) with {}", ByteCount(*bytes))?;
         }
         say_copied("backed up", &found, &options.dir, to, &took)?;
+        if found.objects > 0 {
+            writeln!(
+                io::stdout(),
+                "it needs {} with {} in the object store, listed in {}; --include-cold makes a backup that needs none",
+                count(found.objects, "segment"),
+                ByteCount(found.object_bytes),
+                to.join("OBJECTS").display(),
+            )?;
+        }
         Ok(keys::check(to)?)
     }
 }
@@ -67,7 +80,7 @@ fn beside(
     options: &FileStoreOptions,
     holder: Option<u32>,
     to: &std::path::Path,
-    without: &[StreamPath],
+    contents: BackupContents<'_>,
     progress: &mut ProgressDisplay,
 ) -> Result<(VerifiedTotals, Vec<LeftOut>), CliError> {
     let to = Destination::prepare(to)?;
@@ -77,5 +90,5 @@ fn beside(
     });
     let _connection = copied.map_err(|error| OperateError::Server { error, holder })?;
     let mut each = |step| progress.step(step);
-    Ok(to.complete(&options.dir, options.map_size, without, &mut each)?)
+    Ok(to.complete(&options.dir, options.map_size, contents, &mut each)?)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use durable_streams_engine::store::StoreError;
 
 use crate::server::backup_socket::client::BackupSocketError;
+use crate::tier::{CopyError, ObjectFilesError};
 
 /// Why a command on a data directory failed.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,41 @@ pub enum OperateError {
         dir: PathBuf,
         /// The signal.
         signal: i32,
+    },
+    /// There is no object store.
+    #[error("error: this needs an object store: a configuration (--config) with `tier`")]
+    NoTier,
+    /// The objects of segments cannot be read.
+    #[error("error: {0}")]
+    Objects(ObjectFilesError),
+    /// A copy of the index in the object store cannot be used.
+    #[error("error: the object store {location}: {error}")]
+    Copies {
+        /// The bucket or directory.
+        location: String,
+        /// Why.
+        error: CopyError,
+    },
+    /// There is no whole copy.
+    #[error(
+        "error: the object store {location} has no whole copy of an index; check tier.url, and that tier.index_interval was \
+         not 0s"
+    )]
+    NoCopy {
+        /// The bucket or directory.
+        location: String,
+    },
+    /// The object store lacks something.
+    #[error(
+        "error: {dir} was restored, but for what is listed ({count}): reads of that fail; `repair --cold` \
+         would drop it",
+        count = problems(*.count)
+    )]
+    RestoredInPart {
+        /// The data directory.
+        dir: PathBuf,
+        /// How much is wrong.
+        count: u64,
     },
     /// `repair` found damage and ran without `--apply`.
     #[error(

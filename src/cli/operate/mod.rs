@@ -6,6 +6,7 @@
 mod backup;
 mod compact;
 pub(super) mod error;
+mod from_tier;
 mod keys;
 mod place;
 mod progress;

@@ -21,14 +21,20 @@ pub(in crate::cli) struct RepairCommand {
     /// Drop it, for good
     #[arg(long)]
     apply: bool,
+    /// Read every object of the object store that the configuration names (`tier`), too, and drop what is damaged or missing
+    /// there
+    #[arg(long, requires = "config")]
+    cold: bool,
 }
 
 impl RepairCommand {
     pub(in crate::cli) fn execute(self) -> Result<(), CliError> {
-        let options = self.place.options()?;
+        let (options, objects) = self.place.with_objects(self.cold)?;
         let mut progress = ProgressDisplay::begin();
         let log = offline::repair(&options, self.apply)?;
-        let index = offline::repair_index(&options, self.apply, &mut |step| progress.step(step))?;
+        let mut each = |step| progress.step(step);
+        let objects = objects.as_ref();
+        let index = offline::repair_index_with(&options, self.apply, objects, &mut each)?;
         let took = progress.end();
         let dir = options.dir;
         let mut out = io::stdout().lock();

@@ -11,7 +11,7 @@ use std::{
 use clap::Args;
 use durable_streams_engine::store::file::{
     MAP_FAULT_EXIT,
-    offline::{self, VerifiedTotals},
+    offline::{self, SegmentRange, VerifiedTotals, VerifyReport},
 };
 
 use super::{
@@ -26,6 +26,9 @@ use crate::cli::error::CliError;
 pub(in crate::cli) struct VerifyCommand {
     #[command(flatten)]
     place: DataDirectoryArguments,
+    /// Read every object of the object store that the configuration names (`tier`), too
+    #[arg(long, requires = "config")]
+    cold: bool,
     /// Do the work
     #[arg(long, hide = true)]
     in_this_process: bool,
@@ -60,14 +63,16 @@ impl VerifyCommand {
     }
 
     fn verify(self) -> Result<(), CliError> {
-        let options = self.place.options()?;
+        let (options, objects) = self.place.with_objects(self.cold)?;
         let mut progress = ProgressDisplay::begin();
-        let report = offline::verify(&options, &mut |step| progress.step(step))?;
+        let mut each = |step| progress.step(step);
+        let report = offline::verify_with(&options, objects.as_ref(), &mut each)?;
         let took = progress.end();
         let mut out = std::io::stdout().lock();
         for problem in &report.problems {
             writeln!(out, "{problem}")?;
         }
+        say_damaged(&mut out, &report)?;
         let keys = keys::check(&options.dir);
         if let Err(problem) = &keys {
             writeln!(out, "{problem}")?;
@@ -79,11 +84,12 @@ impl VerifyCommand {
         let VerifiedTotals { streams, chunks, bytes, events, lsn, .. } = report.found;
         writeln!(
             out,
-            "checked {} with {} in {}, and {} in the log, up to event {lsn}, in {took}: {}",
+            "checked {} with {} in {}, and {} in the log, up to event {lsn}, in {took}{}: {}",
             count(streams, "stream"),
             ByteCount(bytes),
             count(chunks, "chunk"),
             count(events, "event"),
+            if self.cold { String::new() } else { unread(&report.found) },
             if report.count == 0 && keys.is_ok() { "all is well" } else { "there is damage" },
         )?;
         match report.count + u64::from(keys.is_err()) {
@@ -91,6 +97,30 @@ impl VerifyCommand {
             count => Err(OperateError::Damaged { dir: options.dir, count }.into()),
         }
     }
+}
+
+/// The ranges of streams that are in damaged parts of segments.
+pub(super) fn say_damaged(out: &mut impl Write, report: &VerifyReport) -> std::io::Result<()> {
+    for SegmentRange { segment, id, path, from, to, .. } in &report.damaged {
+        let path = path.as_deref().unwrap_or("its path is not known");
+        writeln!(
+            out,
+            "not readable: stream {id} ({path}): from position {from} to {to}, in segment {segment}"
+        )?;
+    }
+    match report.damaged_count.saturating_sub(report.damaged.len() as u64) {
+        0 => Ok(()),
+        more => writeln!(out, "and {} more", count(more, "range")),
+    }
+}
+
+/// What was not read, as it is in the object store.
+fn unread(found: &VerifiedTotals) -> String {
+    if found.objects == 0 {
+        return String::new();
+    }
+    let (objects, bytes) = (count(found.objects, "segment"), ByteCount(found.object_bytes));
+    format!(", but for {objects} with {bytes} in the object store, which --cold reads")
 }
 
 /// Has the system kill this process when the one that started it ends: a `verify` that was killed must not keep the lock

@@ -29,6 +29,9 @@ settings! {
             => HumanDuration::millis(10), HumanDuration::secs(24 * 3600);
         /// Most bytes of local segments; beyond, those that are objects lose their local files. Unlimited when not set.
         local: Option<ByteSize> = None;
+        /// Pause between two copies of the index, from which a lost data directory is built again; 0s for no copies.
+        index_interval: HumanDuration = TierOptions::INDEX_INTERVAL.into()
+            => HumanDuration::secs(0), HumanDuration::secs(7 * 24 * 3600);
         /// Longest time that a read waits for the object store.
         read_timeout: HumanDuration = TierOptions::READ_TIMEOUT.into()
             => HumanDuration::millis(100), HumanDuration::secs(600);

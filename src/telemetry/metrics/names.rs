@@ -155,6 +155,14 @@ metrics! {
         "Memory of the blocks that are kept.";
     TIER_DAMAGED: Counter "durable_streams_tier_damaged_blocks_total" []
         "Blocks that arrived and did not match their checksum; they are read again, and never served.";
+    TIER_INDEX_COPIES: Counter "durable_streams_tier_index_copies_total" ["result"]
+        "Copies of the index into the object store by how they ended: ok once the manifest is there, failed.";
+    TIER_INDEX_BYTES: Counter "durable_streams_tier_index_copy_bytes_total" []
+        "Bytes of such copies that were uploaded and read back.";
+    TIER_INDEX_AGE: Gauge "durable_streams_tier_index_copy_age_seconds" []
+        "What a restore would lack: how long ago the last copy was begun, or nothing new was found; or the start, without one.";
+    TIER_INDEX_INTERVAL: Gauge "durable_streams_tier_index_interval_seconds" []
+        "The pause between two copies, as configured; 0 for no copies.";
     TIER_CLAIM: Gauge "durable_streams_tier_claim_held" []
         "1 while the prefix is this server's; 0 once another one has taken it over.";
     KEPT_STREAMS: Gauge "durable_streams_deleted_streams_kept" []

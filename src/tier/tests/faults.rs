@@ -87,12 +87,23 @@ struct FaultState {
     random: fastrand::Rng,
     gets: usize,
     delay: Duration,
+    /// Changes that it makes until it is down; `None` for no end.
+    changes: Option<u32>,
+    /// Bytes of the largest part of a copy of the index that it was sent.
+    largest_part: usize,
 }
 
 impl FaultyStore {
     pub(super) fn new(seed: u64, rates: FaultRates) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        let state = FaultState { rates, random, gets: 0, delay: Duration::ZERO };
+        let state = FaultState {
+            rates,
+            random,
+            gets: 0,
+            delay: Duration::ZERO,
+            changes: None,
+            largest_part: 0,
+        };
         FaultyStore {
             inner: Arc::new(InMemory::new()),
             state: Mutex::new(state),
@@ -111,6 +122,34 @@ impl FaultyStore {
     /// How long each read takes.
     pub(super) fn set_delay(&self, delay: Duration) {
         self.state.lock().delay = delay;
+    }
+
+    /// Goes down after so many more objects were created or deleted; `None` is up again.
+    pub(super) fn down_after(&self, changes: Option<u32>) {
+        self.state.lock().changes = changes;
+    }
+
+    /// Bytes of the largest part of a copy of the index that it was sent so far.
+    pub(super) fn largest_part(&self) -> usize {
+        self.state.lock().largest_part
+    }
+
+    /// What happens to a change.
+    fn change(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        match &mut state.changes {
+            None => Ok(()),
+            Some(0) => Err(answered("503 SlowDown")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Replaces an object, against the rules.
+    pub(super) async fn replace(&self, name: &str, bytes: Bytes) {
+        self.inner.put(&Path::from(name), bytes.into()).await.unwrap();
     }
 
     /// Requests for ranges so far.
@@ -195,6 +234,11 @@ impl ObjectStore for FaultyStore {
         mut options: PutOptions,
     ) -> Result<PutResult> {
         self.before().await?;
+        self.change()?;
+        if path.as_ref().ends_with(".mdb") {
+            let mut state = self.state.lock();
+            state.largest_part = state.largest_part.max(payload.content_length());
+        }
         if self.habit == Habit::Overwrites {
             options.mode = PutMode::Overwrite;
         }
@@ -252,6 +296,9 @@ impl ObjectStore for FaultyStore {
     ) -> BoxStream<'static, Result<Path>> {
         if self.habit == Habit::KeepsDeleted {
             return paths;
+        }
+        if let Err(down) = self.change() {
+            return stream::iter([Err(down)]).boxed();
         }
         if self.habit == Habit::Forbids || self.happens(|rates| rates.failed) {
             return stream::iter([Err(answered("503 SlowDown"))]).boxed();

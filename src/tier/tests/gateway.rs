@@ -27,7 +27,7 @@ const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const KEY: &str = "test-key";
 const SECRET: &str = "test-secret-that-no-message-may-show";
 
-struct Gateway {
+pub(super) struct Gateway {
     process: Child,
     objects: tempfile::TempDir,
     address: SocketAddr,
@@ -40,7 +40,7 @@ fn installed() -> Option<PathBuf> {
 
 impl Gateway {
     /// `None` where it is not installed.
-    fn start() -> Option<Self> {
+    pub(super) fn start() -> Option<Self> {
         let Some(program) = installed() else {
             return skipped(
                 "versitygw is not installed; scripts/bootstrap test builds it where Go is",
@@ -95,7 +95,7 @@ impl Gateway {
         self.wait();
     }
 
-    fn options(&self, url: &str) -> TierOptions {
+    pub(super) fn options(&self, url: &str) -> TierOptions {
         TierOptions {
             location: url.parse().unwrap(),
             endpoint: Some(format!("http://{}", self.address)),
@@ -249,6 +249,8 @@ async fn a_server_starts_while_the_object_store_is_down_and_claims_it_later() {
     let tier = start(0, false).await.unwrap();
     assert_eq!(tier.claim(), first.claim());
     assert!(matches!(tier.holds_claim().await, Err(ColdError::Unavailable { .. })));
+    // What it seals meanwhile has numbers of the claim that it has.
+    assert_eq!(tier.claim().first_segment(), first.claim().first_segment());
     let name = tier.segment_name(1);
     let segment = sealed_file(1, &SegmentWriter::file(1, &[(1, 0, &[], b"bytes of a segment")]));
     let read = tier.cold_store().get_segment(&name, segment, 32..34).await;

@@ -5,9 +5,12 @@ mod crashes;
 mod damage;
 mod faults;
 mod gateway;
+mod gateway_restores;
+mod index_copies;
 mod operations;
 mod probes;
 mod reads;
+mod restores;
 mod seeded;
 #[path = "../../../tests/support/skips.rs"]
 mod skips;
@@ -31,6 +34,7 @@ fn options() -> TierOptions {
     TierOptions {
         environment: TierEnvironment::default(),
         cache: 1 << 20,
+        index_interval: Duration::ZERO,
         cache_block: 64 << 10,
         retry: RetryOptions { first_pause: Duration::from_millis(10), ..RetryOptions::default() },
         ..TierOptions::new("file:///unused".parse().unwrap())

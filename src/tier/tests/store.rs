@@ -72,7 +72,9 @@ impl World {
         let engine = engine(dir.path());
         let claim = claim(&store, dir.path(), NOW, false).await.unwrap();
         let tier = Tier::of(store, claim, Handle::current());
-        engine.file_store().unwrap().read_objects_from(tier.cold_place());
+        let file_store = engine.file_store().unwrap();
+        file_store.read_objects_from(tier.cold_place());
+        file_store.number_segments_from(tier.claim().first_segment());
         let uploader = SegmentUploader::new(tier.clone(), engine.clone());
         World { engine, tier, uploader, dir }
     }
@@ -103,7 +105,7 @@ impl World {
         std::fs::read_dir(self.dir.path().join("segments")).map_or(0, Iterator::count)
     }
 
-    async fn id(&self, number: usize) -> StreamId {
+    pub(super) async fn id(&self, number: usize) -> StreamId {
         let loaded = self.store().load(&path(number), LoadFor::State).await.unwrap().unwrap();
         loaded.state.core.id
     }
@@ -131,7 +133,7 @@ impl World {
     }
 }
 
-fn append() -> Append {
+pub(super) fn append() -> Append {
     let content_type = Some(Ok(ContentType::parse("application/octet-stream").unwrap()));
     Append { content_type, ..Append::default() }
 }

@@ -24,6 +24,7 @@ mod lives;
 mod model;
 #[cfg(unix)]
 mod modes;
+mod objects;
 mod offline;
 mod pairs;
 mod producers;

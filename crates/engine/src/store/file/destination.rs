@@ -2,6 +2,7 @@
 //!
 //! Invariants
 //! - `VERSION` is written last, so that an unfinished directory is not a data directory, whatever ended the process.
+//! - What a kill has left of it is begun again by the next one: `UNFINISHED` is there until `VERSION` is.
 //! - Files and directories have owner-only permissions: they hold secrets, and the bytes of every stream.
 //! - A [`Destination`] that is dropped unfinished removes what it created.
 
@@ -27,7 +28,7 @@ pub struct Destination {
 }
 
 impl Destination {
-    /// Prepares a directory that is empty or missing; its parent must exist.
+    /// Prepares a directory that is empty, missing or was left unfinished; its parent must exist.
     ///
     /// # Errors
     /// [`StoreError::Format`] when it is not empty; [`StoreError::Locked`], [`StoreError::Full`],
@@ -93,7 +94,7 @@ impl Destination {
         for dir in [self.index(), self.wal(), self.segments()] {
             RealDisk.sync_dir(dir).map_err(io_error("sync", dir))?;
         }
-        layout::write_version(&RealDisk, &self.dir)?;
+        layout::finish(&self.dir)?;
         let parent = self.dir.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or(Path::new("."));
         RealDisk.sync_dir(parent).map_err(io_error("sync", parent))?;

@@ -12,6 +12,10 @@ use super::{
 use crate::store::StoreError;
 
 const KEYS: &str = "keys";
+/// The file of a backup that names the segments whose bytes are in the object store only.
+pub(super) const OBJECTS: &str = "OBJECTS";
+/// The file of a directory that is being written, so that what a kill has left of it can be begun again.
+const UNFINISHED: &str = "UNFINISHED";
 const LOCK: &str = "LOCK";
 const VERSION: &str = "VERSION";
 const VERSION_NEW: &str = "VERSION.new";
@@ -70,13 +74,17 @@ impl Layout {
         Ok(Self::of(dir, format, Box::new(lock)))
     }
 
-    /// Locks an empty directory, which [`write_version`] will make a data directory.
+    /// Locks an empty directory, or one that was left unfinished, which [`finish`] will make a data directory.
     pub(super) fn prepare(dir: &Path) -> Result<Self, StoreError> {
         // Also before locking, which would create a file in a directory that is not a data directory.
         check_destination(dir)?;
         let lock = Self::lock(&RealDisk, dir)?;
         check_destination(dir)?;
         let layout = Self::of(dir, FORMAT, lock);
+        let mark = dir.join(UNFINISHED);
+        RealDisk.open(&mark, true).map_err(io_error("create", &mark))?;
+        RealDisk.sync_dir(dir).map_err(io_error("sync", dir))?;
+        remove_contents(dir, &layout);
         for sub in [&layout.wal, &layout.index, &layout.segments] {
             RealDisk::create_dir(sub).map_err(io_error("create", sub))?;
         }
@@ -129,11 +137,25 @@ pub fn keys_dir(dir: &Path) -> PathBuf {
 /// data directory.
 pub(super) fn remove_unfinished(dir: &Path, layout: &Layout) {
     let _ = RealDisk.remove(&dir.join(VERSION));
+    remove_contents(dir, layout);
+    let _ = RealDisk.remove(&dir.join(UNFINISHED));
+    let _ = RealDisk.remove(&dir.join(LOCK));
+}
+
+fn remove_contents(dir: &Path, layout: &Layout) {
     let _ = RealDisk.remove(&dir.join(VERSION_NEW));
+    let _ = RealDisk.remove(&dir.join(OBJECTS));
     for sub in [&layout.wal, &layout.index, &layout.segments, &keys_dir(dir)] {
         let _ = RealDisk::remove_all(sub);
     }
-    let _ = RealDisk.remove(&dir.join(LOCK));
+}
+
+/// Makes an unfinished directory a data directory, durably.
+pub(super) fn finish(dir: &Path) -> Result<(), StoreError> {
+    write_version(&RealDisk, dir)?;
+    // With `VERSION` it says nothing any more.
+    let _ = RealDisk.remove(&dir.join(UNFINISHED));
+    Ok(())
 }
 
 fn locked(disk: &dyn Disk, dir: &Path) -> StoreError {
@@ -193,9 +215,13 @@ fn check_empty(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     Err(StoreError::Format { path: dir.to_owned(), found: found.into() })
 }
 
-/// Refuses a destination that is not empty.
+/// Refuses a destination that is neither empty nor unfinished.
 fn check_destination(dir: &Path) -> Result<(), StoreError> {
-    let Some(other) = something_in(&RealDisk, dir, &[])? else { return Ok(()) };
+    let there = |name: &str| RealDisk.read(&dir.join(name)).is_ok();
+    let unfinished = there(UNFINISHED) && !there(VERSION);
+    let left: &[&str] =
+        if unfinished { &[UNFINISHED, OBJECTS, KEYS, "wal", "store", "segments"] } else { &[] };
+    let Some(other) = something_in(&RealDisk, dir, left)? else { return Ok(()) };
     let found = format!(
         "is not empty (there is {other:?}), and nothing is overwritten; choose an empty or a new directory"
     );

@@ -28,7 +28,7 @@ use std::{
 
 use bytes::Bytes;
 use durable_streams_protocol::Offset;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use self::plan::SealPlan;
 use super::{
@@ -59,6 +59,7 @@ const STREAMS_PER_FILE: usize = 4096;
 
 pub(super) struct Sealer {
     core: Arc<StoreCore>,
+    /// Held by a walk, which hands it to those that wait for it after each file.
     one_at_a_time: Mutex<()>,
     stop: Mutex<bool>,
     wake: Condvar,
@@ -159,9 +160,9 @@ impl Sealer {
 
     /// Walks over all streams; seals what is due, and rewrites what is not worth its room. Returns the bytes sealed.
     fn walk(&self, options: &SegmentOptions, paced: bool) -> Result<u64, SealStop> {
-        let _one = self.one_at_a_time.lock();
-        let walked = self.walk_streams(options, paced).and_then(|sealed| {
-            self.rewrite_sparse(paced)?;
+        let mut one = self.one_at_a_time.lock();
+        let walked = self.walk_streams(options, paced, &mut one).and_then(|sealed| {
+            self.rewrite_sparse(paced, &mut one)?;
             Ok(sealed)
         });
         if let Err(SealStop::Failed(_)) = &walked {
@@ -172,7 +173,12 @@ impl Sealer {
         walked
     }
 
-    fn walk_streams(&self, options: &SegmentOptions, paced: bool) -> Result<u64, SealStop> {
+    fn walk_streams(
+        &self,
+        options: &SegmentOptions,
+        paced: bool,
+        one: &mut MutexGuard<'_, ()>,
+    ) -> Result<u64, SealStop> {
         let (mut walk, mut sealed) = (SealWalk::default(), 0);
         let now = (self.core.options.clock.0)();
         loop {
@@ -182,7 +188,8 @@ impl Sealer {
                 if !self.has_use(options)? {
                     return Ok(sealed);
                 }
-                sealed += self.seal_plan(options, &mut walk, plan, paced)?;
+                MutexGuard::bump(one);
+                sealed += self.seal_plan(options, &mut walk, plan, (paced, one))?;
             }
             let Some(next) = step.next else { break };
             walk.next = next;
@@ -220,7 +227,7 @@ impl Sealer {
         options: &SegmentOptions,
         walk: &mut SealWalk,
         plan: SealPlan,
-        paced: bool,
+        (paced, one): (bool, &mut MutexGuard<'_, ()>),
     ) -> Result<u64, SealStop> {
         let mut sealed = 0;
         if plan.shares {
@@ -235,6 +242,7 @@ impl Sealer {
         let (id, mut next) = (plan.id, Some(plan));
         // A stream that is far behind gets one file after the other.
         while let Some(plan) = next.take() {
+            MutexGuard::bump(one);
             let bytes = self.seal(&[plan], paced)?;
             sealed += bytes;
             if bytes > 0 && self.has_use(options)? {
@@ -358,6 +366,11 @@ impl Sealer {
         let mut stop = self.stop.lock();
         self.wake.wait_while_for(&mut stop, |stop| !*stop, time);
         *stop
+    }
+
+    /// Nothing is sealed and no segment rewritten until the guard is dropped.
+    pub(super) fn pause(&self) -> MutexGuard<'_, ()> {
+        self.one_at_a_time.lock()
     }
 
     /// Makes the thread end.

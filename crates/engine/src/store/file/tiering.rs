@@ -1,4 +1,5 @@
-//! What lists segments, and what moves them between the local disk and an object store, needs of the file store.
+//! What lists segments, and what moves them between the local disk and an object store, needs of the file store; copies of
+//! the index for that object store.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -6,13 +7,41 @@ use bytes::Bytes;
 
 use super::{
     FileStore,
+    disk::{Disk as _, File, RealDisk},
+    error::io_error,
+    offline::check_room,
     segments::{
         catalog::{SegmentPage, SegmentQuery},
         check::read_whole,
+        files::SegmentHold,
         objects::{ColdPlace, SegmentInfo, SegmentPlace},
     },
 };
 use crate::store::{SegmentTotals, StoreError};
+
+/// The name of the copy in the directory of the index.
+const COPY: &str = "tier.new";
+
+/// A copy of the index, and the segments that it may reference.
+pub struct IndexCopy {
+    /// The copy, not synced. Where the system allows it the file has no name any more, so no crash leaves it.
+    pub file: File,
+    /// Its size, bytes.
+    pub bytes: u64,
+    /// An event that it has, with all before.
+    pub event: u64,
+    /// How many segments it references, and perhaps a few more.
+    pub segments: u64,
+    /// Bytes of their files.
+    pub segment_bytes: u64,
+    /// Those of them that are no objects yet, some 80 bytes for each.
+    pub local: Vec<SegmentInfo>,
+    /// Keeps their local files until all of them are objects.
+    _held: SegmentHold,
+}
+
+/// Segments that are looked at in one read of the index.
+const STEP: usize = 4096;
 
 impl FileStore {
     /// The next segments after a number, in order, at most `max`.
@@ -108,6 +137,15 @@ impl FileStore {
         }
     }
 
+    /// The bytes of the local file of a segment that an [`IndexCopy`] holds, also when no stream has bytes of it any more.
+    ///
+    /// # Errors
+    /// As for [`segment_file`](Self::segment_file).
+    pub fn held_segment_file(&self, segment: &SegmentInfo) -> Result<Vec<Bytes>, StoreError> {
+        let files = &self.core.segments;
+        read_whole(files.disk(), &files.path(segment.number), segment.number, &segment.record())
+    }
+
     /// Notes that a segment's object is there and verified. Returns whether there still is such a segment; its object is of
     /// no use otherwise.
     ///
@@ -174,6 +212,59 @@ impl FileStore {
     /// Whether segments are kept for a backup that copies them.
     pub fn holds_segments(&self) -> bool {
         self.core.segments.is_held()
+    }
+
+    /// Gives new segments numbers from this one on, at least: those below may be the names of objects that another server
+    /// has made, which went on from a copy of this directory.
+    pub fn number_segments_from(&self, first: u64) {
+        self.core.segments.note_number(first.saturating_sub(1));
+    }
+
+    /// The last event that is durable.
+    pub fn last_event(&self) -> u64 {
+        self.core.memtable.lsn()
+    }
+
+    /// Folds everything that is durable now into the index and copies the index into a file in the data directory. Appends
+    /// and reads go on; nothing is sealed meanwhile. The copy ends with an error once `wanted` returns false.
+    ///
+    /// # Errors
+    /// [`StoreError::Room`], [`StoreError::Full`] and [`StoreError::Io`].
+    pub fn copy_index_for_objects(
+        &self,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<IndexCopy, StoreError> {
+        let index = &self.core.index;
+        let path = index.path().with_file_name(COPY);
+        check_room(index, path.parent().unwrap_or(&path))?;
+        match RealDisk.remove(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(io_error("remove", &path)(error));
+            }
+            _ => {}
+        }
+        let file = RealDisk::create_file(&path).map_err(io_error("create", &path))?;
+        #[cfg(unix)]
+        RealDisk.remove(&path).map_err(io_error("remove", &path))?;
+        self.checkpoint()?;
+        let held = self.hold_segments();
+        // A segment that the copy references is in the list: none is handed over between the two.
+        let sealing = self.sealer.pause();
+        let event = index.read()?.meta()?.lsn;
+        let (mut segments, mut segment_bytes, mut local) = (0, 0, Vec::new());
+        let mut after = None;
+        loop {
+            let step = self.segments_after(after, STEP)?;
+            let Some(last) = step.last() else { break };
+            after = Some(last.number);
+            segments += step.len() as u64;
+            segment_bytes += step.iter().map(|segment| segment.file_len).sum::<u64>();
+            local.extend(step.into_iter().filter(|segment| segment.place == SegmentPlace::Local));
+        }
+        index.copy_into(&file, &path, wanted)?;
+        drop(sealing);
+        let bytes = file.metadata().map_err(io_error("look at", &path))?.len();
+        Ok(IndexCopy { file, bytes, event, segments, segment_bytes, local, _held: held })
     }
 
     /// Segments that no stream has bytes of any more, since the last call: their objects may go, if they have any.

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::store::{SegmentTotals, StoreError, file::error::index_error};
 
+mod objects;
 mod place;
 mod reads;
 mod seal;

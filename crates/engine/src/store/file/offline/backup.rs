@@ -1,12 +1,14 @@
 //! Backups, from a serving store or from files, and restoring them.
 
-use std::{collections::HashSet, path::Path};
+use std::{collections::HashSet, path::Path, sync::Arc};
 
 use durable_streams_protocol::StreamPath;
 
 use super::{
     OnProgress, OperationPhase, OperationStep, VerifiedTotals, copy_index, open_index,
-    repair_index::fold_log_into, segments::copy_segments, verify,
+    repair_index::fold_log_into,
+    segments::{SegmentSource, copy_segments},
+    verify,
 };
 use crate::store::{
     StoreError,
@@ -17,9 +19,19 @@ use crate::store::{
         error::{copy_error, corrupt, io_error},
         index::{handle::IndexHandle, leave_out::LeftOut},
         layout::{Layout, segments_dir},
+        segments::object_files::SegmentObjects,
         wal::{recovery, segment},
     },
 };
+
+/// What a backup has.
+#[derive(Clone, Copy, Default)]
+pub struct BackupContents<'b> {
+    /// The streams that are left out.
+    pub without: &'b [StreamPath],
+    /// Where the bytes of segments come from that are in an object store only. Without it the backup lists their objects.
+    pub objects: Option<&'b Arc<dyn SegmentObjects>>,
+}
 
 /// Copies a directory that no server has open into `to`, which must be empty or missing. Changes only lock files in the
 /// directory, and needs no space there. The streams at `without` are left out.
@@ -31,6 +43,19 @@ pub fn backup(
     options: &FileStoreOptions,
     to: &Path,
     without: &[StreamPath],
+    progress: &mut OnProgress<'_>,
+) -> Result<(VerifiedTotals, Vec<LeftOut>), StoreError> {
+    backup_with(options, to, BackupContents { without, objects: None }, progress)
+}
+
+/// The same, with these contents.
+///
+/// # Errors
+/// As for [`backup`]; [`StoreError::Io`] when the object store does not answer.
+pub fn backup_with(
+    options: &FileStoreOptions,
+    to: &Path,
+    contents: BackupContents<'_>,
     progress: &mut OnProgress<'_>,
 ) -> Result<(VerifiedTotals, Vec<LeftOut>), StoreError> {
     let layout = Layout::open_existing(&RealDisk, &options.dir)?;
@@ -48,7 +73,7 @@ pub fn backup(
     if events > 0 {
         copy_log(&layout.wal, &to)?;
     }
-    to.complete(&options.dir, options.map_size, without, progress)
+    to.complete(&options.dir, options.map_size, contents, progress)
 }
 
 /// Makes `options.dir`, which must be empty or missing, a data directory from a backup. Only reads the backup, which may
@@ -69,7 +94,7 @@ pub fn restore(
     let copied = RealDisk::copy(&index, &to.index_path(), &mut each);
     copied.map_err(copy_error(&index, &to.index_path()))?;
     copy_log(&layout.wal, &to)?;
-    Ok(to.complete(from, options.map_size, &[], progress)?.0)
+    Ok(to.complete(from, options.map_size, BackupContents::default(), progress)?.0)
 }
 
 /// Copies the segments of a log.
@@ -84,7 +109,7 @@ fn copy_log(from: &Path, to: &Destination) -> Result<(), StoreError> {
 
 impl Destination {
     /// Makes it a data directory, once the index was written: adds the sealed segments and the secrets of `source` and, if there is no log, an
-    /// empty one that goes on after the index; leaves out the streams at `without`. Checks everything that was written
+    /// empty one that goes on after the index; leaves out the streams that `contents` leaves out. Checks everything that was written
     /// first.
     ///
     /// # Errors
@@ -93,9 +118,10 @@ impl Destination {
         self,
         source: &Path,
         map_size: usize,
-        without: &[StreamPath],
+        contents: BackupContents<'_>,
         progress: &mut OnProgress<'_>,
     ) -> Result<(VerifiedTotals, Vec<LeftOut>), StoreError> {
+        let BackupContents { without, objects } = contents;
         self.copy_keys(source)?;
         let index = IndexHandle::open(self.index(), map_size)?;
         let mut left_out = Vec::new();
@@ -103,11 +129,13 @@ impl Destination {
             self.fold_log(&index)?;
             left_out = index.leave_out(without)?;
         }
-        copy_segments(&index, &segments_dir(source), self.segments())?;
+        let from = SegmentSource { dir: &segments_dir(source), objects };
+        let segments = SegmentSource::local(self.segments());
+        copy_segments(&index, &from, &segments)?;
         if segment::numbers_in(&RealDisk, self.wal())?.is_empty() {
             segment::begin_log(&RealDisk, self.wal(), 1, index.read()?.meta()?.lsn + 1)?;
         }
-        let places = (self.wal(), self.segments());
+        let places = (self.wal(), &segments);
         let found = verify::check(&index, places, progress)?.whole().map_err(|problem| {
             // The file that the problem names is about to be removed.
             let StoreError::Corrupt { found, .. } = problem else { return problem };
@@ -148,7 +176,14 @@ impl FileStore {
         let to = Destination::prepare(to)?;
         let _held = self.hold_segments();
         self.copy_index(&to.index_file()?, &mut |_| {}, &|| true)?;
-        Ok(to.complete(&self.core.options.dir, self.core.options.map_size, &[], &mut |_| {})?.0)
+        Ok(to
+            .complete(
+                &self.core.options.dir,
+                self.core.options.map_size,
+                BackupContents::default(),
+                &mut |_| {},
+            )?
+            .0)
     }
 
     /// Completes a backup whose index [`copy_index`](Self::copy_index) has copied: sealed segments, which
@@ -158,7 +193,7 @@ impl FileStore {
     /// Those of [`Destination::complete`].
     pub fn complete_backup(&self, to: Destination) -> Result<VerifiedTotals, StoreError> {
         let options = &self.core.options;
-        Ok(to.complete(&options.dir, options.map_size, &[], &mut |_| {})?.0)
+        Ok(to.complete(&options.dir, options.map_size, BackupContents::default(), &mut |_| {})?.0)
     }
 
     /// Folds everything that is durable now into the index, and copies the index into an empty file, which the caller

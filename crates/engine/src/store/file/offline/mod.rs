@@ -4,6 +4,7 @@
 //! |---|---|
 //! | here | progress of an operation; what a directory holds |
 //! | `backup` | backup from files or from a serving store; restore |
+//! | `from_objects` | a data directory from an index copy and objects |
 //! | `verify` | every checksum, and how records fit together |
 //! | `compact` | the index without its free pages |
 //! | `repair` | dropping the log's events after damage |
@@ -12,6 +13,7 @@
 
 mod backup;
 mod compact;
+mod from_objects;
 mod repair;
 mod repair_index;
 mod segments;
@@ -19,12 +21,13 @@ mod verify;
 
 use std::{path::Path, sync::mpsc, thread, time::Duration};
 
-pub use backup::{backup, restore};
+pub use backup::{BackupContents, backup, backup_with, restore};
 pub use compact::{CompactedIndex, compact};
+pub use from_objects::IndexFromObjects;
 pub use repair::{LogDamage, LostEvents, repair};
-pub use repair_index::repair_index;
-pub use segments::StoppedSegments;
-pub use verify::{VerifyReport, verify};
+pub use repair_index::{repair_index, repair_index_with};
+pub use segments::{SegmentRange, StoppedSegments};
+pub use verify::{VerifyReport, verify, verify_with};
 
 use super::{
     FileStoreOptions,
@@ -64,8 +67,12 @@ pub struct VerifiedTotals {
     pub chunks: u64,
     /// Payload bytes in the index and in sealed segments.
     pub bytes: u64,
-    /// Files of sealed segments.
+    /// Sealed segments.
     pub segments: u64,
+    /// Segments that are in an object store only, and their bytes.
+    pub objects: u64,
+    /// Bytes of those segments.
+    pub object_bytes: u64,
     /// Events in the log that the index does not have.
     pub events: u64,
     /// LSN of the last event, in index or log.
@@ -130,7 +137,7 @@ fn open_index_as(
 ///
 /// # Errors
 /// [`StoreError::Room`].
-fn check_room(index: &IndexHandle, dir: &Path) -> Result<(), StoreError> {
+pub(super) fn check_room(index: &IndexHandle, dir: &Path) -> Result<(), StoreError> {
     // The pages of the copy, and those that completing and checking it may take.
     let needed = index.used_size()?.saturating_add(ROOM_BESIDE);
     match RealDisk.room(dir) {

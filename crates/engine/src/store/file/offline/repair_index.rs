@@ -5,9 +5,9 @@ use std::{collections::HashSet, path::Path, sync::Arc};
 use durable_streams_protocol::StreamId;
 
 use super::{
-    OnProgress, OperationPhase, OperationStep, check_room, open_index_as,
+    OnProgress, OperationPhase, OperationStep, VerifiedTotals, check_room, open_index_as,
     repair::aside,
-    segments::{check_segments, files_in, set_aside_unreferenced},
+    segments::{SegmentSource, check_segments, set_aside_unreferenced},
     verify,
 };
 use crate::store::{
@@ -26,6 +26,7 @@ use crate::store::{
         segments::{
             files::SegmentFiles,
             format::number_of,
+            object_files::SegmentObjects,
             rewrite::{RewriteStop, rewrite},
         },
         wal::recovery,
@@ -44,6 +45,20 @@ pub fn repair_index(
     apply: bool,
     progress: &mut OnProgress<'_>,
 ) -> Result<Option<IndexDamage>, StoreError> {
+    repair_index_with(options, apply, None, progress)
+}
+
+/// The same, and takes segments that are objects for damaged where the objects are; without `objects` they are taken for
+/// whole.
+///
+/// # Errors
+/// As for [`repair_index`]; [`StoreError::Io`] when the object store does not answer.
+pub fn repair_index_with(
+    options: &FileStoreOptions,
+    apply: bool,
+    objects: Option<&Arc<dyn SegmentObjects>>,
+    progress: &mut OnProgress<'_>,
+) -> Result<Option<IndexDamage>, StoreError> {
     let layout = Layout::open_existing(&RealDisk, &options.dir)?;
     let mut index = open_index_as(&layout, options, true)?;
     let (mut problems, total) = (0, index.records()?);
@@ -53,7 +68,9 @@ pub fn repair_index(
         let mut each =
             |done| progress(OperationStep { what: OperationPhase::Checking, done, total });
         index.read()?.verify(&mut each, &mut |_| problems += 1)?;
-        check_segments(&index, &layout.segments, &mut |_| problems += 1)?;
+        let segments = SegmentSource { dir: &layout.segments, objects };
+        let mut found = VerifiedTotals::default();
+        check_segments(&index, &segments, &mut found, &mut |_| problems += 1)?;
         if problems == 0 {
             return Ok(None);
         }
@@ -72,7 +89,8 @@ pub fn repair_index(
     remove(&dir)?;
     RealDisk::create_dir(&dir).map_err(io_error("create", &dir))?;
     let wal = apply.then_some(&*wal);
-    let done = mend(&index, &dir, options, (wal, &segments, pages), progress);
+    let places = SegmentSource { dir: &segments, objects };
+    let done = mend(&index, &dir, options, (wal, &places, pages), progress);
     drop(index);
     if apply && done.is_ok() {
         replace(&old, &dir.join("data.mdb"))?;
@@ -131,14 +149,14 @@ fn mend(
     index: &IndexHandle,
     dir: &Path,
     options: &FileStoreOptions,
-    (wal, segments, unfolded): (Option<&Path>, &Path, bool),
+    (wal, segments, unfolded): (Option<&Path>, &SegmentSource<'_>, bool),
     progress: &mut OnProgress<'_>,
 ) -> Result<IndexDamage, StoreError> {
     let new = IndexHandle::open(dir, options.map_size)?;
     let total = index.records()?;
     let mut each = |done| progress(OperationStep { what: OperationPhase::Checking, done, total });
     index.salvage(&new, &mut each)?;
-    let files = files_in(segments);
+    let files = segments.files();
     let repair = new.read()?.plan_repair(&files)?;
     if let Some(wal) = wal {
         new.repair(&repair)?;

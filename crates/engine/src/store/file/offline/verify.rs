@@ -1,9 +1,10 @@
 //! Checking a whole data directory.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use super::{
-    OnProgress, OperationPhase, OperationStep, VerifiedTotals, open_index, segments::check_segments,
+    OnProgress, OperationPhase, OperationStep, SegmentRange, VerifiedTotals, open_index,
+    segments::{SegmentSource, check_segments, ranges_in},
 };
 use crate::store::{
     StoreError,
@@ -13,6 +14,7 @@ use crate::store::{
         index::{handle::IndexHandle, scrub::ScrubRound, verify::IndexTotals},
         layout::Layout,
         places::StreamPlaces,
+        segments::object_files::SegmentObjects,
         wal::{end_mark::EndMark, recovery},
     },
 };
@@ -32,6 +34,10 @@ pub struct VerifyReport {
     pub problems: Vec<StoreError>,
     /// The number of problems.
     pub count: u64,
+    /// The first hundred ranges of streams that are in damaged parts of segments.
+    pub damaged: Vec<SegmentRange>,
+    /// The number of such ranges.
+    pub damaged_count: u64,
 }
 
 impl VerifyReport {
@@ -39,6 +45,20 @@ impl VerifyReport {
         self.count += 1;
         if self.problems.len() < KEPT {
             self.problems.push(problem);
+        }
+    }
+
+    fn add_range(&mut self, range: SegmentRange) {
+        // Blocks that follow each other.
+        if let Some(last) = self.damaged.last_mut()
+            && (last.segment, last.id, last.to) == (range.segment, range.id, range.from)
+        {
+            last.to = range.to;
+            return;
+        }
+        self.damaged_count += 1;
+        if self.damaged.len() < KEPT {
+            self.damaged.push(range);
         }
     }
 
@@ -60,9 +80,24 @@ pub fn verify(
     options: &FileStoreOptions,
     progress: &mut OnProgress<'_>,
 ) -> Result<VerifyReport, StoreError> {
+    verify_with(options, None, progress)
+}
+
+/// The same, and checks every byte of the segments that are objects.
+///
+/// # Errors
+/// As for [`verify`]; [`StoreError::Io`] when the object store does not answer.
+pub fn verify_with(
+    options: &FileStoreOptions,
+    objects: Option<&Arc<dyn SegmentObjects>>,
+    progress: &mut OnProgress<'_>,
+) -> Result<VerifyReport, StoreError> {
     let layout = Layout::open_existing(&RealDisk, &options.dir)?;
     match open_index(&layout, options) {
-        Ok(index) => check(&index, (&layout.wal, &layout.segments), progress),
+        Ok(index) => {
+            let segments = SegmentSource { dir: &layout.segments, objects };
+            check(&index, (&layout.wal, &segments), progress)
+        }
         // A page on which others depend is damaged: that is what was to be found out.
         Err(problem @ StoreError::Corrupt { .. }) => {
             let mut report = VerifyReport::default();
@@ -87,7 +122,7 @@ pub(super) fn has_damaged_pages(index: &IndexHandle) -> Result<bool, StoreError>
 /// Checks an index and the log after it.
 pub(super) fn check(
     index: &IndexHandle,
-    (wal, segments): (&Path, &Path),
+    (wal, segments): (&Path, &SegmentSource<'_>),
     progress: &mut OnProgress<'_>,
 ) -> Result<VerifyReport, StoreError> {
     let mut report = VerifyReport::default();
@@ -104,8 +139,10 @@ pub(super) fn check(
     let mut each = |done| progress(OperationStep { what: OperationPhase::Checking, done, total });
     let IndexTotals { streams, chunks, bytes, .. } =
         reading.verify(&mut each, &mut |problem| report.add(problem))?;
-    let segments = check_segments(index, segments, &mut |problem| report.add(problem))?;
-    report.found = VerifiedTotals { streams, chunks, bytes, segments, ..VerifiedTotals::default() };
+    let mut found = VerifiedTotals { streams, chunks, bytes, ..VerifiedTotals::default() };
+    let damaged = check_segments(index, segments, &mut found, &mut |problem| report.add(problem))?;
+    ranges_in(index, &damaged, &mut |range| report.add_range(range))?;
+    report.found = found;
     if report.count == 0 {
         problems.into_iter().for_each(|problem| report.add(problem));
     }

@@ -1,5 +1,7 @@
 //! Files of which less than half is live, or a part has been dead for long: what is live moves to a new file.
 
+use parking_lot::MutexGuard;
+
 use super::{SealStop, Sealer};
 use crate::store::{
     StoreError,
@@ -36,11 +38,16 @@ impl Sealer {
     }
 
     /// Rewrites each file that [is to be](SegmentInfo::is_to_be_rewritten).
-    pub(super) fn rewrite_sparse(&self, paced: bool) -> Result<(), SealStop> {
+    pub(super) fn rewrite_sparse(
+        &self,
+        paced: bool,
+        one: &mut MutexGuard<'_, ()>,
+    ) -> Result<(), SealStop> {
         let (core, mut after) = (&*self.core, None);
         let now = (core.options.clock.0)();
         let pace = |bytes| self.pace(paced, bytes).is_ok();
         loop {
+            MutexGuard::bump(one);
             let step = core.index.segments_after(after, FILES_PER_STEP)?;
             let Some((last, _)) = step.last() else { return Ok(()) };
             after = Some(*last);

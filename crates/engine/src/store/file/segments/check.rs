@@ -68,7 +68,21 @@ impl SegmentCheck {
         number: u64,
         record: &SegmentRecord,
     ) -> Result<Self, StoreError> {
-        let (file, footer) = open_checked(disk, path, number)?;
+        let file = disk.open_to_read(path).map_err(io_error("open", path))?;
+        Self::of(file, path, number, record)
+    }
+
+    /// Of an open file.
+    ///
+    /// # Errors
+    /// See [`open_checked`].
+    pub(in crate::store::file) fn of(
+        file: Box<dyn DiskFile>,
+        path: &Path,
+        number: u64,
+        record: &SegmentRecord,
+    ) -> Result<Self, StoreError> {
+        let footer = read_footer(&*file, path, number)?;
         let data = footer.data_end() - HEADER as u64;
         let same = (footer.file_len(), data, footer.trailer.footer_crc)
             == (record.file_len, record.data, record.footer_crc);
@@ -100,6 +114,11 @@ impl SegmentCheck {
         let checked = self.footer.check(at, &bytes[..read]);
         checked.map_err(|found| corrupt(path, found.offset, found.what))?;
         Ok(bytes)
+    }
+
+    /// Goes on right behind the block at a place, so that each damaged block of a slice is found.
+    pub(in crate::store::file) fn resume_behind(&mut self, offset: u64) {
+        self.next = offset.saturating_add(BLOCK as u64).min(self.footer.data_end());
     }
 
     /// What the file ends with, footer and trailer, when it is still what it was at the beginning of the check.

@@ -22,6 +22,7 @@ use super::{
     check::open_checked,
     direct::CheckedBlocks,
     format::{self, BLOCK, SegmentFooter, blocks_around},
+    object_files::{ObjectDisk, SegmentObjects},
 };
 use crate::store::{
     StoreError,
@@ -71,6 +72,8 @@ pub(in crate::store::file) struct SegmentFiles {
     next: AtomicU64,
     /// Bytes handed out as parts of files.
     pub(super) parts: AtomicU64,
+    /// What reads segments without a local file from their objects.
+    objects: Option<Arc<ObjectDisk>>,
 }
 
 /// Keeps segment files from being removed.
@@ -97,6 +100,29 @@ impl SegmentFiles {
             freed: Mutex::default(),
             next: AtomicU64::new(next),
             parts: AtomicU64::new(0),
+            objects: None,
+        }
+    }
+
+    /// Those of a directory, and the objects of the others.
+    pub(in crate::store::file) fn with_objects(
+        objects: Arc<dyn SegmentObjects>,
+        dir: &Path,
+        next: u64,
+    ) -> Self {
+        let disk = Arc::new(ObjectDisk::new(objects));
+        SegmentFiles { objects: Some(disk.clone()), ..Self::new(disk, dir, next) }
+    }
+
+    /// Whether segments without a local file are read from their objects.
+    pub(in crate::store::file) fn reads_objects(&self) -> bool {
+        self.objects.is_some()
+    }
+
+    /// Reads a segment from its object from now on, if objects are read: its local file is of no use.
+    pub(in crate::store::file) fn prefer_object(&self, number: u64) {
+        if let Some(disk) = &self.objects {
+            disk.prefer(number);
         }
     }
 

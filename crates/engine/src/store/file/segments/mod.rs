@@ -5,6 +5,7 @@
 //! | `format` | a segment file as bytes: writing, parsing, checking; no I/O |
 //! | `files`, `check`, `draft`, `rewrite` | the files of a data directory: reading, checking, writing them |
 //! | `cold`, `objects` | what the store needs of an object store; segments that are there |
+//! | `object_files` | such segments as files, for commands |
 //! | `catalog` | the list of all segments, with the streams that have bytes in them |
 
 pub mod catalog;
@@ -14,5 +15,6 @@ pub(super) mod direct;
 pub(super) mod draft;
 pub(super) mod files;
 pub mod format;
+pub mod object_files;
 pub mod objects;
 pub(super) mod rewrite;

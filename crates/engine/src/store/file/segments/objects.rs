@@ -80,6 +80,12 @@ impl SegmentInfo {
         SegmentInfo { number, file_len, data, live, footer_crc, place, sealed_at }
     }
 
+    /// Its record in the index.
+    pub(in crate::store::file) fn record(&self) -> SegmentRecord {
+        let SegmentInfo { file_len, data, live, footer_crc, place, sealed_at, .. } = *self;
+        SegmentRecord { file_len, data, live, footer_crc, place, sealed_at }
+    }
+
     /// What tells its file from every other one.
     pub fn sealed_file(&self) -> SealedFile {
         let SegmentInfo { number, file_len: len, data, footer_crc, .. } = *self;

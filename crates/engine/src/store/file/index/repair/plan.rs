@@ -194,7 +194,7 @@ impl RepairPlanner<'_, '_> {
                 // The first byte that the stream keeps may lie within an extent; whole ones before it were trimmed.
                 Some(extent) if extent.start < start && next == start && extent.end <= tail => {
                     if extent.end > start {
-                        gaps.extend(self.unreadable_kept(&extent, id, start));
+                        gaps.extend(self.unreadable_kept(&extent, id, start)?);
                         next = extent.end;
                     } else {
                         self.repair.stray_extents.push(key);
@@ -204,7 +204,7 @@ impl RepairPlanner<'_, '_> {
                     if extent.start > next {
                         gaps.push((next, extent.start));
                     }
-                    let unreadable = self.unreadable(&extent);
+                    let unreadable = self.unreadable(&extent)?;
                     if !unreadable.is_empty() {
                         self.repair.damaged_files.insert(extent.file);
                     }

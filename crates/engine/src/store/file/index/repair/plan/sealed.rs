@@ -1,6 +1,6 @@
 //! What of the segment files is whole.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, io::ErrorKind};
 
 use durable_streams_protocol::StreamId;
 
@@ -8,10 +8,12 @@ use super::RepairPlanner;
 use crate::store::{
     StoreError,
     file::{
+        disk::{Disk as _, RealDisk},
         error::index_error,
         index::extents::{ExtentRecord, SegmentEntry, SegmentPlace, SegmentRecord},
         segments::{
-            check::{check_file, open_checked},
+            check::{SegmentCheck, check_file, open_checked},
+            files::SegmentReadError,
             format::{BLOCK, HEADER},
         },
     },
@@ -21,8 +23,21 @@ use crate::store::{
 fn is_damage(error: &StoreError) -> bool {
     match error {
         StoreError::Corrupt { .. } => true,
-        StoreError::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+        StoreError::Io { source, .. } => source.kind() == ErrorKind::NotFound,
         _ => false,
+    }
+}
+
+/// An object store that does not answer has lost nothing.
+///
+/// # Errors
+/// That it does not answer.
+fn unanswered(file: &SegmentRecord, error: SegmentReadError) -> Result<(), StoreError> {
+    match error {
+        SegmentReadError::Failed(error @ StoreError::Io { .. }) if !file.place.is_local() => {
+            Err(error)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -66,10 +81,9 @@ impl RepairPlanner<'_, '_> {
             self.file(*number, record)?;
             absent.remove(number);
         }
-        // Neither a record nor a file. No command that mends an index reads objects, so bytes that one may have are not
-        // dropped: a read tells.
-        let has_objects = self.segments.may_be_objects();
-        for (number, live) in absent.into_iter().filter(|_| has_objects) {
+        // Neither a record nor a file. Where objects are not read, bytes that one may have are not dropped: a read tells.
+        let assumes = self.segments.may_be_objects() && !self.segments.reads_objects();
+        for (number, live) in absent.into_iter().filter(|_| assumes) {
             let file_len = HEADER as u64 + live;
             let place = SegmentPlace::Object;
             let assumed =
@@ -90,40 +104,66 @@ impl RepairPlanner<'_, '_> {
                     files.remove(&number);
                 } else if let Some(file) = files.get_mut(&number) {
                     file.sealed_at = record.sealed_at;
+                    let opened = RealDisk.open_to_read(&self.segments.path(number));
+                    if opened.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+                        // It was read from an object that the index has not noted.
+                        *file = in_store;
+                        self.repair.segments = true;
+                    }
                 }
             }
             SegmentPlace::Both => {
                 let path = self.segments.path(number);
-                match check_file(self.segments.disk(), &path, number, record) {
+                match check_file(&RealDisk, &path, number, record) {
                     Ok(_) => drop(files.insert(number, *record)),
                     // The object was read back whole when it was made. The next start removes the file.
                     Err(error) if is_damage(&error) => {
-                        files.insert(number, in_store);
+                        self.segments.prefer_object(number);
                         self.repair.segments = true;
+                        self.object(number, in_store)?;
                     }
                     Err(error) => return Err(error),
                 }
             }
-            // What the object store has is taken for whole.
-            SegmentPlace::Object => drop(files.insert(number, in_store)),
+            SegmentPlace::Object => {
+                self.segments.prefer_object(number);
+                self.object(number, in_store)?;
+            }
         }
         Ok(())
     }
 
+    /// Takes what the object store has of a segment for whole where it is not read, and looks for its object otherwise.
+    fn object(&mut self, number: u64, record: SegmentRecord) -> Result<(), StoreError> {
+        if self.segments.reads_objects() {
+            let path = self.segments.path(number);
+            match SegmentCheck::begin(self.segments.disk(), &path, number, &record) {
+                Err(error) if is_damage(&error) => {
+                    self.repair.files.remove(&number);
+                    return Ok(());
+                }
+                checked => drop(checked?),
+            }
+        }
+        self.repair.files.insert(number, record);
+        Ok(())
+    }
+
     /// The ranges of an extent that cannot be read.
-    pub(super) fn unreadable(&self, extent: &ExtentRecord) -> Vec<(u64, u64)> {
+    pub(super) fn unreadable(&self, extent: &ExtentRecord) -> Result<Vec<(u64, u64)>, StoreError> {
         let Some(file) = self.repair.files.get(&extent.file) else {
-            return vec![(extent.start, extent.end)];
+            return Ok(vec![(extent.start, extent.end)]);
         };
-        if !file.place.is_local() {
-            return Vec::new();
+        if !file.place.is_local() && !self.segments.reads_objects() {
+            return Ok(Vec::new());
         }
         let (mut lost, mut at) = (Vec::<(u64, u64)>::new(), extent.start);
         while at < extent.end {
             // To the end of the block of the file.
             let offset = extent.offset + (at - extent.start) - HEADER as u64;
             let len = (BLOCK as u64 - offset % BLOCK as u64).min(extent.end - at);
-            if self.segments.read(extent, file.footer_crc, at, len as usize).is_err() {
+            if let Err(error) = self.segments.read(extent, file.footer_crc, at, len as usize) {
+                unanswered(file, error)?;
                 match lost.last_mut() {
                     Some(last) if last.1 == at => last.1 = at + len,
                     _ => lost.push((at, at + len)),
@@ -131,7 +171,7 @@ impl RepairPlanner<'_, '_> {
             }
             at += len;
         }
-        lost
+        Ok(lost)
     }
 
     /// The ranges from `start` on of an extent that cannot be read. What comes before was trimmed, and is cut off where it
@@ -141,8 +181,8 @@ impl RepairPlanner<'_, '_> {
         extent: &ExtentRecord,
         id: StreamId,
         start: u64,
-    ) -> Vec<(u64, u64)> {
-        let unreadable = self.unreadable(extent);
+    ) -> Result<Vec<(u64, u64)>, StoreError> {
+        let unreadable = self.unreadable(extent)?;
         if !unreadable.is_empty() {
             self.repair.damaged_files.insert(extent.file);
         }
@@ -151,7 +191,7 @@ impl RepairPlanner<'_, '_> {
             self.repair.trimmed.push((id, extent.start, to.min(start)));
         }
         let kept = unreadable.into_iter().filter(|(_, to)| *to > start);
-        kept.map(|(from, to)| (from.max(start), to)).collect()
+        Ok(kept.map(|(from, to)| (from.max(start), to)).collect())
     }
 
     /// Whole bytes around a position, and where they start.
@@ -173,6 +213,9 @@ impl RepairPlanner<'_, '_> {
         let start = at.saturating_sub(offset % BLOCK as u64).max(extent.start);
         let end = (at + BLOCK as u64 - offset % BLOCK as u64).min(extent.end);
         let read = self.segments.read(&extent, file.footer_crc, start, (end - start) as usize);
-        Ok(read.ok().map(|bytes| (start, Cow::Owned(bytes.to_vec()))))
+        match read {
+            Ok(bytes) => Ok(Some((start, Cow::Owned(bytes.to_vec())))),
+            Err(error) => unanswered(file, error).map(|()| None),
+        }
     }
 }
