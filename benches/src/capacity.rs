@@ -4,12 +4,14 @@
 //! For each number of streams: create them as fast as they are taken, fill them, wait until nothing moves,
 //! stop, start; then append a little, kill, and start once more. The time to start is from the start of the
 //! process to the first right answer about the last stream.
+//!
+//! With `--tiered` each stream has 256 bytes, and what is idle goes to an object store.
 
 use crate::cli::CapacityArgs;
 use crate::client::{Engine, Offset, Plan};
 use crate::loads::tail;
 use crate::process::{self, Memory};
-use crate::servers::{self, Host, Installed, Mode, Ours, Running, ServerKind as _};
+use crate::servers::{self, Host, Installed, Mode, Ours, Running, ServerKind, TieredOurs};
 use crate::traffic::{Appends, Creates, Kind, name};
 use anyhow::{Context as _, Result, ensure};
 use std::fs;
@@ -50,9 +52,10 @@ pub(crate) fn capacity(args: &CapacityArgs) -> Result<()> {
     );
     let cores = std::thread::available_parallelism()?.get();
     let host = Host { data_root: root, server_core: None, cores };
+    let kind: &dyn ServerKind = if args.tiered { &TieredOurs } else { &Ours };
     for &streams in &args.streams {
-        let server = Running::start(&Ours, &installed, &host, Mode::Durable)?;
-        Run { server, streams }.run(args.gib)?;
+        let server = Running::start(kind, &installed, &host, Mode::Durable)?;
+        Run { server, streams, tiered: args.tiered }.run(args.gib)?;
     }
     Ok(())
 }
@@ -60,6 +63,7 @@ pub(crate) fn capacity(args: &CapacityArgs) -> Result<()> {
 struct Run<'a> {
     server: Running<'a>,
     streams: usize,
+    tiered: bool,
 }
 
 impl Run<'_> {
@@ -77,6 +81,12 @@ impl Run<'_> {
         self.append(Kind::Bulk(FILL), FILLED.min(count), appends)?;
         if appends > 0 {
             self.print(&format!("filled with {gib} GiB"), began.elapsed())?;
+        }
+        if self.tiered {
+            self.append_to_each()?;
+            self.print("appended to", began.elapsed())?;
+            self.wait_for_objects()?;
+            self.print("all are objects", began.elapsed())?;
         }
         std::thread::sleep(IDLE);
         self.print("idle", IDLE)?;
@@ -104,6 +114,26 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// One append to each stream.
+    fn append_to_each(&self) -> Result<()> {
+        let target = &self.server.target;
+        let traffic = Appends::new(target, PREFIX, Kind::Binary, HANDS, self.streams);
+        let mut engine = Engine::connect(target.addr, HANDS)?;
+        engine.run(Plan::to_the_end(BOUND), &mut traffic.on_each(1))?;
+        Ok(())
+    }
+
+    /// Waits until nearly all bytes are objects; what is too little for one stays.
+    fn wait_for_objects(&self) -> Result<()> {
+        let began = Instant::now();
+        let (objects, bytes) = (TieredOurs::objects(&self.server.config()), self.streams * 256);
+        while on_disk(&objects)?.bytes < (bytes - bytes / 20) as u64 {
+            ensure!(began.elapsed() < BOUND, "the streams did not become objects");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
     /// Starts the server and times it up to the first right answer.
     fn start(&mut self, what: &str, last: &str, kept: Offset) -> Result<()> {
         let began = Instant::now();
@@ -117,6 +147,7 @@ impl Run<'_> {
     fn print(&self, what: &str, took: Duration) -> Result<()> {
         let Memory { resident, peak, anonymous } = process::memory(self.server.pid()?)?;
         let mib = |kib: u64| kib as f64 / 1024.0;
+        let disk = on_disk(&self.server.data())?;
         println!(
             "{:>9} streams | {what:<24} | {:>9.3} | {:>9.1} | {:>11.1} | {:>9.1} | {:>8.0}",
             self.streams,
@@ -124,19 +155,43 @@ impl Run<'_> {
             mib(resident),
             mib(anonymous),
             mib(peak),
-            on_disk(&self.server.data())? as f64 / f64::from(1 << 20),
+            disk.mib(),
         );
+        if self.tiered {
+            let objects = on_disk(&TieredOurs::objects(&self.server.config()))?;
+            println!("{:>19} {} objects, {:.0} MiB", "", objects.files, objects.mib());
+        }
         Ok(())
     }
 }
 
-/// Bytes of the files below `dir`.
-fn on_disk(dir: &Path) -> Result<u64> {
-    let mut bytes = 0;
+/// Files and their bytes.
+#[derive(Clone, Copy, Default)]
+struct DiskUse {
+    files: usize,
+    bytes: u64,
+}
+
+impl DiskUse {
+    fn mib(self) -> f64 {
+        self.bytes as f64 / f64::from(1 << 20)
+    }
+}
+
+/// What is below `dir`. Files come and go meanwhile.
+fn on_disk(dir: &Path) -> Result<DiskUse> {
+    let mut found = DiskUse::default();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        let kind = entry.file_type()?;
-        bytes += if kind.is_dir() { on_disk(&entry.path())? } else { entry.metadata()?.len() };
+        let Ok(metadata) = entry.metadata() else { continue };
+        if metadata.is_dir() {
+            let below = on_disk(&entry.path())?;
+            found.files += below.files;
+            found.bytes += below.bytes;
+        } else {
+            found.files += 1;
+            found.bytes += metadata.len();
+        }
     }
-    Ok(bytes)
+    Ok(found)
 }

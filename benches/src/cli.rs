@@ -64,6 +64,9 @@ pub(crate) struct CapacityArgs {
     /// GiB of data to put on the first 1,000 of them. Needs twice that on disk.
     #[arg(long, default_value_t = 0)]
     pub(crate) gib: u64,
+    /// Each stream gets an append of 256 bytes, and all of them leave for an object store, a directory.
+    #[arg(long, conflicts_with = "gib")]
+    pub(crate) tiered: bool,
     /// Where the data goes; must be a real disk [default: target/bench/data].
     #[arg(long)]
     pub(crate) data: Option<PathBuf>,

@@ -8,9 +8,9 @@ import axe from "axe-core"
 import { append, closeBrowser, open, openBrowser, put, skip, startServer, shot, until } from "./page.js"
 
 const SCREENS = {
-  light: { colorScheme: "light" },
-  dark: { colorScheme: "dark" },
-  phone: { colorScheme: "light", viewport: { width: 390, height: 844 }, hasTouch: true },
+  light: { colorScheme: "light", viewport: { width: 1280, height: 800 } },
+  dark: { colorScheme: "dark", viewport: { width: 1280, height: 800 } },
+  phone: { colorScheme: "light", viewport: { width: 390, height: 844 } },
 }
 
 /** What is looked at: a view, what is done in it first, and whether the document has a picture of it. */
@@ -125,26 +125,28 @@ describe("accessibility", { skip, timeout: 400_000 }, () => {
     rmSync(backups, { recursive: true })
   })
 
-  for (const [screen, options] of Object.entries(SCREENS)) {
-    for (const [name, { hash, ready, does, picture: pictured = [] }] of Object.entries(VIEWS)) {
-      test(`${name}, ${screen}`, async () => {
-        const page = await open(browser, server, hash, options)
-        await page.locator(ready).first().waitFor()
-        await does?.(page)
+  for (const [name, { hash, ready, does, picture: pictured = [] }] of Object.entries(VIEWS)) {
+    test(name, async () => {
+      const page = await open(browser, server, hash)
+      await page.locator(ready).first().waitFor()
+      await does?.(page)
+      await page.evaluate(axe.source)
+      for (const [screen, { colorScheme, viewport }] of Object.entries(SCREENS)) {
+        await page.emulateMedia({ colorScheme })
+        await page.setViewportSize(viewport)
         await page.waitForTimeout(150)
         await shot(page, `${name}-${screen}`)
         if (process.env.PICTURES && pictured.includes(screen)) await picture(page, join(process.env.PICTURES, `page-${name}-${screen}.webp`))
         const width = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)
-        assert.ok(width <= 0, `it is ${width} pixels wider than the screen`)
-        await page.evaluate(axe.source)
+        assert.ok(width <= 0, `${screen}: it is ${width} pixels wider than the screen`)
         const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }))
         const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical")
-        const told = serious.map(({ id, help, nodes }) => `${id}: ${help}\n  ${nodes.map((node) => node.html + "\n    " + node.failureSummary).join("\n  ")}`)
+        const told = serious.map(({ id, help, nodes }) => `${screen}: ${id}: ${help}\n  ${nodes.map((node) => node.html + "\n    " + node.failureSummary).join("\n  ")}`)
         for (const { id, impact, nodes } of violations) if (!serious.some((one) => one.id === id)) console.log(`${name}, ${screen}: ${impact}: ${id} (${nodes.length})`)
         assert.deepEqual(told, [])
-        page.check()
-        await page.context().close()
-      })
-    }
+      }
+      page.check()
+      await page.context().close()
+    })
   }
 })

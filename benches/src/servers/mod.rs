@@ -10,7 +10,7 @@ mod ours;
 mod running;
 mod thesampaton;
 
-pub(crate) use ours::Ours;
+pub(crate) use ours::{Ours, TieredOurs};
 pub(crate) use running::{Host, Running};
 
 use anyhow::{Context as _, Result, bail};

@@ -4,7 +4,7 @@ use super::{Installed, Launch, Mode, ServerKind, build, run_quietly, workspace};
 use anyhow::Result;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub(crate) struct Ours;
@@ -43,6 +43,41 @@ impl ServerKind for Ours {
     fn sealed_bytes(&self, data: &Path) -> u64 {
         let files = fs::read_dir(data.join("segments")).into_iter().flatten().flatten();
         files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+    }
+}
+
+/// This server with an object store, a directory, which gets what is idle and keeps it alone.
+pub(crate) struct TieredOurs;
+
+impl TieredOurs {
+    /// Where the objects are.
+    pub(crate) fn objects(config: &Path) -> PathBuf {
+        config.join("objects")
+    }
+}
+
+impl ServerKind for TieredOurs {
+    fn key(&self) -> &'static str {
+        "ours-tiered"
+    }
+
+    fn title(&self) -> &'static str {
+        "durable-streams-server (this one), with an object store"
+    }
+
+    fn install(&self, cache: &Path) -> Result<Installed> {
+        Ours.install(cache)
+    }
+
+    fn command(&self, installed: &Installed, launch: &Launch<'_>) -> Result<Command> {
+        let objects = Self::objects(launch.config);
+        fs::create_dir_all(&objects)?;
+        let more = format!(
+            "storage: {{segments: {{idle: 1s, interval: 100ms}}}}\n\
+             tier: {{url: 'file://{}', local: 0B, interval: 100ms}}\n",
+            objects.display()
+        );
+        command(installed, launch, &more)
     }
 }
 

@@ -66,6 +66,10 @@ impl<'a> Running<'a> {
         self.dir.join("data")
     }
 
+    pub(crate) fn config(&self) -> PathBuf {
+        self.dir.join("config")
+    }
+
     pub(crate) fn pid(&self) -> Result<u32> {
         Ok(self.guard.as_ref().context("the server is not running")?.pid())
     }
@@ -84,7 +88,7 @@ impl<'a> Running<'a> {
 
     /// Starts the server over the data it has, and waits until it accepts connections.
     pub(crate) fn launch(&mut self) -> Result<()> {
-        let (data, config) = (self.data(), self.dir.join("config"));
+        let (data, config) = (self.data(), self.config());
         let command = self.kind.command(self.installed, &self.how(&data, &config))?;
         self.spawn(command)
     }
@@ -92,7 +96,7 @@ impl<'a> Running<'a> {
     /// Starts a server that seals old data again and again, until it has sealed nearly all of the `bytes` it holds. What
     /// other servers hold grows older in vain.
     pub(crate) fn seal(&mut self, bytes: u64) -> Result<()> {
-        let (data, config) = (self.data(), self.dir.join("config"));
+        let (data, config) = (self.data(), self.config());
         let launch = self.how(&data, &config);
         let Some(command) = self.kind.sealing_command(self.installed, &launch)? else {
             return Ok(());

@@ -227,6 +227,9 @@ mod tests {
         let closing = Append { close: true, ..Append::default() };
         let close = state.append(&closing, None, true, Ok(Bytes::new()), AT).unwrap();
         let Decision::Commit(close, _) = close else { panic!("it closes") };
+        let closing = Append { content_type: Some(Ok(state.core.content_type.clone())), ..closing };
+        let last = state.append(&closing, None, false, Ok(Bytes::from_static(b"end")), AT).unwrap();
+        let Decision::Commit(last, _) = last else { panic!("it closes") };
         let trim = state.trim(state.tail, None, false, AT).unwrap();
         let Decision::Commit(trim, _) = trim else { panic!("it trims") };
         let tail = "0000000000000042_0000000000000002";
@@ -242,6 +245,11 @@ mod tests {
         let deleted = StreamEvent::Deleted { at: AT };
         for (event, expired, expected) in [
             (&close, false, json!({"event": "closed"})),
+            (
+                &last,
+                false,
+                json!({"event": "closed", "offset": "0000000000000042_0000000000000005"}),
+            ),
             (&trim, false, json!({"event": "trimmed", "earliest": tail})),
             (&deleted, false, json!({"event": "deleted"})),
             (&deleted, true, json!({"event": "expired"})),
