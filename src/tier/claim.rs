@@ -248,12 +248,6 @@ pub(super) fn segment_prefix(identity: &str) -> String {
 /// Numbers that a claim has: a server makes less than half as many segments between two starts.
 const SEGMENTS_PER_CLAIM: u64 = 1 << 32;
 
-/// The first number of the segments that a directory makes before it has a claim of its own, when it is built from what a
-/// server with this claim has copied: that one does not come so far.
-pub(super) fn first_unclaimed(epoch: u64) -> u64 {
-    epoch.saturating_mul(SEGMENTS_PER_CLAIM).saturating_add(SEGMENTS_PER_CLAIM / 2)
-}
-
 impl TierClaim {
     /// The last claim of a data directory; `None` when it has made none, or its file cannot be used.
     pub(super) fn of_directory(data_dir: &Path) -> Option<Self> {

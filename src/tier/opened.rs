@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use durable_streams_engine::Clock;
 use durable_streams_engine::store::file::segments::cold::ColdError;
-use durable_streams_engine::store::file::segments::format::file_name;
-use durable_streams_engine::store::file::segments::objects::ColdPlace;
+use durable_streams_engine::store::file::segments::format::{SegmentTrailer, TRAILER, file_name};
+use durable_streams_engine::store::file::segments::objects::{ColdPlace, SegmentInfo};
 use durable_streams_protocol::Timestamp;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
@@ -221,6 +221,25 @@ impl Tier {
     /// The name of a segment's object.
     pub fn segment_name(&self, number: u64) -> String {
         format!("{}{}", self.segment_prefix(), file_name(number))
+    }
+
+    /// Whether the object of a segment is there, and no other one under its name: its end is read, which has the checksum of
+    /// its footer.
+    ///
+    /// # Errors
+    /// When the object store does not answer.
+    pub(super) async fn has_object(&self, segment: &SegmentInfo) -> Result<bool, ColdError> {
+        let (number, len) = (segment.number, segment.file_len);
+        let deadline = Instant::now() + self.options().read_timeout;
+        let end = len.saturating_sub(TRAILER as u64)..len;
+        match self.store.range(&self.segment_name(number), end, deadline).await {
+            Ok(end) => {
+                let trailer = SegmentTrailer::parse(&end, number, len);
+                Ok(trailer.is_ok_and(|trailer| trailer.footer_crc == segment.footer_crc))
+            }
+            Err(ColdError::NotFound | ColdError::Damaged(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// All bytes of a segment's object, which has `len` bytes, in parts. They are not checked, and not kept.

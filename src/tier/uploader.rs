@@ -2,7 +2,7 @@
 //!
 //! Invariants
 //! - Every byte of a segment is compared with its checksums before it is sent. The local file goes only after the object
-//!   was read back whole and the index has noted it.
+//!   was read back whole and the index has noted it, and is still there.
 //! - An object is deleted only once the durable index names it no more, and no name is used again: a deletion that takes
 //!   effect late deletes what was to be deleted.
 //! - Once this server has seen that another one has claimed the prefix, it uploads and deletes nothing. It looks for
@@ -311,7 +311,8 @@ impl SegmentUploader {
         Ok(if noted == Some(false) { Uploaded::OfNoUse(number) } else { Uploaded::Whole })
     }
 
-    /// Removes local files whose objects are there, the oldest first, until the others take no more than the budget.
+    /// Removes local files whose objects are there, the oldest first, until the others take no more than the budget. Looks
+    /// for each object: a directory that was restored from a backup may know objects that were deleted since.
     async fn make_room(&self) -> Result<(), UploadError> {
         let Some(most) = self.tier.options().local else { return Ok(()) };
         let local = self.segments(|segment| segment.place.is_local()).await?;
@@ -325,6 +326,14 @@ impl SegmentUploader {
             }
             self.check_claim(CLAIM).await?;
             let number = segment.number;
+            if !self.tier.has_object(segment).await? {
+                tracing::warn!(
+                    segment = number,
+                    "the object of a segment is not there any more; it is uploaded again"
+                );
+                self.blocking(move |store| store.note_lost_object(number)).await?;
+                continue;
+            }
             if self.blocking(move |store| store.drop_local(number)).await? == Some(true) {
                 bytes -= segment.file_len;
             }

@@ -425,6 +425,10 @@ fn the_bill_of_the_operations_manual_is_that_of_the_defaults() {
         format!("for {} reads |", thousands(730 * (parts + read_back_index + 3))),
         format!("| objects of large streams | *B* / *S* | {} |", thousands(objects)),
         format!("| {} and {} |", thousands(objects), thousands(read_back)),
+        format!(
+            "| to leave the disk (`tier.local`): GET | 1 for each object | {} |",
+            thousands(objects)
+        ),
         format!("| *B* / *C* blocks, and 1 for each object | {} |", thousands(replay)),
         format!("for {} reads |", thousands(replay)),
         format!("for {} reads |", thousands(objects + read_back)),

@@ -71,7 +71,7 @@ pub(super) fn restore(
     let missing = source.run(source.copies.missing(&copy, &segments))?;
     source.run(source.copies.is_there(&copy))?;
     let lost = ranges(&index, &missing)?;
-    index.finish(copy.first_segment())?;
+    index.finish()?;
     let took = progress.end();
     source.say(&copy, &report, &took)?;
     say_lost(&report, &lost, &missing)?;

@@ -223,19 +223,14 @@ impl TierCopies {
 }
 
 impl IndexManifest {
-    /// Gives a data directory that is built from the copy the identity of the server that made it. Its server is refused by
-    /// the prefix until it takes that over.
+    /// Writes the identity of the server that made the copy into a data directory that is built from it. A server on it is
+    /// refused by the prefix until it takes that over.
     ///
     /// # Errors
     /// [`CopyError::Identity`].
     pub fn adopt(&self, data_dir: &Path) -> Result<(), CopyError> {
         let identity = TierIdentity::of(self.identity.clone());
         Ok(identity.write(&TierIdentity::file(data_dir))?)
-    }
-
-    /// The first number of segments of such a directory that names no object of the server that made the copy.
-    pub fn first_segment(&self) -> u64 {
-        claim::first_unclaimed(self.epoch)
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use durable_streams_engine::store::file::segments::cold::ColdError;
+use durable_streams_engine::store::file::segments::cold::{ColdError, ColdStore as _};
 use durable_streams_engine::store::file::segments::objects::SegmentPlace;
 
 use super::faults::{FaultRates, FaultyStore};
@@ -125,4 +125,32 @@ async fn a_damaged_record_of_the_index_costs_no_object() {
         world.uploader.search_now().await.unwrap();
     }
     assert_eq!(world.objects().await, objects);
+}
+
+#[tokio::test]
+async fn a_local_file_stays_when_its_object_is_gone_and_is_uploaded_again() {
+    let faulty = Arc::new(FaultyStore::new(0, FaultRates::default()));
+    let store = cold_store(faulty.clone(), TierOptions { local: None, ..options() });
+    let mut world = World::new(store).await;
+    let data = bytes(1, 150_000);
+    world.write(0, &data).await;
+    world.seal();
+    world.uploader.round().await.unwrap();
+    let names = faulty.names("segments/").await;
+    assert!(!names.is_empty() && world.places().iter().all(|place| *place == SegmentPlace::Both));
+    // As after a backup of then is restored: its segments were rewritten and deleted since.
+    let World { engine, dir, tier, uploader } = world;
+    engine.close().await;
+    drop((engine, uploader));
+    for name in &names {
+        tier.store().delete(name).await.unwrap();
+    }
+    let store = cold_store(faulty.clone(), TierOptions { local: Some(0), ..options() });
+    let mut world = World::on(store, dir).await;
+    world.uploader.round().await.unwrap();
+    assert!(world.places().iter().all(|place| *place == SegmentPlace::Local), "nothing is lost");
+    world.uploader.round().await.unwrap();
+    assert!(world.places().iter().all(|place| *place == SegmentPlace::Object));
+    assert_eq!(faulty.names("segments/").await, names);
+    assert!(world.read(0, 0, data.len()).await.unwrap() == data);
 }

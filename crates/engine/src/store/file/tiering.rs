@@ -176,6 +176,16 @@ impl FileStore {
         Ok(moved)
     }
 
+    /// Notes that the object of a segment is not there, so that its local file is uploaded again.
+    ///
+    /// # Errors
+    /// As for [`note_object`](Self::note_object).
+    pub fn note_lost_object(&self, number: u64) -> Result<(), StoreError> {
+        let places = (SegmentPlace::Both, SegmentPlace::Local);
+        let core = &*self.core;
+        core.index.move_segment(&|| core.disk.before_index_commit(), number, places).map(drop)
+    }
+
     /// The first segments that are objects only and are to be rewritten, at most `max`; none where nothing is sealed.
     ///
     /// # Errors
@@ -214,8 +224,8 @@ impl FileStore {
         self.core.segments.is_held()
     }
 
-    /// Gives new segments numbers from this one on, at least: those below may be the names of objects that another server
-    /// has made, which went on from a copy of this directory.
+    /// Numbers new segments from this one on, at least: those below may be the names of objects that another server has made,
+    /// which went on from a copy of this directory.
     pub fn number_segments_from(&self, first: u64) {
         self.core.segments.note_number(first.saturating_sub(1));
     }

@@ -85,15 +85,14 @@ impl IndexFromObjects {
         ranges_in(&self.index, &parts, each)
     }
 
-    /// Makes it a data directory. New segments get numbers from `first_segment` on, which name no object of the lost server,
-    /// and new streams ids that none of its streams had: events that came after the copy are lost, and clients may know what
-    /// they have made.
+    /// Makes it a data directory. No new segment has a number, and no new stream an id, that the lost server may have used
+    /// after the copy: its objects may be there, and clients may know its streams.
     ///
     /// # Errors
     /// [`StoreError::Full`], [`StoreError::Io`].
-    pub fn finish(self, first_segment: u64) -> Result<(), StoreError> {
+    pub fn finish(self) -> Result<(), StoreError> {
         let IndexFromObjects { index, to } = self;
-        index.skip_numbers(first_segment)?;
+        index.skip_numbers()?;
         drop(index);
         to.finish()
     }

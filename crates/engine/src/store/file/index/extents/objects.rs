@@ -6,8 +6,11 @@ use crate::store::{StoreError, file::index::handle::IndexHandle};
 /// Segments that one commit moves.
 const SEGMENTS_PER_COMMIT: usize = 4096;
 
-/// Ids that no stream of a restored index gets: more than a server gives in the time between two copies.
+/// Ids that no stream of a restored index has: more than a server uses in the time between two copies.
 const SKIPPED_IDS: u64 = 1 << 32;
+
+/// Numbers that no segment of a restored index has: more than a server uses between two starts.
+const SKIPPED_SEGMENTS: u64 = 1 << 31;
 
 impl IndexHandle {
     /// Notes that every segment is in the object store only.
@@ -28,14 +31,11 @@ impl IndexHandle {
         }
     }
 
-    /// Gives new segments numbers from `first_segment` on, and new streams ids that are far above those so far.
-    pub(in crate::store::file) fn skip_numbers(
-        &self,
-        first_segment: u64,
-    ) -> Result<(), StoreError> {
+    /// Passes over the numbers of segments and the ids of streams that the server may have used after it copied the index.
+    pub(in crate::store::file) fn skip_numbers(&self) -> Result<(), StoreError> {
         self.write(&|| Ok(()), |index, txn| {
             let mut meta = index.meta(txn)?;
-            meta.next_segment = meta.next_segment.max(first_segment);
+            meta.next_segment = meta.next_segment.saturating_add(SKIPPED_SEGMENTS);
             meta.next_id = meta.next_id.saturating_add(SKIPPED_IDS);
             Ok(index.put_meta(txn, &mut meta)?)
         })
