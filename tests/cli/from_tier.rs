@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Stdio,
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -183,6 +184,44 @@ fn what_the_object_store_lacks_is_said_and_a_read_of_it_fails() {
         }
     }
     assert!(refused > 0);
+}
+
+#[test]
+fn a_restore_that_was_killed_is_begun_again_and_of_two_at_once_one_wins() {
+    let (setup, objects) = tiered();
+    let mut server = setup.start();
+    write(&server, 0..4);
+    wait_for_copy(&server, objects.path());
+    server.kill();
+    drop(server);
+    let begin = || {
+        let config = setup.path().join("server.yaml");
+        let mut restore = binary();
+        restore.args(["restore", "--from-tier", "--take-over", "--config"]).arg(config);
+        restore.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let whole = || setup.data.join("VERSION").exists();
+    let mut unfinished = 0;
+    for killed_after in 0..10 {
+        fs::remove_dir_all(&setup.data).unwrap();
+        let mut restore = begin();
+        thread::sleep(Duration::from_millis(5 * killed_after));
+        restore.kill().unwrap();
+        restore.wait().unwrap();
+        if whole() {
+            continue;
+        }
+        unfinished += usize::from(setup.data.exists());
+        let said = command(&setup, "restore", &["--from-tier", "--take-over"]);
+        assert_eq!(said.code, 0, "{killed_after}: {}{}", said.stdout, said.stderr);
+    }
+    println!("{unfinished} restores were killed in the midst of it");
+    fs::remove_dir_all(&setup.data).unwrap();
+    let ended = [begin(), begin()].map(|mut restore| restore.wait().unwrap().success());
+    assert_eq!(ended.iter().filter(|ended| **ended).count(), 1, "{ended:?}");
+    let said = command(&setup, "verify", &["--cold"]);
+    assert_eq!(said.code, 0, "{}{}", said.stdout, said.stderr);
+    check(&setup.start(), 4);
 }
 
 #[test]

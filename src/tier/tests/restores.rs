@@ -135,6 +135,8 @@ async fn a_lost_directory_is_built_again_up_to_the_last_copy() {
     assert!(!new.is_empty() && new.iter().all(|number| *number >= unused), "{new:?}");
     // It goes on: the segments that it makes have other names.
     again.write(5, &bytes(5, 150_000)).await;
+    let lost = world.id(4).await;
+    assert!(again.id(5).await.0 > lost.0 + (1 << 31), "no client knows it as a lost stream");
     again.seal();
     again.uploader.round().await.unwrap();
     again.uploader.copy_index_now().await.unwrap();

@@ -11,7 +11,11 @@ use durable_streams_engine::store::{
     file::{
         disk::{Disk as _, DiskFile, RealDisk},
         offline::{self, BackupContents, LostPart},
-        segments::{format::file_name, object_files::SegmentObjects, objects::SegmentPlace},
+        segments::{
+            format::file_name,
+            object_files::SegmentObjects,
+            objects::{SegmentInfo, SegmentPlace},
+        },
     },
 };
 use durable_streams_protocol::{Offset, StreamId};
@@ -20,6 +24,9 @@ use crate::{
     harness::{created, options, tempdir, wait},
     segments::{append, create, files, large, open, payload, seal, segments, with},
 };
+
+/// What a copy of the index keeps in memory for each segment that is no object yet.
+const _: () = assert!(size_of::<SegmentInfo>() <= 80);
 
 /// Objects in a directory.
 struct ObjectsIn(PathBuf);
