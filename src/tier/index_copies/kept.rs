@@ -104,6 +104,11 @@ impl KeptCopies {
         }
     }
 
+    /// The newest whole copy.
+    pub(super) fn newest(&self) -> Option<CopyName> {
+        self.whole.last().copied()
+    }
+
     /// Deletes copies beyond those that are kept, or all, and the parts of interrupted ones.
     pub(super) async fn delete_old(
         &mut self,

@@ -88,7 +88,17 @@ impl SegmentUploader {
     /// See [`copy_index_if_due`](Self::copy_index_if_due).
     #[cfg(test)]
     pub(in crate::tier) async fn copy_index_now(&mut self) -> Result<(), UploadError> {
-        (self.schedule.next, self.schedule.copied) = (Instant::now(), None);
+        self.schedule.copied = None;
+        self.copy_index_unless_idle().await
+    }
+
+    /// Does now what is done when the time has come.
+    ///
+    /// # Errors
+    /// See [`copy_index_if_due`](Self::copy_index_if_due).
+    #[cfg(test)]
+    pub(in crate::tier) async fn copy_index_unless_idle(&mut self) -> Result<(), UploadError> {
+        self.schedule.next = Instant::now();
         self.copy_index_if_due(Timestamp::from_millis(1_800_000_000_000)).await
     }
 
@@ -107,7 +117,7 @@ impl SegmentUploader {
     /// Makes a copy of the index, unless the last one has all that happened and no object waits for another one.
     async fn copy_index(&mut self, now: Timestamp) -> Result<(), UploadError> {
         let event = self.blocking(|store| Ok(store.last_event())).await?;
-        if event == self.schedule.copied && self.copies.doomed() == 0 {
+        if event == self.schedule.copied && self.copies.doomed() == 0 && self.is_there().await? {
             return Ok(());
         }
         if !self.tier.holds_claim().await? {
@@ -130,6 +140,12 @@ impl SegmentUploader {
         }
         copied?;
         Ok(self.copies.delete_old(self.tier.objects(), false).await?)
+    }
+
+    /// Whether the last copy is there: a rule of the bucket may have deleted it.
+    async fn is_there(&self) -> Result<bool, UploadError> {
+        let Some(newest) = self.copies.newest() else { return Ok(false) };
+        Ok(self.tier.objects().small(&newest.manifest()).await?.is_some())
     }
 
     /// Returns an event that the copy has.

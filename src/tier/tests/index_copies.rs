@@ -98,6 +98,29 @@ async fn an_object_stays_while_a_kept_copy_may_reference_it() {
     assert_eq!(store.list("index/", None).await.unwrap().len(), 4, "two parts and manifests");
 }
 
+#[tokio::test(start_paused = true)]
+async fn while_nothing_happens_there_is_no_copy_unless_the_last_one_is_gone() {
+    let store = with_copies(faulty());
+    let mut world = World::new(store.clone()).await;
+    world.write(0, b"something").await;
+    let age = |world: &World| world.tier.counters().index_age.get();
+    tokio::time::advance(Duration::from_secs(100)).await;
+    assert!(age(&world) >= Duration::from_secs(100), "since the start");
+    world.uploader.copy_index_unless_idle().await.unwrap();
+    let first = copies(&store).await;
+    tokio::time::advance(Duration::from_secs(100)).await;
+    world.uploader.copy_index_unless_idle().await.unwrap();
+    assert_eq!((copies(&store).await, first.len()), (first.clone(), 1));
+    assert!(age(&world) < Duration::from_secs(50), "a restore would lack nothing");
+    store.delete(&format!("index/{}.json", first[0])).await.unwrap();
+    world.uploader.copy_index_unless_idle().await.unwrap();
+    let second = copies(&store).await;
+    assert!(second.len() == 1 && second != first, "{second:?}");
+    world.write(1, b"more").await;
+    world.uploader.copy_index_unless_idle().await.unwrap();
+    assert_eq!(copies(&store).await.len(), 2);
+}
+
 #[tokio::test]
 async fn without_copies_those_that_are_there_go() {
     let faulty = faulty();
