@@ -189,6 +189,7 @@ pub fn store_options(config: &Config) -> Option<FileStoreOptions> {
         scrub_interval: Some(storage.scrub_interval.get()),
         scrub_rate: storage.scrub_rate.get(),
         segments: storage.segments.options().map(|kept| SegmentOptions { max_local, ..kept }),
+        check_segment_reads: storage.segments.check_reads,
         clock: WallClock(|| Clock::System.now()),
         cache: size(storage.cache),
     })

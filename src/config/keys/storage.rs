@@ -58,6 +58,8 @@ settings! {
     pub struct SegmentsConfig {
         /// Whether anything does.
         enabled: bool = true;
+        /// Whether local segments are compared with their checksums when clients read them.
+        check_reads: bool = true;
         /// A stream with this many bytes in the index, besides `keep`, gets segments of its own.
         min: ByteSize = ByteSize::bytes(SegmentOptions::DEFAULT.min)
             => ByteSize::bytes(1), ByteSize::gib(1);

@@ -2,11 +2,14 @@
 
 use std::{fs, os::unix::fs::FileExt, time::Duration};
 
-use durable_streams_engine::store::{AnyStore, FilePart, Store, StoreError, file::SegmentOptions};
+use durable_streams_engine::store::{
+    AnyStore, FilePart, FileStoreOptions, Store, StoreError,
+    file::{SegmentOptions, offline},
+};
 use durable_streams_protocol::{Offset, StreamEvent, StreamId};
 
 use crate::{
-    harness::{at, created, tempdir, wait},
+    harness::{at, created, options, tempdir, wait},
     segments::{append, commit, create, files, large, open, payload, seal, segments, with},
 };
 
@@ -108,4 +111,32 @@ fn damage_is_noticed_when_bytes_come_from_the_disk() {
     assert!(damaged.to_string().contains(".seg"), "{damaged}");
     let whole = part(&store, id, 140_000, 100_000).unwrap().unwrap();
     assert_eq!(bytes(&whole).len(), 100_000);
+}
+
+/// Without checks clients get what the disk has. Everything else notices damage as before.
+#[test]
+fn reads_without_checks_are_those_of_clients_alone() {
+    let dir = tempdir();
+    let id = {
+        let store = open(with(dir.path(), large()));
+        sealed(&store).0
+    };
+    let path = &segments(dir.path())[0];
+    let mut file = fs::read(path).unwrap();
+    file[32 + 70_000] ^= 0x10;
+    fs::write(path, &file).unwrap();
+    let unchecked = FileStoreOptions { check_segment_reads: false, ..with(dir.path(), large()) };
+    let store = open(unchecked);
+    let sent = part(&store, id, 0, 200_000).unwrap().unwrap();
+    assert!(bytes(&sent) == file[32..200_032]);
+    let read = wait(store.read(id, Offset::new(69_999), Offset::new(70_010), 11)).unwrap();
+    assert_eq!(read.concat(), file[32 + 69_999..32 + 70_010]);
+    assert_eq!(files(&store).scrub(), 1);
+    // Damage gets no checksum of its own in a new file.
+    let number = files(&store).segments_after(None, 1).unwrap()[0].number;
+    let renewed = files(&store).renew_segment(number).unwrap_err();
+    assert!(matches!(renewed, StoreError::Corrupt { .. }), "{renewed}");
+    drop(store);
+    let report = offline::verify(&options(dir.path()), &mut |_| {}).unwrap();
+    assert_eq!(report.count, 1, "{:?}", report.problems);
 }

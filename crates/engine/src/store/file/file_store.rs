@@ -176,8 +176,8 @@ impl FileStore {
             replayed,
             "opened the file store"
         );
-        let segments =
-            Arc::new(SegmentFiles::new(disk.clone(), &layout.segments, meta.next_segment));
+        let segments = SegmentFiles::new(disk.clone(), &layout.segments, meta.next_segment);
+        let segments = Arc::new(segments.checking_reads(options.check_segment_reads));
         let core = Arc::new(StoreCore {
             disk,
             options,

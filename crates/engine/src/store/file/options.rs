@@ -95,6 +95,9 @@ pub struct FileStoreOptions {
     pub scrub_rate: u64,
     /// What leaves the index for sealed segments, and when; `None` for nothing.
     pub segments: Option<SegmentOptions>,
+    /// Whether local segments are compared with their checksums when clients read them. Objects always are, and so is what is
+    /// sealed again, verified or checked in the background.
+    pub check_segment_reads: bool,
     /// The wall clock that the times in events are from: it tells how long a stream was not written. A step of it seals
     /// streams early or late, and does no harm.
     pub clock: WallClock,
@@ -139,6 +142,7 @@ impl FileStoreOptions {
             scrub_interval: Some(Self::SCRUB_INTERVAL),
             scrub_rate: Self::SCRUB_RATE,
             segments: Some(SegmentOptions::DEFAULT),
+            check_segment_reads: true,
             clock: WallClock::default(),
             cache: Self::CACHE,
         }

@@ -1,7 +1,6 @@
-//! The segment files of a data directory: reading ranges of them, checking them, removing them.
+//! The segment files of a data directory: opening them, checking them, removing them.
 //!
 //! Invariants
-//! - Bytes are returned only after their checksum was compared.
 //! - No file is opened or read with a lock or a transaction held.
 //! - While a backup copies files, none is removed.
 
@@ -15,13 +14,12 @@ use std::{
     },
 };
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{
     check::open_checked,
     direct::CheckedBlocks,
-    format::{self, BLOCK, SegmentFooter, blocks_around},
+    format::{self, SegmentFooter},
     object_files::{ObjectDisk, SegmentObjects},
 };
 use crate::store::{
@@ -74,6 +72,8 @@ pub(in crate::store::file) struct SegmentFiles {
     pub(super) parts: AtomicU64,
     /// What reads segments without a local file from their objects.
     objects: Option<Arc<ObjectDisk>>,
+    /// What clients get is compared with checksums.
+    pub(super) checks_reads: bool,
 }
 
 /// Keeps segment files from being removed.
@@ -101,7 +101,13 @@ impl SegmentFiles {
             next: AtomicU64::new(next),
             parts: AtomicU64::new(0),
             objects: None,
+            checks_reads: true,
         }
+    }
+
+    /// The same, and what clients get is compared with checksums, or is not.
+    pub(in crate::store::file) fn checking_reads(self, checks_reads: bool) -> Self {
+        SegmentFiles { checks_reads, ..self }
     }
 
     /// Those of a directory, and the objects of the others.
@@ -163,50 +169,6 @@ impl SegmentFiles {
     pub(in crate::store::file) fn hold(self: &Arc<Self>) -> SegmentHold {
         self.held.lock().0 += 1;
         SegmentHold(self.clone())
-    }
-
-    /// Reads `len` bytes of an extent from position `from` of its stream on. The footer of its file has this checksum.
-    pub(in crate::store::file) fn read(
-        &self,
-        extent: &ExtentRecord,
-        footer_crc: u32,
-        from: u64,
-        len: usize,
-    ) -> Result<Bytes, SegmentReadError> {
-        let segment = self.open_as(extent, footer_crc)?;
-        let range = self.place(&segment, extent, from, len)?;
-        let damaged =
-            |offset, what| SegmentReadError::Failed(corrupt(&self.path(extent.file), offset, what));
-        let data_end = segment.footer.data_end();
-        // A small extent has a checksum of its own; of a large one, the blocks around the range are checked.
-        let whole = extent.offset..extent.offset + extent.len();
-        let own = extent.crc.filter(|_| extent.len() <= BLOCK as u64 && whole.end <= data_end);
-        let around = own.map_or_else(|| blocks_around(range.clone(), data_end), |_| whole);
-        let mut bytes = vec![0; (around.end - around.start) as usize];
-        let read = segment.file.read_at(around.start, &mut bytes);
-        let read = read.map_err(io_error("read", &self.path(extent.file)));
-        if read.map_err(SegmentReadError::Failed)? < bytes.len() {
-            return Err(damaged(around.start, "the file ends before its data"));
-        }
-        match own {
-            Some(crc) if crc32c::crc32c(&bytes) != crc => {
-                return Err(damaged(
-                    around.start,
-                    "the bytes of a stream do not match their checksum",
-                ));
-            }
-            Some(_) => {}
-            None => segment
-                .footer
-                .check(around.start, &bytes)
-                .map_err(|found| damaged(found.offset, found.what))?,
-        }
-        let skip = (range.start - around.start) as usize;
-        // A reader that stalls keeps what it was given: not much more than it asked for.
-        if len < bytes.len() - bytes.len() / 4 {
-            return Ok(Bytes::copy_from_slice(bytes.get(skip..skip + len).unwrap_or_default()));
-        }
-        Ok(Bytes::from(bytes).slice(skip..skip + len))
     }
 
     /// The file of an extent, whose footer has this checksum.

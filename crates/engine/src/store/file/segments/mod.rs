@@ -3,7 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `format` | a segment file as bytes: writing, parsing, checking; no I/O |
-//! | `files`, `check`, `draft`, `rewrite` | the files of a data directory: reading, checking, writing them |
+//! | `files`, `reads`, `check`, `draft`, `rewrite` | the files of a data directory: reading, checking, writing them |
 //! | `cold`, `objects` | what the store needs of an object store; segments that are there |
 //! | `object_files` | such segments as files, for commands |
 //! | `catalog` | the list of all segments, with the streams that have bytes in them |
@@ -17,4 +17,5 @@ pub(super) mod files;
 pub mod format;
 pub mod object_files;
 pub mod objects;
+mod reads;
 pub(super) mod rewrite;

@@ -83,7 +83,7 @@ impl SnapshotReads<'_> {
                 Ok(FoundPiece::in_object(&extent, &record, from, len))
             }
             IndexPiece::Segment { extent, record, from, len } => {
-                match self.segments.read(&extent, record.footer_crc, from, len) {
+                match self.segments.read_for_client(&extent, record.footer_crc, from, len) {
                     Ok(bytes) => Ok(FoundPiece::Bytes(bytes)),
                     // The object was read back whole when it was made.
                     Err(error) if record.place == SegmentPlace::Both => {
