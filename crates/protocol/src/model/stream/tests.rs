@@ -356,3 +356,22 @@ fn a_create_has_the_default_type_and_refuses_what_is_not_json() {
     let closed = put(1, &Create { closed: true, ..Create::default() }, b"");
     assert_eq!(closed.closed, Some(Closure { by: None }));
 }
+
+#[test]
+fn an_id_leaves_room_before_incarnations_start_again() {
+    let last = INCARNATIONS - 1;
+    for (id, room, expected) in [
+        (0, 10, 0),
+        (5, 10, 5),
+        (last - 10, 10, last - 10),
+        (last - 9, 10, INCARNATIONS),
+        (last, 0, last),
+        (last, 1, INCARNATIONS),
+        (INCARNATIONS + 3, 10, INCARNATIONS + 3),
+    ] {
+        let found = StreamId(id).with_room(room);
+        assert_eq!(found, StreamId(expected), "{id} with room for {room}");
+        let after = StreamId(found.0 + room);
+        assert!(after.incarnation() >= found.incarnation(), "they grow");
+    }
+}
