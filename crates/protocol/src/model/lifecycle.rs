@@ -218,6 +218,13 @@ mod tests {
         let until = Create { expiry: Expiry::At(AT), ..Create::default() };
         let event = create(43, "c", &until, None);
         assert_eq!(message("c", None, &event, false).unwrap()["expires_at"], TIME);
+        let StreamEvent::Created(mut later) = create(45, "d", &Create::default(), None) else {
+            panic!("it creates")
+        };
+        later.earliest = later.range().1;
+        let event = StreamEvent::Created(later);
+        let earliest = &message("d", None, &event, false).unwrap()["earliest"];
+        assert_eq!(earliest, "0000000000000046_0000000000000002");
     }
 
     #[test]
