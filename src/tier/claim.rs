@@ -213,12 +213,12 @@ async fn latest(store: &ObjectColdStore, known: u64) -> Result<Option<ClaimObjec
     Ok(found)
 }
 
-/// The number of the newest claim and who made it; `None` where there is none.
+/// The newest claim: its number and its server's identity; `None` where there is no claim.
 pub(super) async fn newest(store: &ObjectColdStore) -> Result<Option<(u64, String)>, ClaimError> {
     Ok(latest(store, 0).await?.map(|claim| (claim.epoch, claim.identity)))
 }
 
-/// Who made a claim; `None` where there is no such claim.
+/// The identity of the server that made a claim; `None` where there is no such claim.
 pub(super) async fn identity_of(
     store: &ObjectColdStore,
     epoch: u64,
