@@ -73,6 +73,16 @@ fn write(server: &Server, parts: std::ops::Range<usize>) {
     }
 }
 
+/// A server that was killed once the object store had a copy of its index, with four parts of each stream.
+fn copied_and_killed() -> (Setup, tempfile::TempDir) {
+    let (setup, objects) = tiered();
+    let mut server = setup.start();
+    write(&server, 0..4);
+    wait_for_copy(&server, objects.path());
+    server.kill();
+    (setup, objects)
+}
+
 fn segments_in(objects: &Path) -> Vec<PathBuf> {
     let owners = fs::read_dir(objects.join("segments")).into_iter().flatten();
     let files = owners.flat_map(|owner| fs::read_dir(owner.unwrap().path()).unwrap());
@@ -152,12 +162,7 @@ fn a_lost_directory_is_restored_from_the_object_store_and_served() {
 
 #[test]
 fn what_the_object_store_lacks_is_said_and_a_read_of_it_fails() {
-    let (setup, objects) = tiered();
-    let mut server = setup.start();
-    write(&server, 0..4);
-    wait_for_copy(&server, objects.path());
-    server.kill();
-    drop(server);
+    let (setup, objects) = copied_and_killed();
     fs::remove_dir_all(&setup.data).unwrap();
     for path in segments_in(objects.path()) {
         fs::remove_file(path).unwrap();
@@ -188,12 +193,7 @@ fn what_the_object_store_lacks_is_said_and_a_read_of_it_fails() {
 
 #[test]
 fn a_restore_that_was_killed_is_begun_again_and_of_two_at_once_one_wins() {
-    let (setup, objects) = tiered();
-    let mut server = setup.start();
-    write(&server, 0..4);
-    wait_for_copy(&server, objects.path());
-    server.kill();
-    drop(server);
+    let (setup, _objects) = copied_and_killed();
     let begin = || {
         let config = setup.path().join("server.yaml");
         let mut restore = binary();

@@ -23,6 +23,20 @@ fn sealed(store: &AnyStore) -> (StreamId, Vec<u8>) {
     (id, all)
 }
 
+/// A directory with such a stream, of whose first file one bit has flipped; and the bytes of that file.
+fn damaged() -> (tempfile::TempDir, StreamId, Vec<u8>) {
+    let dir = tempdir();
+    let id = {
+        let store = open(with(dir.path(), large()));
+        sealed(&store).0
+    };
+    let path = &segments(dir.path())[0];
+    let mut file = fs::read(path).unwrap();
+    file[32 + 70_000] ^= 0x10;
+    fs::write(path, &file).unwrap();
+    (dir, id, file)
+}
+
 fn part(
     store: &AnyStore,
     id: StreamId,
@@ -96,15 +110,7 @@ fn a_part_of_a_deleted_stream_can_be_sent_to_its_end() {
 
 #[test]
 fn damage_is_noticed_when_bytes_come_from_the_disk() {
-    let dir = tempdir();
-    let id = {
-        let store = open(with(dir.path(), large()));
-        sealed(&store).0
-    };
-    let path = &segments(dir.path())[0];
-    let mut file = fs::read(path).unwrap();
-    file[32 + 70_000] ^= 0x10;
-    fs::write(path, file).unwrap();
+    let (dir, id, _) = damaged();
     let store = open(with(dir.path(), large()));
     let damaged = part(&store, id, 0, 200_000).unwrap_err();
     assert!(matches!(damaged, StoreError::Corrupt { .. }), "{damaged}");
@@ -116,15 +122,7 @@ fn damage_is_noticed_when_bytes_come_from_the_disk() {
 /// Without checks clients get what the disk has. Everything else notices damage as before.
 #[test]
 fn reads_without_checks_are_those_of_clients_alone() {
-    let dir = tempdir();
-    let id = {
-        let store = open(with(dir.path(), large()));
-        sealed(&store).0
-    };
-    let path = &segments(dir.path())[0];
-    let mut file = fs::read(path).unwrap();
-    file[32 + 70_000] ^= 0x10;
-    fs::write(path, &file).unwrap();
+    let (dir, id, file) = damaged();
     let unchecked = FileStoreOptions { check_segment_reads: false, ..with(dir.path(), large()) };
     let store = open(unchecked);
     let sent = part(&store, id, 0, 200_000).unwrap().unwrap();

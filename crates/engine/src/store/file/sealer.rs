@@ -210,12 +210,14 @@ impl Sealer {
         let free = grown.saturating_sub(used);
         let room = self.core.disk.room(self.core.segments.dir());
         let fits = room.is_none_or(|room| room >= options.size.saturating_mul(ROOM));
-        Ok(fits && free <= FREE_PAGES.max(grown / 4) && self.may_take_more(options)?)
+        Ok(fits && free <= FREE_PAGES.max(grown / 4))
     }
 
     /// Whether the local segments of a limited store are within their own limit; one more may exceed it.
-    fn may_take_more(&self, options: &SegmentOptions) -> Result<bool, StoreError> {
-        let (Some(_), Some(most)) = (self.core.limit, options.max_local) else { return Ok(true) };
+    /// Looks at the records of all segments.
+    fn may_take_more(&self) -> Result<bool, StoreError> {
+        let most = self.core.options.segments.and_then(|options| options.max_local);
+        let (Some(_), Some(most)) = (self.core.limit, most) else { return Ok(true) };
         let totals = self.core.index.segment_totals()?;
         let local = SegmentPlace::ALL.iter().zip(totals).filter(|(place, _)| place.is_local());
         Ok(local.map(|(_, of_place)| of_place.bytes).sum::<u64>() <= most)
@@ -257,6 +259,9 @@ impl Sealer {
     /// Writes one file with the bytes of these streams and hands them over to it. Returns how many bytes it has then.
     fn seal(&self, plans: &[SealPlan], paced: bool) -> Result<u64, SealStop> {
         let core = &*self.core;
+        if !self.may_take_more()? {
+            return Ok(0);
+        }
         let mut draft = SegmentDraft::begin(&core.segments)?;
         for plan in plans {
             // The bytes of a stream that shares the file come first: should they be gone, or damaged, it is left out.

@@ -18,11 +18,7 @@ use super::{
 };
 use crate::store::{
     FilePart,
-    file::{
-        disk::File,
-        error::{corrupt, io_error},
-        index::extents::ExtentRecord,
-    },
+    file::{disk::File, error::corrupt, index::extents::ExtentRecord},
     file_part::is_in_memory,
 };
 
@@ -86,16 +82,12 @@ impl SegmentFiles {
                 continue;
             }
             bytes.resize(((around.end - at) as usize).min(BLOCK), 0);
-            let read = segment.file.read_at(at, &mut bytes);
-            let read = read.map_err(io_error("read", &self.path(number)));
-            let damaged =
-                |at, what| SegmentReadError::Failed(corrupt(&self.path(number), at, what));
-            if read.map_err(SegmentReadError::Failed)? < bytes.len() {
-                return Err(damaged(at, "the file ends before its data"));
-            }
+            self.fill(segment, number, at, &mut bytes)?;
             if self.checks_reads {
-                let checked = segment.footer.check(at, &bytes);
-                checked.map_err(|found| damaged(found.offset, found.what))?;
+                segment.footer.check(at, &bytes).map_err(|found| {
+                    let damage = corrupt(&self.path(number), found.offset, found.what);
+                    SegmentReadError::Failed(damage)
+                })?;
                 segment.checked.note(block);
             }
         }

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::{
-    files::{SegmentFiles, SegmentReadError},
+    files::{OpenSegment, SegmentFiles, SegmentReadError},
     format::{BLOCK, blocks_around},
 };
 use crate::store::file::{
@@ -33,11 +33,7 @@ impl SegmentFiles {
         let own = extent.crc.filter(|_| extent.len() <= BLOCK as u64 && whole.end <= data_end);
         let around = own.map_or_else(|| blocks_around(range.clone(), data_end), |_| whole);
         let mut bytes = vec![0; (around.end - around.start) as usize];
-        let read = segment.file.read_at(around.start, &mut bytes);
-        let read = read.map_err(io_error("read", &self.path(extent.file)));
-        if read.map_err(SegmentReadError::Failed)? < bytes.len() {
-            return Err(damaged(around.start, "the file ends before its data"));
-        }
+        self.fill(&segment, extent.file, around.start, &mut bytes)?;
         match own {
             Some(crc) if crc32c::crc32c(&bytes) != crc => {
                 return Err(damaged(
@@ -72,12 +68,24 @@ impl SegmentFiles {
         }
         let segment = self.open_as(extent, footer_crc)?;
         let at = self.place(&segment, extent, from, len)?.start;
-        let (path, mut bytes) = (self.path(extent.file), vec![0; len]);
-        let read = segment.file.read_at(at, &mut bytes).map_err(io_error("read", &path));
-        if read.map_err(SegmentReadError::Failed)? < len {
-            let what = "the file ends before its data";
-            return Err(SegmentReadError::Failed(corrupt(&path, at, what)));
-        }
+        let mut bytes = vec![0; len];
+        self.fill(&segment, extent.file, at, &mut bytes)?;
         Ok(bytes.into())
+    }
+
+    /// Reads exactly `bytes` of the data of an open file, unchecked.
+    pub(super) fn fill(
+        &self,
+        segment: &OpenSegment,
+        number: u64,
+        at: u64,
+        bytes: &mut [u8],
+    ) -> Result<(), SegmentReadError> {
+        let read = segment.file.read_at(at, bytes).map_err(io_error("read", &self.path(number)));
+        if read.map_err(SegmentReadError::Failed)? < bytes.len() {
+            let what = "the file ends before its data";
+            return Err(SegmentReadError::Failed(corrupt(&self.path(number), at, what)));
+        }
+        Ok(())
     }
 }
