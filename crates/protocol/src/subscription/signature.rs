@@ -119,7 +119,9 @@ mod tests {
         let key = SigningKey::from_seed(&[3; 32]).unwrap();
         let keys = JwkSet { keys: vec![key.public().clone()] };
         let header = key.sign(1_000, b"{}");
-        assert!(verify_signature(&header, b"{}", &keys, 1_299, 300));
+        assert!(verify_signature(&header, b"{}", &keys, 1_300, 300));
+        assert!(verify_signature(&header, b"{}", &keys, 700, 300), "clocks differ");
+        assert!(!verify_signature(&header, b"{}", &keys, 699, 300));
         assert!(!verify_signature(&header, b"{ }", &keys, 1_000, 300));
         assert!(!verify_signature(&header, b"{}", &keys, 1_301, 300), "outside the window");
         assert!(!verify_signature(&header.replace("t=1000", "t=1001"), b"{}", &keys, 1_000, 300));

@@ -134,9 +134,29 @@ mod tests {
         let claims = key.verify(&tenants, &id("a"), now).unwrap();
         assert_eq!(claims.tenant, TenantId::new("acme").ok());
         assert_eq!(key.verify(&token, &id("b"), now), Err(TokenError::Invalid));
-        let end = Timestamp::from_millis(1_000 + TOKEN_LIFE_MILLIS);
+        let last = Timestamp::from_millis(1_000 + 86_400_000 - 1);
+        assert!(key.verify(&token, &id("a"), last).is_ok(), "a day");
+        let end = Timestamp::from_millis(1_000 + 86_400_000);
         assert_eq!(key.verify(&token, &id("a"), end), Err(TokenError::Expired));
         assert_eq!(TokenKey::new(&[8; 32]).verify(&token, &id("a"), now), Err(TokenError::Invalid));
+    }
+
+    #[test]
+    fn a_token_longer_than_4096_bytes_is_not_verified() {
+        let key = TokenKey::new(&[7; 32]);
+        let now = Timestamp::from_millis(1_000);
+        let signed = |bytes: usize| {
+            let token = key.issue(&named(None, "a"), 3, &WakeId::from_random([1; 12]), now);
+            let mut claims = BASE64URL.decode(token.split('.').next().unwrap()).unwrap();
+            claims.resize(bytes, b' ');
+            let payload = BASE64URL.encode(&claims);
+            let mac = hmac::sign(&key.0, payload.as_bytes());
+            format!("{payload}.{}", BASE64URL.encode(mac.as_ref()))
+        };
+        let (longest, longer) = (signed(3_039), signed(3_040));
+        assert_eq!((longest.len(), longer.len()), (4_096, 4_098));
+        assert!(key.verify(&longest, &id("a"), now).is_ok());
+        assert_eq!(key.verify(&longer, &id("a"), now), Err(TokenError::Invalid));
     }
 
     #[test]

@@ -67,6 +67,24 @@ mod tests {
         assert_eq!(Cursor::parse("0001"), Some(Cursor(1)));
     }
 
+    #[test]
+    fn the_largest_cursor_leaves_an_hour_below_53_bits() {
+        let largest = 9_007_199_254_737_391;
+        assert_eq!(Cursor::parse(&largest.to_string()), Some(Cursor(largest)));
+        assert_eq!(Cursor::parse(&(largest + 1).to_string()), None);
+    }
+
+    #[test]
+    fn who_is_in_the_current_interval_goes_up_to_an_hour_further() {
+        let now = Timestamp::from_millis((EPOCH_SECS + 20_000) * 1000);
+        let next = |theirs, random| Cursor::next(Some(Cursor(theirs)), now, random).value();
+        assert_eq!(next(999, 3_599), 1_000, "behind it");
+        for (random, further) in [(0, 1), (38, 1), (39, 2), (3_599, 180), (3_600, 1), (3_639, 2)] {
+            assert_eq!(next(1_000, random), 1_000 + further, "{random}");
+            assert_eq!(next(5_000, random), 5_000 + further, "{random}");
+        }
+    }
+
     proptest! {
         #[test]
         fn never_goes_backwards(

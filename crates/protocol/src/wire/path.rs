@@ -192,7 +192,28 @@ mod tests {
             assert_eq!(StreamPath::from_url(raw), Err(why), "{raw}");
         }
         assert_eq!(StreamPath::from_url(&"x".repeat(1025)), Err(PathError::TooLong));
+        assert_eq!(StreamPath::from_url("a%C2%85b"), Err(PathError::Control), "beyond ASCII");
         assert!(StreamPath::from_url("...//a/").is_ok());
+    }
+
+    #[test]
+    fn a_path_has_1024_bytes_at_most_however_it_is_escaped() {
+        for (byte, escaped) in [("x", "x"), ("x", "%78"), ("/", "%2f")] {
+            let of = |bytes: usize| StreamPath::from_url(&escaped.repeat(bytes));
+            assert_eq!(of(1_024).unwrap().as_str(), byte.repeat(1_024));
+            assert_eq!(of(1_025), Err(PathError::TooLong), "{escaped}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_shown_as_it_is() {
+        let path = StreamPath::new("chat/room \"one\"").unwrap();
+        assert_eq!(path.to_string(), "chat/room \"one\"");
+        assert_eq!(format!("{path:?}"), r#""chat/room \"one\"""#);
+        assert_eq!(
+            (path.first_segment(), path.to_url().as_str()),
+            ("chat", "chat/room%20%22one%22")
+        );
     }
 
     proptest! {

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test stops where it fails")]
 
+mod decisions;
+mod requests;
+mod streams;
+
 use durable_streams_protocol::{
     Offset, StreamId, StreamPath, TenantId, Timestamp,
     subscription::{
