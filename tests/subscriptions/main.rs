@@ -1,5 +1,5 @@
-//! Subscriptions (PROTOCOL.md §6, §7) against real webhook receivers, restarts and a clock moved by hand. The pure state
-//! has its model in crates/protocol/tests/subscriptions.rs.
+//! Subscriptions with the server's HTTP client, real processes and load. What they do on an engine is tested in
+//! crates/subscriptions/tests/subscriptions, whose engine, receiver and requests these tests use.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,16 +8,22 @@
     reason = "a failed helper fails its test"
 )]
 
-mod callbacks;
 mod client;
-mod deliveries;
 mod kill;
-mod pull_wake;
+#[path = "../../crates/subscriptions/tests/subscriptions/receiver.rs"]
 mod receiver;
-mod requests;
-mod restart;
+#[allow(dead_code, reason = "the tests of the crate use all of it")]
+#[path = "../../crates/subscriptions/tests/subscriptions/rig.rs"]
 mod rig;
 mod scale;
-mod tenants;
 mod webhooks;
 mod workers;
+
+use std::sync::Arc;
+
+use durable_streams_server::webhooks::{HttpWebhookClient, WebhookOptions};
+use durable_streams_subscriptions::WebhookClient;
+
+pub(crate) fn http_client() -> Arc<dyn WebhookClient> {
+    Arc::new(HttpWebhookClient::new(WebhookOptions::default()).unwrap())
+}

@@ -9,7 +9,6 @@ use durable_streams_protocol::{
     Append, ContentType, Create, Expiry, Fork, Offset, StreamCore, StreamPath, Tail, Timestamp,
     subscription::TargetRules,
 };
-use durable_streams_server::webhooks::{HttpWebhookClient, WebhookOptions};
 use durable_streams_subscriptions::{
     ControlAuthority, ControlRequest, ControlResponse, SubscriptionOptions, Subscriptions,
     WebhookClient,
@@ -18,6 +17,8 @@ use http::{HeaderMap, Method, StatusCode, header::AUTHORIZATION};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::oneshot;
+
+use crate::http_client;
 
 pub(crate) const BASE: &str = "http://server.example/v1/stream";
 
@@ -228,10 +229,6 @@ impl Rig {
         let messages = bytes.split(|byte| *byte == durable_streams_protocol::MESSAGE_END);
         messages.filter(|m| !m.is_empty()).map(|m| serde_json::from_slice(m).unwrap()).collect()
     }
-}
-
-fn http_client() -> Arc<dyn WebhookClient> {
-    Arc::new(HttpWebhookClient::new(WebhookOptions::default()).unwrap())
 }
 
 fn json_type() -> ContentType {
