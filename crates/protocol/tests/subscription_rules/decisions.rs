@@ -295,7 +295,7 @@ fn failures_hold_back_the_next_wake_of_a_webhook() {
     let mut post = phase("unknown");
     post.apply(&SubscriptionEvent::Ended { reason: EndReason::Expired });
     assert_eq!(post.status(), "failed");
-    assert_eq!(post.deadline(), Some(at(RETRY)));
+    assert_eq!((post.retry(), post.deadline()), (Some(retry()), Some(at(RETRY))));
     assert_eq!(poll(&post, RETRY - 1, true), "");
     assert!(poll(&post, RETRY, true).starts_with("woken 2"));
     post.observe(&path("events/a"), None);

@@ -9,10 +9,14 @@
     reason = "a failed helper fails its test"
 )]
 
+mod access;
 mod callbacks;
 mod deliveries;
+mod keys;
+mod operators;
 mod plain_client;
 mod pull_wake;
+#[allow(dead_code, reason = "the tests with the server's client use all of it")]
 mod receiver;
 mod requests;
 mod restart;

@@ -280,3 +280,71 @@ async fn a_wake_stream_of_another_kind_is_left_alone() {
     // Work is claimed all the same.
     assert_eq!(rig.post("s", "claim", None, json!({"worker": "w"})).await.0, 200);
 }
+
+#[tokio::test]
+async fn a_refusal_has_the_headers_that_its_status_asks_for() {
+    let rig = Rig::new(SubscriptionOptions { max_body: 100, ..options() }).await;
+    rig.put("s", json!({"type": "pull-wake", "pattern": "e/*", "wake_stream": "w"})).await;
+    let ask = async |method: &Method, target: &str, body: &str| {
+        let (headers, body) = (http::HeaderMap::new(), body.to_owned().into());
+        let (status, headers, _) = send(&rig.subs, BASE, method, target, &headers, body).await;
+        (status.as_u16(), headers)
+    };
+    for (method, target, allow) in [
+        (Method::POST, "jwks.json", "GET, HEAD"),
+        (Method::POST, "subscriptions/s", "GET, HEAD, PUT, DELETE"),
+        (Method::GET, "subscriptions/s/streams", "POST"),
+        (Method::GET, "subscriptions/s/streams/x", "DELETE"),
+        (Method::GET, "subscriptions/s/callback", "POST"),
+        (Method::GET, "subscriptions/s/ack", "POST"),
+        (Method::GET, "subscriptions/s/release", "POST"),
+    ] {
+        let (status, headers) = ask(&method, target, "").await;
+        assert_eq!((status, &headers["allow"]), (405, &allow.parse().unwrap()), "{target}");
+        assert_eq!(headers["cache-control"], "no-store");
+        assert_eq!(headers["content-type"], "application/json");
+    }
+    let ack = r#"{"wake_id":"w","generation":1}"#;
+    let (status, headers) = ask(&Method::POST, "subscriptions/s/ack", ack).await;
+    assert_eq!((status, &headers["www-authenticate"]), (401, &"Bearer".parse().unwrap()));
+    let (status, headers) = ask(&Method::DELETE, "subscriptions/s", "").await;
+    assert_eq!((status, &headers["cache-control"]), (204, &"no-store".parse().unwrap()));
+    let padded = |bytes: usize| format!("{ack}{}", " ".repeat(bytes - ack.len()));
+    assert_eq!(ask(&Method::POST, "subscriptions/s/ack", &padded(100)).await.0, 401);
+    assert_eq!(ask(&Method::POST, "subscriptions/s/ack", &padded(101)).await.0, 413);
+    assert_eq!(ask(&Method::HEAD, "/jwks.json", "").await.0, 200, "with or without a slash");
+}
+
+#[tokio::test]
+async fn a_token_comes_with_any_spelling_of_bearer() {
+    let rig = Rig::new(options()).await;
+    rig.put("s", json!({"type": "pull-wake", "pattern": "e/*", "wake_stream": "w"})).await;
+    rig.append("e/a", "1").await;
+    let (_, claim) = rig.post("s", "claim", None, json!({"worker": "w"})).await;
+    let body = json!({"wake_id": claim["wake_id"], "generation": claim["generation"]}).to_string();
+    let token = claim["token"].as_str().unwrap();
+    for (value, status) in [
+        (format!("bearer {token}"), 200),
+        (format!("BEARER  {token}"), 200),
+        (format!("Basic {token}"), 401),
+        (token.to_owned(), 401),
+    ] {
+        let mut headers = http::HeaderMap::new();
+        headers.insert(http::header::AUTHORIZATION, value.parse().unwrap());
+        let target = "subscriptions/s/ack";
+        let body = body.clone().into();
+        let (got, _, _) = send(&rig.subs, BASE, &Method::POST, target, &headers, body).await;
+        assert_eq!(got, status, "{value}");
+    }
+}
+
+/// Workers send their tokens to the callback's address, so only the operator names it.
+#[tokio::test]
+async fn without_an_address_of_its_own_a_server_takes_no_webhooks() {
+    let rig = Rig::new(SubscriptionOptions { public_url: None, ..options() }).await;
+    let (status, body) = rig.put("s", webhook("https://w.example/")).await;
+    assert_eq!((status.as_u16(), code(&body)), (501, "WEBHOOKS_NOT_CONFIGURED"));
+    assert_eq!(rig.subs.len(), 0);
+    let pull = json!({"type": "pull-wake", "pattern": "e/*", "wake_stream": "w"});
+    assert_eq!(rig.put("s", pull).await.0, 201);
+}

@@ -42,7 +42,7 @@ impl ControlAccess for Owner {
     }
 }
 
-async fn call(
+pub(crate) async fn call(
     rig: &Rig,
     tenant: &str,
     method: Method,
