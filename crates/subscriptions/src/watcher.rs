@@ -360,3 +360,6 @@ pub(super) fn owner_of(stored: &StreamPath) -> Option<(Option<TenantId>, StreamP
     let path = client_path(tenant.as_ref(), stored)?;
     Some((tenant, path))
 }
+
+#[cfg(test)]
+mod tests;

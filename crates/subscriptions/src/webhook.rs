@@ -89,3 +89,43 @@ fn says_done(body: &[u8]) -> bool {
     }
     serde_json::from_slice::<DoneResponse>(body).is_ok_and(|reply| reply.done)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(status: u16, body: Option<&'static str>) -> (DeliveryOutcome, Option<String>) {
+        let status = StatusCode::from_u16(status).unwrap();
+        outcome(Ok(WebhookResponse { status, body: body.map(Bytes::from) }), Vec::new())
+    }
+
+    #[test]
+    fn only_success_that_says_done_acknowledges() {
+        let done = DeliveryOutcome::Done(Vec::new());
+        for (body, expected) in [
+            (Some(r#"{"done": true}"#), &done),
+            (Some(r#"{"done": true, "other": [1]}"#), &done),
+            (Some(r#"{"done": false}"#), &DeliveryOutcome::Accepted),
+            (Some(r#"{"done": "true"}"#), &DeliveryOutcome::Accepted),
+            (Some(""), &DeliveryOutcome::Accepted),
+            (Some("<html>"), &DeliveryOutcome::Accepted),
+            (None, &DeliveryOutcome::Accepted),
+        ] {
+            assert_eq!(of(200, body), (expected.clone(), None), "{body:?}");
+            assert_eq!(of(299, body), (expected.clone(), None), "{body:?}");
+            for status in [199, 300, 307, 404, 500] {
+                let why = Some(format!("status {status}"));
+                assert_eq!(of(status, body), (DeliveryOutcome::Refused, why));
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_not_sent_is_refused_and_what_has_no_response_is_unknown() {
+        let why = || "why".to_owned();
+        let not_sent = outcome(Err(WebhookError::NotSent(why())), Vec::new());
+        assert_eq!(not_sent, (DeliveryOutcome::Refused, Some(why())));
+        let no_response = outcome(Err(WebhookError::NoResponse(why())), Vec::new());
+        assert_eq!(no_response, (DeliveryOutcome::Unknown, Some(why())));
+    }
+}
