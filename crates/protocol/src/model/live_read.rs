@@ -248,6 +248,7 @@ mod tests {
             if stop {
                 sse.on_shutdown();
             }
+            assert_eq!(sse.is_stopping(), stop);
             let now = if stop { ms(1) } else { ms(60_000) };
             let SseStep::Control(control) = sse.poll(open(5), now) else { panic!("no control") };
             assert!(!control.closed && !control.up_to_date && control.next_offset == Offset::ZERO);

@@ -227,6 +227,31 @@ mod tests {
         assert_eq!(state.touched, at(500));
     }
 
+    /// A clock that was set back leaves uses in the future; only those of a TTL matter.
+    #[test]
+    fn a_use_counts_only_for_a_ttl() {
+        for (expiry, before, at_it) in [
+            (Expiry::Ttl(2), true, false),
+            (Expiry::Never, false, false),
+            (Expiry::At(at(9_000)), false, false),
+        ] {
+            let state = fold(&[created(expiry)]).unwrap();
+            let used = (state.is_used_after(at(999)), state.is_used_after(at(1_000)));
+            assert_eq!(used, (before, at_it), "{expiry:?}");
+        }
+    }
+
+    #[test]
+    fn another_expiry_is_of_the_stream_itself_and_begins_anew() {
+        let StreamEvent::Created(mut inherited) = created(Expiry::Ttl(2)) else { panic!() };
+        inherited.expiry_inherited = true;
+        let changed = StreamEvent::ExpiryChanged { at: at(5_000), expiry: Expiry::Ttl(3) };
+        let state = fold(&[StreamEvent::Created(inherited), changed]).unwrap();
+        assert_eq!((state.core.expiry, state.core.expiry_inherited), (Expiry::Ttl(3), false));
+        assert_eq!((state.touched, state.deadline()), (at(5_000), Some(at(8_000))));
+        assert!(!state.is_expired(at(7_999)) && state.is_expired(at(8_000)));
+    }
+
     #[test]
     fn due_at_its_deadline_or_when_soft_deleted_without_forks() {
         let never = fold(&[created(Expiry::Never)]).unwrap();

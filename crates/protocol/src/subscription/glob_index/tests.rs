@@ -29,11 +29,17 @@ fn hostile(count: u64) -> Vec<Glob> {
 #[test]
 fn many_mixed_wildcards_visit_each_node_once_for_each_segment() {
     let mut index = GlobIndex::default();
-    hostile(2_000).iter().enumerate().for_each(|(key, glob)| index.insert(glob, key));
+    let globs = hostile(2_000);
+    globs.iter().enumerate().for_each(|(key, glob)| index.insert(glob, key));
     let segments = 100;
-    let walk = index.walk(&["a"; 100].join("/"));
-    let found: usize = walk.active.iter().chain(&walk.staying).map(|node| node.keys.len()).sum();
-    assert!(found > 1_000, "most have a `**`, and match: {found}");
+    let path = ["a"; 100].join("/");
+    let walk = index.walk(&path);
+    let nodes = walk.active.iter().chain(&walk.staying);
+    let mut found: Vec<usize> = nodes.flat_map(|node| node.keys.iter().copied()).collect();
+    found.sort_unstable();
+    let expected: Vec<usize> = (0..globs.len()).filter(|key| globs[*key].matches(&path)).collect();
+    assert_eq!(found, expected);
+    assert!(found.len() > 1_000, "most have a `**`, and match: {}", found.len());
     let nodes = index.root.count();
     assert!(walk.visits <= nodes + index.floating * segments, "{} visits", walk.visits);
 }

@@ -168,6 +168,17 @@ fn one_event_is_bounded_in_every_part() {
 }
 
 #[test]
+fn the_memory_of_a_line_is_used_again_unless_the_line_was_large() {
+    let mut decoder = SseDecoder::new(false, LIMIT);
+    for (length, kept) in [(1_000, true), (60_000, true), (300_000, false), (1_000, true)] {
+        let body = format!("event: data\ndata:{}\n\n", "x".repeat(length));
+        decode(&mut decoder, body.as_bytes(), 700).unwrap();
+        assert_eq!(decoder.line.capacity() >= length, kept, "{length}");
+        assert!(decoder.line.capacity() <= 128 << 10);
+    }
+}
+
+#[test]
 fn the_body_may_end_between_events_only() {
     let mut decoder = SseDecoder::new(false, LIMIT);
     let mut after = |body: &str| {
