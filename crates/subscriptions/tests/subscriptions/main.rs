@@ -12,6 +12,7 @@
 mod access;
 mod callbacks;
 mod deliveries;
+#[cfg(unix)]
 mod keys;
 mod operators;
 mod plain_client;
