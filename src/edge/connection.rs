@@ -191,6 +191,11 @@ pub(crate) fn head_done(session: &ServerSession) -> bool {
     true
 }
 
+/// Whether this connection can send parts of files.
+pub(crate) fn sends_files(session: &ServerSession) -> bool {
+    of(session).is_some_and(ClientConnection::sends_files)
+}
+
 /// The connection belongs to the two ends from here on. `half_close`: what it shares with the upstream's socket.
 pub(crate) fn tunnel(session: &ServerSession, half_close: Option<Arc<HalfClose>>) {
     if let Some(connection) = of(session) {

@@ -34,6 +34,8 @@ pub struct RequestContext {
     /// The code of the problem that the response reports, if it does.
     pub(crate) problem: Option<&'static str>,
     pub(crate) span: Span,
+    /// The reply is written by a writer that sends files.
+    pub(crate) sends_files: bool,
 }
 
 /// When things happened.
@@ -69,6 +71,7 @@ impl RequestContext {
             client: None,
             problem: None,
             span: Span::default(),
+            sends_files: false,
         }
     }
 }

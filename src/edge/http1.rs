@@ -25,7 +25,7 @@ pub(crate) mod framing;
 pub(crate) mod head;
 mod wire;
 
-use super::connection::ClientConnection;
+use super::connection::{self, ClientConnection};
 use super::context::RequestContext;
 use super::problem::EdgeProblem;
 use super::record::RequestRecord;
@@ -112,6 +112,7 @@ impl Edge {
     ) -> Option<Box<Http1Exchange>> {
         let mut ctx = RequestContext::new(settings);
         self.begin(&mut session, &mut ctx);
+        ctx.sends_files = connection::sends_files(&session);
         let reply = match self.route(&mut session, &mut ctx).await {
             Some(reply) => reply,
             // `is_proxied` has classified the same path, so there is no such request.

@@ -183,7 +183,8 @@ impl Edge {
                     EdgeRoute::NotFound => route::nowhere(options),
                     EdgeRoute::Ambiguous => route::ambiguous(),
                     EdgeRoute::Stream => {
-                        let request = StreamRequest::parse(&options.streams, request);
+                        let request = StreamRequest::parse(&options.streams, request)
+                            .sending_files(ctx.sends_files);
                         // Here the mode and the path are known, and the engine has not been called: the
                         // place to decide whether the client may do this.
                         ctx.span.text("durable_streams.mode", request.mode().name());

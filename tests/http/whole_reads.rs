@@ -21,6 +21,7 @@ for_each_kind![
     a_connection_goes_on_after_a_long_answer,
     what_is_appended_meanwhile_is_left_to_the_next_answer,
     a_reader_that_pauses_gets_every_byte_once,
+    what_lies_in_a_file_is_sent_from_it_from_the_first_byte_on,
 ];
 
 /// Bytes that repeat nowhere within a megabyte.
@@ -230,6 +231,54 @@ async fn what_is_appended_meanwhile_is_left_to_the_next_answer(kind: Kind) {
     assert!(reply.complete && reply.body == all);
     let next = reply.header("stream-next-offset").unwrap().to_owned();
     assert_eq!(world.get(&format!("/a?offset={next}")).await.text(), "later");
+}
+
+/// A range that is worth it; read twice, since the second time the place in the file is known.
+async fn what_lies_in_a_file_is_sent_from_it_from_the_first_byte_on(kind: Kind) {
+    let world = World::with(kind, |setup| {
+        setup.seals = true;
+        setup.cache = Some(1);
+    });
+    let own_loop = matches!(kind.transport, Transport::Http1 | Transport::Proxied);
+    let by_kernel = kind.store == StoreKind::File && own_loop;
+    let appends = [bytes(100_000), bytes(10)];
+    let text = "a line of text\n".repeat(10_000);
+    stream(&world, "/a", "application/octet-stream", &appends).await;
+    stream(&world, "/t", "text/plain", &[text.clone().into(), b"end".to_vec()]).await;
+    let fields =
+        format!("stream-forked-from: {ROUTE}/a\r\nstream-fork-offset: {}\r\n", offset(90_000));
+    assert_eq!(world.put("/f", &fields, "").await.status, 201);
+    world.append("/f", "application/octet-stream", "own").await;
+    let (all, text) = (appends.concat(), format!("{text}end").into_bytes());
+    let fork = [&all[..90_000], b"own"].concat();
+    for turn in ["first", "second"] {
+        for (path, fields, whole, from, sent) in [
+            ("/a", "", &all, 0, 100_000),
+            ("/a", "", &all, 40_000, 60_000),
+            ("/a", "accept-encoding: gzip\r\n", &all, 1, 99_999),
+            ("/a", "", &all, 80_000, 0),
+            ("/f", "", &fork, 10_000, 80_000),
+            ("/t", "accept-encoding: identity\r\n", &text, 0, 150_000),
+            ("/t", "accept-encoding: gzip\r\n", &text, 0, 0),
+        ] {
+            let before = world.file_parts();
+            let target = format!("{path}?offset={}", offset(from as u64));
+            let reply = world.ask("GET", &target, fields, b"").await;
+            let case = format!("{turn} {path} from {from} {fields}");
+            assert!(reply.status == 200 && reply.complete, "{case}: {}", reply.status);
+            let body = match reply.header("content-encoding") {
+                None => reply.body.clone(),
+                Some(_) => {
+                    let mut body = Vec::new();
+                    flate2::read::GzDecoder::new(&*reply.body).read_to_end(&mut body).unwrap();
+                    body
+                }
+            };
+            assert!(body == whole[from..], "{case}: {} bytes", body.len());
+            let expected = if by_kernel { sent } else { 0 };
+            assert_eq!(world.file_parts() - before, expected, "{case}");
+        }
+    }
 }
 
 /// Reads the first megabyte of a response with pauses, in which the server drops what it has read ahead.

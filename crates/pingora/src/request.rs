@@ -11,6 +11,7 @@ use crate::{counters::RequestMode, options::StreamOptions};
 pub struct StreamRequest {
     pub(crate) mode: RequestMode,
     pub(crate) target: RequestTarget,
+    pub(crate) sends_files: bool,
 }
 
 /// What a request is about.
@@ -31,7 +32,7 @@ impl StreamRequest {
         }
         if let Some(path) = relative.and_then(reserved) {
             let target = RequestTarget::Subscriptions(path.to_owned());
-            return StreamRequest { mode: RequestMode::Subscriptions, target };
+            return StreamRequest { mode: RequestMode::Subscriptions, target, sends_files: false };
         }
         Self::of(parse(options, relative, head))
     }
@@ -40,13 +41,22 @@ impl StreamRequest {
         match parsed {
             Ok((path, request)) => {
                 let mode = mode(&request);
-                StreamRequest { mode, target: RequestTarget::Stream(path, request) }
+                let target = RequestTarget::Stream(path, request);
+                StreamRequest { mode, target, sends_files: false }
             }
             Err(rejection) => StreamRequest {
                 mode: RequestMode::Invalid,
                 target: RequestTarget::Invalid(rejection),
+                sends_files: false,
             },
         }
+    }
+
+    /// The reply is to be delivered through a writer that [`sends_files`](crate::transport::ReplyWriter::sends_files), or is
+    /// not. Another writer gets the same bytes; what a file has of them is then looked for twice.
+    #[must_use]
+    pub fn sending_files(self, sends_files: bool) -> Self {
+        StreamRequest { sends_files, ..self }
     }
 
     /// What the client wants to do.

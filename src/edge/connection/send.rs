@@ -89,6 +89,26 @@ impl ClientConnection {
         }
     }
 
+    /// Holds `text` back, to go out with what follows at once. Writes it where it is too long.
+    ///
+    /// # Errors
+    /// `WriteTimedout`, `WriteError`.
+    pub(crate) async fn hold_or_send(
+        &mut self,
+        text: Vec<u8>,
+        pace: WritePace,
+    ) -> pingora::Result<()> {
+        if self.held.len() + text.len() > HOLD {
+            return self.send_in_time(&text, &[], pace).await;
+        }
+        if self.held.is_empty() {
+            self.held = text;
+        } else {
+            self.held.extend_from_slice(&text);
+        }
+        Ok(())
+    }
+
     /// Writes `chunks` behind what was held back, as far as the client takes them within [`PATIENCE`]. Returns how many
     /// bytes that is. Over TLS some of them may wait for [`flush_in_time`](Self::flush_in_time).
     ///

@@ -137,6 +137,13 @@ impl ReplyWriter for Http1Wire {
         self.connection.send_in_time(&text, &[], self.pace).await
     }
 
+    async fn head_of_piece(&mut self, response: Response) -> Result<()> {
+        let Body::Streamed(Some(length)) = response.body else { return self.head(response).await };
+        self.framing = BodyFraming::Length(length as usize);
+        let text = self.head_text(&response, self.framing, 0);
+        self.connection.hold_or_send(text, self.pace).await
+    }
+
     async fn part(&mut self, chunks: &[Bytes]) -> Result<usize> {
         if self.framing == BodyFraming::Chunked {
             return Ok(0);

@@ -50,7 +50,7 @@ pub use inspect::{ByteLocation, InheritedRange, ProducerPage, StreamDetails};
 pub use last_messages::LastMessages;
 pub use limits::{EngineLimits, LimitPermit};
 pub use list::{ListedStream, StreamPage, StreamSummary};
-pub use reader::{READ_PIECE, ReadPlan, ReadSlice};
+pub use reader::{FILE_PART, READ_PIECE, ReadPlan, ReadSlice};
 pub use retention::RetentionRule;
 pub use stats::EngineStats;
 pub use tail_watch::{LiveFrame, TailWatch};

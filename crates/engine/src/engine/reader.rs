@@ -7,13 +7,16 @@
 mod cold;
 pub(super) mod dropped;
 mod file_parts;
+mod read_plan;
 
 use bytes::Bytes;
 use durable_streams_protocol::{MESSAGE_END, Offset, Rejection, StreamCore, is_message_boundary};
 
+pub use self::read_plan::ReadPlan;
 use self::{
     cold::check_cold,
     dropped::{follows_dropped, readable},
+    file_parts::begin_to_send,
 };
 use super::{
     Engine,
@@ -24,6 +27,8 @@ use crate::store::{AnyStore, Store};
 
 /// Bytes of a plan's first piece at most, and of each look that searches for the end of a page.
 pub const READ_PIECE: usize = 64 << 10;
+/// Bytes of a file that are sent at a time at most; they are not held in memory.
+pub const FILE_PART: usize = 4 << 20;
 
 /// A range of a stream's bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,18 +37,6 @@ pub struct ReadSlice {
     pub chunks: Vec<Bytes>,
     /// The position after them.
     pub end: Offset,
-}
-
-/// A range of a stream that is read piece by piece.
-///
-/// The bytes are those of one stream, whatever is created at its path meanwhile.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReadPlan {
-    /// The first piece, until it is taken.
-    first: Vec<Bytes>,
-    /// Where the piece after it begins.
-    next: Offset,
-    end: Offset,
 }
 
 impl ReadSlice {
@@ -101,56 +94,6 @@ impl ReadSlice {
     }
 }
 
-impl ReadPlan {
-    /// The position after the range.
-    pub fn end(&self) -> Offset {
-        self.end
-    }
-
-    /// Bytes that were not taken yet.
-    pub fn len(&self) -> u64 {
-        let first: usize = self.first.iter().map(Bytes::len).sum();
-        first as u64 + self.end.position().saturating_sub(self.next.position())
-    }
-
-    /// Whether there is nothing left to take.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Whether the first piece is all there is.
-    pub fn is_one_piece(&self) -> bool {
-        self.next >= self.end
-    }
-
-    /// Leaves out the last `bytes` bytes. The end is a position then: it may lie before the fork point.
-    pub fn cut(&mut self, bytes: u64) {
-        self.end = Offset::new(self.end.position().saturating_sub(bytes));
-        let mut first = self.take_first();
-        first.cut(self.next.position().saturating_sub(self.end.position()) as usize);
-        self.next = self.next.min(self.end);
-        self.first = first.chunks;
-    }
-
-    /// Puts back the last `bytes` bytes of the pieces that were taken: the next piece begins with them.
-    pub fn put_back(&mut self, bytes: u64) {
-        self.drop_first();
-        self.next = Offset::new(self.next.position().saturating_sub(bytes));
-    }
-
-    /// Drops the first piece, unless it was taken, from memory. It is read again when it is asked for.
-    pub fn drop_first(&mut self) {
-        let first: usize = self.first.iter().map(Bytes::len).sum();
-        self.first = Vec::new();
-        self.next = Offset::new(self.next.position().saturating_sub(first as u64));
-    }
-
-    /// Takes the first piece.
-    pub fn take_first(&mut self) -> ReadSlice {
-        ReadSlice { chunks: std::mem::take(&mut self.first), end: self.next }
-    }
-}
-
 impl Engine {
     /// Plans a read from `from` to `tail`, or of a page of about `page` bytes, which ends where an append ends, or in JSON
     /// mode a message. The first piece is read, the rest comes by [`next_piece`](Self::next_piece).
@@ -158,14 +101,40 @@ impl Engine {
     /// # Errors
     /// [`Rejection::OffsetBeyondTail`], [`Rejection::OffsetInsideMessage`]; [`Rejection::NotFound`] when
     /// the stream is deleted meanwhile, [`Rejection::OffsetTrimmed`] when it is trimmed; the store's errors.
-    pub async fn plan(
+    pub fn plan(
         &self,
         core: &StreamCore,
         from: Offset,
         tail: Offset,
         page: Option<usize>,
+    ) -> impl Future<Output = Result<ReadPlan, Rejection>> + Send {
+        self.plan_as(core, from, tail, page, false)
+    }
+
+    /// The same for a caller that can send files. Where the range begins in one, nothing is read: that part of it, at most
+    /// [`FILE_PART`] bytes, is what [`next_file_part`](Self::next_file_part) returns first. JSON is read.
+    ///
+    /// # Errors
+    /// Those of [`plan`](Self::plan).
+    pub fn plan_to_send(
+        &self,
+        core: &StreamCore,
+        from: Offset,
+        tail: Offset,
+        page: Option<usize>,
+    ) -> impl Future<Output = Result<ReadPlan, Rejection>> + Send {
+        self.plan_as(core, from, tail, page, true)
+    }
+
+    async fn plan_as(
+        &self,
+        core: &StreamCore,
+        from: Offset,
+        tail: Offset,
+        page: Option<usize>,
+        sends_files: bool,
     ) -> Result<ReadPlan, Rejection> {
-        let mut plan = match plan(&self.store, core, from, tail, page).await {
+        let mut plan = match plan(&self.store, core, from, tail, page, sends_files).await {
             // Boxed: rare.
             Err(Rejection::NotFound) => return Err(Box::pin(self.gone_since(core, from)).await),
             plan => plan?,
@@ -255,17 +224,18 @@ async fn plan(
     from: Offset,
     tail: Offset,
     page: Option<usize>,
+    sends_files: bool,
 ) -> Result<ReadPlan, Rejection> {
     if from > tail {
         return Err(Rejection::OffsetBeyondTail { tail });
     }
     if from == tail {
-        return Ok(ReadPlan { first: Vec::new(), next: tail, end: tail });
+        return Ok(ReadPlan { next: tail, end: tail, ..ReadPlan::default() });
     }
     let asked = from;
     let (from, tail) = readable(store, core, from, tail);
     if from == tail {
-        return Ok(ReadPlan { first: Vec::new(), next: tail, end: tail });
+        return Ok(ReadPlan { next: tail, end: tail, ..ReadPlan::default() });
     }
     let inside = from > Offset::ZERO && from == asked && !follows_dropped(store, core, from);
     // A page that reaches the tail needs no search for its end.
@@ -276,8 +246,11 @@ async fn plan(
             // Boxed, like the others: they are larger than what a small read needs, whose future has room for them.
             Some(page) => Box::pin(page_of_appends(store, core, from, tail, page)).await?,
         };
+        if sends_files {
+            return Box::pin(begin_to_send(store, core, from, end)).await;
+        }
         let slice = read_lineage(store, core, from, end, READ_PIECE).await?;
-        return Ok(ReadPlan { next: slice.end, first: slice.chunks, end });
+        return Ok(ReadPlan { next: slice.end, first: slice.chunks, end, part: None });
     }
     let room = page.map_or(READ_PIECE, |page| page.min(READ_PIECE));
     let mut slice = if inside {
@@ -300,7 +273,7 @@ async fn plan(
         }
     };
     slice.cut(slice.end.position().saturating_sub(end.position()) as usize);
-    Ok(ReadPlan { next: slice.end, first: slice.chunks, end })
+    Ok(ReadPlan { next: slice.end, first: slice.chunks, end, part: None })
 }
 
 /// The next piece of a planned read, `None` at its end.
@@ -323,6 +296,7 @@ async fn next_piece(
     if plan.next >= plan.end {
         return Ok(None);
     }
+    plan.part = None;
     let slice = read_lineage(store, core, plan.next, plan.end, max).await?;
     plan.next = slice.end;
     Ok(Some(slice.chunks))
@@ -380,8 +354,18 @@ pub(super) async fn read_lineage(
     tail: Offset,
     max: usize,
 ) -> Result<ReadSlice, Rejection> {
-    let mut slice = ReadSlice { chunks: Vec::new(), end: from };
-    let mut room = max.max(1);
+    go_on(store, core, ReadSlice { chunks: Vec::new(), end: from }, tail, max.max(1)).await
+}
+
+/// Reads on behind a slice until it has `max` bytes, or up to the tail.
+async fn go_on(
+    store: &AnyStore,
+    core: &StreamCore,
+    mut slice: ReadSlice,
+    tail: Offset,
+    max: usize,
+) -> Result<ReadSlice, Rejection> {
+    let mut room = max.saturating_sub(slice.len());
     while slice.end < tail && room > 0 {
         let (holder, until) = core.holder_of(slice.end, tail);
         let pieces = store.read(holder, slice.end, until, room).await.map_err(rejection)?;

@@ -10,7 +10,7 @@ use durable_streams_protocol::{
 use super::{
     BytePlaces, Commit, Committed, DamagedStream, DeadlineCursor, DiskStats, FilePart, FileStore,
     LoadFor, LoadedStream, LogEpoch, MemoryStore, Store, StoreError, StoreStats, StoredPage,
-    UsedAfter,
+    StoredPiece, UsedAfter,
 };
 
 /// Any of the stores.
@@ -109,6 +109,17 @@ impl Store for AnyStore {
         max: usize,
     ) -> Result<Option<FilePart>, StoreError> {
         each!(self, store => store.file_part(id, from, to, max).await)
+    }
+
+    async fn read_or_part(
+        &self,
+        id: StreamId,
+        from: Offset,
+        to: Offset,
+        max: usize,
+        part: usize,
+    ) -> Result<StoredPiece, StoreError> {
+        each!(self, store => store.read_or_part(id, from, to, max, part).await)
     }
 
     fn dropped(&self, id: StreamId, from: Offset, to: Offset) -> Option<(Offset, Offset)> {

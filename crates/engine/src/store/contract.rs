@@ -10,7 +10,7 @@ use durable_streams_protocol::{
 use super::{
     commit::{Commit, Committed, EventPlace, LogEpoch},
     error::StoreError,
-    file_part::FilePart,
+    file_part::{FilePart, StoredPiece},
     stats::{DiskStats, StoreStats},
 };
 
@@ -121,6 +121,25 @@ pub trait Store: Send + Sync + 'static {
         _max: usize,
     ) -> impl Future<Output = Result<Option<FilePart>, StoreError>> + Send {
         std::future::ready(Ok(None))
+    }
+
+    /// Own bytes of stream `id` from `from` to at most `to`: a [`file_part`](Self::file_part) of at most `part` bytes, or what
+    /// [`read`](Self::read) returns of at most `max` bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] and [`StoreError::Io`].
+    fn read_or_part(
+        &self,
+        id: StreamId,
+        from: Offset,
+        to: Offset,
+        max: usize,
+        _part: usize,
+    ) -> impl Future<Output = Result<StoredPiece, StoreError>> + Send
+    where
+        Self: Sync,
+    {
+        async move { self.read(id, from, to, max).await.map(StoredPiece::Bytes) }
     }
 
     /// The first range of stream `id` that ends after `from` and begins before `to` and whose bytes `repair` has dropped

@@ -2,6 +2,8 @@
 
 use std::{fs::File, ops::Range, sync::Arc};
 
+use bytes::Bytes;
+
 /// A part of an open file, whose bytes never change.
 #[derive(Clone, Debug)]
 pub struct FilePart {
@@ -10,6 +12,32 @@ pub struct FilePart {
     /// Which bytes of it; not empty.
     pub range: Range<u64>,
 }
+
+/// Bytes of a stream, where it does not matter whether they are in memory or in a file.
+#[derive(Clone, Debug)]
+pub enum StoredPiece {
+    /// In memory.
+    Bytes(Vec<Bytes>),
+    /// In a file.
+    File(FilePart),
+}
+
+impl FilePart {
+    /// Number of bytes.
+    #[expect(clippy::len_without_is_empty, reason = "a part is never empty")]
+    pub fn len(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+}
+
+/// Parts are equal that are the same bytes of the same open file.
+impl PartialEq for FilePart {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.file, &other.file) && self.range == other.range
+    }
+}
+
+impl Eq for FilePart {}
 
 /// Whether the page with the byte at `at` of a file is in memory, as far as the kernel tells.
 #[cfg(target_os = "linux")]

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::FileExt, time::Duration};
 
 use durable_streams_engine::store::{
-    AnyStore, FilePart, FileStoreOptions, Store, StoreError,
+    AnyStore, FilePart, FileStoreOptions, Store, StoreError, StoredPiece,
     file::{SegmentOptions, offline},
 };
 use durable_streams_protocol::{Offset, StreamEvent, StreamId};
@@ -106,6 +106,58 @@ fn a_part_of_a_deleted_stream_can_be_sent_to_its_end() {
     files(&store).maintain();
     assert!(segments(dir.path()).is_empty());
     assert_eq!(bytes(&part), all[..200_000]);
+}
+
+/// The second look does not ask the index, where the file system tells what is in memory: /dev/shm does not.
+#[test]
+fn a_part_that_was_found_before_is_found_as_long_as_it_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(with(dir.path(), large()));
+    let (id, all) = sealed(&store);
+    let whole = |from: u64| {
+        let mut found = Vec::new();
+        while let Some(part) = part(&store, id, from + found.len() as u64, 70_000).unwrap() {
+            found.extend(bytes(&part));
+        }
+        found
+    };
+    let sealed = whole(0);
+    assert!(sealed.len() > 500_000 && sealed == all[..sealed.len()]);
+    for from in [0, 1, 69_999, 131_072, 299_999, 300_001, 450_000] {
+        assert!(whole(from) == sealed[from as usize..], "from {from}");
+    }
+    let end = part(&store, id, sealed.len() as u64 - 1, 100).unwrap().unwrap();
+    assert_eq!(bytes(&end), sealed[sealed.len() - 1..]);
+    // The bytes of one file move to another.
+    let old = segments(dir.path());
+    let number = files(&store).segments_after(None, 1).unwrap()[0].number;
+    files(&store).renew_segment(number).unwrap();
+    assert_ne!(segments(dir.path()), old);
+    assert!(whole(0) == sealed);
+    commit(&store, id, StreamEvent::Deleted { at: at(9) });
+    files(&store).checkpoint().unwrap();
+    files(&store).maintain();
+    assert!(part(&store, id, 0, 100).unwrap().is_none());
+}
+
+#[test]
+fn a_read_gets_a_part_of_a_file_or_the_bytes_themselves() {
+    let dir = tempdir();
+    let store = open(FileStoreOptions { cache: 1, ..with(dir.path(), large()) });
+    let (id, all) = sealed(&store);
+    let to = Offset::new(ALL as u64);
+    let read =
+        |from: u64| wait(store.read_or_part(id, Offset::new(from), to, 1_000, 50_000)).unwrap();
+    let places = wait(store.places(id)).unwrap().unwrap();
+    let indexed = places.sealed_to.unwrap().position();
+    for _ in 0..2 {
+        let StoredPiece::File(part) = read(7) else { panic!("it is in a segment") };
+        assert_eq!(bytes(&part), all[7..50_007]);
+        let StoredPiece::Bytes(found) = read(indexed) else { panic!("it is in the index") };
+        let found = found.concat();
+        assert!((1..=1_000).contains(&found.len()), "{}", found.len());
+        assert_eq!(found, all[indexed as usize..indexed as usize + found.len()]);
+    }
 }
 
 #[test]

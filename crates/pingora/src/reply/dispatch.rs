@@ -17,6 +17,7 @@ use super::{
     PendingReply, StreamReply,
     access::AdmittedRequest,
     body::{self, expects_continue},
+    read::AdmittedRead,
     rights::{AccessRights, pace, readable},
 };
 use crate::{
@@ -89,7 +90,9 @@ impl DurableStreams {
             }
         };
         let audience = admitted.rights.as_ref().map(AccessRights::audience);
-        let decided = self.dispatch(session, options, admitted, &mut commit_wait).await;
+        let sends_files = request.sends_files;
+        let decided =
+            self.dispatch(session, options, admitted, sends_files, &mut commit_wait).await;
         let ((response, pending), problem) = match decided {
             Ok(decided) => (decided, None),
             Err(rejection) => {
@@ -132,6 +135,7 @@ impl DurableStreams {
         session: &mut ServerSession,
         options: &StreamOptions,
         admitted: &mut AdmittedRequest,
+        sends_files: bool,
         commit_wait: &mut Option<Duration>,
     ) -> Result<(Response, PendingReply), Rejection> {
         let (path, request) = match &admitted.target {
@@ -166,12 +170,13 @@ impl DurableStreams {
             Request::Read(read) => match read.live {
                 LiveMode::CatchUp => {
                     let rights = admitted.rights.as_ref();
-                    return self.catch_up(session, options, path, read, rights).await;
+                    let request = AdmittedRead { path, read, rights, sends_files };
+                    return self.catch_up(session, options, &request).await;
                 }
                 LiveMode::LongPoll => {
                     let rights = admitted.rights.as_ref();
-                    let polling = self.long_poll(session, options, path, read, rights);
-                    return Box::pin(polling).await;
+                    let request = AdmittedRead { path, read, rights, sends_files };
+                    return Box::pin(self.long_poll(session, options, &request)).await;
                 }
                 LiveMode::Sse => {
                     let client = self.client_reader(session, options)?;

@@ -17,29 +17,39 @@ use super::{
 };
 use crate::{DurableStreams, StreamOptions, answers::AnswerPayer, counters::LiveKind};
 
+/// Shorter ranges are read: sending one takes two system calls, its head goes out by itself, and a copy of these costs less.
+const WORTH_A_FILE: u64 = 32 << 10;
+
+/// A request for bytes that the client may read.
+#[derive(Clone, Copy)]
+pub(super) struct AdmittedRead<'a> {
+    pub(super) path: &'a StreamPath,
+    pub(super) read: &'a Read,
+    pub(super) rights: Option<&'a AccessRights>,
+    /// The reply's writer can.
+    pub(super) sends_files: bool,
+}
+
 impl DurableStreams {
     pub(super) async fn catch_up(
         &self,
         session: &ServerSession,
         options: &StreamOptions,
-        path: &StreamPath,
-        read: &Read,
-        rights: Option<&AccessRights>,
+        request: &AdmittedRead<'_>,
     ) -> Result<(Response, PendingReply), Rejection> {
-        let view = self.engine.open(path).await?;
-        readable(rights, &view.core)?;
-        let from = view.start(read.from)?;
-        self.slice(session, options, read, &view, from, rights).await
+        let view = self.engine.open(request.path).await?;
+        readable(request.rights, &view.core)?;
+        let from = view.start(request.read.from)?;
+        self.slice(session, options, request, &view, from).await
     }
 
     pub(super) async fn long_poll(
         &self,
         session: &mut ServerSession,
         options: &StreamOptions,
-        path: &StreamPath,
-        read: &Read,
-        rights: Option<&AccessRights>,
+        request: &AdmittedRead<'_>,
     ) -> Result<(Response, PendingReply), Rejection> {
+        let AdmittedRead { path, read, rights, .. } = *request;
         let _client = self.client_reader(session, options)?;
         let _place = self.engine.live_permit()?;
         let _counted = self.counters.live(LiveKind::LongPoll);
@@ -59,7 +69,7 @@ impl DurableStreams {
         };
         view.tail = tail;
         if view.tail.offset > from {
-            return self.slice(session, options, read, &view, from, rights).await;
+            return self.slice(session, options, request, &view, from).await;
         }
         let mut meta = self.meta(session, read, &view, from);
         meta.end = view.tail.offset;
@@ -116,20 +126,31 @@ impl DurableStreams {
         &self,
         session: &ServerSession,
         options: &StreamOptions,
-        read: &Read,
+        request: &AdmittedRead<'_>,
         view: &StreamView,
         from: Offset,
-        rights: Option<&AccessRights>,
     ) -> Result<(Response, PendingReply), Rejection> {
+        let AdmittedRead { read, rights, .. } = *request;
         let page = self.engine.limits().max_read;
         let payer = AnswerPayer::of(session, options);
-        let first = view.tail.offset.position().saturating_sub(from.position());
-        let first = usize::try_from(first).unwrap_or(READ_PIECE).min(READ_PIECE);
-        let room = self.answers.room(first, payer).await;
-        let mut plan = self.engine.plan(&view.core, from, view.tail.offset, page).await?;
+        let tail = view.tail.offset;
+        let left = tail.position().saturating_sub(from.position());
+        let first = usize::try_from(left).unwrap_or(READ_PIECE).min(READ_PIECE);
+        let mut room = self.answers.room(first, payer).await;
+        let sends = left >= WORTH_A_FILE && self.sends_stored(session, request, view, left);
+        let mut plan = if sends {
+            // Boxed: a small read's future has no room for it.
+            let planning = self.engine.plan_to_send(&view.core, from, tail, page);
+            Box::pin(planning).await?
+        } else {
+            self.engine.plan(&view.core, from, tail, page).await?
+        };
+        if plan.is_in_file() {
+            room = None;
+        }
         let mut meta = self.meta(session, read, view, from);
         meta.end = plan.end();
-        meta.up_to_date = meta.end == view.tail.offset;
+        meta.up_to_date = meta.end == tail;
         meta.closed = view.tail.closed && meta.up_to_date;
         let framer = meta.content_type.is_json().then(|| ArrayFramer::new(plan.len()));
         let meter = rights.and_then(AccessRights::meter);
@@ -177,6 +198,23 @@ impl DurableStreams {
             response.headers.push((header::CONTENT_ENCODING, coding.header()));
         }
         Ok((response, pending))
+    }
+
+    /// Whether the client receives the very bytes that are stored, as fast as it takes them, from a writer of files.
+    fn sends_stored(
+        &self,
+        session: &ServerSession,
+        request: &AdmittedRead<'_>,
+        view: &StreamView,
+        length: u64,
+    ) -> bool {
+        let kind = &view.core.content_type;
+        let may_encode = request.read.live == LiveMode::CatchUp && kind.is_compressible();
+        request.sends_files
+            && !kind.is_json()
+            && request.rights.and_then(AccessRights::meter).is_none()
+            && !(may_encode
+                && self.encoders.choose(&session.req_header().headers, length).is_some())
     }
 
     fn meta<'v>(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use durable_streams_auth::ByteMeter;
-use durable_streams_engine::{Engine, READ_PIECE, ReadPlan, store::FilePart};
+use durable_streams_engine::{Engine, FILE_PART, READ_PIECE, ReadPlan, store::FilePart};
 use durable_streams_protocol::{ArrayFramer, Rejection, StreamCore};
 
 use super::{compress::StreamEncoder, piece_size::PieceSize, rights::pace};
@@ -14,8 +14,6 @@ use crate::answers::{AnswerBudget, AnswerPayer, AnswerRoom, StreamedResponse};
 const HELD: usize = 48 << 10;
 /// Bytes that are read at a time at most.
 const MOST: usize = 512 << 10;
-/// Bytes of a file that are sent at a time at most; they are not held in memory.
-const FILE_PART: usize = 4 << 20;
 /// Bytes that are read where none lie in a file before files are looked for again: a look takes a turn of the readers'
 /// threads, and behind what an object store has local segments may follow.
 const BETWEEN_LOOKS: usize = 1 << 20;
@@ -54,6 +52,7 @@ impl StreamedBody {
         counted: StreamedResponse,
     ) -> Self {
         let is_encoded = encoder.is_some();
+        let is_first = !plan.is_in_file();
         let size = PieceSize::new(HELD, MOST);
         StreamedBody {
             core,
@@ -64,7 +63,7 @@ impl StreamedBody {
             is_encoded,
             payer,
             room,
-            is_first: true,
+            is_first,
             counted,
             meter: None,
             until_look: 0,
@@ -74,6 +73,11 @@ impl StreamedBody {
     /// Whether so many responses are under way that each yields to other tasks after a piece.
     pub(crate) fn is_one_of_many(&self) -> bool {
         self.counted.is_one_of_many()
+    }
+
+    /// Whether its first bytes are there.
+    pub(crate) fn begins_at_once(&self) -> bool {
+        self.meter.is_none() && (self.is_first || self.plan.is_in_file())
     }
 
     /// Slows the body down to a rate of bytes.

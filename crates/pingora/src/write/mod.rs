@@ -31,6 +31,11 @@ pub trait ReplyWriter: Send {
     /// [`Body::Streamed`](durable_streams_protocol::Body::Streamed) with one.
     fn head(&mut self, response: Response) -> impl Future<Output = Result<()>> + Send;
 
+    /// The same where the first piece of the body follows without a wait: the head may go out with it.
+    fn head_of_piece(&mut self, response: Response) -> impl Future<Output = Result<()>> + Send {
+        self.head(response)
+    }
+
     /// Writes as much of a piece of the body as the client takes within [`PATIENCE`], and returns how many bytes that
     /// is. The caller drops the chunks then: a stalled client must not keep them in memory.
     ///
@@ -167,7 +172,11 @@ impl DurableStreams {
         body: &mut StreamedBody,
         out: &mut impl ReplyWriter,
     ) -> Result<()> {
-        out.head(response).await?;
+        if body.begins_at_once() {
+            out.head_of_piece(response).await?;
+        } else {
+            out.head(response).await?;
+        }
         let files = out.sends_files();
         loop {
             if files && let Some(part) = body.next_file(&self.engine).await.map_err(cut_off)? {

@@ -1,9 +1,9 @@
 //! Parts of a planned read that lie in files which the kernel can send by itself.
 
-use durable_streams_protocol::{Rejection, StreamCore};
+use durable_streams_protocol::{Offset, Rejection, StreamCore};
 
-use super::{Engine, ReadPlan, rejection};
-use crate::store::{FilePart, Store};
+use super::{Engine, FILE_PART, READ_PIECE, ReadPlan, ReadSlice, go_on, rejection};
+use crate::store::{AnyStore, FilePart, Store, StoredPiece};
 
 impl Engine {
     /// What comes next of a planned read of the stream `core`, if it lies in a file: at most `max` bytes of it. `None` when
@@ -20,11 +20,40 @@ impl Engine {
         if !plan.first.is_empty() || plan.next >= plan.end {
             return Ok(None);
         }
-        let (holder, until) = core.holder_of(plan.next, plan.end);
-        let part = self.store.file_part(holder, plan.next, until, max).await.map_err(rejection)?;
+        let part = match plan.part.take() {
+            Some(part) => Some(part),
+            None => {
+                let (holder, until) = core.holder_of(plan.next, plan.end);
+                self.store.file_part(holder, plan.next, until, max).await.map_err(rejection)?
+            }
+        };
         if let Some(part) = &part {
-            plan.next = plan.next.advance(part.range.end - part.range.start);
+            plan.next = plan.next.advance(part.len());
         }
         Ok(part)
     }
+}
+
+/// Begins a plan from `from` to `end`: with a part of a file, or with a piece that is read.
+pub(super) async fn begin_to_send(
+    store: &AnyStore,
+    core: &StreamCore,
+    from: Offset,
+    end: Offset,
+) -> Result<ReadPlan, Rejection> {
+    let (holder, until) = core.holder_of(from, end);
+    let piece = store.read_or_part(holder, from, until, READ_PIECE, FILE_PART).await;
+    let chunks = match piece.map_err(rejection)? {
+        StoredPiece::File(part) => {
+            return Ok(ReadPlan { first: Vec::new(), next: from, end, part: Some(part) });
+        }
+        StoredPiece::Bytes(chunks) => chunks,
+    };
+    let mut slice = ReadSlice { chunks, end: from };
+    slice.end = from.advance(slice.len() as u64);
+    if slice.is_empty() {
+        return Err(Rejection::NotFound);
+    }
+    let slice = go_on(store, core, slice, end, READ_PIECE).await?;
+    Ok(ReadPlan { next: slice.end, first: slice.chunks, end, part: None })
 }

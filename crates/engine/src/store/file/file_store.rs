@@ -33,7 +33,7 @@ use super::{
         files::{SegmentFiles, SegmentHold},
         objects::{self, FetchError},
     },
-    snapshot::SnapshotReads,
+    snapshot::{SnapshotReads, bytes::FoundPiece},
     stats::StoreCounters,
     wal::{frame::FrameHeader, recovery, writer::WalWriter},
     writer::Writer,
@@ -41,7 +41,7 @@ use super::{
 use crate::store::{
     BytePlaces, Commit, Committed, DamagedStream, DeadlineCursor, DiskStats, FilePart,
     FileStoreStats, LoadFor, LoadedStream, LogEpoch, Store, StoreError, StoreStats, StoredPage,
-    UsedAfter,
+    StoredPiece, UsedAfter,
 };
 use durable_streams_protocol::{
     Offset, ProducerId, ProducerState, StreamEvent, StreamId, StreamPath, StreamState, Timestamp,
@@ -226,6 +226,37 @@ impl FileStore {
         }
     }
 
+    /// Bytes in memory, and where the others are.
+    fn found(
+        &self,
+        wanted: WantedBytes,
+    ) -> impl Future<Output = Result<Vec<FoundPiece>, StoreError>> {
+        let WantedBytes { id, from, to, max } = wanted;
+        self.pooled(wanted.most(), move |reads| reads.read(id, from, to, max))
+    }
+
+    /// The bytes of what was found, fetched where they are in objects.
+    async fn fetched(
+        &self,
+        wanted: WantedBytes,
+        mut in_objects: Vec<FoundPiece>,
+    ) -> Result<Vec<Bytes>, StoreError> {
+        let mut missing = None;
+        loop {
+            match objects::fetch(self.core.cold.get(), in_objects).await {
+                // It was deleted with the stream since the index was read: look again.
+                Err(error) if error.is_missing() && missing != Some(error.file) => {
+                    missing = Some(error.file);
+                }
+                fetched => return fetched.map_err(FetchError::into_error),
+            }
+            match objects::local(self.found(wanted).await?) {
+                Ok(found) => return Ok(found),
+                Err(again) => in_objects = again,
+            }
+        }
+    }
+
     /// The store's counters and sizes now.
     pub fn file_stats(&self) -> FileStoreStats {
         let (scrub, seal) = (self.scrubber.stats(), self.sealer.stats());
@@ -275,6 +306,21 @@ impl FileStore {
     /// checkpoints left in LMDB. A store with threads does so every twenty seconds.
     pub fn release_idle_memory(&self) {
         self.checkpointer.release_idle_memory();
+    }
+}
+
+/// A range of a stream's own bytes, of which at most `max` are read.
+#[derive(Clone, Copy)]
+struct WantedBytes {
+    id: StreamId,
+    from: Offset,
+    to: Offset,
+    max: usize,
+}
+
+impl WantedBytes {
+    fn most(&self) -> usize {
+        self.max.min(self.to.position().saturating_sub(self.from.position()) as usize)
     }
 }
 
@@ -374,22 +420,11 @@ impl Store for FileStore {
         if let Some(found) = self.core.memtable.read(id, from, to, max) {
             return Ok(found);
         }
-        let bytes = max.min(to.position().saturating_sub(from.position()) as usize);
-        let mut missing = None;
-        loop {
-            let found = self.pooled(bytes, move |reads| reads.read(id, from, to, max)).await?;
-            let in_objects = match objects::local(found) {
-                Ok(found) => return Ok(found),
-                Err(in_objects) => in_objects,
-            };
+        let wanted = WantedBytes { id, from, to, max };
+        match objects::local(self.found(wanted).await?) {
+            Ok(found) => Ok(found),
             // Boxed: a small read's future has no room for it.
-            match Box::pin(objects::fetch(self.core.cold.get(), in_objects)).await {
-                // It was deleted with the stream since the index was read: look again.
-                Err(error) if error.is_missing() && missing != Some(error.file) => {
-                    missing = Some(error.file);
-                }
-                fetched => return fetched.map_err(FetchError::into_error),
-            }
+            Err(in_objects) => Box::pin(self.fetched(wanted, in_objects)).await,
         }
     }
 
@@ -403,7 +438,43 @@ impl Store for FileStore {
         if !self.core.segments.any() {
             return Ok(None);
         }
+        if let Some(part) = self.core.segments.known_part(id, from, to, max) {
+            return Ok(Some(part));
+        }
         self.pooled(max, move |reads| reads.file_part(id, from, to, max)).await
+    }
+
+    async fn read_or_part(
+        &self,
+        id: StreamId,
+        from: Offset,
+        to: Offset,
+        max: usize,
+        part: usize,
+    ) -> Result<StoredPiece, StoreError> {
+        if !self.core.segments.any() {
+            return self.read(id, from, to, max).await.map(StoredPiece::Bytes);
+        }
+        if let Some(part) = self.core.segments.known_part(id, from, to, part) {
+            return Ok(StoredPiece::File(part));
+        }
+        if let Some(found) = self.core.memtable.read(id, from, to, max) {
+            return Ok(StoredPiece::Bytes(found));
+        }
+        let wanted = WantedBytes { id, from, to, max };
+        let either = move |reads: SnapshotReads<'_>| match reads.file_part(id, from, to, part)? {
+            Some(part) => Ok(Err(part)),
+            None => reads.read(id, from, to, max).map(Ok),
+        };
+        let found = match self.pooled(wanted.most(), either).await? {
+            Ok(found) => found,
+            Err(part) => return Ok(StoredPiece::File(part)),
+        };
+        let bytes = match objects::local(found) {
+            Ok(found) => found,
+            Err(in_objects) => self.fetched(wanted, in_objects).await?,
+        };
+        Ok(StoredPiece::Bytes(bytes))
     }
 
     fn dropped(&self, id: StreamId, from: Offset, to: Offset) -> Option<(Offset, Offset)> {

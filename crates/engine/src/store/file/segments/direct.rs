@@ -4,13 +4,19 @@
 //! - A block is sent only after its bytes matched their checksum, in this opening of the file and since they were last read
 //!   from the disk: a block that has left memory is read and checked again. Its first page decides whether it has.
 //! - A part is in memory when it is returned, so that the task that sends it does not wait for the disk.
+//! - An extent that was found in the index stays right while its file is there: a stream's bytes never change, ids and numbers
+//!   of files are not used again, and a file that is removed is not open any more. Whether the stream still has those bytes, the
+//!   engine knows.
 //!
-//! Measured: see docs/storage.md, "Sealed segments".
+//! Measured: see docs/storage.md, "Sealed segments"; finding an extent again without the index, docs/benchmarks.md.
 
 use std::{
     ops::Range,
     sync::atomic::{AtomicU64, Ordering},
 };
+
+use durable_streams_protocol::{Offset, StreamId};
+use parking_lot::Mutex;
 
 use super::{
     files::{OpenSegment, SegmentFiles, SegmentReadError},
@@ -24,6 +30,43 @@ use crate::store::{
 
 /// Extents smaller than this are read: a look at the index and a call cost more than their copy.
 const LEAST: u64 = 64 << 10;
+
+/// Extents that are found again without the index.
+const KNOWN: usize = 64;
+
+/// The extents of which parts were sent last, the latest at the end.
+#[derive(Default)]
+pub(super) struct KnownExtents(Mutex<Vec<KnownExtent>>);
+
+#[derive(Clone, Copy)]
+struct KnownExtent {
+    id: StreamId,
+    extent: ExtentRecord,
+    footer_crc: u32,
+}
+
+impl KnownExtents {
+    fn find(&self, id: StreamId, at: u64) -> Option<KnownExtent> {
+        let mut known = self.0.lock();
+        let holds = |known: &KnownExtent| {
+            known.id == id && known.extent.start <= at && at < known.extent.end
+        };
+        let place = known.iter().rposition(holds)?;
+        let found = known.remove(place);
+        known.push(found);
+        Some(found)
+    }
+
+    fn note(&self, new: KnownExtent) {
+        let mut known = self.0.lock();
+        // Moved to another file, it is the same range of the stream.
+        known.retain(|old| (old.id, old.extent.start) != (new.id, new.extent.start));
+        if known.len() >= KNOWN {
+            known.remove(0);
+        }
+        known.push(new);
+    }
+}
 
 /// A bit for each block of an open file that was read and was as it was written.
 pub(super) struct CheckedBlocks(Box<[AtomicU64]>);
@@ -46,10 +89,43 @@ impl CheckedBlocks {
 }
 
 impl SegmentFiles {
+    /// The bytes of a stream from `from` to at most `to` and at most `max`, as a part of a file: where they were found before, the
+    /// file is still open, and its blocks were checked and are in memory. Never waits.
+    pub(in crate::store::file) fn known_part(
+        &self,
+        id: StreamId,
+        from: Offset,
+        to: Offset,
+        max: usize,
+    ) -> Option<FilePart> {
+        let KnownExtent { extent, footer_crc, .. } = self.known.find(id, from.position())?;
+        let segment = self.opened(extent.file)?;
+        let file = segment.file.handle()?;
+        let there = extent.end.min(to.position()).saturating_sub(from.position());
+        let len = there.min(max as u64) as usize;
+        if len == 0 || segment.footer.trailer.footer_crc != footer_crc {
+            return None;
+        }
+        let range = self.place(&segment, &extent, from.position(), len).ok()?;
+        let around = blocks_around(range.clone(), segment.footer.data_end());
+        if !around.step_by(BLOCK).all(|at| self.is_ready(&segment, &file, at)) {
+            return None;
+        }
+        self.parts.fetch_add(len as u64, Ordering::Relaxed);
+        Some(FilePart { file, range })
+    }
+
+    /// Whether the block at a place was checked and is in memory.
+    fn is_ready(&self, segment: &OpenSegment, file: &File, at: u64) -> bool {
+        let block = (at - HEADER as u64) / BLOCK as u64;
+        (!self.checks_reads || segment.checked.has(block)) && is_in_memory(file, at)
+    }
+
     /// `len` bytes of an extent from position `from` of its stream on, as a part of their file; `None` where they are to be
     /// [`read`](Self::read). The footer of the file has this checksum.
     pub(in crate::store::file) fn part(
         &self,
+        id: StreamId,
         extent: &ExtentRecord,
         footer_crc: u32,
         from: u64,
@@ -60,6 +136,7 @@ impl SegmentFiles {
         let Some(file) = segment.file.handle().filter(|_| large) else { return Ok(None) };
         let range = self.place(&segment, extent, from, len)?;
         self.check_blocks(&segment, &file, extent.file, range.clone())?;
+        self.known.note(KnownExtent { id, extent: *extent, footer_crc });
         self.parts.fetch_add(len as u64, Ordering::Relaxed);
         Ok(Some(FilePart { file, range }))
     }
@@ -76,9 +153,7 @@ impl SegmentFiles {
         let around = blocks_around(range, segment.footer.data_end());
         let mut bytes = Vec::new();
         for at in around.clone().step_by(BLOCK) {
-            let block = (at - HEADER as u64) / BLOCK as u64;
-            let whole = !self.checks_reads || segment.checked.has(block);
-            if whole && is_in_memory(file, at) {
+            if self.is_ready(segment, file, at) {
                 continue;
             }
             bytes.resize(((around.end - at) as usize).min(BLOCK), 0);
@@ -88,7 +163,7 @@ impl SegmentFiles {
                     let damage = corrupt(&self.path(number), found.offset, found.what);
                     SegmentReadError::Failed(damage)
                 })?;
-                segment.checked.note(block);
+                segment.checked.note((at - HEADER as u64) / BLOCK as u64);
             }
         }
         Ok(())

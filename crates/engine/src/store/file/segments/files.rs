@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 
 use super::{
     check::open_checked,
-    direct::CheckedBlocks,
+    direct::{CheckedBlocks, KnownExtents},
     format::{self, SegmentFooter},
     object_files::{ObjectDisk, SegmentObjects},
 };
@@ -68,6 +68,7 @@ pub(in crate::store::file) struct SegmentFiles {
     freed: Mutex<Vec<u64>>,
     /// The lowest number that no file of this directory had.
     next: AtomicU64,
+    pub(super) known: KnownExtents,
     /// Bytes handed out as parts of files.
     pub(super) parts: AtomicU64,
     /// What reads segments without a local file from their objects.
@@ -99,6 +100,7 @@ impl SegmentFiles {
             held: Mutex::default(),
             freed: Mutex::default(),
             next: AtomicU64::new(next),
+            known: KnownExtents::default(),
             parts: AtomicU64::new(0),
             objects: None,
             checks_reads: true,
@@ -201,16 +203,21 @@ impl SegmentFiles {
         Ok(range)
     }
 
+    /// A file that is open already.
+    pub(super) fn opened(&self, number: u64) -> Option<Arc<OpenSegment>> {
+        let mut open = self.open.lock();
+        let at = open.iter().position(|(known, _)| *known == number)?;
+        let found = open.remove(at);
+        let segment = found.1.clone();
+        open.push(found);
+        Some(segment)
+    }
+
     /// An open file: from the cache, or opened and checked up to its footer.
     fn open(&self, number: u64) -> Result<Arc<OpenSegment>, SegmentReadError> {
-        let mut open = self.open.lock();
-        if let Some(at) = open.iter().position(|(known, _)| *known == number) {
-            let found = open.remove(at);
-            let segment = found.1.clone();
-            open.push(found);
+        if let Some(segment) = self.opened(number) {
             return Ok(segment);
         }
-        drop(open);
         let path = self.path(number);
         let opened = open_checked(&*self.disk, &path, number);
         let (file, mut footer) = opened.map_err(|error| match error {
