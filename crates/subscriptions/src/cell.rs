@@ -315,3 +315,6 @@ impl SubscriptionRegistry {
         self.maps.read().by_key.values().cloned().collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

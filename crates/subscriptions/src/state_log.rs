@@ -228,3 +228,6 @@ async fn read(engine: &Engine, path: &StreamPath) -> Result<Vec<u8>, Rejection> 
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests;
