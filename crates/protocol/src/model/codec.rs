@@ -27,6 +27,11 @@ pub(crate) fn put_u64(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
+/// Flags as one byte, the first in its lowest bit.
+pub(crate) fn put_flags(out: &mut Vec<u8>, flags: &[bool]) {
+    out.push(flags.iter().rev().fold(0, |byte, flag| byte * 2 + u8::from(*flag)));
+}
+
 pub(crate) fn put_option<T>(
     out: &mut Vec<u8>,
     value: Option<T>,

@@ -33,7 +33,7 @@ use bytes::Bytes;
 use crate::{
     ContentType, DecodeError, Expiry, Offset, Producer, StreamId, StreamPath, StreamSeq, Timestamp,
     count_messages,
-    model::codec::{ByteReader, put_option, put_text, put_u64},
+    model::codec::{ByteReader, put_flags, put_option, put_text, put_u64},
 };
 
 pub(crate) use fields::{
@@ -248,11 +248,7 @@ impl Created {
         put_text(out, self.path.as_str());
         put_text(out, self.content_type.as_str());
         put_expiry(out, self.expiry);
-        out.push(
-            u8::from(self.closed)
-                | u8::from(self.expiry_inherited) << 1
-                | u8::from(self.public) << 2,
-        );
+        put_flags(out, &[self.closed, self.expiry_inherited, self.public]);
         let trimmed = self.earliest > Offset::ZERO;
         let incarnations = self.incarnation != 0 || trimmed;
         put_option(out, self.fork.as_ref(), |out, fork| put_fork(out, fork, incarnations));

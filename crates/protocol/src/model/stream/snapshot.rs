@@ -19,7 +19,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::{Closure, StreamCore, StreamId, StreamState, TimeMark, retention::MARKS};
 use crate::{
     DecodeError, Offset, ProducerState, Timestamp,
-    model::codec::{ByteReader, put_option, put_text, put_u64},
+    model::codec::{ByteReader, put_flags, put_option, put_text, put_u64},
     model::event::{
         put_expiry, put_fork, put_producer, read_content_type, read_expiry, read_flags, read_fork,
         read_incarnation, read_offset, read_path, read_producer, read_stream_seq,
@@ -40,12 +40,8 @@ impl StreamState {
         put_text(out, core.path.as_str());
         put_text(out, core.content_type.as_str());
         put_expiry(out, core.expiry);
-        out.push(
-            u8::from(self.closed.is_some())
-                | u8::from(core.expiry_inherited) << 1
-                | u8::from(self.soft_deleted) << 2
-                | u8::from(core.public) << 3,
-        );
+        let closed = self.closed.is_some();
+        put_flags(out, &[closed, core.expiry_inherited, self.soft_deleted, core.public]);
         put_option(out, core.fork.as_ref(), |out, fork| put_fork(out, fork, true));
         put_u64(out, self.tail.position());
         put_u64(out, self.touched.millis());

@@ -265,7 +265,7 @@ impl JsonNesting {
             self.outer.push(self.inner);
             self.inner = 1;
         }
-        self.inner = self.inner << 1 | u64::from(container == JsonContainer::Object);
+        self.inner = self.inner * 2 + u64::from(container == JsonContainer::Object);
     }
 
     #[inline]

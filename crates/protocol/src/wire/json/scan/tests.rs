@@ -97,6 +97,7 @@ fn what_serde_json_takes_and_what_it_refuses() {
         "\"\\\"",
         "\"\\x\"",
         "\"\\u12g4\"",
+        "\"\\u1gg4\"",
         "\"\\u123\"",
         "\"\\u",
         "\"\t\"",
