@@ -12,7 +12,7 @@
 //! | `segment_reader`, `block_cache` | checked and cached reads of segments |
 //! | `index_copies` | copies of the index, from which a lost data directory is built again |
 //! | `object_files` | segments as files, for commands |
-//! | `uploader`, `upload_error`, `segment_owner`, `search`, `recall` | moves segments, deletes objects; brings back those that are mostly of no use |
+//! | `uploader`, `upload_context`, `upload_error`, `segment_owner`, `search`, `recall` | moves segments, deletes objects; brings back those that are mostly of no use |
 //! | `counters`, `upload_backlog` | what is counted; what waits for its upload |
 //! | `segment_json` | segments as an operator sees them |
 //! | `files` | the only file that touches the file system |
@@ -47,6 +47,7 @@ mod segment_reader;
 #[cfg(test)]
 mod tests;
 mod upload_backlog;
+mod upload_context;
 mod upload_error;
 mod uploader;
 

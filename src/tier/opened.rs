@@ -40,7 +40,16 @@ pub struct Tier {
 /// A claim that could not be made when the server started, as the object store could not be used.
 struct LateClaim {
     data_dir: PathBuf,
+    /// Rounds and copies of the index ask for it at the same time, and each try would refuse the other.
+    one_at_a_time: tokio::sync::Mutex<()>,
     made: OnceLock<TierClaim>,
+}
+
+impl LateClaim {
+    fn of(data_dir: &Path) -> Self {
+        let one_at_a_time = tokio::sync::Mutex::new(());
+        LateClaim { data_dir: data_dir.to_owned(), one_at_a_time, made: OnceLock::new() }
+    }
 }
 
 /// How long the start of a server waits for an object store on which its data directory has a claim already.
@@ -136,7 +145,7 @@ impl Tier {
                     %error,
                     "the object store cannot be used: reads of older data are refused, and nothing is uploaded, until it can"
                 );
-                let late = LateClaim { data_dir: data_dir.to_owned(), made: OnceLock::new() };
+                let late = LateClaim::of(data_dir);
                 Ok(Tier { late: Some(Arc::new(late)), ..Tier::of(store, known, runtime) })
             }
             Err(error) => Err(error),
@@ -170,6 +179,18 @@ impl Tier {
         Tier { reader: SegmentReader::new(store.clone(), runtime), store, claim, late: None }
     }
 
+    /// The same, of a start that could not make its claim.
+    #[cfg(test)]
+    pub(super) fn unclaimed(
+        store: Arc<ObjectColdStore>,
+        known: TierClaim,
+        data_dir: &Path,
+        runtime: Handle,
+    ) -> Self {
+        let late = Some(Arc::new(LateClaim::of(data_dir)));
+        Tier { late, ..Tier::of(store, known, runtime) }
+    }
+
     #[cfg(test)]
     pub(super) fn store(&self) -> &Arc<ObjectColdStore> {
         &self.store
@@ -196,21 +217,32 @@ impl Tier {
     /// # Errors
     /// When the object store does not answer.
     pub async fn holds_claim(&self) -> Result<bool, ColdError> {
-        if let Some(late) = self.late.as_ref().filter(|late| late.made.get().is_none()) {
-            let now = Clock::System.now();
-            match Self::probe_and_claim(&self.store, &late.data_dir, now, false).await {
-                Ok(claim) => {
-                    tracing::info!(claim = claim.epoch, "the object store can be used now");
-                    let _ = late.made.set(claim);
-                }
-                Err(error) if error.may_pass() => return Err(error.into_cold()),
-                Err(error) => {
-                    tracing::error!(%error, "the object store cannot be claimed");
-                    return Ok(false);
-                }
-            }
+        if let Some(late) = &self.late
+            && !self.make_late_claim(late).await?
+        {
+            return Ok(false);
         }
         self.claim().holds(&self.store).await
+    }
+
+    /// Makes the claim of this start, unless that was done. Returns false when another server has the prefix.
+    async fn make_late_claim(&self, late: &LateClaim) -> Result<bool, ColdError> {
+        let _one = late.one_at_a_time.lock().await;
+        if late.made.get().is_some() {
+            return Ok(true);
+        }
+        match Self::probe_and_claim(&self.store, &late.data_dir, Clock::System.now(), false).await {
+            Ok(claim) => {
+                tracing::info!(claim = claim.epoch, "the object store can be used now");
+                let _ = late.made.set(claim);
+                Ok(true)
+            }
+            Err(error) if error.may_pass() => Err(error.into_cold()),
+            Err(error) => {
+                tracing::error!(%error, "the object store cannot be claimed");
+                Ok(false)
+            }
+        }
     }
 
     /// What the names of this server's objects begin with.

@@ -6,8 +6,9 @@ use std::time::Duration;
 use durable_streams_engine::store::file::segments::objects::{SegmentInfo, SegmentPlace};
 use tokio::time::Instant;
 
+use super::upload_context::STEP;
 use super::upload_error::UploadError;
-use super::uploader::{STEP, SegmentUploader};
+use super::uploader::SegmentUploader;
 
 /// The pause between two looks for such segments.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -70,9 +71,10 @@ impl SegmentUploader {
         if !self.recalled.is_due() {
             return Ok(());
         }
-        let both = self.segments(|segment| segment.place == SegmentPlace::Both).await?;
+        let both = self.context.segments(|segment| segment.place == SegmentPlace::Both).await?;
         let mut room = self.recalled.room(&both.iter().map(|segment| segment.number).collect());
-        let sparse = self.blocking(|store| store.sparse_objects(STEP)).await?.unwrap_or_default();
+        let sparse =
+            self.context.blocking(|store| store.sparse_objects(STEP)).await?.unwrap_or_default();
         for SegmentInfo { number, file_len, .. } in sparse {
             if room == 0 {
                 break;
@@ -90,8 +92,8 @@ impl SegmentUploader {
     }
 
     async fn bring_back(&mut self, number: u64, len: u64) -> Result<(), UploadError> {
-        let parts = self.tier.whole_object(number, len).await?;
-        let back = self.blocking(move |store| store.bring_back(number, &parts)).await?;
+        let parts = self.context.tier.whole_object(number, len).await?;
+        let back = self.context.blocking(move |store| store.bring_back(number, &parts)).await?;
         if back == Some(true) {
             self.recalled.brought_back(number);
         }

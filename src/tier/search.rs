@@ -23,24 +23,26 @@ pub(super) const MOST_DOOMED: usize = 65_536;
 
 impl SegmentUploader {
     pub(super) async fn delete_doomed(&mut self) -> Result<(), UploadError> {
-        if self.copies.doomed() > 0 {
-            self.look_at_copies().await?;
+        let context = &*self.context;
+        let waiting = || context.copies.lock().doomed();
+        if waiting() > 0 {
+            context.look_at_copies().await?;
         }
-        let copies = !self.tier.options().index_interval.is_zero();
-        while let Some(number) = self.copies.next_doomed(copies) {
-            self.tier.counters().note_waiting_deletes(self.copies.doomed());
+        let copies = !context.tier.options().index_interval.is_zero();
+        loop {
+            context.tier.counters().note_waiting_deletes(waiting());
+            let next = context.copies.lock().next_doomed(copies);
+            let Some(number) = next else { return Ok(()) };
             // A backup copies an index that may name it.
-            if self.owner.file_store().is_none_or(FileStore::holds_segments) {
+            if context.owner.file_store().is_none_or(FileStore::holds_segments) {
                 return Ok(());
             }
-            self.check_claim(Duration::ZERO).await?;
-            if self.blocking(move |store| store.has_segment(number)).await? == Some(false) {
-                self.tier.cold_store().delete(&self.tier.segment_name(number)).await?;
+            context.check_claim(Duration::ZERO).await?;
+            if context.blocking(move |store| store.has_segment(number)).await? == Some(false) {
+                context.tier.cold_store().delete(&context.tier.segment_name(number)).await?;
             }
-            self.copies.deleted(number);
+            context.copies.lock().deleted(number);
         }
-        self.tier.counters().note_waiting_deletes(self.copies.doomed());
-        Ok(())
     }
 
     pub(super) async fn search_when_due(&mut self) -> Result<(), UploadError> {
@@ -55,17 +57,17 @@ impl SegmentUploader {
 
     /// Deletes the objects that no segment has, now and at the last search: those that a crash has left.
     async fn search(&mut self) -> Result<(), UploadError> {
-        let prefix = self.tier.segment_prefix();
+        let prefix = self.context.tier.segment_prefix();
         let (mut found, mut after) = (BTreeSet::new(), None::<String>);
         loop {
-            let page = self.tier.cold_store().list(&prefix, after.as_deref()).await?;
+            let page = self.context.tier.cold_store().list(&prefix, after.as_deref()).await?;
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             let numbers =
                 page.iter().filter_map(|(name, _)| number_of(name.strip_prefix(&prefix)?));
             found.extend(numbers);
         }
-        let named = match self.blocking(FileStore::segments_named).await {
+        let named = match self.context.blocking(FileStore::segments_named).await {
             Err(error @ StoreError::Corrupt { .. }) => {
                 tracing::error!(%error, "objects that no segment needs stay: what is damaged may need them");
                 return Ok(());
@@ -74,8 +76,9 @@ impl SegmentUploader {
         };
         let strays = found.difference(&named).copied().take(MOST_DOOMED).collect();
         let before = std::mem::replace(&mut self.strays, strays);
-        for stray in self.strays.intersection(&before) {
-            self.copies.doom(*stray, MOST_DOOMED);
+        {
+            let mut copies = self.context.copies.lock();
+            self.strays.intersection(&before).for_each(|stray| copies.doom(*stray, MOST_DOOMED));
         }
         self.delete_doomed().await
     }

@@ -17,6 +17,11 @@ pub enum UploadError {
     /// The index failed.
     #[error("the index: {0}")]
     Store(#[from] StoreError),
+    /// An object that a copy of the index may reference was not there. Its segment is uploaded again.
+    #[error(
+        "the object of a segment is missing, and the copy of the index that was under way may need it"
+    )]
+    LostObject,
     /// The copy of the index cannot be read again.
     #[error("the copy of the index: {0}")]
     Copy(#[from] std::io::Error),

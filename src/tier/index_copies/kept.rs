@@ -4,6 +4,11 @@
 //! - A copy is deleted only once two later ones are whole, and its manifest goes first.
 //! - The object of a segment that no stream has bytes of any more is deleted only once two copies that were begun after
 //!   that are whole: then no copy that is kept references it. What lists show plays no part in that.
+//! - Rounds delete such objects while a copy is under way. It references none of them: it was begun after the two whole
+//!   ones, and those after the durable index had lost the segment. For that, a copy is begun here before the index is read
+//!   for it, a segment is noted here after the index has lost it, and one copy is under way at a time.
+//! - Only what makes the copies deletes copies. A look at the object store that ends after the first copy was begun counts
+//!   for nothing: it may have seen a part of that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +24,13 @@ const KEPT: usize = 2;
 /// Interrupted copies whose parts are remembered for deletion; the next start finds the others.
 const MOST_BROKEN: usize = 64;
 
+/// What an earlier run of this server has left.
+#[derive(Debug, Default)]
+pub(in crate::tier) struct FoundCopies {
+    whole: BTreeSet<CopyName>,
+    broken: BTreeSet<CopyName>,
+}
+
 /// The copies of this server in the object store.
 #[derive(Debug, Default)]
 pub(in crate::tier) struct KeptCopies {
@@ -30,6 +42,10 @@ pub(in crate::tier) struct KeptCopies {
     broken: BTreeSet<CopyName>,
     /// Copies that were begun since the start.
     begun: u64,
+    /// The one that is neither whole nor given up.
+    under_way: Option<CopyName>,
+    /// Since that was begun, an object was missing.
+    lost_object: bool,
     /// The numbers of the last copies that became whole since the start; the newest one last.
     published: Vec<u64>,
     /// Segments whose objects are to be deleted, and how many copies were begun before no stream had bytes of them.
@@ -37,59 +53,36 @@ pub(in crate::tier) struct KeptCopies {
 }
 
 impl KeptCopies {
-    /// Looks, once, which copies an earlier run has left.
-    pub(super) async fn look(
-        &mut self,
-        store: &ObjectColdStore,
-        identity: &str,
-    ) -> Result<(), ColdError> {
-        if self.looked {
-            return Ok(());
-        }
-        let mut found = BTreeMap::<CopyName, bool>::new();
-        let mut after = None::<String>;
-        loop {
-            let page = store.list(FOLDER, after.as_deref()).await?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
-            for (copy, manifest) in page.iter().filter_map(|(name, _)| CopyName::of_object(name)) {
-                *found.entry(copy).or_default() |= manifest;
-            }
-        }
-        let mut owners = BTreeMap::<u64, bool>::new();
-        for (copy, manifest) in found {
-            let own = match owners.get(&copy.epoch) {
-                Some(own) => *own,
-                None => {
-                    let owner = claim::identity_of(store, copy.epoch).await?;
-                    let own = owner.as_deref() == Some(identity);
-                    owners.insert(copy.epoch, own);
-                    own
-                }
-            };
-            if !own {
-                continue;
-            }
-            // The list may be late.
-            let whole = manifest || store.small(&copy.manifest()).await?.is_some();
-            if whole {
-                self.whole.insert(copy)
-            } else {
-                self.broken.insert(copy)
-            };
-        }
-        self.looked = true;
-        Ok(())
+    /// Whether the copies that an earlier run has left are known.
+    pub(in crate::tier) fn has_looked(&self) -> bool {
+        self.looked
     }
 
-    /// Begins a copy; returns its number.
-    pub(super) fn begin(&mut self) -> u64 {
+    /// Notes what the first look has found.
+    pub(in crate::tier) fn note_found(&mut self, found: FoundCopies) {
+        if !self.looked {
+            self.looked = true;
+            self.whole.extend(found.whole);
+            self.broken.extend(found.broken);
+        }
+    }
+
+    /// Begins a copy with the claim of this epoch; returns its name.
+    pub(super) fn begin(&mut self, epoch: u64) -> CopyName {
+        // One that was cut off, and may have a manifest.
+        if let Some(left) = self.under_way {
+            self.gave_up(left);
+        }
         self.begun += 1;
-        self.begun
+        let name = CopyName { epoch, number: self.begun };
+        self.under_way = Some(name);
+        self.lost_object = false;
+        name
     }
 
     /// Notes that a copy is not to become whole: what is there of it is deleted.
     pub(super) fn gave_up(&mut self, name: CopyName) {
+        self.under_way = None;
         if self.broken.len() < MOST_BROKEN {
             self.broken.insert(name);
         }
@@ -97,6 +90,7 @@ impl KeptCopies {
 
     /// Notes that a copy is whole.
     pub(super) fn publish(&mut self, name: CopyName) {
+        self.under_way = None;
         self.whole.insert(name);
         self.published.push(name.number);
         if self.published.len() > KEPT {
@@ -104,29 +98,33 @@ impl KeptCopies {
         }
     }
 
+    /// Notes that the index has named an object that is not there, and does so no more.
+    pub(in crate::tier) fn note_lost_object(&mut self) {
+        self.lost_object = true;
+    }
+
+    /// Whether that has happened since the last copy was begun, which may take the object for there.
+    pub(super) fn has_lost_object(&self) -> bool {
+        self.lost_object
+    }
+
     /// The newest whole copy.
     pub(super) fn newest(&self) -> Option<CopyName> {
         self.whole.last().copied()
     }
 
-    /// Deletes copies beyond those that are kept, or all, and the parts of interrupted ones.
-    pub(super) async fn delete_old(
-        &mut self,
-        store: &ObjectColdStore,
-        all: bool,
-    ) -> Result<(), ColdError> {
+    /// A copy that is to be deleted, of those beyond the ones that are kept, or of all, and of interrupted ones.
+    pub(super) fn next_old(&mut self, all: bool) -> Option<CopyName> {
         let kept = if all { 0 } else { KEPT };
         while self.whole.len() > kept {
-            let Some(oldest) = self.whole.pop_first() else { break };
-            self.broken.insert(oldest);
+            self.broken.extend(self.whole.pop_first());
         }
-        while let Some(broken) = self.broken.first().copied() {
-            // It may be there, with other bytes or after a lost answer.
-            store.delete(&broken.manifest()).await?;
-            delete_parts(store, broken).await?;
-            self.broken.remove(&broken);
-        }
-        Ok(())
+        self.broken.first().copied()
+    }
+
+    /// Notes that nothing is left of a copy.
+    pub(super) fn deleted_copy(&mut self, name: CopyName) {
+        self.broken.remove(&name);
     }
 
     /// Notes that no stream has bytes of a segment any more.
@@ -161,6 +159,53 @@ impl KeptCopies {
     }
 }
 
+/// Looks which copies of a server the object store has.
+pub(in crate::tier) async fn look(
+    store: &ObjectColdStore,
+    identity: &str,
+) -> Result<FoundCopies, ColdError> {
+    let mut found = BTreeMap::<CopyName, bool>::new();
+    let mut after = None::<String>;
+    loop {
+        let page = store.list(FOLDER, after.as_deref()).await?;
+        let Some((last, _)) = page.last() else { break };
+        after = Some(last.clone());
+        for (copy, manifest) in page.iter().filter_map(|(name, _)| CopyName::of_object(name)) {
+            *found.entry(copy).or_default() |= manifest;
+        }
+    }
+    let (mut copies, mut owners) = (FoundCopies::default(), BTreeMap::<u64, bool>::new());
+    for (copy, manifest) in found {
+        let own = match owners.get(&copy.epoch) {
+            Some(own) => *own,
+            None => {
+                let owner = claim::identity_of(store, copy.epoch).await?;
+                let own = owner.as_deref() == Some(identity);
+                owners.insert(copy.epoch, own);
+                own
+            }
+        };
+        if !own {
+            continue;
+        }
+        // The list may be late.
+        let whole = manifest || store.small(&copy.manifest()).await?.is_some();
+        if whole {
+            copies.whole.insert(copy)
+        } else {
+            copies.broken.insert(copy)
+        };
+    }
+    Ok(copies)
+}
+
+/// Deletes what is there of a copy.
+pub(super) async fn delete(store: &ObjectColdStore, copy: CopyName) -> Result<(), ColdError> {
+    // It may be there, with other bytes or after a lost answer.
+    store.delete(&copy.manifest()).await?;
+    delete_parts(store, copy).await
+}
+
 async fn delete_parts(store: &ObjectColdStore, copy: CopyName) -> Result<(), ColdError> {
     let mut after = None::<String>;
     loop {
@@ -182,8 +227,8 @@ mod tests {
     }
 
     /// Publishes a copy, and deletes those that are not kept.
-    fn publish(copies: &mut KeptCopies, number: u64) {
-        copies.publish(name(number));
+    fn publish(copies: &mut KeptCopies, name: CopyName) {
+        copies.publish(name);
         if copies.whole.len() > KEPT {
             assert_eq!(copies.next_doomed(true), None, "an older copy is there");
             copies.whole.pop_first();
@@ -194,24 +239,24 @@ mod tests {
     #[test]
     fn an_object_waits_for_two_copies_that_were_begun_after_its_segment_was_free() {
         let mut copies = KeptCopies { looked: true, ..KeptCopies::default() };
-        let first = copies.begin();
+        let first = copies.begin(1);
         // While the first copy is under way, which may reference it.
         copies.doom(7, 10);
         publish(&mut copies, first);
         assert_eq!(copies.next_doomed(true), None);
-        let second = copies.begin();
+        let second = copies.begin(1);
         copies.doom(8, 10);
         publish(&mut copies, second);
         assert_eq!(copies.next_doomed(true), None, "the first copy is kept");
-        let broken = copies.begin();
-        copies.gave_up(name(broken));
+        let broken = copies.begin(1);
+        copies.gave_up(broken);
         assert_eq!(copies.next_doomed(true), None);
-        let third = copies.begin();
+        let third = copies.begin(1);
         publish(&mut copies, third);
-        assert_eq!(copies.next_doomed(true), Some(7));
+        let fourth = copies.begin(1);
+        assert_eq!(copies.next_doomed(true), Some(7), "also while a copy is under way");
         copies.deleted(7);
         assert_eq!(copies.next_doomed(true), None, "the second copy is kept");
-        let fourth = copies.begin();
         publish(&mut copies, fourth);
         assert_eq!(copies.next_doomed(true), Some(8));
     }
@@ -233,5 +278,25 @@ mod tests {
         assert_eq!(copies.next_doomed(false), Some(7));
         copies.deleted(7);
         assert_eq!(copies.next_doomed(false), None, "no more are remembered than the bound");
+    }
+
+    #[test]
+    fn a_copy_that_was_cut_off_is_deleted_and_a_late_look_counts_for_nothing() {
+        let mut copies = KeptCopies::default();
+        let early = FoundCopies { whole: [name(1)].into(), broken: [name(2)].into() };
+        copies.note_found(early);
+        let first = copies.begin(2);
+        let late = FoundCopies { broken: [first].into(), ..FoundCopies::default() };
+        copies.note_found(late);
+        assert_eq!(copies.next_old(false), Some(name(2)));
+        copies.deleted_copy(name(2));
+        assert_eq!(copies.next_old(false), None, "parts of the copy that is under way");
+        copies.note_lost_object();
+        assert!(copies.has_lost_object());
+        let second = copies.begin(2);
+        assert!(!copies.has_lost_object());
+        assert_eq!(copies.next_old(false), Some(first));
+        copies.publish(second);
+        assert_eq!(copies.newest(), Some(second));
     }
 }

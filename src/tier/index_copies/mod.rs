@@ -12,7 +12,7 @@ mod manifest;
 mod reader;
 mod writer;
 
-pub(super) use kept::KeptCopies;
+pub(super) use kept::{KeptCopies, look};
 pub use manifest::{CopyName, IndexManifest};
 pub use reader::{CopyError, TierCopies};
-pub(super) use writer::CopySchedule;
+pub(super) use writer::IndexCopier;

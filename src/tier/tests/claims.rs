@@ -192,3 +192,16 @@ pub(super) async fn race_for(options: &TierOptions) {
     }
     assert_eq!(won, 1);
 }
+
+/// Rounds of uploads and copies of the index look at the same time.
+#[tokio::test(start_paused = true)]
+async fn a_late_claim_that_two_ask_for_at_once_is_made_once() {
+    let faulty = Arc::new(FaultyStore::new(0, FaultRates::default()));
+    let (store, dir) = (cold_store(faulty.clone(), options()), tempfile::tempdir().unwrap());
+    let known = start(&store, dir.path()).await.unwrap();
+    let runtime = tokio::runtime::Handle::current();
+    let tier = Tier::unclaimed(store, known, dir.path(), runtime);
+    faulty.set_delay(std::time::Duration::from_millis(10));
+    let (one, two) = tokio::join!(tier.holds_claim(), tier.holds_claim());
+    assert_eq!((one, two, tier.claim().epoch), (Ok(true), Ok(true), 2));
+}

@@ -35,9 +35,9 @@ fn numbers(world: &World) -> Vec<u64> {
 
 /// A store whose server has stopped, opened again.
 async fn again(world: World, between: impl FnOnce(&std::path::Path)) -> World {
-    let World { engine, dir, tier, uploader } = world;
+    let World { engine, dir, tier, uploader, copier } = world;
     engine.close().await;
-    drop((engine, uploader));
+    drop((engine, uploader, copier));
     between(dir.path());
     World::on(tier.store().clone(), dir).await
 }

@@ -16,6 +16,7 @@ use object_store::{
     PutPayload, PutResult, Result,
 };
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 /// How often of a thousand times each fault happens.
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,6 +80,8 @@ pub(super) enum Habit {
 pub(super) struct FaultyStore {
     inner: Arc<InMemory>,
     state: Mutex<FaultState>,
+    /// Parts of copies of the index wait as long as it is true.
+    parts_held: watch::Sender<bool>,
     habit: Habit,
 }
 
@@ -107,8 +110,19 @@ impl FaultyStore {
         FaultyStore {
             inner: Arc::new(InMemory::new()),
             state: Mutex::new(state),
+            parts_held: watch::Sender::new(false),
             habit: Habit::None,
         }
+    }
+
+    /// Has parts of copies of the index wait from now on, or go on.
+    pub(super) fn hold_parts(&self, held: bool) {
+        self.parts_held.send_replace(held);
+    }
+
+    /// Whether a part of a copy of the index waits.
+    pub(super) fn holds_part(&self) -> bool {
+        self.parts_held.receiver_count() > 0
     }
 
     pub(super) fn with_habit(habit: Habit) -> Self {
@@ -236,6 +250,7 @@ impl ObjectStore for FaultyStore {
         self.before().await?;
         self.change()?;
         if path.as_ref().ends_with(".mdb") {
+            let _ = self.parts_held.subscribe().wait_for(|held| !held).await;
             let mut state = self.state.lock();
             state.largest_part = state.largest_part.max(payload.content_length());
         }

@@ -28,7 +28,7 @@ async fn a_lost_directory_is_built_again_from_an_s3_server() {
     let store = Arc::new(ObjectColdStore::new(client, options, Arc::new(TierCounters::default())));
     let mut world = World::new(store.clone()).await;
     for round in 0..3 {
-        world.uploader.copy_in_parts_of(32 << 10);
+        world.copier.copy_in_parts_of(32 << 10);
         // Sealed and an object, sealed and copied before it is one, and in the index only.
         world.write(10 * round, &bytes(10 * round, 250_000)).await;
         world.seal();
@@ -36,7 +36,7 @@ async fn a_lost_directory_is_built_again_from_an_s3_server() {
         world.write(10 * round + 1, &bytes(10 * round + 1, 120_000)).await;
         world.seal();
         world.write(10 * round + 2, &bytes(10 * round + 2, 70)).await;
-        world.uploader.copy_index_now().await.unwrap();
+        world.copier.copy_now().await.unwrap();
         world.write(900 + round, b"after the copy").await;
         drop(world);
         let dir = tempfile::tempdir().unwrap();

@@ -31,14 +31,14 @@ async fn whatever_step_is_interrupted_a_whole_copy_is_there() {
         let mut world = World::new(store.clone()).await;
         world.write(0, &bytes(0, 250_000)).await;
         world.seal();
-        world.uploader.copy_index_now().await.unwrap();
+        world.copier.copy_now().await.unwrap();
         world.write(1, &bytes(1, 120_000)).await;
-        world.uploader.copy_index_now().await.unwrap();
+        world.copier.copy_now().await.unwrap();
         world.engine.delete(&path(1)).await.unwrap();
         world.write(2, &bytes(2, 120_000)).await;
         world.seal();
         faulty.down_after(Some(changes));
-        let copied = world.uploader.copy_index_now().await;
+        let copied = world.copier.copy_now().await;
         let uploaded = world.uploader.round().await;
         faulty.down_after(None);
         let again = restored(&store).await;
@@ -67,7 +67,7 @@ async fn an_object_stays_while_a_kept_copy_may_reference_it() {
         world.write(number, &bytes(number, 150_000)).await;
     }
     world.seal();
-    world.uploader.copy_index_now().await.unwrap();
+    world.copier.copy_now().await.unwrap();
     let objects = world.objects().await;
     world.engine.delete(&path(0)).await.unwrap();
     world.store().checkpoint().unwrap();
@@ -78,7 +78,7 @@ async fn an_object_stays_while_a_kept_copy_may_reference_it() {
             world.uploader.search_now().await.unwrap();
         }
         assert_eq!(world.objects().await, objects, "after {later} copies");
-        world.uploader.copy_index_now().await.unwrap();
+        world.copier.copy_now().await.unwrap();
     }
     assert_eq!(copies(&store).await.len(), 2, "the others are deleted");
     world.uploader.round().await.unwrap();
@@ -88,12 +88,12 @@ async fn an_object_stays_while_a_kept_copy_may_reference_it() {
     // A start finds the copies that are there, and what an interrupted one has left.
     let interrupted = format!("index/{:020}-{:020}/0000000000.mdb", again.tier.claim().epoch, 9);
     store.create(&interrupted, vec![Bytes::from_static(b"half")]).await.unwrap();
-    let World { engine, dir, tier, uploader } = again;
+    let World { engine, dir, tier, uploader, copier } = again;
     engine.close().await;
-    drop((engine, tier, uploader));
+    drop((engine, tier, uploader, copier));
     let mut again = World::on(store.clone(), dir).await;
     again.uploader.round().await.unwrap();
-    again.uploader.copy_index_now().await.unwrap();
+    again.copier.copy_now().await.unwrap();
     assert_eq!(copies(&store).await.len(), 2);
     assert_eq!(store.list("index/", None).await.unwrap().len(), 4, "two parts and manifests");
 }
@@ -106,18 +106,18 @@ async fn while_nothing_happens_there_is_no_copy_unless_the_last_one_is_gone() {
     let age = |world: &World| world.tier.counters().index_age.get();
     tokio::time::advance(Duration::from_secs(100)).await;
     assert!(age(&world) >= Duration::from_secs(100), "since the start");
-    world.uploader.copy_index_unless_idle().await.unwrap();
+    world.copier.copy_unless_idle().await.unwrap();
     let first = copies(&store).await;
     tokio::time::advance(Duration::from_secs(100)).await;
-    world.uploader.copy_index_unless_idle().await.unwrap();
+    world.copier.copy_unless_idle().await.unwrap();
     assert_eq!((copies(&store).await, first.len()), (first.clone(), 1));
     assert!(age(&world) < Duration::from_secs(50), "a restore would lack nothing");
     store.delete(&format!("index/{}.json", first[0])).await.unwrap();
-    world.uploader.copy_index_unless_idle().await.unwrap();
+    world.copier.copy_unless_idle().await.unwrap();
     let second = copies(&store).await;
     assert!(second.len() == 1 && second != first, "{second:?}");
     world.write(1, b"more").await;
-    world.uploader.copy_index_unless_idle().await.unwrap();
+    world.copier.copy_unless_idle().await.unwrap();
     assert_eq!(copies(&store).await.len(), 2);
 }
 
@@ -128,15 +128,15 @@ async fn without_copies_those_that_are_there_go() {
     let mut world = World::new(store.clone()).await;
     world.write(0, b"something").await;
     for _ in 0..3 {
-        world.uploader.copy_index_now().await.unwrap();
+        world.copier.copy_now().await.unwrap();
     }
     assert_eq!(copies(&store).await.len(), 2);
-    let World { engine, dir, tier, uploader } = world;
+    let World { engine, dir, tier, uploader, copier } = world;
     engine.close().await;
-    drop((engine, tier, uploader));
+    drop((engine, tier, uploader, copier));
     let off = cold_store(faulty.clone(), options());
     let mut world = World::on(off, dir).await;
-    world.uploader.copy_index_if_due(NOW).await.unwrap();
+    world.copier.copy_if_due(NOW).await.unwrap();
     assert_eq!(store.list("index/", None).await.unwrap(), []);
     let dir = in_memory();
     assert!(matches!(restore(&store, dir.path()).await, Err(CopyError::Gone)));
@@ -148,7 +148,7 @@ async fn a_copy_is_sent_in_parts_and_costs_what_the_bill_says() {
     let faulty = faulty();
     let store = with_copies(faulty.clone());
     let mut world = World::new(store.clone()).await;
-    world.uploader.copy_in_parts_of(8 << 10);
+    world.copier.copy_in_parts_of(8 << 10);
     let requests = |world: &World| {
         let counters = world.tier.counters();
         TierOperation::ALL.map(|operation| -> u64 {
@@ -160,7 +160,7 @@ async fn a_copy_is_sent_in_parts_and_costs_what_the_bill_says() {
         world.write(round, &bytes(round, 100 + 90_000 * round)).await;
         world.uploader.round().await.unwrap();
         let before = requests(&world);
-        world.uploader.copy_index_now().await.unwrap();
+        world.copier.copy_now().await.unwrap();
         let after = requests(&world);
         let copy = TierCopies::of(store.clone()).manifest(copies(&store).await[0]).await.unwrap();
         let made = copy.bytes.div_ceil(8 << 10);
@@ -231,7 +231,7 @@ async fn run(seed: u64) -> usize {
             }
             6 => {
                 faulty.down_after(Some(random.u32(0..8)));
-                let _ = world.uploader.copy_index_now().await;
+                let _ = world.copier.copy_now().await;
                 let _ = world.uploader.round().await;
                 faulty.down_after(None);
             }
@@ -240,7 +240,7 @@ async fn run(seed: u64) -> usize {
                 most = 2;
                 let late = FaultRates { late_put: 150, late_delete: 150, ..FaultRates::PASSING };
                 faulty.set_rates(late);
-                let _ = world.uploader.copy_index_now().await;
+                let _ = world.copier.copy_now().await;
                 let _ = world.uploader.round().await;
                 faulty.set_rates(FaultRates::default());
             }
@@ -249,11 +249,11 @@ async fn run(seed: u64) -> usize {
                 // Ends in the midst of it.
                 faulty.set_delay(Duration::from_millis(10));
                 let time = Duration::from_millis(random.u64(0..150));
-                let _ = tokio::time::timeout(time, world.uploader.copy_index_now()).await;
+                let _ = tokio::time::timeout(time, world.copier.copy_now()).await;
                 faulty.set_delay(Duration::ZERO);
-                let World { engine, dir, tier, uploader } = world;
+                let World { engine, dir, tier, uploader, copier } = world;
                 engine.close().await;
-                drop((tier, uploader));
+                drop((tier, uploader, copier));
                 while Arc::strong_count(&engine) > 1 {
                     std::thread::sleep(Duration::from_millis(1));
                 }
@@ -261,7 +261,7 @@ async fn run(seed: u64) -> usize {
                 world = World::on(store.clone(), dir).await;
             }
             _ => {
-                world.uploader.copy_index_now().await.unwrap();
+                world.copier.copy_now().await.unwrap();
                 world.uploader.round().await.unwrap();
             }
         }
@@ -273,7 +273,7 @@ async fn run(seed: u64) -> usize {
     for _ in 0..4 {
         world.uploader.round().await.unwrap();
         world.uploader.search_now().await.unwrap();
-        world.uploader.copy_index_now().await.unwrap();
+        world.copier.copy_now().await.unwrap();
     }
     world.uploader.round().await.unwrap();
     assert_eq!(world.objects().await, world.places().len(), "seed {seed}");

@@ -1,6 +1,7 @@
 //! Tests of the room as a whole: faults, races, a real S3 server.
 
 mod claims;
+mod copies_beside_rounds;
 mod crashes;
 mod damage;
 mod faults;

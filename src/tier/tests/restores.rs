@@ -106,7 +106,7 @@ async fn a_lost_directory_is_built_again_up_to_the_last_copy() {
     world.write(2, &bytes(2, 40_000)).await;
     world.seal();
     world.write(3, &bytes(3, 7)).await;
-    world.uploader.copy_index_now().await.unwrap();
+    world.copier.copy_now().await.unwrap();
     assert_eq!(copies(&store).await.len(), 1);
     // What comes after the copy is lost.
     world.engine.append(&path(3), &append(), Bytes::from_static(b"lost")).await.unwrap();
@@ -139,7 +139,7 @@ async fn a_lost_directory_is_built_again_up_to_the_last_copy() {
     assert!(again.id(5).await.0 > lost.0 + (1 << 31), "no client knows it as a lost stream");
     again.seal();
     again.uploader.round().await.unwrap();
-    again.uploader.copy_index_now().await.unwrap();
+    again.copier.copy_now().await.unwrap();
     assert!(again.read(5, 0, 150_000).await.unwrap() == bytes(5, 150_000));
     let newest = copies(&store).await[0];
     assert_eq!(newest.to_string(), format!("{:020}-{:020}", again.tier.claim().epoch, 1));
@@ -147,7 +147,7 @@ async fn a_lost_directory_is_built_again_up_to_the_last_copy() {
     assert!(all.difference(&new).all(|number| *number >= first), "{all:?} from {first}");
     assert!(all.len() > new.len());
     // The lost server, should it live, does nothing any more.
-    assert!(matches!(world.uploader.copy_index_now().await, Err(UploadError::Superseded)));
+    assert!(matches!(world.copier.copy_now().await, Err(UploadError::Superseded)));
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn a_restored_server_is_lost_and_restored_again() {
         world.write(round, &bytes(round, 120_000)).await;
         world.seal();
         world.uploader.round().await.unwrap();
-        world.uploader.copy_index_now().await.unwrap();
+        world.copier.copy_now().await.unwrap();
         world.write(100 + round, b"lost").await;
         world = restored(&store).await;
         for number in 0..=round {
@@ -176,9 +176,9 @@ async fn a_damaged_copy_is_passed_over_and_a_missing_object_is_said() {
     let mut world = World::new(store.clone()).await;
     world.write(0, &bytes(0, 150_000)).await;
     world.seal();
-    world.uploader.copy_index_now().await.unwrap();
+    world.copier.copy_now().await.unwrap();
     world.write(1, b"newer").await;
-    world.uploader.copy_index_now().await.unwrap();
+    world.copier.copy_now().await.unwrap();
     let [newer, older] = copies(&store).await[..] else { panic!("two copies") };
     let part = format!("index/{newer}/0000000000.mdb");
     let whole = faulty.whole(&part).await.unwrap();
@@ -222,7 +222,7 @@ async fn no_restored_byte_is_wrong_or_missing_whatever_the_store_does() {
                 world.seal();
             }
             let _ = world.uploader.round().await;
-            if world.uploader.copy_index_now().await.is_ok() {
+            if world.copier.copy_now().await.is_ok() {
                 states.push(number);
                 copied += 1;
             }
@@ -248,7 +248,7 @@ async fn of_two_restores_that_take_the_prefix_over_at_once_one_wins() {
     let store = with_copies(faulty.clone());
     let mut world = World::new(store.clone()).await;
     world.write(0, b"something").await;
-    world.uploader.copy_index_now().await.unwrap();
+    world.copier.copy_now().await.unwrap();
     let dirs = [in_memory(), in_memory()];
     faulty.set_delay(Duration::from_millis(10));
     let [one, two] = [restore(&store, dirs[0].path()), restore(&store, dirs[1].path())];
@@ -287,7 +287,7 @@ async fn a_segment_that_is_damaged_on_the_disk_keeps_no_copy_from_being_made_and
     let mut file = std::fs::read(&path).unwrap();
     file[1000] ^= 1;
     std::fs::write(&path, file).unwrap();
-    world.uploader.copy_index_now().await.unwrap();
+    world.copier.copy_now().await.unwrap();
     let copy = TierCopies::of(store.clone()).manifest(copies(&store).await[0]).await.unwrap();
     assert_eq!((copy.segments, copy.damaged), (segments.len() as u64, 1));
     let dir = in_memory();

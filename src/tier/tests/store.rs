@@ -20,6 +20,7 @@ use super::claims::in_memory;
 use super::faults::{FaultRates, FaultyStore};
 use super::{cold_store, options};
 use crate::tier::claim::claim;
+use crate::tier::index_copies::IndexCopier;
 use crate::tier::object_cold_store::ObjectColdStore;
 use crate::tier::{SegmentOwner as _, SegmentUploader, Tier, TierOptions, UploadError};
 
@@ -30,6 +31,7 @@ pub(super) struct World {
     pub(super) engine: Arc<Engine>,
     pub(super) tier: Tier,
     pub(super) uploader: SegmentUploader,
+    pub(super) copier: IndexCopier,
     pub(super) dir: tempfile::TempDir,
 }
 
@@ -76,7 +78,7 @@ impl World {
         file_store.read_objects_from(tier.cold_place());
         file_store.number_segments_from(tier.claim().first_segment());
         let uploader = SegmentUploader::new(tier.clone(), engine.clone());
-        World { engine, tier, uploader, dir }
+        World { engine, tier, copier: uploader.copier(), uploader, dir }
     }
 
     pub(super) fn store(&self) -> &FileStore {
@@ -173,9 +175,9 @@ async fn streams_are_read_whole_when_every_segment_is_an_object() {
     }
     assert!(world.read(0, 123_456, 234_567).await.unwrap() == all[0][123_456..234_567]);
     // And after a restart.
-    let World { engine, dir, tier, uploader } = world;
+    let World { engine, dir, tier, uploader, copier } = world;
     engine.close().await;
-    drop((engine, uploader));
+    drop((engine, uploader, copier));
     let world = World::on(tier.store().clone(), dir).await;
     assert!(world.read(3, 0, 130_000).await.unwrap() == all[3]);
     assert_eq!(world.tier.claim().epoch, 2);
@@ -286,7 +288,7 @@ async fn an_emptied_bucket_is_no_lost_segment() {
     let tier = Tier::open(options, dir.path(), NOW, false, Handle::current()).await.unwrap();
     engine.file_store().unwrap().read_objects_from(tier.cold_place());
     let uploader = SegmentUploader::new(tier.clone(), engine.clone());
-    let mut world = World { engine, tier, uploader, dir };
+    let mut world = World { engine, tier, copier: uploader.copier(), uploader, dir };
     let data = bytes(0, 150_000);
     world.write(0, &data).await;
     world.seal();

@@ -106,9 +106,9 @@ async fn a_damaged_record_of_the_index_costs_no_object() {
     world.uploader.round().await.unwrap();
     let objects = world.objects().await;
     let segment = world.store().segments_after(None, 1).unwrap()[0];
-    let World { engine, dir, tier, uploader } = world;
+    let World { engine, dir, tier, uploader, copier } = world;
     engine.close().await;
-    drop((engine, uploader));
+    drop((engine, uploader, copier));
     let index = dir.path().join("store/data.mdb");
     let mut pages = std::fs::read(&index).unwrap();
     let record = [segment.file_len.to_le_bytes(), segment.data.to_le_bytes()].concat();
@@ -139,9 +139,9 @@ async fn a_local_file_stays_when_its_object_is_gone_and_is_uploaded_again() {
     let names = faulty.names("segments/").await;
     assert!(!names.is_empty() && world.places().iter().all(|place| *place == SegmentPlace::Both));
     // As after a backup of then is restored: its segments were rewritten and deleted since.
-    let World { engine, dir, tier, uploader } = world;
+    let World { engine, dir, tier, uploader, copier } = world;
     engine.close().await;
-    drop((engine, uploader));
+    drop((engine, uploader, copier));
     for name in &names {
         tier.store().delete(name).await.unwrap();
     }

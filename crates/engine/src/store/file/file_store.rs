@@ -30,7 +30,8 @@ use super::{
     scrubber::Scrubber,
     sealer::Sealer,
     segments::{
-        files::{SegmentFiles, SegmentHold},
+        files::SegmentFiles,
+        held::SegmentHold,
         objects::{self, FetchError},
     },
     snapshot::{SnapshotReads, bytes::FoundPiece},

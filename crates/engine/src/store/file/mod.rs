@@ -52,5 +52,5 @@ pub use file_store::FileStore;
 pub use layout::{FORMAT, TIER_IDENTITY, keys_dir};
 pub use map_fault::{MAP_FAULT_EXIT, report_map_faults, report_map_faults_as_json};
 pub use options::{Durability, FileStoreOptions, SegmentOptions, WallClock};
-pub use segments::files::SegmentHold;
+pub use segments::held::SegmentHold;
 pub use tiering::IndexCopy;

@@ -13,7 +13,7 @@ use super::{
     segments::{
         catalog::{SegmentPage, SegmentQuery},
         check::read_whole,
-        files::SegmentHold,
+        held::SegmentHold,
         objects::{ColdPlace, SegmentInfo, SegmentPlace},
     },
 };
@@ -34,10 +34,17 @@ pub struct IndexCopy {
     pub segments: u64,
     /// Bytes of their files.
     pub segment_bytes: u64,
-    /// Those of them that are no objects yet, some 80 bytes for each.
+    /// Those of them that were no objects then, some 80 bytes for each.
     pub local: Vec<SegmentInfo>,
-    /// Keeps their local files until all of them are objects.
-    _held: SegmentHold,
+    /// Keeps their local files, whatever becomes of their streams.
+    held: SegmentHold,
+}
+
+impl IndexCopy {
+    /// The copy needs the local file of a segment no longer: its object is there, or its file is damaged.
+    pub fn release(&mut self, number: u64) {
+        self.held.release(number);
+    }
 }
 
 /// Segments that are looked at in one read of the index.
@@ -115,6 +122,15 @@ impl FileStore {
             Err(StoreError::Corrupt { .. }) => Ok(true),
             found => Ok(found?.is_some()),
         }
+    }
+
+    /// Whether the index has noted the object of a segment.
+    ///
+    /// # Errors
+    /// When the index cannot be read, or the segment's record is damaged.
+    pub fn is_object(&self, number: u64) -> Result<bool, StoreError> {
+        let record = self.core.index.read()?.segment(number)?;
+        Ok(record.is_some_and(|record| record.place != SegmentPlace::Local))
     }
 
     /// The bytes of a segment's local file, in parts, each of which was compared with its checksums after it was read; `None`
@@ -219,7 +235,7 @@ impl FileStore {
         self.sealer.renew(number)
     }
 
-    /// Whether segments are kept for a backup that copies them.
+    /// Whether segments are kept for a backup that copies them, or for a copy of the index that has just begun.
     pub fn holds_segments(&self) -> bool {
         self.core.segments.is_held()
     }
@@ -236,7 +252,9 @@ impl FileStore {
     }
 
     /// Folds everything that is durable now into the index and copies the index into a file in the data directory. Appends
-    /// and reads go on; nothing is sealed meanwhile. The copy ends with an error once `wanted` returns false.
+    /// and reads go on; nothing is sealed meanwhile, and no local file of a segment removed. Afterwards the files of those
+    /// that are no objects stay until the copy [releases](IndexCopy::release) them or is dropped. The copy ends with an
+    /// error once `wanted` returns false.
     ///
     /// # Errors
     /// [`StoreError::Room`], [`StoreError::Full`] and [`StoreError::Io`].
@@ -257,7 +275,7 @@ impl FileStore {
         #[cfg(unix)]
         RealDisk.remove(&path).map_err(io_error("remove", &path))?;
         self.checkpoint()?;
-        let held = self.hold_segments();
+        let mut held = self.hold_segments();
         // A segment that the copy references is in the list: none is handed over between the two.
         let sealing = self.sealer.pause();
         let event = index.read()?.meta()?.lsn;
@@ -273,8 +291,9 @@ impl FileStore {
         }
         index.copy_into(&file, &path, wanted)?;
         drop(sealing);
+        held.narrow(local.iter().map(|segment| segment.number).collect());
         let bytes = file.metadata().map_err(io_error("look at", &path))?.len();
-        Ok(IndexCopy { file, bytes, event, segments, segment_bytes, local, _held: held })
+        Ok(IndexCopy { file, bytes, event, segments, segment_bytes, local, held })
     }
 
     /// Segments that no stream has bytes of any more, since the last call: their objects may go, if they have any.

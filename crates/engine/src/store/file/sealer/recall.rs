@@ -37,8 +37,11 @@ impl Sealer {
         if room.is_some_and(|room| room < record.file_len.saturating_mul(ROOM)) {
             return Err(StoreError::Full { path: core.segments.dir().to_owned() });
         }
+        // Its removal may wait for the end of a hold.
+        core.segments.need_again(number);
         if let Err(error) = write(core, number, &record, parts) {
             let _ = core.disk.remove(&core.segments.new_path(number));
+            core.segments.remove_local(&[number]);
             return Err(error);
         }
         let places = (SegmentPlace::Object, SegmentPlace::Both);

@@ -2,7 +2,7 @@
 //!
 //! Invariants
 //! - No file is opened or read with a lock or a transaction held.
-//! - While a backup copies files, none is removed.
+//! - While a backup copies files, none is removed; nor is one that a copy of the index has uploaded, until it was.
 
 use std::{
     io,
@@ -20,6 +20,7 @@ use super::{
     check::open_checked,
     direct::{CheckedBlocks, KnownExtents},
     format::{self, SegmentFooter},
+    held::{HeldFiles, SegmentHold},
     object_files::{ObjectDisk, SegmentObjects},
 };
 use crate::store::{
@@ -62,8 +63,8 @@ pub(in crate::store::file) struct SegmentFiles {
     dir: PathBuf,
     /// Open files, the one used last at the end.
     open: Mutex<Vec<(u64, Arc<OpenSegment>)>>,
-    /// How many backups copy files now, and the files to remove after them.
-    held: Mutex<(usize, Vec<u64>)>,
+    /// Files that stay for now although nothing needs them.
+    pub(super) held: Mutex<HeldFiles>,
     /// Segments whose objects may go.
     freed: Mutex<Vec<u64>>,
     /// The lowest number that no file of this directory had.
@@ -75,20 +76,6 @@ pub(in crate::store::file) struct SegmentFiles {
     objects: Option<Arc<ObjectDisk>>,
     /// What clients get is compared with checksums.
     pub(super) checks_reads: bool,
-}
-
-/// Keeps segment files from being removed.
-pub struct SegmentHold(Arc<SegmentFiles>);
-
-impl Drop for SegmentHold {
-    fn drop(&mut self) {
-        let doomed = {
-            let mut held = self.0.held.lock();
-            held.0 -= 1;
-            if held.0 == 0 { std::mem::take(&mut held.1) } else { Vec::new() }
-        };
-        self.0.remove_local(&doomed);
-    }
 }
 
 impl SegmentFiles {
@@ -169,8 +156,7 @@ impl SegmentFiles {
 
     /// Keeps files from being removed until the hold is dropped.
     pub(in crate::store::file) fn hold(self: &Arc<Self>) -> SegmentHold {
-        self.held.lock().0 += 1;
-        SegmentHold(self.clone())
+        SegmentHold::all(self.clone())
     }
 
     /// The file of an extent, whose footer has this checksum.
@@ -249,9 +235,14 @@ impl SegmentFiles {
         self.remove_local(numbers);
     }
 
-    /// Whether a backup copies files now.
+    /// Whether no file is removed now.
     pub(in crate::store::file) fn is_held(&self) -> bool {
-        self.held.lock().0 > 0
+        self.held.lock().holds_all()
+    }
+
+    /// A file that the index did not need any more is there again: it is not removed with what a hold has kept.
+    pub(in crate::store::file) fn need_again(&self, number: u64) {
+        self.held.lock().need(number);
     }
 
     /// The segments that were removed since the last call, at most [`MOST_FREED`]: their objects may go.
@@ -264,16 +255,10 @@ impl SegmentFiles {
         if numbers.is_empty() {
             return;
         }
-        {
-            let mut held = self.held.lock();
-            if held.0 > 0 {
-                held.1.extend_from_slice(numbers);
-                return;
-            }
-        }
+        let numbers = self.held.lock().free_of(numbers);
         self.open.lock().retain(|(known, _)| !numbers.contains(known));
         for number in numbers {
-            let path = self.path(*number);
+            let path = self.path(number);
             match self.disk.remove(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     let path = path.display();
