@@ -125,6 +125,11 @@ fn stream(stored: &StreamPath) -> Arc<StreamCore> {
     StreamState::fold(None, StreamId(7), &event).unwrap().core
 }
 
+/// Whether the driver would look for changes now.
+async fn has_changed(watcher: &StreamWatcher) -> bool {
+    tokio::time::timeout(std::time::Duration::from_millis(1), watcher.changed()).await.is_ok()
+}
+
 #[tokio::test]
 async fn changes_are_handed_on_once_to_each_subscription_that_they_concern() {
     let acme = TenantId::new("acme").unwrap();
@@ -151,16 +156,22 @@ async fn changes_are_handed_on_once_to_each_subscription_that_they_concern() {
         assert!(watcher.dirty.lock().is_empty(), "there are no subscriptions");
         watcher.watch_new(tenant, &config(Some("a/*"), &["a/1"], None), ONE).unwrap();
         watcher.watch_new(tenant, &config(Some("a/*"), &[], Some("w")), TWO).unwrap();
-        for (name, tail) in [("a/1", Some(1)), ("a/1", Some(3)), ("a/2/3", Some(1)), ("b", Some(1))]
-        {
+        assert!(!has_changed(&watcher).await);
+        change("b", Some(1));
+        assert!(!has_changed(&watcher).await, "nobody links it");
+        change("a/1", Some(1));
+        assert!(has_changed(&watcher).await);
+        for (name, tail) in [("a/2/3", Some(1)), ("a/1", Some(3))] {
             change(name, tail);
         }
+        assert!(!has_changed(&watcher).await, "once until the changes are handed on");
         change("__ds/lifecycle", Some(1));
         assert_eq!(watcher.dirty.lock().len(), 2, "`a/2/3` may match");
-        tokio::time::timeout(std::time::Duration::from_secs(5), watcher.changed()).await.unwrap();
         let a = || "a/1".to_owned();
         assert_eq!(routed(), [(1, a(), Some(3)), (2, a(), Some(3))]);
         assert_eq!(routed(), []);
+        watcher.nudge();
+        assert!(has_changed(&watcher).await);
         change("a/1", None);
         change("w", Some(5));
         assert_eq!(routed(), [(1, a(), None), (2, a(), None)], "a wake is no change");

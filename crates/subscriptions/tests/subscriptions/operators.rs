@@ -210,3 +210,24 @@ fn posts_at_one_time_are_those_of_both_lanes() {
     let options = SubscriptionOptions { max_deliveries: 5, max_retries: 3, ..options() };
     assert_eq!(options.all_deliveries(), 8);
 }
+
+/// One receiver has one permit here, and does not answer.
+#[tokio::test]
+async fn a_webhook_that_waits_for_its_turn_is_pending() {
+    let rig = Rig::frozen(SubscriptionOptions { max_deliveries: 1, ..options() }).await;
+    let receiver = Receiver::start(Habit::Hang).await;
+    for id in ["first", "s"] {
+        let pattern = format!("{id}/*");
+        let body =
+            json!({"type": "webhook", "pattern": pattern, "webhook": {"url": receiver.url()}});
+        rig.put(id, body).await;
+    }
+    rig.append("first/a", "1").await;
+    receiver.nth(0).await;
+    assert_eq!(report(&rig).await.phase, SubscriptionPhase::Idle);
+    rig.append("s/a", "1").await;
+    let pending = in_phase(&rig, SubscriptionPhase::Pending).await;
+    assert_eq!((pending.generation, pending.lag_streams, receiver.count()), (0, 1, 1));
+    let first = rig.subs.report(&name(None, "first")).await.unwrap();
+    assert_eq!((first.phase, first.lease_until), (SubscriptionPhase::Waking, at(START + 30_000)));
+}

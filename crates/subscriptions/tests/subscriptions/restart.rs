@@ -1,10 +1,12 @@
 //! Restarts at every point between an append and its ack: nothing is lost, nothing goes back.
 
+use bytes::Bytes;
+use durable_streams_protocol::StreamPath;
 use serde_json::{Value, json};
 
 use super::{
     receiver::{Habit, Receiver},
-    rig::{Rig, code, options, until},
+    rig::{BASE, Rig, code, options, send, until},
 };
 
 async fn hook(rig: &Rig, url: &str, lease: u64) {
@@ -174,4 +176,75 @@ async fn deleted_subscriptions_stay_deleted() {
     rig.restart().await;
     assert!(rig.subs.is_empty());
     assert_eq!(rig.engine.stats().store.streams, 0, "nothing is left of it");
+}
+
+/// A crash during a rewrite leaves both logs. The older one must not be what a later start finds.
+#[tokio::test]
+async fn a_log_that_was_replaced_does_not_come_back() {
+    let mut rig = Rig::frozen(options()).await;
+    let body = json!({"type": "pull-wake", "pattern": "e/*", "wake_stream": "w"});
+    rig.put("s", body.clone()).await;
+    let log = rig.log("s").await;
+    let name = |number: u64| format!("__ds/subscriptions/s/{number:016}");
+    rig.crash();
+    rig.create_as(&name(1), "application/octet-stream", &log).await;
+    // A rewrite that was cut off.
+    let (incomplete, _) = log.split_once('\n').unwrap();
+    rig.create_as(&name(2), "application/octet-stream", &format!("{incomplete}\n")).await;
+    rig.restart().await;
+    assert_eq!(rig.subs.len(), 1);
+    assert_eq!(rig.engine.stats().store.streams, 1, "the newest complete log alone is kept");
+    assert_eq!(rig.put("s", body).await.0, 200);
+    rig.call(http::Method::DELETE, "subscriptions/s", None, Value::Null).await;
+    rig.restart().await;
+    assert!(rig.subs.is_empty());
+    assert_eq!(rig.engine.stats().store.streams, 0);
+}
+
+#[tokio::test]
+async fn a_wake_whose_stream_went_during_the_outage_is_announced_in_the_next() {
+    let mut rig = Rig::frozen(options()).await;
+    rig.create("w").await;
+    rig.put("s", json!({"type": "pull-wake", "pattern": "e/*", "wake_stream": "w"})).await;
+    rig.append("e/a", "1").await;
+    until("the wake", || async { (rig.read("w").await.len() == 1).then_some(()) }).await;
+    for away in [false, true] {
+        rig.crash();
+        if away {
+            rig.delete("w").await;
+        }
+        rig.restart().await;
+        let status = if away { "failed" } else { "active" };
+        assert_eq!(rig.get("s").await["status"], status, "a retry is scheduled: {away}");
+    }
+    rig.create("w").await;
+    until("the same wake", || async { (rig.read("w").await.len() == 1).then_some(()) }).await;
+    assert_eq!(rig.read("w").await[0]["generation"], 1);
+}
+
+#[tokio::test]
+async fn while_its_log_cannot_be_written_a_subscription_refuses_and_then_goes_on() {
+    let rig = Rig::frozen(options()).await;
+    rig.create("w").await;
+    rig.put("s", json!({"type": "pull-wake", "pattern": "e/*", "wake_stream": "w"})).await;
+    let tail = rig.append("e/a", "1").await;
+    let (_, claimed) = rig.post("s", "claim", None, json!({"worker": "w"})).await;
+    let ack = json!({"wake_id": claimed["wake_id"], "generation": 1,
+        "acks": [{"stream": "e/a", "offset": tail}]});
+    let log = rig.log("s").await;
+    let path = format!("__ds/subscriptions/s/{:016}", 0);
+    rig.engine.delete(&StreamPath::system(&path).unwrap()).await.unwrap();
+    for _ in 0..2 {
+        let (status, body) = rig.post("s", "ack", claimed["token"].as_str(), ack.clone()).await;
+        assert_eq!((status.as_u16(), code(&body)), (503, "UNAVAILABLE"));
+    }
+    let headers = http::HeaderMap::new();
+    let (status, headers, _) =
+        send(&rig.subs, BASE, &http::Method::GET, "subscriptions/s", &headers, Bytes::new()).await;
+    assert_eq!((status.as_u16(), &headers["retry-after"]), (503, &"1".parse().unwrap()));
+    rig.create_as(&path, "application/octet-stream", &log).await;
+    let before = rig.get("s").await;
+    assert_ne!(before["streams"][0]["acked_offset"], tail, "no cursor moved");
+    assert_eq!(rig.post("s", "ack", claimed["token"].as_str(), ack).await.0, 200);
+    assert_eq!(rig.get("s").await["streams"][0]["acked_offset"], tail);
 }
