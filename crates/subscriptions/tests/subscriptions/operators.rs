@@ -152,6 +152,13 @@ async fn a_wake_that_cannot_be_announced_is_retried() {
         "there is no wake stream"
     );
     assert_eq!((failed.generation, failed.failures), (1, 1));
+    for failures in 2..4 {
+        rig.pass(failures * 1_200);
+        until("another failure", || async {
+            (u64::from(report(&rig).await.failures) == failures).then_some(())
+        })
+        .await;
+    }
     rig.create("w").await;
     in_phase(&rig, SubscriptionPhase::Waking).await;
     until("the announcement", || async { (rig.read("w").await.len() == 1).then_some(()) }).await;

@@ -248,3 +248,22 @@ async fn while_its_log_cannot_be_written_a_subscription_refuses_and_then_goes_on
     assert_eq!(rig.post("s", "ack", claimed["token"].as_str(), ack).await.0, 200);
     assert_eq!(rig.get("s").await["streams"][0]["acked_offset"], tail);
 }
+
+#[tokio::test]
+async fn a_wake_that_cannot_be_stored_is_tried_again_a_second_later() {
+    let rig = Rig::frozen(options()).await;
+    let receiver = Receiver::start(Receiver::done()).await;
+    hook(&rig, &receiver.url(), 1_000).await;
+    let log = rig.log("s").await;
+    let path = format!("__ds/subscriptions/s/{:016}", 0);
+    rig.engine.delete(&StreamPath::system(&path).unwrap()).await.unwrap();
+    let tail = rig.append("events/a", "1").await;
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    rig.create_as(&path, "application/octet-stream", &log).await;
+    rig.pass(999);
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    assert_eq!(receiver.count(), 0, "no wake leaves before it is stored");
+    rig.pass(1);
+    receiver.nth(0).await;
+    acked(&rig, &tail).await;
+}
