@@ -80,6 +80,12 @@ impl KeptCopies {
         name
     }
 
+    /// How many copies were begun since the start.
+    #[cfg(test)]
+    pub(in crate::tier) fn begun(&self) -> u64 {
+        self.begun
+    }
+
     /// Notes that a copy is not to become whole: what is there of it is deleted.
     pub(super) fn gave_up(&mut self, name: CopyName) {
         self.under_way = None;

@@ -134,6 +134,12 @@ impl IndexCopier {
         self.copy_if_due(Timestamp::from_millis(1_800_000_000_000)).await
     }
 
+    /// How many copies were begun since the start.
+    #[cfg(test)]
+    pub(in crate::tier) fn begun(&self) -> u64 {
+        self.context.copies.lock().begun()
+    }
+
     /// Makes parts of so many bytes from now on.
     #[cfg(test)]
     pub(in crate::tier) fn copy_in_parts_of(&mut self, bytes: u64) {

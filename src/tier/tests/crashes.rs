@@ -4,6 +4,11 @@
 //! ones, and the bucket outlives it. Streams are written, sealed into tiny segments, moved, rewritten, trimmed and deleted.
 //! Whatever was acknowledged is read whole, also while the object store fails, or the read is refused. At the end the
 //! bucket has an object for each segment of the index, and no other one, and the disk no file that nothing needs.
+//! In most runs the index is copied into the bucket meanwhile, beside rounds of uploads and beside writers. After each crash
+//! directories are built from the bucket, as if the disk was lost: each has what its copy promises, the newest that whole one
+//! that was made last.
+//!
+//! One file because what a server does, how it crashes and what is there at the end are one test.
 //!
 //! `TIER_CRASH_SEEDS=10000` runs that many; `TIER_CRASH_SEEDS=77..78` one.
 
@@ -23,13 +28,19 @@ use durable_streams_engine::store::file::segments::objects::SegmentPlace;
 use durable_streams_engine::store::{AnyStore, FileStore, Store as _, StoreError};
 use tokio::runtime::{Builder, Runtime};
 
+use self::copies::Promises;
 use self::fault_disk::Faults;
 use self::lives::Lives;
-use super::faults::{FaultRates, FaultyStore};
-use super::{cold_store, options};
-use crate::tier::object_cold_store::ObjectColdStore;
-use crate::tier::{SegmentOwner, SegmentUploader, Tier, TierClaim, TierOptions};
 
+use super::faults::{FaultRates, FaultyStore};
+use super::store::NOW;
+use super::{cold_store, options};
+use crate::tier::claim::claim;
+use crate::tier::index_copies::IndexCopier;
+use crate::tier::object_cold_store::ObjectColdStore;
+use crate::tier::{SegmentOwner, SegmentUploader, Tier, TierOptions};
+
+mod copies;
 #[path = "../../../crates/engine/tests/store/fault_disk.rs"]
 mod fault_disk;
 #[path = "../../../crates/engine/tests/store/harness.rs"]
@@ -56,6 +67,9 @@ mod wait {
 
 use self::wait::wait;
 
+/// A pause that no run lasts for.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// The store, shared with its uploader.
 struct SharedStore(AnyStore);
 
@@ -76,6 +90,9 @@ struct Tally {
     cold_reads: AtomicU64,
     objects: AtomicU64,
     places: [AtomicU64; 3],
+    copies: AtomicU64,
+    cut_copies: AtomicU64,
+    restores: AtomicU64,
 }
 
 static TALLY: Tally = Tally {
@@ -85,6 +102,9 @@ static TALLY: Tally = Tally {
     cold_reads: AtomicU64::new(0),
     objects: AtomicU64::new(0),
     places: [AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0)],
+    copies: AtomicU64::new(0),
+    cut_copies: AtomicU64::new(0),
+    restores: AtomicU64::new(0),
 };
 
 fn count(counter: &AtomicU64) {
@@ -96,19 +116,23 @@ struct TierRun {
     lives: Lives,
     bucket: Arc<FaultyStore>,
     cold: Arc<ObjectColdStore>,
-    claim: TierClaim,
+    promises: Promises,
+    /// Nothing but one crash happens to the disk in this life.
+    long: bool,
 }
 
 /// A server while it lives.
 struct TierLife {
     store: Arc<SharedStore>,
+    tier: Tier,
     uploader: SegmentUploader,
+    copier: IndexCopier,
 }
 
 impl TierLife {
     /// Waits until nothing of it runs any more: the next life opens the same index.
     fn end(self) {
-        drop(self.uploader);
+        drop((self.uploader, self.copier));
         while Arc::strong_count(&self.store) > 1 {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -125,18 +149,18 @@ impl TierRun {
         let bucket = Arc::new(FaultyStore::new(seed, FaultRates::default()));
         let local = [None, Some(0), Some(0), Some(0), Some(2000)][lives.rng.below(5) as usize];
         let cache = [0, 1 << 20][lives.rng.below(2) as usize];
-        let cold = cold_store(bucket.clone(), TierOptions { local, cache, ..options() });
-        let claim = TierClaim { identity: "5eed".into(), epoch: 1, replaced: None };
-        // It stays: an object is taken for lost only while it is there.
-        wait(cold.create(&claim.object_name(), vec!["claim".into()])).unwrap();
-        TierRun { lives, bucket, cold, claim }
+        let copied = lives.rng.below(4) > 0;
+        let index_interval = if copied { DAY } else { Duration::ZERO };
+        let options = TierOptions { local, cache, index_interval, ..options() };
+        let cold = cold_store(bucket.clone(), options);
+        TierRun { lives, bucket, cold, promises: Promises::default(), long: false }
     }
 
     /// How the object store fails for some time.
     fn weather(&mut self) -> FaultRates {
         self.bucket.set_delay(Duration::from_millis(self.lives.rng.below(4)));
-        match self.lives.rng.below(8) {
-            0..3 => FaultRates::default(),
+        match self.lives.rng.below(if self.long { 24 } else { 8 }) {
+            8.. | 0..3 => FaultRates::default(),
             3 => FaultRates { failed: 1000, ..FaultRates::default() },
             4 => FaultRates { forbidden: 1000, ..FaultRates::default() },
             5 => FaultRates { late_put: 300, late_delete: 500, ..FaultRates::PASSING },
@@ -147,28 +171,40 @@ impl TierRun {
 
     fn open(&self) -> Result<TierLife, StoreError> {
         let store = Arc::new(SharedStore(self.lives.open()?));
-        let tier = wait(async {
-            Tier::of(self.cold.clone(), self.claim.clone(), tokio::runtime::Handle::current())
+        let (tier, uploader) = wait(async {
+            let claim = claim(&self.cold, self.lives.dir.path(), NOW, false).await.unwrap();
+            let tier = Tier::of(self.cold.clone(), claim, tokio::runtime::Handle::current());
+            (tier.clone(), SegmentUploader::new(tier, store.clone()))
         });
         store.file_store().unwrap().read_objects_from(tier.cold_place());
-        let uploader = wait(async { SegmentUploader::new(tier, store.clone()) });
-        Ok(TierLife { store, uploader })
+        let copier = wait(async { uploader.copier() });
+        Ok(TierLife { store, tier, uploader, copier })
+    }
+
+    fn copies_index(&self) -> bool {
+        !self.cold.options().index_interval.is_zero()
     }
 
     /// One life of the server, up to a crash.
     fn life(&mut self) -> Result<(), String> {
-        let operations = if self.lives.rng.below(3) == 0 {
-            self.lives.rng.below(12)
-        } else {
-            self.lives.rng.below(150)
+        // Long enough for objects that wait for two copies.
+        self.long = self.copies_index() && self.lives.rng.below(10) == 0;
+        let operations = match self.lives.rng.below(3) {
+            _ if self.long => 1000 + self.lives.rng.below(1000),
+            0 => self.lives.rng.below(12),
+            _ => self.lives.rng.below(150),
         };
-        self.lives.disk.set_faults(Faults {
-            stop_at: 1 + operations,
-            write: self.lives.rng.below(80),
-            sync: if self.lives.rng.below(6) == 0 { self.lives.rng.below(60) } else { 0 },
-            ..Faults::default()
+        let faults = Faults { stop_at: 1 + operations, ..Faults::default() };
+        self.lives.disk.set_faults(if self.long {
+            faults
+        } else {
+            Faults {
+                write: self.lives.rng.below(80),
+                sync: if self.lives.rng.below(6) == 0 { self.lives.rng.below(60) } else { 0 },
+                ..faults
+            }
         });
-        if self.lives.rng.below(4) == 0 {
+        if !self.long && self.lives.rng.below(4) == 0 {
             self.lives.disk.set_capacity(4096 * (3 + self.lives.rng.below(8) as usize));
         }
         self.bucket.set_rates(FaultRates::default());
@@ -178,30 +214,34 @@ impl TierRun {
         {
             self.lives.settle(&life.store.0)?;
             self.lives.maybe.clear();
-            for _ in 0..16 {
-                self.act(&mut life)?;
-                if self.lives.disk.is_stopped() {
+            for at in 0..if self.long { 50 } else { 16 } {
+                let killed = self.act(&mut life)?;
+                if killed || self.lives.disk.is_stopped() {
                     break;
                 }
                 self.bucket.set_rates(FaultRates::default());
-                self.lives.acked.check(&life.store.0)?;
+                if !self.long || at % 8 == 0 {
+                    self.lives.acked.check(&life.store.0)?;
+                }
             }
             life.end();
         }
         if self.lives.crash() {
             count(&TALLY.power_cuts);
         }
-        Ok(())
+        self.bucket.set_rates(FaultRates::default());
+        self.check_promises()
     }
 
-    /// Something that a server does, in any weather.
-    fn act(&mut self, life: &mut TierLife) -> Result<(), String> {
+    /// Something that a server does, in any weather. Returns whether it was killed.
+    fn act(&mut self, life: &mut TierLife) -> Result<bool, String> {
         let weather = self.weather();
         self.bucket.set_rates(weather);
-        match self.lives.rng.below(8) {
-            0 | 1 => self.lives.batch(&life.store.0),
+        let copies = if self.copies_index() { 2 } else { 0 };
+        match self.lives.rng.below(8 + copies) {
+            0 | 1 => drop(self.lives.batch(&life.store.0)),
             2 => {
-                self.lives.batch(&life.store.0);
+                let _ = self.lives.batch(&life.store.0);
                 if life.file().checkpoint().is_ok() {
                     life.file().maintain();
                     let _ = life.file().seal();
@@ -213,8 +253,15 @@ impl TierRun {
                 let end = Duration::from_millis(self.lives.rng.below(50));
                 let _ = wait(async { tokio::time::timeout(end, life.uploader.round()).await });
             }
+            8 | 9 => {
+                if !self.long && self.lives.rng.below(4) == 0 {
+                    let stop_at = 1 + self.lives.rng.below(12);
+                    self.lives.disk.set_faults(Faults { stop_at, ..Faults::default() });
+                }
+                return Ok(self.copy(life));
+            }
             _ => {
-                if self.lives.rng.below(4) == 0 {
+                if !self.long && self.lives.rng.below(4) == 0 {
                     let stop_at = 1 + self.lives.rng.below(8);
                     self.lives.disk.set_faults(Faults { stop_at, ..Faults::default() });
                 }
@@ -227,7 +274,7 @@ impl TierRun {
                 }
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Reads of any range while the object store fails: right, or refused.
@@ -278,6 +325,7 @@ impl TierRun {
         for _ in 0..2 {
             wait(life.uploader.search_now()).map_err(|error| wrong(&error))?;
         }
+        self.end_copies(&mut life)?;
         self.lives.acked.check(&life.store.0)?;
         if life.file().scrub() > 0 {
             return Err("the scrub finds damage".into());
@@ -363,16 +411,20 @@ fn crashes_and_a_failing_object_store_lose_nothing_and_leave_nothing() {
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     println!(
         "{} seeds, {} power cuts, {} crashes of the uploader, {} reads and {} refused ones in bad weather, {} objects; \
-         at the end {local} segments local, {both} in both places, {object} in the object store",
+         {} copies of the index, {} that failed or were cut off, {} directories built from one; at the end {local} segments local, {both} in both places, {object} in the object store",
         end - seeds.start,
         of(&TALLY.power_cuts),
         of(&TALLY.crashed_rounds),
         of(&TALLY.cold_reads),
         of(&TALLY.refused_reads),
         of(&TALLY.objects),
+        of(&TALLY.copies),
+        of(&TALLY.cut_copies),
+        of(&TALLY.restores),
     );
     if end - seeds.start >= 40 {
         assert!(both > 0 && object > 0 && local == 0, "{local} {both} {object}");
         assert!(of(&TALLY.crashed_rounds) > 0 && of(&TALLY.refused_reads) > 0);
+        assert!(of(&TALLY.cut_copies) > 0 && of(&TALLY.restores) > of(&TALLY.copies) / 2);
     }
 }

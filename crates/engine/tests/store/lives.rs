@@ -13,7 +13,7 @@ use super::{
     workload::{Rng, next_event},
 };
 
-type Events = Vec<(StreamId, StreamEvent)>;
+pub type Events = Vec<(StreamId, StreamEvent)>;
 
 pub struct Lives {
     pub rng: Rng,
@@ -47,8 +47,8 @@ impl Lives {
         FileStore::open_on(Arc::new(self.disk.clone()), self.options()).map(AnyStore::File)
     }
 
-    /// Commits a batch in one write; moves it to `acked` or `maybe`.
-    pub fn batch(&mut self, store: &AnyStore) {
+    /// Commits a batch in one write; moves it to `acked` or `maybe`. Returns what was tried.
+    pub fn batch(&mut self, store: &AnyStore) -> Events {
         let AnyStore::File(file) = store else { panic!("a file store") };
         let mut decided = self.acked.clone();
         let mut batch = Events::new();
@@ -70,13 +70,13 @@ impl Lives {
                 Err(StoreError::Full { .. }) => break,
                 Err(error) => {
                     assert!(matches!(error, StoreError::Poisoned { .. }), "{error}");
-                    return;
+                    return Events::new();
                 }
             }
         }
         assert_eq!(file.step(), !batch.is_empty());
         if batch.is_empty() {
-            return;
+            return batch;
         }
         let told = sink.told();
         if told.iter().all(Result::is_ok) {
@@ -85,8 +85,9 @@ impl Lives {
             self.maybe.clear();
         } else {
             assert_eq!(told.len(), batch.len(), "each one fails: {told:?}");
-            self.maybe.push(batch);
+            self.maybe.push(batch.clone());
         }
+        batch
     }
 
     /// Finds which unacknowledged events are there; from then on they must stay, as readers have seen them.
