@@ -91,7 +91,7 @@ impl SegmentsConfig {
             idle: self.idle.get(),
             share: self.share.get(),
             interval: self.interval.get(),
-            max_local: None,
+            ..SegmentOptions::DEFAULT
         })
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn store_options(dir: &Path) -> FileStoreOptions {
         share: 1,
         // Only when a test says so.
         interval: Duration::from_secs(1 << 20),
-        max_local: None,
+        ..SegmentOptions::DEFAULT
     };
     FileStoreOptions {
         durability: Durability::Os,

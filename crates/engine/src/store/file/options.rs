@@ -37,6 +37,8 @@ pub struct SegmentOptions {
     /// [`max_disk`](FileStoreOptions::max_disk): what uploads them removes files then. `None`: nothing is sealed in such a
     /// store, as nothing would bound the files.
     pub max_local: Option<u64>,
+    /// Nothing is sealed while more bytes of the index's file are free than this, and more than a quarter of it.
+    pub most_free: u64,
 }
 
 impl SegmentOptions {
@@ -49,6 +51,7 @@ impl SegmentOptions {
         share: 1 << 20,
         interval: Duration::from_secs(10),
         max_local: None,
+        most_free: 1 << 30,
     };
     /// The longest pause between two walks, in intervals.
     pub(super) const LONGEST_PAUSE: u32 = 30;

@@ -46,9 +46,7 @@ const STREAMS_PER_STEP: usize = 256;
 const STEP_PAUSE: Duration = Duration::from_millis(50);
 /// The pause after a failure: a disk that is full now is full a moment later.
 const FAILURE_PAUSE: Duration = Duration::from_secs(60);
-/// Nothing is sealed while more of the index's file is free than this, or than a quarter of it.
-const FREE_PAGES: u64 = 1 << 30;
-/// Nor while the disk has less room than for so many segments.
+/// Nothing is sealed while the disk has less room than for so many segments.
 const ROOM: u64 = 4;
 /// Bytes that are read from the index in one transaction.
 const PIECE: usize = 1 << 20;
@@ -210,7 +208,7 @@ impl Sealer {
         let free = grown.saturating_sub(used);
         let room = self.core.disk.room(self.core.segments.dir());
         let fits = room.is_none_or(|room| room >= options.size.saturating_mul(ROOM));
-        Ok(fits && free <= FREE_PAGES.max(grown / 4))
+        Ok(fits && free <= options.most_free.max(grown / 4))
     }
 
     /// Whether the local segments of a limited store are within their own limit; one more may exceed it.
