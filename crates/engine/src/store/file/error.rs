@@ -41,6 +41,12 @@ pub(super) fn index_error(
             | heed::MdbError::PageNotFound
             | heed::MdbError::Invalid
             | heed::MdbError::VersionMismatch
+            // Flags of a table, or of the table of tables, that this server never sets.
+            | heed::MdbError::Incompatible
+            // Pages that lead too deep, and such that have less room than their header says.
+            | heed::MdbError::CursorFull
+            | heed::MdbError::PageFull
+            | heed::MdbError::Problem
             // What a transaction returns after it has met one of the others.
             | heed::MdbError::BadTxn),
         ) => corrupt(&path, 0, &format!("LMDB says: {kind}; restore a backup")),
@@ -62,6 +68,26 @@ mod tests {
         assert_eq!(error(io::ErrorKind::StorageFull.into()).to_string(), "no space left in to");
         let other = error(io::ErrorKind::UnexpectedEof.into()).to_string();
         assert!(other.starts_with("cannot copy from: "), "{other}");
+    }
+
+    #[test]
+    fn what_only_damage_explains_says_so() {
+        use heed::MdbError;
+        let of = |kind| index_error("open", Path::new("data.mdb"))(heed::Error::Mdb(kind));
+        for kind in [
+            MdbError::Corrupted,
+            MdbError::PageNotFound,
+            MdbError::Incompatible,
+            MdbError::CursorFull,
+            MdbError::PageFull,
+            MdbError::Problem,
+        ] {
+            let error = of(kind);
+            assert!(matches!(error, StoreError::Corrupt { .. }), "{kind:?}: {error}");
+            assert!(error.to_string().contains("restore a backup"), "{error}");
+        }
+        assert!(matches!(of(MdbError::MapFull), StoreError::Full { .. }));
+        assert!(matches!(of(MdbError::ReadersFull), StoreError::Io { .. }));
     }
 
     #[cfg(unix)]
