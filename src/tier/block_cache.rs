@@ -21,6 +21,9 @@ const OVERHEAD: usize = 200;
 /// A value that is being read, which any number of readers await.
 pub(super) type PendingRead<V> = Shared<BoxFuture<'static, Result<V, ColdError>>>;
 
+/// What one read of several values returns: a result for each, or why there are none.
+pub(super) type RunResult<V> = Result<Vec<Result<V, ColdError>>, ColdError>;
+
 /// Values with a size in bytes.
 pub(super) trait CachedValue: Clone + Send + Sync + 'static {
     /// Bytes in memory.
@@ -74,12 +77,12 @@ impl<K: Hash + Eq + Clone + Send + 'static, V: CachedValue> BlockCache<K, V> {
         if let Some(pending) = state.pending.get(key) {
             return CacheLook::Pending { read: pending.clone(), begun: false };
         }
-        let (shared, key_of_task, read) = (self.state.clone(), key.clone(), read());
+        let (shared, keys, read) = (self.state.clone(), vec![key.clone()], read());
         let task = self.runtime.spawn(async move {
             // Also when the read panics.
-            let mut ended = EndOfRead { state: shared, key: Some(key_of_task), value: None };
+            let mut ended = EndOfRead { state: shared, keys, values: Vec::new() };
             let result = read.await;
-            ended.value = result.as_ref().ok().cloned();
+            ended.values = result.iter().cloned().map(Some).collect();
             result
         });
         let pending = task
@@ -90,16 +93,44 @@ impl<K: Hash + Eq + Clone + Send + 'static, V: CachedValue> BlockCache<K, V> {
         CacheLook::Pending { read: pending, begun: true }
     }
 
+    /// Begins one read of the first of `keys`, up to one that is there or being read; `read` is told how many that are, and
+    /// returns a result for each. Does nothing where the first one is there.
+    pub(super) fn begin_run<F>(&self, mut keys: Vec<K>, read: impl FnOnce(usize) -> F)
+    where
+        F: Future<Output = RunResult<V>> + Send + 'static,
+    {
+        let mut state = self.state.lock();
+        keys.truncate(keys.iter().take_while(|key| !state.knows(key)).count());
+        if keys.is_empty() {
+            return;
+        }
+        let (shared, keys_of_task, read) = (self.state.clone(), keys.clone(), read(keys.len()));
+        let task = self.runtime.spawn(async move {
+            let mut ended = EndOfRead { state: shared, keys: keys_of_task, values: Vec::new() };
+            let result = read.await.map(Arc::new);
+            let values = result.iter().flat_map(|all| all.iter());
+            ended.values = values.map(|value| value.clone().ok()).collect();
+            result
+        });
+        let run = task.map(|ended| ended.unwrap_or_else(|_| Err(unavailable("stopped"))));
+        let run = run.boxed().shared();
+        for (at, key) in keys.into_iter().enumerate() {
+            let one = move |run: Result<Arc<Vec<Result<V, ColdError>>>, ColdError>| {
+                let value = run?.get(at).cloned();
+                value.unwrap_or_else(|| Err(unavailable("stopped")))
+            };
+            state.pending.insert(key, run.clone().map(one).boxed().shared());
+        }
+    }
+
     /// Whether a value is there.
     pub(super) fn keeps(&self, key: &K) -> bool {
         self.state.lock().kept.contains(key)
     }
 
     /// Whether a value is there or being read.
-    #[cfg(test)]
     pub(super) fn knows(&self, key: &K) -> bool {
-        let state = self.state.lock();
-        state.kept.contains(key) || state.pending.contains_key(key)
+        self.state.lock().knows(key)
     }
 
     /// Bytes that are kept.
@@ -109,6 +140,10 @@ impl<K: Hash + Eq + Clone + Send + 'static, V: CachedValue> BlockCache<K, V> {
 }
 
 impl<K: Hash + Eq, V: CachedValue> CacheState<K, V> {
+    fn knows(&self, key: &K) -> bool {
+        self.kept.contains(key) || self.pending.contains_key(key)
+    }
+
     fn keep(&mut self, key: K, value: V) {
         self.bytes += value.size() + OVERHEAD;
         if let Some((_, old)) = self.kept.push(key, value) {
@@ -124,17 +159,19 @@ impl<K: Hash + Eq, V: CachedValue> CacheState<K, V> {
 /// Takes a read out of those under way when it ends, and keeps what it has brought.
 struct EndOfRead<K: Hash + Eq, V: CachedValue> {
     state: Arc<Mutex<CacheState<K, V>>>,
-    key: Option<K>,
-    value: Option<V>,
+    keys: Vec<K>,
+    /// One for each key, unless the read has failed.
+    values: Vec<Option<V>>,
 }
 
 impl<K: Hash + Eq, V: CachedValue> Drop for EndOfRead<K, V> {
     fn drop(&mut self) {
-        let Some(key) = self.key.take() else { return };
         let mut state = self.state.lock();
-        state.pending.remove(&key);
-        if let Some(value) = self.value.take() {
-            state.keep(key, value);
+        self.keys.iter().for_each(|key| drop(state.pending.remove(key)));
+        for (key, value) in self.keys.drain(..).zip(self.values.drain(..)) {
+            if let Some(value) = value {
+                state.keep(key, value);
+            }
         }
     }
 }

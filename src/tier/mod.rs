@@ -9,7 +9,7 @@
 //! | `probe` | whether the object store does what segments need |
 //! | `identity_file`, `claim` | which server owns the prefix |
 //! | `opened` | all of it, connected, probed and claimed |
-//! | `segment_reader`, `block_cache` | checked and cached reads of segments |
+//! | `segment_reader`, `segment_footer`, `block_cache`, `cached_part` | checked and cached reads of segments |
 //! | `index_copies` | copies of the index, from which a lost data directory is built again |
 //! | `object_files` | segments as files, for commands |
 //! | `uploader`, `upload_context`, `upload_error`, `segment_owner`, `search`, `recall` | moves segments, deletes objects; brings back those that are mostly of no use |
@@ -21,6 +21,7 @@
 
 mod aws_profile;
 mod block_cache;
+mod cached_part;
 mod claim;
 mod connect;
 mod counters;
@@ -41,6 +42,7 @@ mod probe;
 mod recall;
 mod retry;
 mod search;
+mod segment_footer;
 mod segment_json;
 mod segment_owner;
 mod segment_reader;

@@ -77,6 +77,9 @@ impl TierOptions {
     /// Bytes that are read and cached together.
     pub const CACHE_BLOCK: usize = 256 << 10;
 
+    /// Most blocks of one request. A request costs the provider's price and a round trip, however many blocks it brings.
+    /// Measured: docs/benchmarks.md, "Cold reads".
+    pub const RUN: u64 = 8;
     /// Bytes of an uploaded object that one request reads back.
     pub const READ_BACK: u64 = 8 << 20;
     /// Bytes of a part of a copy of the index, but for the last one.

@@ -10,18 +10,19 @@ use bytes::{Bytes, BytesMut};
 use durable_streams_engine::store::file::segments::cold::{
     ColdError, ColdSegments, ColdStore, SealedFile,
 };
-use durable_streams_engine::store::file::segments::format::{
-    HEADER, SegmentDamage, SegmentFooter, SegmentTrailer, TRAILER,
-};
+use durable_streams_engine::store::file::segments::format::{HEADER, SegmentDamage, SegmentFooter};
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
-use super::block_cache::{BlockCache, CacheLook, CachedValue, ReadAhead};
+use super::block_cache::{BlockCache, CacheLook, ReadAhead, RunResult};
+use super::cached_part::{BlockKey, CachedPart, SegmentObject};
 use super::counters::TierCounters;
 use super::failure::unavailable;
 use super::object_cold_store::ObjectColdStore;
+use super::options::TierOptions;
+use super::segment_footer::read_footer;
 
 /// How often what does not match its checksum is read again: it may have changed on the way.
 const TRIES: usize = 3;
@@ -30,7 +31,7 @@ const TRIES: usize = 3;
 const AT_ONCE: usize = 4;
 
 /// Most blocks that are read ahead of a reader.
-const AHEAD: u64 = 8;
+const AHEAD: u64 = 32;
 
 /// Reads that wait for an object store which does not answer. Further ones fail at once: each holds memory for its answer,
 /// of which reads that need no object store have to have some left.
@@ -56,36 +57,6 @@ struct WaitingRead<'r>(&'r AtomicUsize);
 impl Drop for WaitingRead<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The object of a segment: its name, and what the index knows of it, so that no cached part is taken for one of another
-/// object that had this name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct SegmentObject {
-    name: Arc<str>,
-    file: SealedFile,
-}
-
-/// A part of an object: a block by its number, or the footer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct BlockKey {
-    object: SegmentObject,
-    block: Option<u64>,
-}
-
-#[derive(Clone)]
-enum CachedPart {
-    Block(Bytes),
-    Footer(Arc<SegmentFooter>),
-}
-
-impl CachedValue for CachedPart {
-    fn size(&self) -> usize {
-        match self {
-            Self::Block(bytes) => bytes.len(),
-            Self::Footer(footer) => 4 * footer.block_crcs.len() + size_of::<SegmentFooter>(),
-        }
     }
 }
 
@@ -128,6 +99,9 @@ impl SegmentReader {
         let block_len = self.shared.store.options().cache_block as u64;
         let first = (range.start - HEADER as u64) / block_len;
         let last = (range.end - 1 - HEADER as u64) / block_len;
+        if first < last {
+            self.begin_runs(&object, &footer, first..last + 1, deadline);
+        }
         self.read_ahead(&object, &footer, &range, last + 1);
         let blocks = stream::iter(first..=last)
             .map(|block| self.block(&object, &footer, block, deadline))
@@ -168,7 +142,7 @@ impl SegmentReader {
         let block_len = shared.store.options().cache_block as u64;
         let place = |at: u64| at.saturating_sub(HEADER as u64) / block_len;
         let blocks = (place(range.start)..=place(range.end - 1)).map(Some);
-        let kept = |block| shared.cache.keeps(&BlockKey { object: object.clone(), block });
+        let kept = |block| shared.cache.keeps(&BlockKey::new(object, block));
         if blocks.chain([None]).all(kept) {
             return Ok(waiting);
         }
@@ -191,10 +165,40 @@ impl SegmentReader {
         if room == 0 || self.shared.store.is_busy() {
             return;
         }
-        let deadline = Instant::now() + options.read_timeout;
-        for block in next..(next + ahead).min(blocks) {
-            // Its read goes on by itself.
-            drop(self.look(object, footer, block, deadline));
+        let known = |block| self.shared.cache.knows(&BlockKey::of(object, block));
+        let known = (next..next + ahead).take_while(|block| known(*block)).count() as u64;
+        // Not a request for each block that was read: for some at a time.
+        let least = TierOptions::RUN.min(ahead / 2).max(1);
+        if known + least <= ahead {
+            let end = (next + ahead).min(next + known + TierOptions::RUN).min(blocks);
+            let deadline = Instant::now() + options.read_timeout;
+            self.begin_runs(object, footer, next + known..end, deadline);
+        }
+    }
+
+    /// Begins to read the blocks that are neither there nor being read, some at a time. Their reads go on by themselves.
+    fn begin_runs(
+        &self,
+        object: &SegmentObject,
+        footer: &Arc<SegmentFooter>,
+        blocks: Range<u64>,
+        deadline: Instant,
+    ) {
+        let known = |block| self.shared.cache.knows(&BlockKey::of(object, block));
+        let mut next = blocks.start;
+        while next < blocks.end {
+            if known(next) {
+                next += 1;
+                continue;
+            }
+            let end = (next + TierOptions::RUN).min(blocks.end);
+            let end = (next..end).find(|block| known(*block)).unwrap_or(end);
+            let keys = (next..end).map(|block| BlockKey::of(object, block)).collect();
+            let (shared, object, footer) = (self.shared.clone(), object.clone(), footer.clone());
+            self.shared.cache.begin_run(keys, |count| async move {
+                read_run(&shared, &object, &footer, next, count as u64, deadline).await
+            });
+            next = end;
         }
     }
 
@@ -218,7 +222,7 @@ impl SegmentReader {
     ) -> Result<Bytes, ColdError> {
         let look = || self.look(object, footer, block, deadline);
         let counters = self.counters();
-        match self.shared.cache.keeps(&BlockKey { object: object.clone(), block: Some(block) }) {
+        match self.shared.cache.keeps(&BlockKey::of(object, block)) {
             true => counters.cache_hits.add(1),
             false => counters.cache_misses.add(1),
         }
@@ -229,7 +233,7 @@ impl SegmentReader {
     }
 
     fn look_for_footer(&self, object: &SegmentObject, deadline: Instant) -> CacheLook<CachedPart> {
-        let key = BlockKey { object: object.clone(), block: None };
+        let key = BlockKey::of_footer(object);
         let (shared, object) = (self.shared.clone(), object.clone());
         self.shared.cache.look(&key, || async move {
             let read = || read_footer(&shared.store, &object, deadline);
@@ -245,18 +249,51 @@ impl SegmentReader {
         block: u64,
         deadline: Instant,
     ) -> CacheLook<CachedPart> {
-        let key = BlockKey { object: object.clone(), block: Some(block) };
+        let key = BlockKey::of(object, block);
         let (shared, object, footer) = (self.shared.clone(), object.clone(), footer.clone());
         self.shared.cache.look(&key, || async move {
-            let len = shared.store.options().cache_block as u64;
-            let from = HEADER as u64 + block * len;
-            let range = from..(from + len).min(footer.data_end());
+            let range = shared.place(&footer, block, 1);
             let read = || async {
                 let bytes = shared.store.range(&object.name, range.clone(), deadline).await?;
                 Ok(footer.check(range.start, &bytes).map(|()| bytes))
             };
             checked(&shared, deadline, read).await.map(CachedPart::Block)
         })
+    }
+}
+
+/// Reads consecutive blocks in one request. One that does not match its checksum is left to those who need it: they read it
+/// again by itself.
+async fn read_run(
+    shared: &ReaderShared,
+    object: &SegmentObject,
+    footer: &SegmentFooter,
+    first: u64,
+    count: u64,
+    deadline: Instant,
+) -> RunResult<CachedPart> {
+    let whole = shared.place(footer, first, count);
+    let bytes = shared.store.range(&object.name, whole.clone(), deadline).await?;
+    let part = |block| {
+        let Range { start, end } = shared.place(footer, block, 1);
+        let part = bytes.get((start - whole.start) as usize..(end - whole.start) as usize);
+        let part = part.unwrap_or_default();
+        if footer.check(start, part).is_ok() {
+            // A copy: kept in memory, it must not keep the others.
+            return Ok(CachedPart::Block(Bytes::copy_from_slice(part)));
+        }
+        shared.store.counters().damaged_blocks.add(1);
+        Err(unavailable("a block does not match its checksum"))
+    };
+    Ok((first..first + count).map(part).collect())
+}
+
+impl ReaderShared {
+    /// Where blocks are in a segment.
+    fn place(&self, footer: &SegmentFooter, first: u64, count: u64) -> Range<u64> {
+        let len = self.store.options().cache_block as u64;
+        let from = HEADER as u64 + first * len;
+        from..(from + count * len).min(footer.data_end())
     }
 }
 
@@ -304,57 +341,6 @@ where
             }
         }
     }
-}
-
-/// The footer of a segment, without its extents, which the index has. Fails when it is not the one that the index knows.
-async fn read_footer(
-    store: &ObjectColdStore,
-    object: &SegmentObject,
-    deadline: Instant,
-) -> Result<Result<SegmentFooter, SegmentDamage>, ColdError> {
-    let SealedFile { number, len, data, footer_crc } = object.file;
-    let footer_at = HEADER as u64 + data;
-    let Some(trailer_at) = len.checked_sub(TRAILER as u64).filter(|at| *at >= footer_at) else {
-        return search_footer(store, object, deadline).await;
-    };
-    let found = store.range(&object.name, footer_at..len, deadline).await?;
-    let (footer, trailer) = found.split_at((trailer_at - footer_at) as usize);
-    let trailer = match SegmentTrailer::parse(trailer, number, len) {
-        Ok(trailer) => trailer,
-        Err(damage) => return Ok(Err(damage)),
-    };
-    if (trailer.footer_offset, trailer.footer_crc) != (footer_at, footer_crc) {
-        let what = "it is another segment than the one that the index has";
-        return Ok(Err(SegmentDamage { offset: trailer_at, what }));
-    }
-    Ok(SegmentFooter::parse(trailer, footer).map(without_extents))
-}
-
-/// The footer of a segment whose record `repair` has written again without a look at the object: the index knows neither
-/// its size nor its checksum, and says so by a size that has no room for a footer.
-async fn search_footer(
-    store: &ObjectColdStore,
-    object: &SegmentObject,
-    deadline: Instant,
-) -> Result<Result<SegmentFooter, SegmentDamage>, ColdError> {
-    let size = store.size(&object.name, deadline).await?;
-    let Some(at) = size.checked_sub(TRAILER as u64) else {
-        return Err(ColdError::Damaged("the object is shorter than a segment".into()));
-    };
-    let found = store.range(&object.name, at..size, deadline).await?;
-    let trailer = match SegmentTrailer::parse(&found, object.file.number, size) {
-        Ok(trailer) => trailer,
-        Err(damage) => return Ok(Err(damage)),
-    };
-    let range = trailer.footer_offset..trailer.footer_offset + trailer.footer_len;
-    let found = store.range(&object.name, range, deadline).await?;
-    Ok(SegmentFooter::parse(trailer, &found).map(without_extents))
-}
-
-/// The index has the extents.
-fn without_extents(mut footer: SegmentFooter) -> SegmentFooter {
-    footer.extents = Vec::new();
-    footer
 }
 
 impl ColdStore for SegmentReader {

@@ -58,17 +58,20 @@ async fn read(one: &OneSegment, from: u64, len: u64) -> Result<Bytes, ColdError>
 }
 
 #[tokio::test]
-async fn many_readers_of_one_range_make_one_request_for_each_block() {
+async fn many_readers_of_one_range_make_one_request_for_its_blocks() {
     let (faulty, reader, data) = stored(300_000, options()).await;
     let before = faulty.gets();
     let all = join_all((0..50).map(|_| read(&reader, 100_000, 50_000))).await;
     assert!(all.iter().all(|found| found.as_ref().unwrap() == &data[100_000..150_000]));
-    // The footer, two blocks.
-    assert_eq!(faulty.gets() - before, 3);
+    // The footer, and two blocks at once.
+    assert_eq!(faulty.gets() - before, 2);
     let hits = reader.counters().cache_hits.get();
     read(&reader, 66_000, 80_000).await.unwrap();
-    assert_eq!(faulty.gets() - before, 3);
+    assert_eq!(faulty.gets() - before, 2);
     assert_eq!(reader.counters().cache_hits.get() - hits, 2);
+    // A request for what is not there yet, on both sides of what is.
+    assert!(read(&reader, 0, 300_000).await.unwrap() == data[..]);
+    assert_eq!(faulty.gets() - before, 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,6 +94,53 @@ async fn a_replay_is_read_ahead_of_and_a_jump_is_not() {
     assert!(found == data[BLOCK as usize..20 * BLOCK as usize]);
     misses = reader.counters().cache_misses.get() - misses;
     assert_eq!(misses, 1, "behind the first block everything is there before it is needed");
+    // The block itself, then one, two, three, five and at last eight ahead in a request, as long as no more than 32 are.
+    assert_eq!(faulty.gets() - before, 3 + 9);
+}
+
+/// docs/operations.md, "The bill": as many blocks as a segment has by the defaults.
+#[tokio::test(start_paused = true)]
+async fn a_replay_of_a_whole_segment_makes_few_requests() {
+    let (faulty, reader, data) = stored(256 * BLOCK as usize, options()).await;
+    for piece in [BLOCK / 4, BLOCK, 2 * BLOCK] {
+        let other = OneSegment {
+            reader: SegmentReader::new(
+                cold_store(faulty.clone(), TierOptions { cache: 8 << 20, ..super::options() }),
+                Handle::current(),
+            ),
+            file: reader.file,
+        };
+        let before = faulty.gets();
+        for at in (0..256 * BLOCK).step_by(piece as usize) {
+            let found = read(&other, at, piece).await.unwrap();
+            assert!(found == data[at as usize..(at + piece) as usize], "{piece} at {at}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let requests = faulty.gets() - before;
+        assert!((32..=38).contains(&requests), "{requests} requests for pieces of {piece}");
+    }
+}
+
+/// A block of a run that arrives damaged is read again by itself, and the others are of use.
+#[tokio::test(start_paused = true)]
+async fn a_damaged_block_of_several_is_read_again_alone() {
+    let options = TierOptions { cache: 8 << 20, ..options() };
+    let (faulty, reader, data) = stored(8 * BLOCK as usize, options).await;
+    // The footer is read before.
+    read(&reader, 0, 1).await.unwrap();
+    let before = faulty.gets();
+    faulty.set_delay(Duration::from_secs(1));
+    faulty.set_rates(FaultRates { wrong: 1000, ..FaultRates::default() });
+    let mends = async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        faulty.set_rates(FaultRates::default());
+    };
+    let (found, ()) = tokio::join!(read(&reader, BLOCK, 7 * BLOCK), mends);
+    assert!(found.unwrap() == data[BLOCK as usize..]);
+    assert_eq!(reader.counters().damaged_blocks.get(), 1);
+    assert_eq!(faulty.gets() - before, 2);
+    assert!(read(&reader, 0, 8 * BLOCK).await.unwrap() == data[..]);
+    assert_eq!(faulty.gets() - before, 2);
 }
 
 #[tokio::test(start_paused = true)]
