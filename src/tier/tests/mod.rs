@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use durable_streams_engine::store::file::segments::cold::SealedFile;
 use durable_streams_engine::store::file::segments::format::{HEADER, SegmentFooter};
+use durable_streams_engine::store::{FileStore, StoreError};
 use object_store::ObjectStore;
 
 use super::connect::ObjectClient;
@@ -52,4 +53,16 @@ fn sealed_file(number: u64, file: &[u8]) -> SealedFile {
 fn cold_store(store: Arc<dyn ObjectStore>, options: TierOptions) -> Arc<ObjectColdStore> {
     let client = ObjectClient { store, sorted: true };
     Arc::new(ObjectColdStore::new(client, options, Arc::new(TierCounters::default())))
+}
+
+/// Opens a directory that was closed just now. A process that another test begins holds its lock, too, until it runs: `fork`
+/// copies descriptors.
+fn reopened(open: impl Fn() -> Result<FileStore, StoreError>) -> Result<FileStore, StoreError> {
+    for _ in 0..500 {
+        match open() {
+            Err(StoreError::Locked { .. }) => std::thread::sleep(Duration::from_millis(10)),
+            opened => return opened,
+        }
+    }
+    open()
 }

@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 
 use super::claims::in_memory;
 use super::faults::{FaultRates, FaultyStore};
-use super::{cold_store, options};
+use super::{cold_store, options, reopened};
 use crate::tier::claim::claim;
 use crate::tier::index_copies::IndexCopier;
 use crate::tier::object_cold_store::ObjectColdStore;
@@ -60,7 +60,7 @@ pub(super) fn store_options(dir: &Path) -> FileStoreOptions {
 }
 
 fn engine(dir: &Path) -> Arc<Engine> {
-    let store = AnyStore::File(FileStore::open(store_options(dir)).unwrap());
+    let store = AnyStore::File(reopened(|| FileStore::open(store_options(dir))).unwrap());
     Arc::new(Engine::new(store, Clock::System, EngineLimits::default()))
 }
 

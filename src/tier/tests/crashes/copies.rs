@@ -15,6 +15,7 @@ use super::lives::{Events, Lives};
 use super::wait::wait;
 use super::{DAY, TALLY, TierLife, TierRun, count};
 use crate::tier::object_cold_store::ObjectColdStore;
+use crate::tier::tests::reopened;
 use crate::tier::{CopyError, CopyName, Tier, TierClaim, TierCopies};
 
 /// What may be in a copy.
@@ -100,7 +101,7 @@ impl Promises {
             return Err(of(&format!("{:?}; it lacks {missing:?}", report.problems)));
         }
         index.finish().unwrap();
-        let store = FileStore::open_on(Arc::new(RealDisk), sealing(dir.path()));
+        let store = reopened(|| FileStore::open_on(Arc::new(RealDisk), sealing(dir.path())));
         let store = store.map_err(|error| of(&error))?;
         let claim = TierClaim { identity: copy.identity, epoch: 0, replaced: None };
         let tier = wait(async { Tier::of(bucket.clone(), claim, Handle::current()) });
