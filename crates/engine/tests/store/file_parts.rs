@@ -6,10 +6,10 @@ use durable_streams_engine::store::{
     AnyStore, FilePart, FileStoreOptions, Store, StoreError, StoredPiece,
     file::{SegmentOptions, offline},
 };
-use durable_streams_protocol::{Offset, StreamEvent, StreamId};
+use durable_streams_protocol::{Decision, Offset, StreamEvent, StreamId};
 
 use crate::{
-    harness::{at, created, options, tempdir, wait},
+    harness::{at, created, load, options, tempdir, wait},
     segments::{append, commit, create, files, large, open, payload, seal, segments, with},
 };
 
@@ -134,6 +134,18 @@ fn a_part_that_was_found_before_is_found_as_long_as_it_is_there() {
     files(&store).renew_segment(number).unwrap();
     assert_ne!(segments(dir.path()), old);
     assert!(whole(0) == sealed);
+    // A trim leaves a part of an extent, and its file.
+    let state = load(&store, "s").unwrap().state;
+    let trimmed = state.trim(Offset::new(100_000), None, false, at(9)).unwrap();
+    let Decision::Commit(event, _) = trimmed else { panic!("nothing to trim") };
+    commit(&store, id, event);
+    assert!(whole(100_001) == sealed[100_001..]);
+    files(&store).checkpoint().unwrap();
+    files(&store).maintain();
+    for from in [0, 99_999] {
+        assert!(part(&store, id, from, 100).unwrap().is_none(), "{from} was trimmed");
+    }
+    assert!(whole(100_000) == sealed[100_000..]);
     commit(&store, id, StreamEvent::Deleted { at: at(9) });
     files(&store).checkpoint().unwrap();
     files(&store).maintain();

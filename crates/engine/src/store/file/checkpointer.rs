@@ -277,6 +277,9 @@ impl Checkpointer {
             let index = &self.core.index;
             match index.with_reserve(|| index.purge_some(&before_commit, PURGE)) {
                 Ok(purged) => {
+                    if purged.any {
+                        self.core.segments.forget_extents();
+                    }
                     self.core.segments.remove(&purged.freed);
                     if !purged.more || self.signal.lock().stop {
                         break;

@@ -25,6 +25,8 @@ const APPEND_BELOW: usize = 16 << 10;
 /// What a purge has done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::store::file) struct Purged {
+    /// There were records of deleted or trimmed streams.
+    pub(in crate::store::file) any: bool,
     /// There are more records of deleted streams.
     pub(in crate::store::file) more: bool,
     /// Segment files without live bytes, which the caller removes.
@@ -36,7 +38,7 @@ impl Purged {
     /// room until `repair`.
     fn stuck(freed: Vec<u64>) -> Self {
         tracing::error!("a record of `purge` in the index is damaged; `repair` removes it");
-        Purged { more: false, freed }
+        Purged { any: true, more: false, freed }
     }
 }
 
@@ -289,7 +291,7 @@ impl IndexEnvironment {
             if let Some((stream, kept)) = keys::unpair(&id) {
                 room -= self.purge_before(txn, (StreamId(stream), kept), room, &mut freed)?;
                 if room == 0 {
-                    return Ok(Purged { more: true, freed });
+                    return Ok(Purged { any: true, more: true, freed });
                 }
                 if !self.purge.delete(txn, &id)? {
                     return Ok(Purged::stuck(freed));
@@ -321,14 +323,14 @@ impl IndexEnvironment {
                 room -= found.len();
             }
             if room == 0 {
-                return Ok(Purged { more: true, freed });
+                return Ok(Purged { any: true, more: true, freed });
             }
             if !self.purge.delete(txn, &id)? {
                 return Ok(Purged::stuck(freed));
             }
             room -= 1;
         }
-        Ok(Purged { more: false, freed })
+        Ok(Purged { any: true, more: false, freed })
     }
 
     /// Removes up to `max` extents, chunks, and records of the ends of appends, that end at `kept` or before. Returns how many.

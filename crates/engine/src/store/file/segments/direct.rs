@@ -4,9 +4,9 @@
 //! - A block is sent only after its bytes matched their checksum, in this opening of the file and since they were last read
 //!   from the disk: a block that has left memory is read and checked again. Its first page decides whether it has.
 //! - A part is in memory when it is returned, so that the task that sends it does not wait for the disk.
-//! - An extent that was found in the index stays right while its file is there: a stream's bytes never change, ids and numbers
-//!   of files are not used again, and a file that is removed is not open any more. Whether the stream still has those bytes, the
-//!   engine knows.
+//! - An extent that was found in the index stays right while the index has it and its file is there: a stream's bytes never
+//!   change, ids and numbers of files are not used again, and a file that is removed is not open any more. When bytes of trimmed
+//!   and deleted streams leave the index, all extents are looked up again.
 //!
 //! Measured: see docs/storage.md, "Sealed segments"; finding an extent again without the index, docs/benchmarks.md.
 
@@ -34,9 +34,17 @@ const LEAST: u64 = 64 << 10;
 /// Extents that are found again without the index.
 const KNOWN: usize = 64;
 
-/// The extents of which parts were sent last, the latest at the end.
+/// The extents of which parts were sent last.
 #[derive(Default)]
-pub(super) struct KnownExtents(Mutex<Vec<KnownExtent>>);
+pub(super) struct KnownExtents(Mutex<KnownList>);
+
+#[derive(Default)]
+struct KnownList {
+    /// How often the list was emptied.
+    emptied: u64,
+    /// The latest at the end.
+    extents: Vec<KnownExtent>,
+}
 
 #[derive(Clone, Copy)]
 struct KnownExtent {
@@ -45,9 +53,13 @@ struct KnownExtent {
     footer_crc: u32,
 }
 
+/// A moment before a look into the index: what it finds is known only if no extent was removed since.
+#[derive(Clone, Copy)]
+pub(in crate::store::file) struct IndexLook(u64);
+
 impl KnownExtents {
     fn find(&self, id: StreamId, at: u64) -> Option<KnownExtent> {
-        let mut known = self.0.lock();
+        let known = &mut self.0.lock().extents;
         let holds = |known: &KnownExtent| {
             known.id == id && known.extent.start <= at && at < known.extent.end
         };
@@ -57,14 +69,17 @@ impl KnownExtents {
         Some(found)
     }
 
-    fn note(&self, new: KnownExtent) {
-        let mut known = self.0.lock();
-        // Moved to another file, it is the same range of the stream.
-        known.retain(|old| (old.id, old.extent.start) != (new.id, new.extent.start));
-        if known.len() >= KNOWN {
-            known.remove(0);
+    fn note(&self, look: IndexLook, new: KnownExtent) {
+        let list = &mut *self.0.lock();
+        if list.emptied != look.0 {
+            return;
         }
-        known.push(new);
+        // Moved to another file, it is the same range of the stream.
+        list.extents.retain(|old| (old.id, old.extent.start) != (new.id, new.extent.start));
+        if list.extents.len() >= KNOWN {
+            list.extents.remove(0);
+        }
+        list.extents.push(new);
     }
 }
 
@@ -115,6 +130,18 @@ impl SegmentFiles {
         Some(FilePart { file, range })
     }
 
+    /// To be called before the index is read for a [`part`](Self::part).
+    pub(in crate::store::file) fn index_look(&self) -> IndexLook {
+        IndexLook(self.known.0.lock().emptied)
+    }
+
+    /// The index has lost extents.
+    pub(in crate::store::file) fn forget_extents(&self) {
+        let list = &mut *self.known.0.lock();
+        list.emptied += 1;
+        list.extents.clear();
+    }
+
     /// Whether the block at a place was checked and is in memory.
     fn is_ready(&self, segment: &OpenSegment, file: &File, at: u64) -> bool {
         let block = (at - HEADER as u64) / BLOCK as u64;
@@ -125,6 +152,7 @@ impl SegmentFiles {
     /// [`read`](Self::read). The footer of the file has this checksum.
     pub(in crate::store::file) fn part(
         &self,
+        look: IndexLook,
         id: StreamId,
         extent: &ExtentRecord,
         footer_crc: u32,
@@ -136,7 +164,7 @@ impl SegmentFiles {
         let Some(file) = segment.file.handle().filter(|_| large) else { return Ok(None) };
         let range = self.place(&segment, extent, from, len)?;
         self.check_blocks(&segment, &file, extent.file, range.clone())?;
-        self.known.note(KnownExtent { id, extent: *extent, footer_crc });
+        self.known.note(look, KnownExtent { id, extent: *extent, footer_crc });
         self.parts.fetch_add(len as u64, Ordering::Relaxed);
         Ok(Some(FilePart { file, range }))
     }

@@ -109,10 +109,12 @@ impl SnapshotReads<'_> {
         max: usize,
     ) -> Result<Option<FilePart>, StoreError> {
         present(|| {
+            let look = self.segments.index_look();
             let piece = self.index.read()?.segment_piece(id, from, to, max)?;
             let local = piece.filter(|(_, record, _)| record.place.is_local());
             let Some((extent, record, len)) = local else { return Ok(Ok(None)) };
-            let part = self.segments.part(id, &extent, record.footer_crc, from.position(), len);
+            let part =
+                self.segments.part(look, id, &extent, record.footer_crc, from.position(), len);
             Ok(match part {
                 // A read finds its object.
                 Err(_) if record.place == SegmentPlace::Both => Ok(None),
