@@ -93,8 +93,8 @@ impl<K: Hash + Eq + Clone + Send + 'static, V: CachedValue> BlockCache<K, V> {
         CacheLook::Pending { read: pending, begun: true }
     }
 
-    /// Begins one read of the first of `keys`, up to one that is there or being read; `read` is told how many that are, and
-    /// returns a result for each. Does nothing where the first one is there.
+    /// Begins one read of the first of `keys`, up to one that is there or being read; `read` takes their number and returns a
+    /// result for each. Does nothing where the first one is there or being read.
     pub(super) fn begin_run<F>(&self, mut keys: Vec<K>, read: impl FnOnce(usize) -> F)
     where
         F: Future<Output = RunResult<V>> + Send + 'static,

@@ -262,8 +262,8 @@ impl SegmentReader {
     }
 }
 
-/// Reads consecutive blocks in one request. One that does not match its checksum is left to those who need it: they read it
-/// again by itself.
+/// Reads consecutive blocks in one request. A block that does not match its checksum is not kept; a reader that needs it reads
+/// it again by itself.
 async fn read_run(
     shared: &ReaderShared,
     object: &SegmentObject,

@@ -5,8 +5,8 @@
 //!   was read back whole.
 //! - A round and a copy may upload the same segment at once. Both send the bytes of one file, which both have checked, and
 //!   an object is created only: whichever comes second finds the object right.
-//! - Whoever sees that another server has claimed the prefix ends both.
-//! - As many segments as are uploaded at once are in memory, whoever uploads them.
+//! - When a round or a copy finds that another server has claimed the prefix, both end.
+//! - `tier.uploads` segments are in memory at most, those of rounds and of copies together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -188,7 +188,7 @@ fn an_ack_extends_the_lease_and_done_ends_the_wake() {
     };
     let held = ["delivering", "delivered", "refused", "unknown", "claimed"];
     let extended = format!("acked 0 {:?}", at(1_000 + LEASE));
-    // Who calls back holds the wake, whatever became of the response to the post.
+    // A receiver that calls back holds the wake, whatever became of the response to the post.
     let taken = |phase: &'static str| match phase {
         "delivered" | "claimed" => (phase, extended.clone()),
         _ => (phase, format!("delivered, {extended}")),

@@ -135,7 +135,7 @@ async fn who_may_not_follow_all_of_it_neither_sees_nor_changes_it() {
         (&seen["streams_total"], &seen["streams"][1]["link_type"]),
         (&json!(2), &json!("explicit"))
     );
-    // Who may does all of it, with or without concealment.
+    // A client with every right does all of it, with or without concealment.
     let full = || client(&Client { conceals: true, ..FULL });
     for (method, target, body, status) in [
         ("PUT", "s", body, 200),
