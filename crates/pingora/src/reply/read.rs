@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{DurableStreams, StreamOptions, answers::AnswerPayer, counters::LiveKind};
 
-/// Shorter ranges are read: sending one takes two system calls, its head goes out by itself, and a copy of these costs less.
+/// Shorter ranges are read: a part of a file takes one more system call than bytes in memory, whose copy costs little then.
 const WORTH_A_FILE: u64 = 32 << 10;
 
 /// A request for bytes that the client may read.
