@@ -150,6 +150,8 @@ async fn every_request_has_a_span() {
         .with_writer(move || writer.clone())
         .finish();
     let logging = tracing::subscriber::set_default(subscriber);
+    // Another test may have been at its first use just then.
+    tracing::callsite::rebuild_interest_cache();
     let stream = client.stream(&format!("{}/traced?secret=x", scene.url())).unwrap();
     stream.create(&CreateOptions::json().data("1").closed()).await.unwrap();
     stream.read(StartFrom::Start).collect().await.unwrap();
