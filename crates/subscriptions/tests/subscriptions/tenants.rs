@@ -143,15 +143,19 @@ async fn names_of_tenants_and_ids_do_not_run_into_each_other() {
     }
 }
 
+/// The body of a subscription whose pattern has thirty segments from the first `**` on, shared with no other one.
+fn floating(n: usize) -> Value {
+    let tail: Vec<String> = (0..29).map(|at| format!("{n}-{at}")).collect();
+    let pattern = format!("**/{}", tail.join("/"));
+    json!({"type": "pull-wake", "pattern": pattern, "wake_stream": "w"})
+}
+
 #[tokio::test]
 async fn the_bound_on_patterns_is_for_all_tenants_together() {
     let rig = Rig::new(options()).await;
     let mut refused = None;
     for n in 0..MAX_FLOATING / 20 {
-        // Thirty segments from the first `**` on, shared with no other pattern.
-        let tail: Vec<String> = (0..29).map(|at| format!("{n}-{at}")).collect();
-        let pattern = format!("**/{}", tail.join("/"));
-        let body = json!({"type": "pull-wake", "pattern": pattern, "wake_stream": "w"});
+        let body = floating(n);
         let (status, answer) =
             call(&rig, &format!("t{n}"), Method::PUT, "subscriptions/s", body).await;
         if status != 201 {
@@ -208,9 +212,7 @@ async fn the_patterns_of_one_tenant_have_a_bound_of_their_own() {
     let rig = Rig::new(options()).await;
     let mut refused = None;
     for n in 0..MAX_FLOATING / 20 {
-        let tail: Vec<String> = (0..29).map(|at| format!("{n}-{at}")).collect();
-        let pattern = format!("**/{}", tail.join("/"));
-        let body = json!({"type": "pull-wake", "pattern": pattern, "wake_stream": "w"});
+        let body = floating(n);
         let target = format!("subscriptions/{n}");
         let (status, answer) = call(&rig, "acme", Method::PUT, &target, body.clone()).await;
         if status != 201 {

@@ -103,6 +103,11 @@ impl CheckedBlocks {
     }
 }
 
+/// The number of the block that begins at a place in a file.
+fn block_at(at: u64) -> u64 {
+    (at - HEADER as u64) / BLOCK as u64
+}
+
 impl SegmentFiles {
     /// The bytes of a stream from `from` to at most `to` and at most `max`, as a part of a file: where they were found before, the
     /// file is still open, and its blocks were checked and are in memory. Never waits.
@@ -144,8 +149,7 @@ impl SegmentFiles {
 
     /// Whether the block at a place was checked and is in memory.
     fn is_ready(&self, segment: &OpenSegment, file: &File, at: u64) -> bool {
-        let block = (at - HEADER as u64) / BLOCK as u64;
-        (!self.checks_reads || segment.checked.has(block)) && is_in_memory(file, at)
+        (!self.checks_reads || segment.checked.has(block_at(at))) && is_in_memory(file, at)
     }
 
     /// `len` bytes of an extent from position `from` of its stream on, as a part of their file; `None` where they are to be
@@ -191,7 +195,7 @@ impl SegmentFiles {
                     let damage = corrupt(&self.path(number), found.offset, found.what);
                     SegmentReadError::Failed(damage)
                 })?;
-                segment.checked.note((at - HEADER as u64) / BLOCK as u64);
+                segment.checked.note(block_at(at));
             }
         }
         Ok(())
