@@ -1,14 +1,17 @@
 // An identity provider of the tests' own: `oidc-provider` on a free port of loopback, with real endpoints for its metadata,
 // its keys and its tokens (client credentials).
-import { generateKeyPairSync, randomUUID } from "node:crypto"
+import { createPrivateKey, generateKeyPairSync, randomUUID } from "node:crypto"
 import { createServer } from "node:http"
 
 const CLIENT = { id: "application", secret: "a secret of the application" }
 
 /** A private key as a JWK, for RS256. */
 export function signingKey(kid = randomUUID()) {
-  const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 })
-  return { ...privateKey.export({ format: "jwk" }), kid, alg: "RS256", use: "sig" }
+  // By way of PEM: Node 20 waits for itself for ever where it collects the generator's garbage while it exports the generator's
+  // own key (both take the lock of that key).
+  const pem = { privateKeyEncoding: { type: "pkcs8", format: "pem" }, publicKeyEncoding: { type: "spki", format: "pem" } }
+  const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048, ...pem })
+  return { ...createPrivateKey(privateKey).export({ format: "jwk" }), kid, alg: "RS256", use: "sig" }
 }
 
 /** Starts a provider that signs with the first of `keys`, and publishes them all. */

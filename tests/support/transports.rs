@@ -97,7 +97,9 @@ fn answer_all(mut socket: std::net::TcpStream) -> std::io::Result<()> {
             let head: Vec<u8> = buffer.drain(..end + 4).collect();
             let found = head.starts_with(format!("GET {FIRST} ").as_bytes());
             let status = if found { "200 OK" } else { "404 Not Found" };
-            write!(socket, "HTTP/1.1 {status}\r\ncontent-length: 2\r\n\r\nok")?;
+            // In one write: behind the first of several, the kernel holds the rest back for 40 ms.
+            let response = format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\n\r\nok");
+            socket.write_all(response.as_bytes())?;
         }
         let mut part = [0; 4096];
         match socket.read(&mut part)? {
