@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,12 @@ started = []
 def start(command, **options):
     started.append(subprocess.Popen(command, **options))
     return started[-1]
+
+
+def end_on_signals():
+    """Lets a signal unwind the script, so that it comes to stop()."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 def stop():
