@@ -33,7 +33,7 @@ pub(crate) struct CompareArgs {
     /// Loads whose names begin with one of these; a name in full is that one alone, which runs even with --quick.
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<String>,
-    /// ours, electric, thesampaton, node, caddy, bare, epoll, nginx; all if absent.
+    /// ours, electric, thesampaton, node, caddy, bare, epoll, nginx, nginx-uncached; all if absent.
     #[arg(long, value_delimiter = ',')]
     pub(crate) servers: Vec<String>,
     /// Where the report goes [default: target/bench/report].

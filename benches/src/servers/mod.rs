@@ -108,7 +108,8 @@ pub(crate) fn all() -> Vec<Box<dyn ServerKind>> {
         Box::new(caddy::Caddy),
         Box::new(bare::Bare),
         Box::new(epoll::Epoll),
-        Box::new(nginx::Nginx),
+        Box::new(nginx::Nginx { caches_files: true }),
+        Box::new(nginx::Nginx { caches_files: false }),
     ]
 }
 
