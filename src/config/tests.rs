@@ -164,6 +164,7 @@ fn the_reference_has_every_key_with_its_default() {
         "limits.max_read",
         "limits.max_streams",
         "limits.max_total",
+        "limits.send_buffer",
         "limits.max_producers",
         "retention[].paths",
         "retention[].keep_for",

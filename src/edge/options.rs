@@ -53,7 +53,8 @@ pub struct HttpLimits {
     /// The part of `max_connections` that one client address may have. Default a quarter.
     pub client_share: ClientShare,
     /// The most that the kernel keeps of what is sent on a connection and not acknowledged yet, bytes; read when the
-    /// server binds. Default 512 KiB; `None` leaves it to the system, which goes up to 4 MiB.
+    /// server binds. Default `None`: the system goes up to 4 MiB as the client acknowledges more in a round trip. What waits
+    /// unsent is bounded anyway, on Linux.
     pub send_buffer: Option<usize>,
     /// Bytes of path and query; more is 414. Default 8 KiB.
     pub max_uri: usize,
@@ -85,7 +86,7 @@ impl HttpLimits {
     pub const DEFAULT: Self = HttpLimits {
         max_connections: 65_536,
         client_share: ClientShare::DEFAULT,
-        send_buffer: Some(512 * 1024),
+        send_buffer: None,
         max_uri: 8 * 1024,
         max_headers: 100,
         max_header_bytes: 16 * 1024,
