@@ -1,5 +1,6 @@
 //! A server with streams on one kind of store and one transport, requests in one line each, and a reader of events.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,20 +33,27 @@ macro_rules! for_each_kind {
     };
     (@ $name:ident:) => { for_each_kind!(@ $name: http1 proxied http2 embedded); };
     (@ $name:ident: $($over:ident)+) => { $( mod $over {
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn memory() {
+        #[test]
+        fn memory() {
             let transport = crate::support::transports::over::$over;
             let store = crate::support::StoreKind::Memory;
-            super::super::$name(crate::world::Kind { store, transport }).await;
+            crate::world::run(Box::pin(super::super::$name(crate::world::Kind { store, transport })));
         }
 
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn file() {
+        #[test]
+        fn file() {
             let transport = crate::support::transports::over::$over;
             let store = crate::support::StoreKind::File;
-            super::super::$name(crate::world::Kind { store, transport }).await;
+            crate::world::run(Box::pin(super::super::$name(crate::world::Kind { store, transport })));
         }
     } )+ };
+}
+
+/// Runs a test to its end. What `#[tokio::test]` would write into every one of thousands, and the compiler would read, is
+/// here once.
+pub fn run(test: Pin<Box<dyn Future<Output = ()>>>) {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(2).enable_all().build().unwrap().block_on(test);
 }
 
 /// Where the streams live.
