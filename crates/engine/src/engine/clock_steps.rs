@@ -155,8 +155,9 @@ impl Engine {
         }
         let now = self.clock.now();
         let time = Timestamp::from_millis(now.millis().saturating_add(MIN_STEP_MILLIS));
-        // A stream whose last use lies in the future has a deadline in the future.
-        match self.store.used_after(time, from.max(DeadlineCursor::from(now)), BATCH).await {
+        // From the first deadline on, though a last use in the future makes one in the future: the index may still have the
+        // one before it, which lies anywhere.
+        match self.store.used_after(time, from, BATCH).await {
             Ok(found) => {
                 self.sweep_each(&found.paths).await;
                 self.clock_steps.search_on(from, found.next);

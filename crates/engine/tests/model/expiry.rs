@@ -1,6 +1,6 @@
 //! Expiry: what waits for it, and a wall clock that is set meanwhile. A step is no time that has passed.
 
-use durable_streams_engine::store::Store;
+use durable_streams_engine::store::{AnyStore, Store};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -89,7 +89,7 @@ async fn what_a_clock_in_the_future_stored_counts_from_now() {
         let options = durable_streams_engine::store::FileStoreOptions::new(dir.path());
         let store = durable_streams_engine::store::FileStore::open(options).unwrap();
         let clock = ManualClock::at(Timestamp::from_millis(millis));
-        let store = durable_streams_engine::store::AnyStore::File(store);
+        let store = AnyStore::File(store);
         (Engine::new(store, Clock::Manual(clock.clone()), EngineLimits::default()), clock)
     };
     let (engine, _) = at(START + DAY as u64);
@@ -158,7 +158,7 @@ async fn a_clock_that_went_back_while_the_server_was_stopped_is_noticed() {
         let options = durable_streams_engine::store::FileStoreOptions::new(dir.path());
         let store = durable_streams_engine::store::FileStore::open(options).unwrap();
         let clock = ManualClock::at(Timestamp::from_millis(millis));
-        let store = durable_streams_engine::store::AnyStore::File(store);
+        let store = AnyStore::File(store);
         (Engine::new(store, Clock::Manual(clock.clone()), EngineLimits::default()), clock)
     };
     let (engine, _) = open(START + DAY as u64);
@@ -178,14 +178,20 @@ async fn a_clock_that_went_back_while_the_server_was_stopped_is_noticed() {
     engine.close().await;
 }
 
+fn checkpoint_of(engine: &Engine) {
+    if let AnyStore::File(store) = engine.store() {
+        store.checkpoint().unwrap();
+    }
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig { cases: 48, ..Default::default() })]
 
     /// Steps in both directions while a stream is idle: it stays for its TTL, and for no more than that from the last step
-    /// back on.
+    /// back on, whichever of its deadlines the index has.
     #[test]
     fn an_idle_stream_lives_for_its_ttl_whatever_the_clock_does(
-        steps in proptest::collection::vec((0u64..12_000, -DAY..DAY), 0..8),
+        steps in proptest::collection::vec((0u64..12_000, -DAY..DAY, proptest::bool::ANY), 0..8),
         files in proptest::bool::ANY,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -194,11 +200,14 @@ proptest::proptest! {
             let (engine, clock, _keep) = engine(kind, 64);
             create(&engine, "idle", Expiry::Ttl(60)).await;
             let mut elapsed = 0;
-            for (advance, step) in steps {
+            for (advance, step, checkpoint) in steps {
                 clock.advance_millis(advance);
                 clock.step_wall_millis(step);
                 elapsed += advance;
                 search(&engine).await;
+                if checkpoint {
+                    checkpoint_of(&engine);
+                }
                 let removed = engine.sweep_due().await;
                 assert!(removed == 0 || elapsed >= 60_000, "removed after {elapsed} ms");
                 if removed > 0 {
@@ -206,6 +215,7 @@ proptest::proptest! {
                 }
             }
             clock.advance_millis(60_001);
+            checkpoint_of(&engine);
             sweep_all(&engine, 1).await;
             engine.close().await;
         });
