@@ -155,8 +155,8 @@ impl Engine {
         }
         let now = self.clock.now();
         let time = Timestamp::from_millis(now.millis().saturating_add(MIN_STEP_MILLIS));
-        // From the first deadline on, though a last use in the future makes one in the future: the index may still have the
-        // one before it, which lies anywhere.
+        // A last use in the future makes a deadline in the future, but until the next checkpoint the index has the stream's former
+        // deadline, which may be past. So the search begins at the first deadline.
         match self.store.used_after(time, from, BATCH).await {
             Ok(found) => {
                 self.sweep_each(&found.paths).await;

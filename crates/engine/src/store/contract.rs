@@ -253,14 +253,7 @@ pub struct DeadlineCursor {
 
 impl Default for DeadlineCursor {
     fn default() -> Self {
-        Timestamp::default().into()
-    }
-}
-
-/// Before the streams that expire at a time.
-impl From<Timestamp> for DeadlineCursor {
-    fn from(deadline: Timestamp) -> Self {
-        DeadlineCursor { deadline, id: StreamId(0) }
+        DeadlineCursor { deadline: Timestamp::default(), id: StreamId(0) }
     }
 }
 
