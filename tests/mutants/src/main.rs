@@ -1,0 +1,80 @@
+//! Mutation testing in one build: every mutant of a crate is compiled into the same test binaries, and a number in the
+//! environment chooses one at run time. docs/testing.md says how to use it, scripts/mutants starts it.
+//!
+//! 1. cargo-mutants lists the mutants of the package (`mutant`), and the tracked files are copied (`tree`).
+//! 2. Each mutant gets its place in the copied sources (`sites`), which are written anew with a switch there (`rewrite`).
+//! 3. The tests are compiled; mutants that do not compile are left out until the rest does (`compile`).
+//! 4. Every test runs once without a mutant, alone, and says which mutants it reaches (`reach`).
+//! 5. Each mutant is put before the tests that reach it, the fastest first, until one fails (`judge`).
+//! 6. What was missed is printed and written to files (`report`).
+
+mod compile;
+mod judge;
+mod mutant;
+mod reach;
+mod report;
+mod rewrite;
+mod sites;
+mod tree;
+mod trial;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::{env, fs, thread};
+
+use crate::mutant::Selection;
+
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// What the environment asks for; scripts/mutants describes the variables.
+pub(crate) struct Options {
+    /// The root of the repository.
+    pub(crate) root: PathBuf,
+    pub(crate) package: String,
+    /// Where everything is written: the copied tree, what is compiled, the reports.
+    pub(crate) out: PathBuf,
+    pub(crate) jobs: usize,
+    pub(crate) selection: Selection,
+    /// Whether mutants that need a build of their own are tried.
+    pub(crate) alone: bool,
+}
+
+fn options() -> Result<Options> {
+    let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    let root = env::current_dir()?;
+    let package = set("PACKAGE").unwrap_or_else(|| "durable-streams-protocol".to_owned());
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    Ok(Options {
+        out: root.join("target/mutants"),
+        jobs: set("JOBS").map_or(Ok(cores), |jobs| jobs.parse())?.max(1),
+        selection: Selection::new(set("FILES"), set("SAMPLE"), set("ONLY"))?,
+        alone: set("ALONE").is_none_or(|value| value != "0"),
+        root,
+        package,
+    })
+}
+
+fn run() -> Result<bool> {
+    let options = options()?;
+    fs::create_dir_all(&options.out)?;
+    let mutants = mutant::list(&options.root, &options.package, None)?;
+    let selected = options.selection.choose(&options.root, &options.package, &mutants)?;
+    println!("{}: {} mutants, {} chosen", options.package, mutants.len(), selected.len());
+    let tree = tree::Tree::copy(&options)?;
+    let mut sites = sites::find(&tree.sources(), &mutants)?;
+    let tests = compile::all(&options, &tree, &mutants, &mut sites)?;
+    let reach = reach::measure(&options, &tree, &tests)?;
+    let verdicts = judge::all(&options, &tree, &mutants, &sites, &selected, &reach)?;
+    report::write(&options, &mutants, &verdicts)
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("mutants: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What came out, on the terminal and in files.
+
+use std::fs;
+
+use crate::judge::Verdict;
+use crate::mutant::Mutant;
+use crate::{Options, Result};
+
+/// Writes the lists. Returns whether nothing was missed.
+pub(crate) fn write(
+    options: &Options,
+    mutants: &[Mutant],
+    verdicts: &[(usize, Verdict)],
+) -> Result<bool> {
+    let folder = options.out.join(&options.package);
+    let list = |file: &str, line: &dyn Fn(&Verdict, &str) -> Option<String>| -> Result<usize> {
+        let lines: Vec<String> = verdicts
+            .iter()
+            .filter_map(|(one, verdict)| line(verdict, &mutants[*one].name))
+            .collect();
+        fs::write(
+            folder.join(file),
+            lines.iter().map(|line| format!("{line}\n")).collect::<String>(),
+        )?;
+        Ok(lines.len())
+    };
+    let caught = list("caught.txt", &|verdict, name| match verdict {
+        Verdict::Caught(test) => Some(format!("{name} [{test}]")),
+        _ => None,
+    })?;
+    let loops = list("loops.txt", &|verdict, name| match verdict {
+        Verdict::Loops(test) => Some(format!("{name} [{test}]")),
+        _ => None,
+    })?;
+    let missed = list("missed.txt", &|verdict, name| match verdict {
+        Verdict::Missed(_) => Some(name.to_owned()),
+        _ => None,
+    })?;
+    let unreached = list("unreached.txt", &|verdict, name| match verdict {
+        Verdict::Missed(0) => Some(name.to_owned()),
+        _ => None,
+    })?;
+    let unviable = list("unviable.txt", &|verdict, name| match verdict {
+        Verdict::Unviable => Some(name.to_owned()),
+        _ => None,
+    })?;
+    let not_tried = list("not_tried.txt", &|verdict, name| match verdict {
+        Verdict::NotTried(why) => Some(format!("{name} [{why}]")),
+        _ => None,
+    })?;
+    let tried = caught + loops + missed;
+    let share = (caught + loops) as f64 * 100.0 / tried.max(1) as f64;
+    println!(
+        "{}: {} mutants, {unviable} do not compile, {not_tried} not tried, {caught} caught, {loops} loop, \
+         {missed} missed ({unreached} of them reached by no test): {share:.1} % caught of those that compile",
+        options.package,
+        verdicts.len(),
+    );
+    println!(
+        "lists: {}/{{missed,unreached,caught,loops,unviable,not_tried}}.txt",
+        folder.display()
+    );
+    Ok(missed == 0)
+}
