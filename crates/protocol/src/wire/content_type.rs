@@ -174,6 +174,11 @@ mod tests {
     }
 
     #[test]
+    fn a_log_shows_the_text() {
+        assert_eq!(format!("{:?}", ContentType::parse("a/b; c=d").unwrap()), r#""a/b; c=d""#);
+    }
+
+    #[test]
     fn documents_are_html_and_xml() {
         for yes in [
             "text/html",

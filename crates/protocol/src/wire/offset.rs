@@ -164,6 +164,8 @@ impl fmt::Display for ReadFrom {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::BuildHasher;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -175,6 +177,15 @@ mod tests {
         assert_eq!(Offset::parse("0000000000000001_0000000000000000"), None, "the start is zeros");
         assert_eq!(Offset::parse("0000000000000000_+000000000000001"), None);
         assert_eq!(Offset::parse("+000000000000001_0000000000000001"), None);
+    }
+
+    #[test]
+    fn offsets_are_compared_and_hashed_by_position() {
+        let hashes = std::hash::RandomState::new();
+        let hash = |offset: Offset| hashes.hash_one(offset);
+        let (one, again) = (Offset::new(5), Offset::new(5).in_incarnation(3));
+        assert_eq!((one, hash(one)), (again, hash(again)));
+        assert_ne!(hash(one), hash(Offset::new(6)));
     }
 
     proptest! {

@@ -184,6 +184,13 @@ mod tests {
     }
 
     #[test]
+    fn a_map_is_asked_by_text_and_a_log_shows_it() {
+        let tenants = std::collections::HashMap::from([(tenant("acme"), 1), (tenant("other"), 2)]);
+        assert_eq!((tenants.get("acme"), tenants.get("Acme")), (Some(&1), None));
+        assert_eq!(format!("{:?}", tenant("acme")), r#""acme""#);
+    }
+
+    #[test]
     fn the_servers_own_streams_have_no_name() {
         let own = StreamPath::system("__ds/subscriptions/x/0").unwrap();
         assert_eq!(client_path(None, &own), None);

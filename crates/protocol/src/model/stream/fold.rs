@@ -59,9 +59,7 @@ impl StreamState {
             marks: Vec::new(),
             producers: HashMap::new(),
         };
-        if created.earliest > Offset::ZERO {
-            state.earliest = state.core.offset_at(created.earliest.position());
-        }
+        state.earliest = state.core.offset_at(created.earliest.position());
         state
     }
 

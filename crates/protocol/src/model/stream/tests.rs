@@ -77,6 +77,7 @@ fn an_append_moves_the_tail_and_is_remembered() {
     assert_eq!(state.producers[&producer(0, 0).id], known);
     assert!(state.closed.is_none());
     accept(&mut state, &Append { producer: Some(producer(3, 1)), ..text() }, b"d");
+    assert_eq!(state.events, 3, "with the creation");
     assert_eq!(state.producers[&producer(0, 0).id], ProducerState { epoch: 3, last_seq: 1 });
     assert_eq!(state.stream_seq, StreamSeq::new("5"), "an append without one leaves it");
 }
@@ -283,6 +284,25 @@ fn a_fork_inherits_bytes_type_and_expiry() {
     assert_eq!(state.core.content_type.as_str(), "TEXT/PLAIN");
     let deleted = StreamState { soft_deleted: true, ..source };
     assert_eq!(fork(2, &deleted, &create, 4).unwrap_err(), Rejection::SourceDeleted);
+}
+
+#[test]
+fn a_fork_begins_where_its_source_still_has_bytes() {
+    let mut source = put(1, &Create::default(), b"abcdef");
+    let Ok(Decision::Commit(trim, _)) = source.trim(Offset::new(3), None, false, NOW) else {
+        panic!("three bytes go");
+    };
+    source.apply(&trim);
+    let earliest = Offset::new(3);
+    for gone in [0, 2] {
+        let refused = fork(2, &source, &forking(&source), gone).unwrap_err();
+        assert_eq!(refused, Rejection::OffsetTrimmed { earliest });
+    }
+    for there in [3, 6] {
+        let (state, _) = fork(2, &source, &forking(&source), there).unwrap();
+        assert_eq!(state.core.own_start(), Offset::new(there));
+        assert_eq!(state.earliest, earliest, "as the source has it");
+    }
 }
 
 #[test]

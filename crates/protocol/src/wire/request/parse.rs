@@ -207,7 +207,7 @@ fn producer(headers: &HeaderMap) -> Result<Option<Producer>, Rejection> {
 /// Decimal digits, no sign, no leading zeros, at most JavaScript's largest safe integer.
 fn whole_number(text: &str) -> Option<u64> {
     let canonical = text == "0" || !text.starts_with('0');
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
     let value = if canonical && digits { text.parse().ok()? } else { return None };
     (value <= MAX_SAFE_INTEGER).then_some(value)
 }

@@ -133,6 +133,7 @@ fn a_fork_names_its_source_by_url_path() {
         ("stream-fork-offset", "now"),
         ("stream-fork-offset", "7"),
         ("stream-fork-sub-offset", "-1"),
+        ("stream-fork-sub-offset", "+1"),
         ("stream-fork-sub-offset", "01"),
         ("stream-fork-sub-offset", ""),
         ("stream-fork-sub-offset", "9007199254740992"),
@@ -163,7 +164,7 @@ fn an_append_has_all_producer_headers_or_none() {
     }
     let largest = append(&[id, epoch, ("producer-seq", "9007199254740991")]).unwrap();
     assert_eq!(largest.producer.unwrap().seq, (1 << 53) - 1);
-    for bad in ["9007199254740992", "00", "-1", "1.0", "x", "18446744073709551616"] {
+    for bad in ["9007199254740992", "00", "-1", "+1", "1.0", "x", "18446744073709551616"] {
         for name in ["producer-epoch", "producer-seq"] {
             let other = if name == "producer-seq" { epoch } else { seq };
             let refused = append(&[id, other, (name, bad)]).unwrap_err();

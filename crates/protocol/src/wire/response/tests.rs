@@ -77,6 +77,16 @@ fn only_some_statuses_have_a_body() {
 }
 
 #[test]
+fn a_refused_method_comes_with_those_that_are_allowed() {
+    for (rejection, allowed) in [
+        (Rejection::MethodNotAllowed, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        (Rejection::ReadOnly, "GET, HEAD, OPTIONS"),
+    ] {
+        assert_eq!(header(&render_rejection(&rejection), "allow"), Some(allowed), "{rejection}");
+    }
+}
+
+#[test]
 fn an_append_is_200_only_when_a_producer_added_bytes() {
     let known = Some(ProducerState { epoch: 1, last_seq: 2 });
     for (producer, added, status) in

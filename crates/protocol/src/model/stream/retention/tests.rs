@@ -79,7 +79,9 @@ fn a_trim_moves_the_earliest_position_once_and_never_back() {
 fn bytes_stay_while_forks_need_them_and_go_with_the_next_trim() {
     let mut state = stream("text/plain", None);
     append(&mut state, 2_000, b"abcdef");
-    trim(&mut state, 4, true).unwrap();
+    let first = state.trim(Offset::new(4), Some(1), true, at(9_000)).unwrap();
+    let Decision::Commit(event, _) = first else { panic!("it trims") };
+    state.apply(&event);
     assert!(state.keeps_trimmed_bytes());
     assert_eq!(
         (state.earliest, state.first_kept(), state.own_len()),
@@ -87,6 +89,7 @@ fn bytes_stay_while_forks_need_them_and_go_with_the_next_trim() {
     );
     assert_eq!(trim(&mut state, 4, true), None);
     assert!(trim(&mut state, 4, false).is_some(), "the last fork is gone");
+    assert_eq!(state.messages_before, Some(1), "what is known of that place stays known");
     assert!(!state.keeps_trimmed_bytes());
     assert_eq!((state.first_kept(), state.own_len()), (Offset::new(4), 2));
 }
@@ -173,4 +176,16 @@ fn a_changed_expiry_begins_at_the_change() {
     assert_eq!(shared.expiry, Expiry::Never, "who reads the stream keeps what it was");
     let again = state.change_expiry(Expiry::Ttl(5), at(3_000));
     assert!(matches!(again, Decision::Commit(..)), "a TTL begins again");
+}
+
+#[test]
+fn a_mark_goes_whose_neighbours_are_near_in_time_and_in_bytes() {
+    let mark = |(millis, position)| TimeMark {
+        at: at(millis),
+        position: Offset::new(position),
+        messages: None,
+    };
+    // Without the second: 60 % of the time and 20 % of the bytes; without the third: 50 % and 90 %.
+    let marks = [(0, 0), (50_000, 1), (60_000, 2), (100_000, 10)].map(mark);
+    assert_eq!(least_useful(&marks), Some(1));
 }

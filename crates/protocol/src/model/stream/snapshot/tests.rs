@@ -164,6 +164,12 @@ fn more_marks_than_a_stream_has_and_a_first_kept_byte_that_readers_do_not_find_a
     let mut stored = Vec::new();
     state.encode(&mut stored);
     assert_eq!(StreamState::decode(StreamId(1), &stored).unwrap_err().what, "first kept byte");
+    let mut marked = open_stream();
+    let mark = TimeMark { at: Timestamp::default(), position: Offset::ZERO, messages: None };
+    marked.marks = vec![mark; 32];
+    let mut stored = Vec::new();
+    marked.encode(&mut stored);
+    assert_eq!(StreamState::decode(StreamId(1), &stored), Ok(marked));
     let mut stored = Vec::new();
     open_stream().encode(&mut stored);
     *stored.last_mut().unwrap() = 33;

@@ -2,7 +2,7 @@
 
 use proptest::{collection::vec, prelude::*, sample::select};
 
-use super::{BLOCK, messages};
+use super::{BLOCK, JsonContainer, JsonNesting, messages};
 use crate::wire::json::mode::parse_messages;
 
 /// Returns whether both took the body.
@@ -139,6 +139,15 @@ fn nesting_of_any_depth() {
             assert!(!agree(format!("{opened}1{closed}{}", &close[..1]).as_bytes()), "one too many");
         }
     }
+}
+
+#[test]
+fn an_open_container_takes_a_bit() {
+    let mut nesting = JsonNesting::default();
+    for _ in 0..6_300 {
+        nesting.push(JsonContainer::Array);
+    }
+    assert!(nesting.outer.len() <= 100, "{} words", nesting.outer.len());
 }
 
 #[test]
