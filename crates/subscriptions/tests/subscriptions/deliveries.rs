@@ -61,10 +61,14 @@ struct Held {
 impl Held {
     /// One subscription of `events/*` with a lease of one second, on a clock that stands still.
     async fn start() -> Held {
+        Self::start_with(options()).await
+    }
+
+    async fn start_with(options: SubscriptionOptions) -> Held {
         let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
         let (posts, held) = mpsc::unbounded_channel();
         let client = Arc::new(HoldingClient { posts });
-        let rig = Rig::with_client(options(), client, Some(clock.clone())).await;
+        let rig = Rig::with_client(options, client, Some(clock.clone())).await;
         subscribe(&rig, "s", "events/*", "https://worker.example/").await;
         Held { rig, clock, posts: AsyncMutex::new(held) }
     }
@@ -150,6 +154,44 @@ async fn done_acks_the_tails_that_were_sent_and_no_later_ones() {
     post.done();
     let next = held.next().await;
     assert_eq!(next.body()["streams"][0]["acked_offset"], json!(first));
+}
+
+/// A lane has one permit here, and that of the first lane is held.
+#[tokio::test]
+async fn a_receiver_that_failed_or_was_slow_waits_for_the_second_lane() {
+    let one = SubscriptionOptions { max_deliveries: 1, max_retries: 1, ..options() };
+    let held = Held::start_with(one).await;
+    subscribe(&held.rig, "hangs", "other/*", "https://hangs.example/").await;
+    held.rig.append("events/a", "1").await;
+    held.next().await.done();
+    held.rig.append("other/a", "1").await;
+    let hanging = held.next().await;
+    held.rig.append("events/a", "2").await;
+    let mut posts = held.posts.lock().await;
+    let waited = tokio::time::timeout(Duration::from_millis(200), posts.recv()).await;
+    assert!(waited.is_err(), "one that answered at once waits for the first lane");
+    drop(posts);
+    hanging.done();
+    let slow = held.next().await;
+    held.rig.append("other/a", "2").await;
+    tokio::time::sleep(Duration::from_millis(1_050)).await;
+    slow.done();
+    let hanging = held.next().await;
+    assert_eq!(hanging.request.target.url.host_str(), Some("hangs.example"));
+    held.rig.append("events/a", "3").await;
+    let failing = held.next().await;
+    assert_eq!(failing.body()["streams"][0]["path"], "events/a", "the last answer was slow");
+    let failed = WebhookResponse { status: StatusCode::SERVICE_UNAVAILABLE, body: None };
+    let _ = failing.answer.send(Ok(failed));
+    until("the retry", || async {
+        held.rig.pass(500);
+        let mut posts = held.posts.lock().await;
+        let post = tokio::time::timeout(Duration::from_millis(50), posts.recv()).await.ok()?;
+        assert_eq!(post?.body()["streams"][0]["path"], "events/a");
+        Some(())
+    })
+    .await;
+    drop(hanging);
 }
 
 /// Never answers for some hosts, and at once for others.

@@ -12,7 +12,7 @@ use durable_streams_protocol::{
     subscription::{JwkSet, SubscriptionId, SubscriptionName, verify_signature},
 };
 use durable_streams_subscriptions::{
-    KeyError, KeyFile, KeySource, SubscriptionOptions, SubscriptionPhase,
+    KeyError, KeyFile, KeySource, OpenError, SubscriptionOptions, SubscriptionPhase, Subscriptions,
 };
 use http::Method;
 use serde_json::{Value, json};
@@ -237,6 +237,17 @@ async fn what_cannot_be_read_or_written_is_named() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
     let file = KeyFile::in_directory(directory.path());
     assert!(matches!(file.check(), Err(KeyError::Io { operation: "read", .. })));
+    // What is there but cannot be read is no first start: its keys would be lost.
+    let around = tempfile::tempdir().unwrap();
+    let path = around.path().join("subscriptions.json");
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    let file = KeyFile::in_directory(around.path());
+    assert!(matches!(file.check(), Err(KeyError::Io { operation: "read", .. })));
+    let engine = Rig::frozen(options()).await.engine.clone();
+    let keys = KeySource::Directory(around.path().to_owned());
+    let options = SubscriptionOptions { keys, ..options() };
+    let opened = Subscriptions::open(engine, options, crate::http_client()).await;
+    assert!(matches!(opened, Err(OpenError::Keys(KeyError::Io { operation: "read", .. }))));
     let (_directory, path, file) = started().await;
     let before = fs::read(&path).unwrap();
     let aside = path.with_extension("json.new");

@@ -193,29 +193,50 @@ async fn patterns_are_bounded() {
 #[tokio::test]
 async fn long_lists_of_links_come_in_pages() {
     let rig = Rig::new(options()).await;
-    for n in 0..2_001 {
+    let mut all: Vec<String> = (0..2_000).map(|n| format!("many/{n:04}")).collect();
+    for path in &all {
+        rig.create(path).await;
+    }
+    let pull = json!({"type": "pull-wake", "pattern": "many/*", "wake_stream": "w"});
+    for sizes in [&[1_000, 1_000][..], &[1_000, 1_000, 1]] {
+        // Also what the creation answers.
+        let id = format!("s{}", sizes.len());
+        let mut page = rig.put(&id, pull.clone()).await.1;
+        let mut seen = Vec::new();
+        for expected in sizes {
+            assert_eq!(page["streams_total"], all.len());
+            let links = page["streams"].as_array().unwrap();
+            assert_eq!(links.len(), *expected);
+            assert!(page.to_string().len() < 256 * 1024);
+            seen.extend(links.iter().map(|link| link["path"].as_str().unwrap().to_owned()));
+            if let Some(after) = page["streams_next"].as_str() {
+                let after = after.replace('/', "%2F");
+                page = rig.get(&format!("{id}?x=1&streams_after={after}")).await;
+                assert_ne!(page["streams"], json!([]), "there is something behind");
+            }
+        }
+        assert!(page.get("streams_next").is_none(), "the last page names no next");
+        assert_eq!(seen, all, "each once, in order");
+        all.push("many/2000".into());
+        rig.create("many/2000").await;
+    }
+    let (status, body) =
+        rig.call(Method::GET, "subscriptions/s2?streams_after=..", None, Value::Null).await;
+    assert_eq!((status.as_u16(), code(&body)), (400, "INVALID_REQUEST"));
+}
+
+/// Streams are listed a thousand at a time.
+#[tokio::test]
+async fn a_stream_too_many_is_seen_behind_a_page_of_the_list() {
+    let rig = Rig::new(SubscriptionOptions { max_links: 1_000, ..options() }).await;
+    for n in 0..=1_000 {
         rig.create(&format!("many/{n:04}")).await;
     }
-    let body = json!({"type": "pull-wake", "pattern": "many/*", "wake_stream": "w"});
-    let (_, created) = rig.put("s", body).await;
-    let mut page = created;
-    let mut seen = Vec::new();
-    for expected in [1_000, 1_000, 1] {
-        assert_eq!(page["streams_total"], 2_001);
-        let links = page["streams"].as_array().unwrap();
-        assert_eq!(links.len(), expected);
-        assert!(page.to_string().len() < 256 * 1024);
-        seen.extend(links.iter().map(|link| link["path"].as_str().unwrap().to_owned()));
-        if let Some(after) = page["streams_next"].as_str() {
-            page = rig.get(&format!("s?x=1&streams_after={}", after.replace('/', "%2F"))).await;
-        }
-    }
-    assert!(page.get("streams_next").is_none(), "the last page names no next");
-    let all: Vec<String> = (0..2_001).map(|n| format!("many/{n:04}")).collect();
-    assert_eq!(seen, all, "each once, in order");
-    let (status, body) =
-        rig.call(Method::GET, "subscriptions/s?streams_after=..", None, Value::Null).await;
-    assert_eq!((status.as_u16(), code(&body)), (400, "INVALID_REQUEST"));
+    let pull = |pattern: &str| json!({"type": "pull-wake", "pattern": pattern, "wake_stream": "w"});
+    let (status, body) = rig.put("s", pull("many/*")).await;
+    assert_eq!((status.as_u16(), code(&body)), (507, "LIMIT_REACHED"), "{body}");
+    rig.delete("many/1000").await;
+    assert_eq!(rig.put("s", pull("many/*")).await.0, 201);
 }
 
 #[tokio::test]
