@@ -47,7 +47,7 @@ pub(crate) fn all(
             tree.write(file, &rewritten.text)?;
             sources.insert(file.to_owned(), rewritten);
         }
-        let with_switch = sites.sites.iter().filter(|site| has_switch(&site.place)).count();
+        let with_switch = sites.sites.iter().filter(|site| site.place.has_switch()).count();
         println!("build {round}: {with_switch} mutants");
         match cargo(options, tree)? {
             Built::Tests(binaries) => {
@@ -58,10 +58,6 @@ pub(crate) fn all(
         }
     }
     unreachable!("rounds have no end")
-}
-
-fn has_switch(place: &Place) -> bool {
-    matches!(place, Place::Before(_) | Place::Behind(_) | Place::Within(_))
 }
 
 /// An operator in place of another may leave what is no expression, such as `a as usize < b`.

@@ -1,6 +1,6 @@
 //! Puts each mutant before the tests that reach it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
@@ -32,6 +32,9 @@ pub(crate) enum Verdict {
 
 /// A mutant loops when a test takes longer than this and five times as long as without it.
 const LEAST_LIMIT: Duration = Duration::from_secs(10);
+/// So many tests that caught a mutant of a file meet the next one of the file first, those that take less than `SHORT`.
+const KNOWN: usize = 6;
+const SHORT: Duration = Duration::from_secs(1);
 /// How often a line says how far it is.
 const EVERY: Duration = Duration::from_secs(30);
 
@@ -89,6 +92,7 @@ fn with_switch(
         }
     }
     let next = AtomicUsize::new(0);
+    let caught: Mutex<HashMap<String, VecDeque<String>>> = Mutex::default();
     let verdicts = Mutex::new(Vec::new());
     let said = Mutex::new(Instant::now());
     let work = || -> Result<()> {
@@ -96,8 +100,20 @@ fn with_switch(
             let count = next.fetch_add(1, Ordering::Relaxed);
             let Some(&one) = switched.get(count) else { return Ok(()) };
             let number = reach.compiled.numbers[one];
-            let tests = reaching.get(&number).map_or(&[][..], Vec::as_slice);
-            let verdict = judge(tests, number, reach)?;
+            let mut tests = reaching.get(&number).cloned().unwrap_or_default();
+            let file = mutants[one].file.as_str();
+            // What caught another mutant of this file often catches this one.
+            let known = caught.lock().map_err(|_| "a worker failed")?.get(file).cloned();
+            let known: HashSet<String> = known.unwrap_or_default().into_iter().collect();
+            tests.sort_by_key(|test| !(test.took < SHORT && known.contains(&test.name)));
+            let verdict = judge(&tests, number, reach)?;
+            if let Verdict::Caught(test) = &verdict {
+                let mut caught = caught.lock().map_err(|_| "a worker failed")?;
+                let of_file = caught.entry(file.to_owned()).or_default();
+                of_file.retain(|known| known != test);
+                of_file.push_front(test.clone());
+                of_file.truncate(KNOWN);
+            }
             if let Verdict::Missed(tests) = verdict {
                 println!("missed ({tests} tests reach it): {}", mutants[one].name);
             }

@@ -18,9 +18,10 @@ mod sites;
 mod tree;
 mod trial;
 
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::{env, fs, thread};
+use std::{env, thread};
 
 use crate::mutant::Selection;
 
@@ -57,6 +58,8 @@ fn options() -> Result<Options> {
 fn run() -> Result<bool> {
     let options = options()?;
     fs::create_dir_all(&options.out)?;
+    let lock = File::create(options.out.join("lock"))?;
+    lock.try_lock().map_err(|_| "another run is under way in this checkout")?;
     let mutants = mutant::list(&options.root, &options.package, None)?;
     let selected = options.selection.choose(&options.root, &options.package, &mutants)?;
     println!("{}: {} mutants, {} chosen", options.package, mutants.len(), selected.len());
@@ -65,7 +68,7 @@ fn run() -> Result<bool> {
     let tests = compile::all(&options, &tree, &mutants, &mut sites)?;
     let reach = reach::measure(&options, &tree, &tests)?;
     let verdicts = judge::all(&options, &tree, &mutants, &sites, &selected, &reach)?;
-    report::write(&options, &mutants, &verdicts)
+    report::write(&options, &mutants, &verdicts, &reach.unreached(&sites))
 }
 
 fn main() -> ExitCode {

@@ -1,5 +1,6 @@
 //! Runs each test once without a mutant: whether it passes, how long it takes, which mutants it reaches.
 
+use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::Hasher;
@@ -11,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::compile::Tests;
+use crate::sites::Sites;
 use crate::tree::Tree;
 use crate::trial::{Outcome, Switch, Trials};
 use crate::{Options, Result};
@@ -31,6 +33,16 @@ pub(crate) struct Reach<'a> {
     pub(crate) trials: Trials,
     /// Says which binaries this is about.
     pub(crate) hash: u64,
+}
+
+impl Reach<'_> {
+    /// The mutants with a switch that no test reaches, whether they were chosen or not.
+    pub(crate) fn unreached(&self, sites: &Sites) -> Vec<usize> {
+        let reached: HashSet<u32> =
+            self.tests.iter().flat_map(|test| test.reached.iter().copied()).collect();
+        let switched = (0..sites.sites.len()).filter(|&one| sites.sites[one].place.has_switch());
+        switched.filter(|&one| !reached.contains(&self.compiled.numbers[one])).collect()
+    }
 }
 
 /// The longest that a test may take without a mutant.

@@ -11,6 +11,7 @@ pub(crate) fn write(
     options: &Options,
     mutants: &[Mutant],
     verdicts: &[(usize, Verdict)],
+    unreached: &[usize],
 ) -> Result<bool> {
     let folder = options.out.join(&options.package);
     let list = |file: &str, line: &dyn Fn(&Verdict, &str) -> Option<String>| -> Result<usize> {
@@ -36,10 +37,8 @@ pub(crate) fn write(
         Verdict::Missed(_) => Some(name.to_owned()),
         _ => None,
     })?;
-    let unreached = list("unreached.txt", &|verdict, name| match verdict {
-        Verdict::Missed(0) => Some(name.to_owned()),
-        _ => None,
-    })?;
+    let all: String = unreached.iter().map(|&one| format!("{}\n", mutants[one].name)).collect();
+    fs::write(folder.join("unreached.txt"), all)?;
     let unviable = list("unviable.txt", &|verdict, name| match verdict {
         Verdict::Unviable => Some(name.to_owned()),
         _ => None,
@@ -52,10 +51,11 @@ pub(crate) fn write(
     let share = (caught + loops) as f64 * 100.0 / tried.max(1) as f64;
     println!(
         "{}: {} mutants, {unviable} do not compile, {not_tried} not tried, {caught} caught, {loops} loop, \
-         {missed} missed ({unreached} of them reached by no test): {share:.1} % caught of those that compile",
+         {missed} missed: {share:.1} % caught of those that compile",
         options.package,
         verdicts.len(),
     );
+    println!("{} of all {} are reached by no test", unreached.len(), mutants.len());
     println!(
         "lists: {}/{{missed,unreached,caught,loops,unviable,not_tried}}.txt",
         folder.display()

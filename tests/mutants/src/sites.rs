@@ -25,6 +25,12 @@ pub(crate) enum Place {
     Unviable,
 }
 
+impl Place {
+    pub(crate) fn has_switch(&self) -> bool {
+        matches!(self, Place::Before(_) | Place::Behind(_) | Place::Within(_))
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct Site {
     pub(crate) place: Place,

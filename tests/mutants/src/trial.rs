@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use crate::{Options, Result};
 
-/// What a process may have: 4 GiB of memory, files of 1 GiB, no core dump. The maps of files do not count.
-const LIMITS: &str = "ulimit -c 0; ulimit -d 4194304; ulimit -f 2097152; exec \"$@\"";
+/// What a process may have: 4 GiB of memory, files of 1 GiB, no core dump; the maps of files do not count. Twenty minutes of a
+/// processor end what is left of a run that was killed.
+const LIMITS: &str =
+    "ulimit -c 0; ulimit -d 4194304; ulimit -f 2097152; ulimit -t 1200; exec \"$@\"";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {

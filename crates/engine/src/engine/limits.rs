@@ -116,5 +116,6 @@ mod tests {
         assert_eq!(gauge.taken(), 3, "a refusal keeps no units");
         drop(first);
         assert_eq!(gauge.taken(), 0);
+        assert!(gauge.take(4, 4, Rejection::TooManyAppends).is_ok(), "all of the limit");
     }
 }

@@ -4,11 +4,14 @@
 
 mod concurrent;
 mod expiry;
+mod last_messages;
 mod lifecycle;
 mod listing;
+mod live;
 mod model;
 mod observer;
 mod ops;
+mod plans;
 mod quotas;
 mod sequences;
 mod stores;

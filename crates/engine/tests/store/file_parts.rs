@@ -6,7 +6,8 @@ use durable_streams_engine::store::{
     AnyStore, FilePart, FileStoreOptions, Store, StoreError, StoredPiece,
     file::{SegmentOptions, offline},
 };
-use durable_streams_protocol::{Decision, Offset, StreamEvent, StreamId};
+use durable_streams_engine::{Clock, Engine, EngineLimits};
+use durable_streams_protocol::{Decision, Offset, StreamEvent, StreamId, StreamPath};
 
 use crate::{
     harness::{at, created, load, options, tempdir, wait},
@@ -201,4 +202,36 @@ fn reads_without_checks_are_those_of_clients_alone() {
     drop(store);
     let report = offline::verify(&options(dir.path()), &mut |_| {}).unwrap();
     assert_eq!(report.count, 1, "{:?}", report.problems);
+}
+
+/// As a server reads that can send files: parts of files where there are some, and pieces of memory.
+#[test]
+fn a_plan_to_send_is_the_stream_in_parts_of_files_and_in_pieces() {
+    let dir = tempdir();
+    let store = open(with(dir.path(), large()));
+    let (_, all) = sealed(&store);
+    let engine = Engine::new(store, Clock::System, EngineLimits::default());
+    let view = wait(engine.head(&StreamPath::new("s").unwrap())).unwrap();
+    let (core, tail) = (view.core, view.tail.offset);
+    for from in [0, 70_000, 899_000] {
+        let from = Offset::new(from);
+        let read = wait(engine.plan(&core, from, tail, None)).unwrap();
+        assert!(!read.is_in_file(), "this caller cannot send files");
+        let mut plan = wait(engine.plan_to_send(&core, from, tail, None)).unwrap();
+        assert_eq!(plan.is_in_file(), from.position() < 800_000);
+        assert_eq!(plan.len(), tail.position() - from.position());
+        let (mut found, mut in_files) = (plan.take_first().chunks.concat(), 0);
+        while !plan.is_empty() {
+            if let Some(part) = wait(engine.next_file_part(&core, &mut plan, 100_000)).unwrap() {
+                found.extend(bytes(&part));
+                in_files += part.len();
+            } else {
+                let piece = wait(engine.next_piece(&core, &mut plan, 100_000)).unwrap();
+                found.extend(piece.unwrap().concat());
+            }
+        }
+        assert!(found == all[from.position() as usize..], "from {from}");
+        assert_eq!(in_files > 0, from.position() < 800_000);
+        assert_eq!(wait(engine.next_file_part(&core, &mut plan, 1)).unwrap(), None, "the end");
+    }
 }

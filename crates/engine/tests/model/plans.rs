@@ -1,0 +1,121 @@
+//! Planned reads: whatever is taken, put back, dropped or cut off, the bytes are those of the stream.
+
+use bytes::Bytes;
+use durable_streams_engine::{Engine, ReadPlan, ReadSlice};
+use durable_streams_protocol::{Append, ContentType, Create, Offset, Rejection, StreamPath};
+
+use crate::stores::{StoreKind, engine};
+
+const LEN: usize = 300_000;
+
+fn path() -> StreamPath {
+    StreamPath::new("a").unwrap()
+}
+
+/// A stream of appends of 10,000 bytes.
+async fn stream(engine: &Engine) -> Vec<u8> {
+    let content_type = ContentType::parse("application/octet-stream").unwrap();
+    let create = Create { content_type: Some(content_type.clone()), ..Create::default() };
+    engine.create(&path(), &create, Bytes::new()).await.unwrap();
+    let all: Vec<u8> = (0..LEN).map(|n| (n / 7 % 251) as u8).collect();
+    for part in all.chunks(10_000) {
+        let append = Append { content_type: Some(Ok(content_type.clone())), ..Append::default() };
+        engine.append(&path(), &append, Bytes::copy_from_slice(part)).await.unwrap();
+    }
+    all
+}
+
+/// What is left of a plan, which says before how much that is.
+async fn rest(engine: &Engine, mut plan: ReadPlan) -> Vec<u8> {
+    let core = engine.head(&path()).await.unwrap().core;
+    let mut bytes = Vec::new();
+    let len = plan.len();
+    assert_eq!(plan.is_empty(), len == 0);
+    bytes.extend(plan.take_first().chunks.concat());
+    while let Some(piece) = engine.next_piece(&core, &mut plan, 50_000).await.unwrap() {
+        bytes.extend(piece.concat());
+    }
+    assert_eq!(bytes.len() as u64, len);
+    assert!(plan.is_empty() && plan.is_one_piece());
+    bytes
+}
+
+#[tokio::test]
+async fn what_is_taken_put_back_dropped_and_cut_off_is_the_streams() {
+    for kind in StoreKind::ALL {
+        let (engine, _clock, _keep) = engine(*kind, 64);
+        let all = stream(&engine).await;
+        let view = engine.head(&path()).await.unwrap();
+        let (core, tail) = (view.core, view.tail.offset);
+        let plan = async || engine.plan(&core, Offset::new(1_000), tail, None).await.unwrap();
+        let all = &all[1_000..];
+        assert!(!plan().await.is_one_piece() && !plan().await.is_in_file());
+        assert!(rest(&engine, plan().await).await == all, "{kind:?}");
+        let mut dropped = plan().await;
+        dropped.drop_first();
+        assert!(dropped.take_first().is_empty(), "{kind:?}: it is not in memory");
+        dropped.drop_first();
+        assert!(rest(&engine, dropped).await == all, "{kind:?}");
+        for cut in [1, 100_000, 280_000, 299_000] {
+            let mut shorter = plan().await;
+            shorter.cut(cut as u64);
+            assert!(rest(&engine, shorter).await == all[..all.len() - cut], "{kind:?}, {cut}");
+        }
+        for back in [0, 1, 30_000] {
+            let mut again = plan().await;
+            let first = again.take_first();
+            assert_eq!(first.end, Offset::new(1_000 + first.len() as u64), "{kind:?}");
+            let left = first.len() - back;
+            again.put_back(back as u64);
+            assert!(rest(&engine, again).await == all[left..], "{kind:?}, {back}");
+        }
+        let end = engine.plan(&core, tail, tail, None).await.unwrap();
+        assert!(end.is_empty() && end.is_one_piece() && end.end() == tail, "{kind:?}");
+        engine.close().await;
+    }
+}
+
+/// A page that has room for just an append is that append.
+#[tokio::test]
+async fn a_page_ends_with_a_whole_append() {
+    for kind in StoreKind::ALL {
+        let (engine, _clock, _keep) = engine(*kind, 64);
+        stream(&engine).await;
+        let view = engine.head(&path()).await.unwrap();
+        for (from, page, end) in [
+            (0, 10_000, 10_000),
+            (0, 19_999, 10_000),
+            (0, 20_000, 20_000),
+            (0, 20_001, 20_000),
+            (0, 1, 10_000),
+            (5_000, 1, 10_000),
+            (5_000, 5_000, 10_000),
+            (5_000, 15_000, 20_000),
+            (290_000, 20_000, 300_000),
+            (0, 400_000, 300_000),
+        ] {
+            let (core, tail) = (&view.core, view.tail.offset);
+            let plan = engine.plan(core, Offset::new(from), tail, Some(page)).await.unwrap();
+            assert_eq!(plan.end().position(), end, "{kind:?}, {page} from {from}");
+        }
+        let beyond = engine.plan(&view.core, Offset::new(300_001), view.tail.offset, None).await;
+        assert_eq!(beyond, Err(Rejection::OffsetBeyondTail { tail: view.tail.offset }));
+        engine.close().await;
+    }
+}
+
+#[test]
+fn a_slice_is_cut_at_both_ends() {
+    let slice = |parts: &[&'static str]| ReadSlice {
+        chunks: parts.iter().map(|part| Bytes::from_static(part.as_bytes())).collect(),
+        end: Offset::new(10),
+    };
+    assert!(slice(&["\nab", "c"]).starts_with(b'\n') && !slice(&["ab"]).starts_with(b'\n'));
+    assert!(!slice(&[]).starts_with(b'\n'));
+    let mut skipped = slice(&["\n", "abc"]);
+    skipped.skip_first();
+    assert_eq!((skipped.len(), skipped), (3, slice(&["abc"])));
+    let mut cut = slice(&["ab", "cde", "f"]);
+    cut.cut(3);
+    assert_eq!((cut.chunks.concat(), cut.end), (b"abc".to_vec(), Offset::new(7)));
+}
