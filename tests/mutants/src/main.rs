@@ -5,7 +5,7 @@
 //! 2. Each mutant gets its place in the copied sources (`sites`), which are written anew with a switch there (`rewrite`).
 //! 3. The tests are compiled; mutants that do not compile are left out until the rest does (`compile`).
 //! 4. Every test runs once without a mutant, alone, and says which mutants it reaches (`reach`).
-//! 5. Each mutant is put before the tests that reach it, the fastest first, until one fails (`judge`).
+//! 5. Each mutant is put before the tests that reach it, the likeliest and the fastest first, until one fails (`judge`).
 //! 6. What was missed is printed and written to files (`report`).
 
 mod compile;
@@ -67,8 +67,9 @@ fn run() -> Result<bool> {
     let mut sites = sites::find(&tree.sources(), &mutants)?;
     let tests = compile::all(&options, &tree, &mutants, &mut sites)?;
     let reach = reach::measure(&options, &tree, &tests)?;
+    report::unreached(&options, &mutants, &reach.unreached(&sites))?;
     let verdicts = judge::all(&options, &tree, &mutants, &sites, &selected, &reach)?;
-    report::write(&options, &mutants, &verdicts, &reach.unreached(&sites))
+    report::verdicts(&options, &mutants, &verdicts)
 }
 
 fn main() -> ExitCode {

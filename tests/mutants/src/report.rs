@@ -6,12 +6,19 @@ use crate::judge::Verdict;
 use crate::mutant::Mutant;
 use crate::{Options, Result};
 
-/// Writes the lists. Returns whether nothing was missed.
-pub(crate) fn write(
+/// Lists what no test reaches, of all mutants.
+pub(crate) fn unreached(options: &Options, mutants: &[Mutant], unreached: &[usize]) -> Result<()> {
+    let file = options.out.join(&options.package).join("unreached.txt");
+    println!("{} mutants are reached by no test: {}", unreached.len(), file.display());
+    let names = unreached.iter().map(|&one| format!("{}\n", mutants[one].name));
+    Ok(fs::write(file, names.collect::<String>())?)
+}
+
+/// Writes the lists of what was tried. Returns whether nothing was missed.
+pub(crate) fn verdicts(
     options: &Options,
     mutants: &[Mutant],
     verdicts: &[(usize, Verdict)],
-    unreached: &[usize],
 ) -> Result<bool> {
     let folder = options.out.join(&options.package);
     let list = |file: &str, line: &dyn Fn(&Verdict, &str) -> Option<String>| -> Result<usize> {
@@ -37,8 +44,6 @@ pub(crate) fn write(
         Verdict::Missed(_) => Some(name.to_owned()),
         _ => None,
     })?;
-    let all: String = unreached.iter().map(|&one| format!("{}\n", mutants[one].name)).collect();
-    fs::write(folder.join("unreached.txt"), all)?;
     let unviable = list("unviable.txt", &|verdict, name| match verdict {
         Verdict::Unviable => Some(name.to_owned()),
         _ => None,
@@ -55,10 +60,6 @@ pub(crate) fn write(
         options.package,
         verdicts.len(),
     );
-    println!("{} of all {} are reached by no test", unreached.len(), mutants.len());
-    println!(
-        "lists: {}/{{missed,unreached,caught,loops,unviable,not_tried}}.txt",
-        folder.display()
-    );
+    println!("lists: {}/{{missed,caught,loops,unviable,not_tried}}.txt", folder.display());
     Ok(missed == 0)
 }
