@@ -2,9 +2,13 @@
 
 use std::{
     fs, io,
+    ops::Range,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
+    time::Duration,
 };
+
+use bytes::Bytes;
 
 use durable_streams_engine::store::{
     Store as _, StoreError,
@@ -12,13 +16,16 @@ use durable_streams_engine::store::{
         disk::{Disk as _, DiskFile, RealDisk},
         offline::{self, BackupContents, LostPart},
         segments::{
+            cold::{ColdError, ColdSegments, SealedFile},
             format::file_name,
             object_files::SegmentObjects,
-            objects::{SegmentInfo, SegmentPlace},
+            objects::{ColdPlace, SegmentInfo, SegmentPlace},
         },
     },
 };
-use durable_streams_protocol::{Offset, StreamId};
+use durable_streams_engine::{Clock, Engine, EngineLimits};
+use durable_streams_protocol::{Offset, Rejection, StreamId, StreamPath};
+use futures_util::future::BoxFuture;
 
 use crate::{
     harness::{created, options, tempdir, wait},
@@ -292,4 +299,85 @@ fn what_a_kill_has_left_of_a_copy_is_begun_again_and_nothing_else_is_removed() {
     fs::write(entry("UNFINISHED"), "").unwrap();
     assert!(matches!(backup(), Err(StoreError::Format { .. })), "it is whole");
     assert_eq!(offline::verify(&options(dir.path()), &mut |_| {}).unwrap().count, 0);
+}
+
+/// An object store over a directory.
+struct Cold {
+    objects: PathBuf,
+    answer: Mutex<Answer>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Bytes,
+    Short,
+    Unavailable,
+    NotFound,
+    Refused,
+}
+
+impl ColdSegments for Cold {
+    fn get_segment(
+        &self,
+        name: &str,
+        segment: SealedFile,
+        range: Range<u64>,
+    ) -> BoxFuture<'_, Result<Bytes, ColdError>> {
+        let file = name.strip_prefix("prefix/").map(|file| self.objects.join(file));
+        let all = fs::read(file.unwrap()).unwrap();
+        assert_eq!(all.len() as u64, segment.len);
+        let mut bytes = Bytes::from(all).slice(range.start as usize..range.end as usize);
+        let answer = *self.answer.lock().unwrap();
+        Box::pin(async move {
+            match answer {
+                Answer::Bytes => Ok(bytes),
+                Answer::Short => Ok(bytes.split_to(bytes.len() - 1)),
+                Answer::Unavailable => {
+                    let (retry_after, reason) = (Duration::from_secs(7), "busy".into());
+                    Err(ColdError::Unavailable { retry_after, reason })
+                }
+                Answer::NotFound => Err(ColdError::NotFound),
+                Answer::Refused => Err(ColdError::Refused("no such key".into())),
+            }
+        })
+    }
+}
+
+#[test]
+fn streams_are_read_from_objects_and_a_read_that_cannot_be_is_refused_before_it_begins() {
+    let moved = moved(false);
+    let cold =
+        Arc::new(Cold { objects: moved.objects.path().into(), answer: Mutex::new(Answer::Bytes) });
+    let store = open(options(moved.dir.path()));
+    let place = ColdPlace { store: cold.clone(), prefix: "prefix/".into() };
+    files(&store).read_objects_from(place);
+    let engine = Engine::new(store, Clock::System, EngineLimits::default());
+    let view = wait(engine.head(&StreamPath::new("s").unwrap())).unwrap();
+    let (core, tail) = (view.core, view.tail.offset);
+    let read = |from: u64| {
+        let slice = wait(engine.read(&core, Offset::new(from), tail, usize::MAX))?;
+        Ok::<_, Rejection>(slice.chunks.concat())
+    };
+    for from in [0, 1, 65_535, 65_536, 400_001, 999_999] {
+        assert!(read(from).unwrap() == moved.all[from as usize..], "from {from}");
+    }
+    let check = |from: u64| wait(engine.check_offset(&core, Offset::new(from), tail));
+    let later =
+        |seconds| Rejection::ObjectStoreUnavailable { retry_after: Duration::from_secs(seconds) };
+    for (answer, refusal) in [
+        (Answer::Short, Rejection::Damaged),
+        (Answer::NotFound, Rejection::Damaged),
+        (Answer::Unavailable, later(7)),
+        (Answer::Refused, later(30)),
+    ] {
+        *cold.answer.lock().unwrap() = answer;
+        for from in [0, 400_001] {
+            assert_eq!(check(from), Err(refusal.clone()));
+            assert_eq!(read(from), Err(refusal.clone()));
+        }
+        assert_eq!(check(999_999), Ok(()), "the last appends are local");
+        assert_eq!(check(1_000_000), Ok(()), "the tail");
+    }
+    *cold.answer.lock().unwrap() = Answer::Bytes;
+    assert_eq!(check(0), Ok(()));
 }
