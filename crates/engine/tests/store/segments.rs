@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use durable_streams_engine::store::{
-    AnyStore, FileStore, FileStoreOptions, Store, StoreError,
+    AnyStore, FileStore, FileStoreOptions, LoadFor, Store, StoreError,
     file::{
         SegmentOptions,
         disk::RealDisk,
@@ -17,7 +17,7 @@ use durable_streams_engine::store::{
         segments::format::{SegmentFooter, SegmentWriter, number_of},
     },
 };
-use durable_streams_protocol::{ContentType, Created, StreamEvent, StreamId};
+use durable_streams_protocol::{ContentType, Created, Offset, StreamEvent, StreamId, StreamState};
 
 use crate::harness::*;
 
@@ -225,6 +225,46 @@ fn idle_small_streams_share_a_file_and_leave_it() {
     wait(store.close());
     drop(store);
     verify(dir.path());
+}
+
+#[test]
+fn the_bytes_of_a_small_sealed_stream_come_with_its_state() {
+    let dir = tempdir();
+    let small = SegmentOptions { idle: Duration::ZERO, ..large() };
+    let options = FileStoreOptions { cache: 1 << 20, ..with(dir.path(), small) };
+    let store = open(options.clone());
+    let name = |n: usize| format!("s/{n}");
+    for n in 0..3 {
+        let data = Bytes::from(payload(n, 256));
+        let id = create(&store, Created { data, ..created(&name(n), "") });
+        append(&store, id, b"sealed, too");
+    }
+    assert!(seal(&store) > 0);
+    wait(store.close());
+    drop(store);
+
+    let store = open(options);
+    let load_for =
+        |n: usize, purpose| wait(store.load(&path(&name(n)), purpose)).unwrap().unwrap().state;
+    let whole = load_for(0, LoadFor::Bytes);
+    let state_only = load_for(1, LoadFor::State);
+    let [sealed] = &segments(dir.path())[..] else { panic!("one file") };
+    let mut bytes = fs::read(sealed).unwrap();
+    bytes[32..32 + 3 * 256].fill(0);
+    fs::write(sealed, &bytes).unwrap();
+    let read =
+        |state: &StreamState| wait(store.read(state.core.id, Offset::ZERO, state.tail, 10_000));
+    let expected = [&payload(0, 256)[..], b"sealed, too"].concat();
+    assert_eq!(read(&whole).unwrap().concat(), expected, "it was read with its state");
+    assert_eq!(
+        wait(store.append_end(whole.core.id, Offset::ZERO, whole.tail, 100)).unwrap(),
+        Some(Offset::new(256)),
+        "and so were the ends of its appends"
+    );
+    let damaged = read(&state_only).unwrap_err();
+    assert!(matches!(damaged, StoreError::Corrupt { .. }), "{damaged}");
+    // Damage is no reason to have no state.
+    assert_eq!(load_for(2, LoadFor::Bytes).tail, Offset::new(256 + 11));
 }
 
 #[test]

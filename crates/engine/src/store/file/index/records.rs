@@ -9,7 +9,7 @@ use heed::RwTxn;
 use super::{
     appends,
     env::IndexEnvironment,
-    extents::{ExtentRecord, SegmentRecord},
+    extents::{ExtentRecord, SegmentPlace, SegmentRecord},
     handle::{ReadTxn, WriteError},
     keys,
     paths::is_link,
@@ -48,6 +48,13 @@ pub(in crate::store::file) enum IndexPiece {
     Chunks(Bytes),
     /// In the segment file of this record: so many bytes from a position within the extent on.
     Segment { extent: ExtentRecord, record: SegmentRecord, from: u64, len: usize },
+}
+
+impl IndexPiece {
+    /// Whether it is in an object only.
+    pub(in crate::store::file) fn is_in_object(&self) -> bool {
+        matches!(self, IndexPiece::Segment { record, .. } if record.place == SegmentPlace::Object)
+    }
 }
 
 /// The first chunks of a stream that follow each other.

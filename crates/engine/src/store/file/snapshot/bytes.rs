@@ -63,10 +63,7 @@ impl SnapshotReads<'_> {
         to: Offset,
         max: usize,
     ) -> Result<Vec<FoundPiece>, StoreError> {
-        self.consistent(|snapshot| {
-            let state = snapshot.state(id)?;
-            state.as_ref().map_or(Ok(()), |state| snapshot.cache_small(state))
-        })?;
+        self.cache_small(id)?;
         if let Some(found) = self.memtable.read(id, from, to, max) {
             return Ok(found.into_iter().map(FoundPiece::Bytes).collect());
         }
@@ -74,7 +71,7 @@ impl SnapshotReads<'_> {
     }
 
     /// Reads what is in segment files, without a transaction.
-    fn fetch(&self, pieces: Vec<IndexPiece>) -> SegmentRead<Vec<FoundPiece>> {
+    pub(super) fn fetch(&self, pieces: Vec<IndexPiece>) -> SegmentRead<Vec<FoundPiece>> {
         let fetch = |piece| match piece {
             IndexPiece::Chunks(bytes) => Ok(FoundPiece::Bytes(bytes)),
             IndexPiece::Segment { extent, record, from, len }
