@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use durable_streams_protocol::{
     Create, CreateOutcome, Decision, Fork, ForkSource, JsonError, LIFECYCLE_PATH, Offset,
-    Rejection, StreamId, StreamPath, StreamState, store_messages,
+    Rejection, StreamCore, StreamId, StreamPath, StreamState, store_messages,
 };
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
     usage::UsageDelta,
     view,
 };
-use crate::store::{LoadFor, Store};
+use crate::store::{AnyStore, LoadFor, Store};
 
 /// A fork's source and the position where the fork leaves it, resolved before any lock is taken.
 struct ResolvedSource {
@@ -202,28 +202,38 @@ impl Engine {
         if anchor < earliest {
             return Err(Rejection::OffsetTrimmed { earliest });
         }
-        let position = if core.content_type.is_json() {
-            match skip_messages(&self.store, core, anchor, tail, fork.sub_offset).await {
-                Ok(skipped) => skipped.ok_or(Rejection::SubOffsetBeyondData)?,
-                Err(Rejection::NotFound) => {
-                    return Err(match self.gone_since(core, anchor).await {
-                        Rejection::NotFound => Rejection::SourceNotFound,
-                        trimmed => trimmed,
-                    });
-                }
-                Err(rejected) => return Err(rejected),
+        let position = match behind_anchor(&self.store, core, anchor, tail, fork.sub_offset).await {
+            Ok(position) => position.ok_or(Rejection::SubOffsetBeyondData)?,
+            Err(Rejection::NotFound) => {
+                return Err(match self.gone_since(core, anchor).await {
+                    Rejection::NotFound => Rejection::SourceNotFound,
+                    trimmed => trimmed,
+                });
             }
-        } else if fork.sub_offset == 0 {
-            anchor
-        } else {
-            // Bytes of the append behind the anchor (§4.2); where its end is not known, those up to the tail.
-            let end = end_of_append(&self.store, core, anchor, tail).await?.unwrap_or(tail);
-            let position = anchor.advance(fork.sub_offset);
-            if position > end {
-                return Err(Rejection::SubOffsetBeyondData);
-            }
-            position
+            Err(rejected) => return Err(rejected),
         };
         Ok(ResolvedSource { cell, id: core.id, position, json: core.content_type.is_json() })
     }
+}
+
+/// The position of a fork behind its anchor (§4.2): so many messages after it, or in other streams bytes of the append that
+/// begins there; where its end is not known, of those up to the tail. `None` when that is beyond the data.
+///
+/// # Errors
+/// [`Rejection::NotFound`] when the source is deleted or trimmed meanwhile; those of [`Engine::plan`].
+async fn behind_anchor(
+    store: &AnyStore,
+    core: &StreamCore,
+    anchor: Offset,
+    tail: Offset,
+    sub_offset: u64,
+) -> Result<Option<Offset>, Rejection> {
+    if core.content_type.is_json() {
+        return skip_messages(store, core, anchor, tail, sub_offset).await;
+    }
+    if sub_offset == 0 {
+        return Ok(Some(anchor));
+    }
+    let end = end_of_append(store, core, anchor, tail).await?.unwrap_or(tail);
+    Ok(Some(anchor.advance(sub_offset)).filter(|position| *position <= end))
 }

@@ -42,7 +42,14 @@ impl Engine {
             _ if back <= earliest.position() => earliest,
             _ => {
                 let from = core.offset_at(back);
-                end_of_append(&self.store, core, from, tail).await?.unwrap_or(from)
+                match end_of_append(&self.store, core, from, tail).await {
+                    Ok(end) => end.unwrap_or(from),
+                    Err(Rejection::NotFound) => match self.gone_since(core, from).await {
+                        Rejection::OffsetTrimmed { earliest } => earliest,
+                        gone => return Err(gone),
+                    },
+                    Err(refused) => return Err(refused),
+                }
             }
         };
         let offset = core.offset_at(offset.position());

@@ -11,7 +11,7 @@ use super::{
     errors::rejection,
     reader::{READ_PIECE, ReadSlice, check_offset, dropped::readable, read_lineage},
 };
-use crate::store::{AnyStore, Store};
+use crate::store::{AnyStore, AppendEnd, Store};
 
 /// The last end of a message in a page of `max` bytes that begins at `from` and whose first piece is `first`; `None` when
 /// no message ends in it.
@@ -79,18 +79,21 @@ pub(super) async fn page_of_appends(
             continue;
         }
         let within = limit.position() - at.position();
-        let end = store.append_end(holder, at, until, within).await.map_err(rejection)?;
-        return match end {
+        return match store.append_end(holder, at, until, within).await.map_err(rejection)? {
             // The next append alone would be more than the page has room for.
-            Some(end) if end > limit && at > from => Ok(at),
-            Some(end) => Ok(end),
-            None => page_of_bytes(store, core, from, limit).await,
+            AppendEnd::At(end) if end > limit && at > from => Ok(at),
+            AppendEnd::At(end) => Ok(end),
+            AppendEnd::Unknown => page_of_bytes(store, core, from, limit).await,
+            AppendEnd::Gone => Err(Rejection::NotFound),
         };
     }
     Ok(at)
 }
 
 /// Where the append ends in which the byte at `from` lies, or that begins there; `None` if that is not known.
+///
+/// # Errors
+/// [`Rejection::NotFound`] when the stream is deleted or trimmed meanwhile; the store's errors.
 pub(super) async fn end_of_append(
     store: &AnyStore,
     core: &StreamCore,
@@ -101,7 +104,11 @@ pub(super) async fn end_of_append(
         return Ok(Some(tail));
     }
     let (holder, until) = core.holder_of(from, tail);
-    store.append_end(holder, from, until, 0).await.map_err(rejection)
+    match store.append_end(holder, from, until, 0).await.map_err(rejection)? {
+        AppendEnd::At(end) => Ok(Some(end)),
+        AppendEnd::Unknown => Ok(None),
+        AppendEnd::Gone => Err(Rejection::NotFound),
+    }
 }
 
 /// A page of bytes whose appends are not known, as storage format 1 left them: text is not cut inside a character.

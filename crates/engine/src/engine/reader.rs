@@ -9,6 +9,8 @@ pub(super) mod dropped;
 mod file_parts;
 mod read_plan;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use durable_streams_protocol::{MESSAGE_END, Offset, Rejection, StreamCore, is_message_boundary};
 
@@ -29,6 +31,10 @@ use crate::store::{AnyStore, Store};
 pub const READ_PIECE: usize = 64 << 10;
 /// Bytes of a file that are sent at a time at most; they are not held in memory.
 pub const FILE_PART: usize = 4 << 20;
+
+/// How often a trim or a deletion is looked for that the store has made, and the pause between two looks.
+const LOOKS_FOR_LOSS: u32 = 200;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// A range of a stream's bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -145,12 +151,17 @@ impl Engine {
 
     /// Why bytes of a stream that a reader has seen are not there: a trim or a deletion since.
     pub(super) async fn gone_since(&self, core: &StreamCore, from: Offset) -> Rejection {
-        match self.head(&core.path).await {
-            Ok(view) if view.core.id == core.id && view.tail.earliest > from => {
-                Rejection::OffsetTrimmed { earliest: view.tail.earliest }
+        for _ in 0..LOOKS_FOR_LOSS {
+            match self.head(&core.path).await {
+                Ok(view) if view.core.id == core.id && view.tail.earliest > from => {
+                    return Rejection::OffsetTrimmed { earliest: view.tail.earliest };
+                }
+                // The store knows of it before the stream's cell does.
+                Ok(view) if view.core.id == core.id => tokio::time::sleep(PAUSE).await,
+                _ => break,
             }
-            _ => Rejection::NotFound,
         }
+        Rejection::NotFound
     }
 
     /// The next piece of a planned read of the stream `core`, `max` bytes at most; `None` at its end.

@@ -19,7 +19,7 @@ use super::{
     reloading,
     usage::UsageDelta,
 };
-use crate::store::{LoadFor, Store, StoreError};
+use crate::store::{AppendEnd, LoadFor, Store, StoreError};
 
 impl Engine {
     /// Removes everything before an offset: readers find nothing there from now on. In a JSON stream the offset must be
@@ -155,6 +155,26 @@ impl Engine {
         &self,
         core: &StreamCore,
         before: Offset,
+        tail: Tail,
+    ) -> Result<Offset, Rejection> {
+        let mut tail = tail;
+        loop {
+            match self.append_before(core, before, tail).await {
+                // Another trim was faster, and the append that holds `before` may begin behind it.
+                Err(Rejection::OffsetTrimmed { earliest }) => tail.earliest = earliest,
+                found => return found,
+            }
+        }
+    }
+
+    /// As for [`trim_position`](Self::trim_position).
+    ///
+    /// # Errors
+    /// [`Rejection::OffsetTrimmed`] when the stream begins later by now, [`Rejection::NotFound`] when it is deleted.
+    async fn append_before(
+        &self,
+        core: &StreamCore,
+        before: Offset,
         Tail { offset: tail, earliest, .. }: Tail,
     ) -> Result<Offset, Rejection> {
         if before <= earliest || before >= tail {
@@ -176,13 +196,13 @@ impl Engine {
         }
         let (holder, until) = core.holder_of(before, tail);
         let within = before.position() - from.position();
-        let end = self.store.append_end(holder, from, until, within).await.map_err(rejection)?;
-        Ok(match end {
-            Some(end) if end <= before => end,
-            Some(_) => from,
+        match self.store.append_end(holder, from, until, within).await.map_err(rejection)? {
+            AppendEnd::At(end) if end <= before => Ok(end),
+            AppendEnd::At(_) => Ok(from),
             // Format 1 did not keep where appends end.
-            None => before,
-        })
+            AppendEnd::Unknown => Ok(before),
+            AppendEnd::Gone => Err(Box::pin(self.gone_since(core, from)).await),
+        }
     }
 }
 

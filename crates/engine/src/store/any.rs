@@ -8,9 +8,9 @@ use durable_streams_protocol::{
 };
 
 use super::{
-    BytePlaces, Commit, Committed, DamagedStream, DeadlineCursor, DiskStats, FilePart, FileStore,
-    LoadFor, LoadedStream, LogEpoch, MemoryStore, Store, StoreError, StoreStats, StoredPage,
-    StoredPiece, UsedAfter,
+    AppendEnd, BytePlaces, Commit, Committed, DamagedStream, DeadlineCursor, DiskStats, FilePart,
+    FileStore, LoadFor, LoadedStream, LogEpoch, MemoryStore, Store, StoreError, StoreStats,
+    StoredPage, StoredPiece, UsedAfter,
 };
 
 /// Any of the stores.
@@ -132,7 +132,7 @@ impl Store for AnyStore {
         from: Offset,
         to: Offset,
         within: u64,
-    ) -> Result<Option<Offset>, StoreError> {
+    ) -> Result<AppendEnd, StoreError> {
         each!(self, store => store.append_end(id, from, to, within).await)
     }
 

@@ -151,8 +151,7 @@ pub trait Store: Send + Sync + 'static {
     /// Where a page of whole appends ends that begins at `from` and has about `within` bytes: the end of the last append
     /// of stream `id` that ends after `from` and at most `within` bytes after it, or else the end of the first append
     /// that ends later. `to` bounds the result and counts as an append's end: it is the durable tail, or the position
-    /// where a fork leaves the stream, `from` being less. Returns `None` when the store does not know the appends there:
-    /// those of JSON streams, whose messages delimit themselves, and those that format 1 stored.
+    /// where a fork leaves the stream, `from` being less.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] and [`StoreError::Io`].
@@ -162,7 +161,7 @@ pub trait Store: Send + Sync + 'static {
         from: Offset,
         to: Offset,
         within: u64,
-    ) -> impl Future<Output = Result<Option<Offset>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<AppendEnd, StoreError>> + Send;
 
     /// Paths of streams that [`StreamState::is_due`], at most `max`.
     ///
@@ -273,6 +272,17 @@ pub struct BytePlaces {
     pub sealed_to: Option<Offset>,
     /// Up to which position the index has those that are not sealed.
     pub indexed_to: Offset,
+}
+
+/// What a store knows of the end of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendEnd {
+    /// It is there.
+    At(Offset),
+    /// Appends are not known there: those of JSON streams, whose messages delimit themselves, and those that format 1 stored.
+    Unknown,
+    /// The bytes there were trimmed, or deleted with their stream, since the caller looked.
+    Gone,
 }
 
 /// What a stream is loaded for.

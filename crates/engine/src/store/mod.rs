@@ -15,7 +15,7 @@ mod stats;
 pub use any::AnyStore;
 pub use commit::{Commit, CommitSink, Committed, EventPlace, LogEpoch};
 pub use contract::{
-    BytePlaces, DamagedStream, DeadlineCursor, LoadFor, LoadedStream, Store, StoredPage,
+    AppendEnd, BytePlaces, DamagedStream, DeadlineCursor, LoadFor, LoadedStream, Store, StoredPage,
     StoredStream, UsedAfter,
 };
 pub use error::StoreError;

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
-use durable_streams_engine::store::{AnyStore, Commit, EventPlace, Store, StoreError};
+use durable_streams_engine::store::{AnyStore, AppendEnd, Commit, EventPlace, Store, StoreError};
 use durable_streams_protocol::{ContentType, Expiry, Offset, StreamEvent};
 
 use crate::harness::*;
@@ -106,8 +106,16 @@ fn a_page_ends_where_an_append_ends() {
         let end = |from, to, within| {
             wait(store.append_end(id, Offset::new(from), Offset::new(to), within)).unwrap()
         };
-        assert_eq!(end(20, 50, 10), Some(Offset::new(50)), "a fork leaves the stream here");
-        assert_eq!(end(20, 50, 40), Some(Offset::new(50)), "a fork leaves the stream here");
+        assert_eq!(
+            end(20, 50, 10),
+            AppendEnd::At(Offset::new(50)),
+            "a fork leaves the stream here"
+        );
+        assert_eq!(
+            end(20, 50, 40),
+            AppendEnd::At(Offset::new(50)),
+            "a fork leaves the stream here"
+        );
     });
 }
 
@@ -152,7 +160,8 @@ fn ends_of_many_small_appends_are_known_wherever_they_are() {
         let forks = (4..fork_ends[fork_ends.len() - 1]).step_by(11);
         check_ends(&store, fork, &fork_ends, forks, &withins);
         let tail = load(&store, "json").unwrap().state.tail;
-        assert_eq!(wait(store.append_end(json, Offset::new(1), tail, 7)).unwrap(), None);
+        let end = wait(store.append_end(json, Offset::new(1), tail, 7)).unwrap();
+        assert_eq!(end, AppendEnd::Unknown);
         checkpoint(&store);
         rest(&store);
         rest(&store);

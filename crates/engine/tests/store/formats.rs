@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use durable_streams_engine::store::{
-    AnyStore, FileStore, FileStoreOptions, Store,
+    AnyStore, AppendEnd, FileStore, FileStoreOptions, Store,
     file::{
         disk::Disk,
         offline,
@@ -213,13 +213,13 @@ fn ends_of_appends_are_known_from_format_2_on() {
         let end =
             |from, within| wait(store.append_end(id, Offset::new(from), tail, within)).unwrap();
         // 100,012 bytes were in the index of format 1; an append of 10 bytes was in its log.
-        assert_eq!(end(0, 100), None, "round {round}");
-        assert_eq!(end(90_000, 10_012), Some(Offset::new(100_012)), "round {round}");
-        assert_eq!(end(90_000, 10_020), Some(Offset::new(100_012)), "round {round}");
-        assert_eq!(end(100_012, 3), Some(Offset::new(100_022)), "round {round}");
+        assert_eq!(end(0, 100), AppendEnd::Unknown, "round {round}");
+        assert_eq!(end(90_000, 10_012), AppendEnd::At(Offset::new(100_012)), "round {round}");
+        assert_eq!(end(90_000, 10_020), AppendEnd::At(Offset::new(100_012)), "round {round}");
+        assert_eq!(end(100_012, 3), AppendEnd::At(Offset::new(100_022)), "round {round}");
         if round > 0 {
-            assert_eq!(end(100_015, 9), Some(Offset::new(100_022)), "round {round}");
-            assert_eq!(end(100_022, 3), Some(Offset::new(100_026)), "round {round}");
+            assert_eq!(end(100_015, 9), AppendEnd::At(Offset::new(100_022)), "round {round}");
+            assert_eq!(end(100_022, 3), AppendEnd::At(Offset::new(100_026)), "round {round}");
         }
         wait(store.close());
         drop(store);

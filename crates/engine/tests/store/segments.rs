@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use durable_streams_engine::store::{
-    AnyStore, FileStore, FileStoreOptions, LoadFor, Store, StoreError,
+    AnyStore, AppendEnd, FileStore, FileStoreOptions, LoadFor, Store, StoreError,
     file::{
         SegmentOptions,
         disk::RealDisk,
@@ -258,7 +258,7 @@ fn the_bytes_of_a_small_sealed_stream_come_with_its_state() {
     assert_eq!(read(&whole).unwrap().concat(), expected, "it was read with its state");
     assert_eq!(
         wait(store.append_end(whole.core.id, Offset::ZERO, whole.tail, 100)).unwrap(),
-        Some(Offset::new(256)),
+        AppendEnd::At(Offset::new(256)),
         "and so were the ends of its appends"
     );
     let damaged = read(&state_only).unwrap_err();

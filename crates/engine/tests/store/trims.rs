@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use durable_streams_engine::store::{AnyStore, FileStore, FileStoreOptions, Store, file::offline};
+use durable_streams_engine::store::{
+    AnyStore, AppendEnd, FileStore, FileStoreOptions, Store, file::offline,
+};
 use durable_streams_protocol::{
     ContentType, Created, Decision, Expiry, Offset, StreamEvent, StreamId,
 };
@@ -49,6 +51,34 @@ fn on_every_store(test: fn(AnyStore, &dyn Fn(AnyStore) -> AnyStore)) {
 
 fn read(store: &AnyStore, id: StreamId, from: u64, to: u64) -> Vec<u8> {
     wait(store.read(id, Offset::new(from), Offset::new(to), 1 << 20)).unwrap().concat()
+}
+
+/// Otherwise a reader that has looked before the trim gets a page that ends within an append.
+#[test]
+fn a_page_of_bytes_that_are_gone_since_ends_with_an_append_or_not_at_all() {
+    on_every_store(|store, step| {
+        let id = create(&store, created("s", ""));
+        for byte in 0..50_u8 {
+            append(&store, id, &[byte; 5_000]);
+        }
+        let tail = Offset::new(250_000);
+        let store = step(store);
+        trim(&store, "s", 120_000);
+        let check = |store: &AnyStore| {
+            for (from, within) in [(0, 7_500), (0, 110_001), (119_999, 0), (119_999, 2)] {
+                match wait(store.append_end(id, Offset::new(from), tail, within)).unwrap() {
+                    AppendEnd::At(end) => assert_eq!(end.position() % 5_000, 0, "from {from}"),
+                    end => assert_eq!(end, AppendEnd::Gone, "from {from}"),
+                }
+            }
+        };
+        check(&store);
+        let store = step(store);
+        check(&store);
+        commit(&store, id, StreamEvent::Deleted { at: at(9) }).unwrap();
+        check(&store);
+        check(&step(store));
+    });
 }
 
 #[test]

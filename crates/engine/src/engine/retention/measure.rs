@@ -12,7 +12,7 @@ use crate::{
         page::skip_messages,
         reader::{READ_PIECE, read_lineage},
     },
-    store::Store,
+    store::{AppendEnd, Store},
 };
 
 /// Messages that one look passes at most; the next look goes on there.
@@ -133,7 +133,7 @@ impl Engine {
                 return Ok(None);
             }
             let end = self.store.append_end(state.core.id, at, state.tail, 0).await;
-            let Some(end) = end.map_err(rejection)? else { return Ok(None) };
+            let AppendEnd::At(end) = end.map_err(rejection)? else { return Ok(None) };
             at = end;
         }
         Ok(Some(state.core.offset_at(at.position())))

@@ -40,7 +40,7 @@ use super::{
     writer::Writer,
 };
 use crate::store::{
-    BytePlaces, Commit, Committed, DamagedStream, DeadlineCursor, DiskStats, FilePart,
+    AppendEnd, BytePlaces, Commit, Committed, DamagedStream, DeadlineCursor, DiskStats, FilePart,
     FileStoreStats, LoadFor, LoadedStream, LogEpoch, Store, StoreError, StoreStats, StoredPage,
     StoredPiece, UsedAfter,
 };
@@ -488,13 +488,13 @@ impl Store for FileStore {
         from: Offset,
         to: Offset,
         within: u64,
-    ) -> Result<Option<Offset>, StoreError> {
+    ) -> Result<AppendEnd, StoreError> {
         let limit = from.advance(within);
         if to <= limit {
-            return Ok(Some(to));
+            return Ok(AppendEnd::At(to));
         }
         if let Some(end) = self.core.memtable.append_end(id, from, to, limit) {
-            return Ok(Some(end));
+            return Ok(AppendEnd::At(end));
         }
         self.pooled(0, move |reads| reads.append_end(id, from, to, limit)).await
     }

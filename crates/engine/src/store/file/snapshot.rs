@@ -6,41 +6,24 @@
 
 pub(super) mod bytes;
 mod listing;
+mod small;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ::bytes::Bytes;
 use durable_streams_protocol::{
     Offset, ProducerId, ProducerState, StreamId, StreamPath, StreamState, Timestamp,
 };
 
-use self::bytes::FoundPiece;
 use super::{
-    index::{
-        handle::{IndexHandle, ReadTxn},
-        records::IndexPiece,
-    },
+    index::handle::{IndexHandle, ReadTxn},
     memtable::{Memtable, ReadGuard, StaleRead},
     segments::files::SegmentFiles,
     wal::Lsn,
 };
 use crate::store::{
-    DamagedStream, DeadlineCursor, EventPlace, LoadFor, LoadedStream, StoreError, UsedAfter,
+    AppendEnd, DamagedStream, DeadlineCursor, EventPlace, LoadFor, LoadedStream, StoreError,
+    UsedAfter,
 };
-
-/// The bytes of a stream with no more than this in the index and in segments enter the tail cache when the stream is read.
-///
-/// Measured: one look instead of two for a cold read of a small stream (docs/benchmarks.md, cold catch-up).
-const SMALL: u64 = 16 << 10;
-
-/// Where the bytes of a small stream are, all that it keeps, and what the tail cache needs to take them.
-struct SmallStream {
-    pieces: Vec<IndexPiece>,
-    /// The lengths of its appends, as far as they are known.
-    lens: Vec<u8>,
-    /// Of the read that found it.
-    guard: ReadGuard,
-}
 
 /// Why a read has no result.
 enum ReadFailure {
@@ -169,38 +152,6 @@ impl SnapshotReads<'_> {
         Ok(Some(loaded))
     }
 
-    /// Caches the bytes of a stream if it is small, where the reads that follow find them.
-    fn cache_small(&self, id: StreamId) -> Result<(), StoreError> {
-        let found = self.consistent(|snapshot| {
-            let Some(state) = snapshot.state(id)? else { return Ok(None) };
-            let small = snapshot.small(&state);
-            Ok(Some((state, small)))
-        })?;
-        if let Some((state, small)) = found {
-            self.cache(&state, small);
-        }
-        Ok(())
-    }
-
-    /// Reads what is in segment files, now that the transaction has ended, and caches the whole. Damage is an error only
-    /// for a caller that reads these bytes, and what has changed since the look is not cached.
-    fn cache(&self, state: &StreamState, small: Option<SmallStream>) {
-        let Some(SmallStream { pieces, lens, guard }) = small else { return };
-        let Ok(pieces) = self.fetch(pieces) else { return };
-        let local = pieces.into_iter().map(|piece| match piece {
-            FoundPiece::Bytes(bytes) => Some(bytes),
-            FoundPiece::Object { .. } => None,
-        });
-        let Some(bytes) = local.collect::<Option<Vec<Bytes>>>() else { return };
-        let bytes = match <[Bytes; 1]>::try_from(bytes) {
-            Ok([whole]) => whole,
-            Err(pieces) => pieces.concat().into(),
-        };
-        if Offset::new(state.first_kept().position() + bytes.len() as u64) == state.tail {
-            let _ = self.memtable.cache_indexed(guard, state, bytes, &lens);
-        }
-    }
-
     /// What a stream remembers of a producer.
     pub(super) fn producer(
         &self,
@@ -259,18 +210,23 @@ impl SnapshotReads<'_> {
         from: Offset,
         to: Offset,
         limit: Offset,
-    ) -> Result<Option<Offset>, StoreError> {
+    ) -> Result<AppendEnd, StoreError> {
         self.cache_small(id)?;
+        // What the memtable does not have now, the snapshot has.
         if let Some(end) = self.memtable.append_end(id, from, to, limit) {
-            return Ok(Some(end));
+            return Ok(AppendEnd::At(end));
         }
         self.consistent(|snapshot| {
-            if snapshot.state(id)?.is_none() {
-                return Ok(None);
+            let Some(state) = snapshot.state(id)? else { return Ok(AppendEnd::Gone) };
+            if state.core.content_type.is_json() {
+                return Ok(AppendEnd::Unknown);
             }
             let around = snapshot.txn.ends_around(id, limit)?;
-            let end = around.and_then(|around| around.page_end(from.position()));
-            Ok(end.map(|end| Offset::new(end).min(to)))
+            Ok(match around.and_then(|around| around.page_end(from.position())) {
+                Some(end) => AppendEnd::At(Offset::new(end).min(to)),
+                None if from.position() < state.first_kept().position() => AppendEnd::Gone,
+                None => AppendEnd::Unknown,
+            })
         })
     }
 
@@ -374,23 +330,6 @@ impl StoreSnapshot<'_> {
             producers += u64::from(!known);
         }
         Ok(Some((state, producers)))
-    }
-
-    /// Where the bytes of a stream are, if they are few, and neither in the memtable nor in an object.
-    fn small(&self, state: &StreamState) -> Option<SmallStream> {
-        let (id, start, tail) = (state.core.id, state.first_kept(), state.tail);
-        let len = tail.position().saturating_sub(start.position());
-        if len == 0 || len > SMALL || self.memtable.has(id) {
-            return None;
-        }
-        // Damage is an error only for a caller that reads these bytes.
-        let pieces = self.txn.pieces(id, start, tail, len as usize).ok()?;
-        if pieces.iter().any(IndexPiece::is_in_object) {
-            return None;
-        }
-        let json = state.core.content_type.is_json();
-        let lens = if json { Vec::new() } else { self.txn.append_lens(state).ok()? };
-        Some(SmallStream { pieces, lens, guard: self.guard })
     }
 
     fn forks(&self, id: StreamId) -> Result<Vec<StreamId>, ReadFailure> {
