@@ -34,6 +34,7 @@ mod segment_crashes;
 mod segment_figures;
 mod segment_room;
 mod segments;
+mod tiering;
 mod trims;
 mod wait;
 mod wal_recovery;
