@@ -85,7 +85,7 @@ pub(crate) enum Built {
 pub(crate) fn cargo(options: &Options, tree: &Tree) -> Result<Built> {
     let mut command = Command::new("cargo");
     command.args(["test", "--no-run", "--locked", "--lib", "--tests", "--message-format", "json"]);
-    command.args(["--package", &options.package, "--target-dir"]).arg(options.out.join("target"));
+    command.args(["--package", &options.package, "--target-dir"]).arg(&options.target);
     // Warnings about mutants help nobody. What is an error by default stays one.
     command.env("RUSTFLAGS", "-Awarnings").env("CARGO_PROFILE_DEV_DEBUG", "false");
     command.env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("RUSTC_WORKSPACE_WRAPPER");
@@ -188,9 +188,7 @@ impl Known {
     fn read(options: &Options, tree: &Tree) -> Result<Self> {
         let mut hasher = DefaultHasher::new();
         tree.sources().hash(&mut hasher);
-        let folder = options.out.join(&options.package);
-        fs::create_dir_all(&folder)?;
-        let path = folder.join(format!("left-out-{:016x}", hasher.finish()));
+        let path = options.out.join(format!("left-out-{:016x}", hasher.finish()));
         let text = fs::read_to_string(&path).unwrap_or_default();
         Ok(Known { path, lines: text.lines().map(str::to_owned).collect() })
     }

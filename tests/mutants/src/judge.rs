@@ -190,7 +190,7 @@ struct Kept {
 
 impl Kept {
     fn open(options: &Options, hash: u64) -> Result<Self> {
-        let path = options.out.join(&options.package).join(format!("verdicts-{hash:016x}"));
+        let path = options.out.join(format!("verdicts-{hash:016x}"));
         let before = read(&path);
         let file = OpenOptions::new().create(true).append(true).open(&path)?;
         Ok(Kept { before, file: Mutex::new(file) })

@@ -32,8 +32,10 @@ pub(crate) struct Options {
     /// The root of the repository.
     pub(crate) root: PathBuf,
     pub(crate) package: String,
-    /// Where everything is written: the copied tree, what is compiled, the reports.
+    /// Where everything about this package is written: the copied tree, what was found out, the reports.
     pub(crate) out: PathBuf,
+    /// What cargo compiles, for all packages.
+    pub(crate) target: PathBuf,
     pub(crate) jobs: usize,
     pub(crate) selection: Selection,
     /// Whether mutants that need a build of their own are tried.
@@ -46,7 +48,8 @@ fn options() -> Result<Options> {
     let package = set("PACKAGE").unwrap_or_else(|| "durable-streams-protocol".to_owned());
     let cores = thread::available_parallelism().map_or(1, usize::from);
     Ok(Options {
-        out: root.join("target/mutants"),
+        out: root.join("target/mutants").join(&package),
+        target: root.join("target/mutants/target"),
         jobs: set("JOBS").map_or(Ok(cores), |jobs| jobs.parse())?.max(1),
         selection: Selection::new(set("FILES"), set("SAMPLE"), set("ONLY"))?,
         alone: set("ALONE").is_none_or(|value| value != "0"),
@@ -59,7 +62,7 @@ fn run() -> Result<bool> {
     let options = options()?;
     fs::create_dir_all(&options.out)?;
     let lock = File::create(options.out.join("lock"))?;
-    lock.try_lock().map_err(|_| "another run is under way in this checkout")?;
+    lock.try_lock().map_err(|_| "another run of this package is under way")?;
     let mutants = mutant::list(&options.root, &options.package, None)?;
     let selected = options.selection.choose(&options.root, &options.package, &mutants)?;
     println!("{}: {} mutants, {} chosen", options.package, mutants.len(), selected.len());

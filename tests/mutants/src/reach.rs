@@ -54,7 +54,6 @@ pub(crate) fn measure<'a>(
     compiled: &'a Tests,
 ) -> Result<Reach<'a>> {
     let trials = Trials::new(options, &tree.path.join(&tree.package))?;
-    let folder = options.out.join(&options.package);
     let mut tests = Vec::new();
     let mut all = DefaultHasher::new();
     for binary in &compiled.binaries {
@@ -62,7 +61,7 @@ pub(crate) fn measure<'a>(
         hasher.write(&fs::read(binary)?);
         let hash = hasher.finish();
         all.write_u64(hash);
-        let kept = folder.join(format!("reach-{hash:016x}"));
+        let kept = options.out.join(format!("reach-{hash:016x}"));
         let of_binary = match fs::read_to_string(&kept) {
             Ok(text) => text.lines().filter_map(|line| parse(binary, line)).collect(),
             Err(_) => {

@@ -8,7 +8,7 @@ use crate::{Options, Result};
 
 /// Lists what no test reaches, of all mutants.
 pub(crate) fn unreached(options: &Options, mutants: &[Mutant], unreached: &[usize]) -> Result<()> {
-    let file = options.out.join(&options.package).join("unreached.txt");
+    let file = options.out.join("unreached.txt");
     println!("{} mutants are reached by no test: {}", unreached.len(), file.display());
     let names = unreached.iter().map(|&one| format!("{}\n", mutants[one].name));
     Ok(fs::write(file, names.collect::<String>())?)
@@ -20,7 +20,7 @@ pub(crate) fn verdicts(
     mutants: &[Mutant],
     verdicts: &[(usize, Verdict)],
 ) -> Result<bool> {
-    let folder = options.out.join(&options.package);
+    let folder = &options.out;
     let list = |file: &str, line: &dyn Fn(&Verdict, &str) -> Option<String>| -> Result<usize> {
         let lines: Vec<String> = verdicts
             .iter()

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +14,9 @@ use crate::{Options, Result};
 /// processor end what is left of a run that was killed.
 const LIMITS: &str =
     "ulimit -c 0; ulimit -d 4194304; ulimit -f 2097152; ulimit -t 1200; exec \"$@\"";
+
+/// A file system in memory, where there is one.
+const MEMORY: &str = "/dev/shm";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
@@ -55,8 +58,12 @@ impl Trials {
         switch: &Switch<'_>,
         limit: Duration,
     ) -> Result<(Outcome, Duration)> {
-        let temporary = self.temporary.join(self.count.fetch_add(1, Ordering::Relaxed).to_string());
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.temporary.join(count.to_string());
         fs::create_dir(&temporary)?;
+        // Where tests of the store that need no disk put their files.
+        let memory = Path::new(MEMORY).join(format!("mutants-{}-{count}", process::id()));
+        let memory = fs::create_dir(&memory).is_ok().then_some(memory);
         let mut command = Command::new("sh");
         command.args(["-c", LIMITS, "sh"]).arg(binary).args([
             "--exact",
@@ -65,6 +72,7 @@ impl Trials {
             "1",
         ]);
         command.current_dir(&self.folder).env("TMPDIR", &temporary).env("RUST_BACKTRACE", "0");
+        command.env("TEST_MEMORY_DIR", memory.as_ref().unwrap_or(&temporary));
         command.env_remove("TEST_SKIPS").env_remove("NO_SKIPS");
         // The same random cases for every mutant. What fails is not made smaller, and not written down.
         command.env("PROPTEST_RNG_SEED", "1").env("PROPTEST_MAX_SHRINK_ITERS", "0");
@@ -96,9 +104,11 @@ impl Trials {
             child.wait()?;
         }
         // A process that was not in the group may still write into it.
-        if fs::remove_dir_all(&temporary).is_err() {
-            thread::sleep(Duration::from_millis(100));
-            let _ = fs::remove_dir_all(&temporary);
+        for folder in memory.iter().chain([&temporary]) {
+            if fs::remove_dir_all(folder).is_err() {
+                thread::sleep(Duration::from_millis(100));
+                let _ = fs::remove_dir_all(folder);
+            }
         }
         Ok((outcome, took))
     }

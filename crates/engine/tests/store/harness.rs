@@ -24,7 +24,9 @@ pub use super::wait::wait;
 
 /// A directory in memory where there is one, since simulations sync a lot.
 pub fn tempdir() -> tempfile::TempDir {
-    let memory = Path::new("/dev/shm");
+    // scripts/mutants kills tests, and removes the folder that it has named.
+    let named = std::env::var_os("TEST_MEMORY_DIR");
+    let memory = named.as_deref().map_or(Path::new("/dev/shm"), Path::new);
     let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     made.unwrap()
 }
