@@ -5,8 +5,8 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 use durable_streams_engine::store::{AnyStore, Store};
-use durable_streams_engine::{Clock, Engine, EngineLimits};
-use durable_streams_protocol::{Create, Expiry, StreamPath};
+use durable_streams_engine::{Clock, Engine, EngineLimits, InheritedRange};
+use durable_streams_protocol::{Create, Expiry, Fork, Offset, Rejection, StreamPath};
 
 use crate::stores::{StoreKind, engine};
 
@@ -104,6 +104,49 @@ async fn what_has_expired_is_not_listed_and_a_step_of_the_clock_hides_nothing() 
         assert_eq!(walk(&engine, "", 10).await, ["stays", "ttl"], "{kind:?}");
         clock.advance_millis(61_000);
         assert_eq!(walk(&engine, "", 10).await, ["stays"], "{kind:?}");
+        engine.close().await;
+    }
+}
+
+#[tokio::test]
+async fn an_inspected_stream_shows_its_readers_its_forks_and_what_it_inherits() {
+    for kind in StoreKind::ALL {
+        let (engine, _clock, _keep) = engine(*kind, 64);
+        create(&engine, "a", Expiry::Never).await;
+        let fork = async |name: &str, source: &str, at: u64, sub_offset: u64| {
+            let offset = engine.head(&path(source)).await.unwrap().core.offset_at(at);
+            let fork = Fork { source: path(source), offset: Some(offset), sub_offset };
+            let create = Create { fork: Some(fork), ..Create::default() };
+            engine.create(&path(name), &create, Bytes::from_static(b"678")).await.unwrap();
+        };
+        fork("b", "a", 0, 4).await;
+        fork("c", "b", 4, 2).await;
+        let inherited = async |name: &str| {
+            let found = engine.inspect(&path(name), 9).await.unwrap().location.inherited;
+            let show = |range: &InheritedRange| {
+                (range.path.as_ref().map(ToString::to_string), range.from, range.to)
+            };
+            found.iter().map(show).collect::<Vec<_>>()
+        };
+        assert_eq!(inherited("a").await, [], "{kind:?}");
+        assert_eq!(inherited("b").await, [(Some("a".into()), 0, 4)], "{kind:?}");
+        let both = [(Some("a".into()), 0, 4), (Some("b".into()), 4, 6)];
+        assert_eq!(inherited("c").await, both, "{kind:?}");
+        let a = engine.inspect(&path("a"), 9).await.unwrap();
+        assert_eq!(a.forks, [(path("b"), Offset::new(4))], "{kind:?}");
+        // Others begin with its path.
+        create(&engine, "a/b", Expiry::Never).await;
+        assert_eq!(engine.inspect(&path("a/"), 9).await.unwrap_err(), Rejection::NotFound);
+        assert_eq!(engine.inspect(&path("absent"), 9).await.unwrap_err(), Rejection::NotFound);
+        let readers = async || engine.inspect(&path("a"), 0).await.unwrap().summary.live_readers;
+        assert_eq!(readers().await, 0, "{kind:?}");
+        let first = engine.open_live(&path("a")).await.unwrap();
+        let second = engine.open_live(&path("a")).await.unwrap();
+        assert_eq!(readers().await, 2, "{kind:?}");
+        drop(first);
+        assert_eq!(readers().await, 1, "{kind:?}");
+        drop(second);
+        assert_eq!(readers().await, 0, "{kind:?}");
         engine.close().await;
     }
 }

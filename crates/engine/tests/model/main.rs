@@ -6,6 +6,7 @@ mod concurrent;
 mod expiry;
 mod last_messages;
 mod lifecycle;
+mod limits;
 mod listing;
 mod live;
 mod model;

@@ -104,6 +104,27 @@ async fn a_page_ends_with_a_whole_append() {
     }
 }
 
+#[tokio::test]
+async fn a_message_that_is_longer_than_a_page_comes_whole() {
+    for kind in StoreKind::ALL {
+        let (engine, _clock, _keep) = engine(*kind, 64);
+        let json = ContentType::parse("application/json").unwrap();
+        let create = Create { content_type: Some(json.clone()), ..Create::default() };
+        engine.create(&path(), &create, Bytes::new()).await.unwrap();
+        let append = Append { content_type: Some(Ok(json)), ..Append::default() };
+        // More than is read at a time.
+        let long = format!("[1, \"{}\", 2]", "x".repeat(200_000));
+        engine.append(&path(), &append, long.into()).await.unwrap();
+        let view = engine.head(&path()).await.unwrap();
+        for (from, page, end) in [(0, 1, 2), (0, 1_000, 2), (2, 1_000, 200_005), (2, 1, 200_005)] {
+            let (core, tail) = (&view.core, view.tail.offset);
+            let plan = engine.plan(core, Offset::new(from), tail, Some(page)).await.unwrap();
+            assert_eq!(plan.end().position(), end, "{kind:?}, {page} from {from}");
+        }
+        engine.close().await;
+    }
+}
+
 #[test]
 fn a_slice_is_cut_at_both_ends() {
     let slice = |parts: &[&'static str]| ReadSlice {
