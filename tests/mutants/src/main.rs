@@ -32,10 +32,9 @@ pub(crate) struct Options {
     /// The root of the repository.
     pub(crate) root: PathBuf,
     pub(crate) package: String,
-    /// Where everything about this package is written: the copied tree, what was found out, the reports.
+    /// Where everything about this package is written: the copied tree, what is compiled, the reports. Cargo names what it
+    /// compiles alike in the trees of two packages, so they share no target directory.
     pub(crate) out: PathBuf,
-    /// What cargo compiles, for all packages.
-    pub(crate) target: PathBuf,
     pub(crate) jobs: usize,
     pub(crate) selection: Selection,
     /// Whether mutants that need a build of their own are tried.
@@ -49,7 +48,6 @@ fn options() -> Result<Options> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     Ok(Options {
         out: root.join("target/mutants").join(&package),
-        target: root.join("target/mutants/target"),
         jobs: set("JOBS").map_or(Ok(cores), |jobs| jobs.parse())?.max(1),
         selection: Selection::new(set("FILES"), set("SAMPLE"), set("ONLY"))?,
         alone: set("ALONE").is_none_or(|value| value != "0"),

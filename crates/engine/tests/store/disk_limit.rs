@@ -170,3 +170,11 @@ fn sealed_bytes_make_room_and_have_a_limit_of_their_own() {
     assert!(matches!(refused, StoreError::Limit { .. }), "{refused}");
     within();
 }
+
+#[test]
+fn the_least_limit_has_room_for_a_log_of_four_segments_beside_as_much_of_an_index() {
+    for (segment, least) in [(1 << 20, 64 << 20), (8 << 20, 64 << 20), (64 << 20, 512 << 20)] {
+        assert_eq!(FileStoreOptions::least_max_disk(segment), least);
+    }
+    assert_eq!(FileStoreOptions::least_max_disk(u64::MAX), u64::MAX);
+}
