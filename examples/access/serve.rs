@@ -25,9 +25,9 @@ impl ProxyHttp for App {
     }
 }
 
-/// Serves streams behind `guard` on the address that the command line names, or on port 4437.
+/// Serves streams behind `guard` on the address that the command line names last, or on port 4437.
 pub(crate) fn serve(guard: AccessGuard) -> Result<()> {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:4437".to_owned());
+    let address = std::env::args().nth(2).unwrap_or_else(|| "127.0.0.1:4437".to_owned());
     let mut server = Server::new(None)?;
     server.bootstrap();
     let (mut streams, background) =

@@ -1,4 +1,4 @@
-//! The examples of providers in `examples/`: what each lets in, and what not.
+//! The examples of providers in `examples/access/`: what each lets in, and what not.
 
 use std::sync::Arc;
 
@@ -7,17 +7,13 @@ use durable_streams_auth::AccessGuard;
 use crate::access::auth;
 use crate::world::{Kind, World, soon};
 
-#[allow(dead_code, reason = "tests take the guard alone")]
-#[path = "../../examples/access_api_key.rs"]
+#[path = "../../examples/access/api_key.rs"]
 mod access_api_key;
-#[allow(dead_code, reason = "tests take the guard alone")]
-#[path = "../../examples/access_bearer.rs"]
+#[path = "../../examples/access/bearer.rs"]
 mod access_bearer;
-#[allow(dead_code, reason = "tests take the guard alone")]
-#[path = "../../examples/access_closures.rs"]
+#[path = "../../examples/access/closures.rs"]
 mod access_closures;
-#[allow(dead_code, reason = "tests take the guard alone")]
-#[path = "../../examples/access_own.rs"]
+#[path = "../../examples/access/own.rs"]
 mod access_own;
 
 for_each_kind![

@@ -1,9 +1,6 @@
 //! Sessions of your own application as bearer tokens, one tenant for each organisation:
-//! `cargo run --example access_bearer`, then
+//! `cargo run --example access -- bearer`, then
 //! `curl -X PUT -H 'Authorization: Bearer ada-session' localhost:4437/v1/stream/inbox/ada`.
-
-#[path = "access/serve.rs"]
-mod serve;
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,9 +33,4 @@ pub(crate) fn guard() -> AccessGuard {
         ))
     });
     AccessGuard::new(Arc::new(sessions), GuardOptions::default())
-}
-
-#[allow(dead_code, reason = "the tests take the guard alone")]
-fn main() -> pingora::Result<()> {
-    serve::serve(guard())
 }

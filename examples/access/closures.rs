@@ -1,8 +1,5 @@
-//! Two closures, one for what changes streams and one for reads: `cargo run --example access_closures`, then
+//! Two closures, one for what changes streams and one for reads: `cargo run --example access -- closures`, then
 //! `curl -X PUT -H 'Authorization: Bearer writer' localhost:4437/v1/stream/public/news`, which all may read.
-
-#[path = "access/serve.rs"]
-mod serve;
 
 use std::sync::Arc;
 
@@ -16,9 +13,4 @@ pub(crate) fn guard() -> AccessGuard {
         move |head, path| path.first_segment() == "public" || bearer(head).is_ok_and(is_writer),
     );
     AccessGuard::new(Arc::new(closures), GuardOptions::default())
-}
-
-#[allow(dead_code, reason = "the tests take the guard alone")]
-fn main() -> pingora::Result<()> {
-    serve::serve(guard())
 }

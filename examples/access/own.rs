@@ -1,8 +1,5 @@
-//! A provider of your own, which decides by office hours: `cargo run --example access_own`, then
+//! A provider of your own, which decides by office hours: `cargo run --example access -- own`, then
 //! `curl -X PUT -H 'Authorization: Bearer clerk' localhost:4437/v1/stream/files/1`.
-
-#[path = "access/serve.rs"]
-mod serve;
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -68,9 +65,4 @@ impl AccessControl for Office {
 
 pub(crate) fn guard(office: Arc<Office>) -> AccessGuard {
     AccessGuard::new(office, GuardOptions::default())
-}
-
-#[allow(dead_code, reason = "the tests take the guard alone")]
-fn main() -> pingora::Result<()> {
-    serve::serve(guard(Arc::default()))
 }

@@ -1,8 +1,5 @@
-//! API keys of your own: `cargo run --example access_api_key`, then
+//! API keys of your own: `cargo run --example access -- api_key`, then
 //! `curl -X PUT -H 'X-Api-Key: k-backend' localhost:4437/v1/stream/feeds/news`.
-
-#[path = "access/serve.rs"]
-mod serve;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -36,9 +33,4 @@ pub(crate) fn guard() -> AccessGuard {
         }
     });
     AccessGuard::new(Arc::new(keys), GuardOptions::default())
-}
-
-#[allow(dead_code, reason = "the tests take the guard alone")]
-fn main() -> pingora::Result<()> {
-    serve::serve(guard())
 }
