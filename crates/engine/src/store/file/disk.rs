@@ -105,6 +105,8 @@ pub trait DiskFile: Send + Sync {
     fn handle(&self) -> Option<Arc<File>> {
         None
     }
+    /// Has the system read the whole file into memory in the background, where it can.
+    fn read_ahead(&self) {}
     /// Writes all of `bytes` at an offset.
     ///
     /// # Errors
@@ -333,6 +335,11 @@ impl RealDisk {
 impl DiskFile for RealFile {
     fn handle(&self) -> Option<Arc<File>> {
         Some(self.0.clone())
+    }
+
+    fn read_ahead(&self) {
+        #[cfg(target_os = "linux")]
+        let _ = rustix::fs::fadvise(&*self.0, 0, None, rustix::fs::Advice::WillNeed);
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -148,6 +148,13 @@ impl PageFile {
         Ok(())
     }
 
+    /// Has the file read into memory in the background, if it has no more than `most` bytes.
+    pub(super) fn read_ahead(&self, most: u64) {
+        if self.file.len().is_ok_and(|len| len <= most) {
+            self.file.read_ahead();
+        }
+    }
+
     /// Reads bytes from the start of a page on.
     fn read(&self, page: u64, len: usize) -> Result<Result<Vec<u8>, PageDamage>, StoreError> {
         let Some(at) = page.checked_mul(self.page as u64) else {
