@@ -2,7 +2,7 @@
 //! environment chooses one at run time. docs/testing.md says how to use it, scripts/mutants starts it.
 //!
 //! 1. cargo-mutants lists the mutants of the package (`mutant`), and the tracked files are copied (`tree`).
-//! 2. Each mutant gets its place in the copied sources (`sites`), which are written anew with a switch there (`rewrite`).
+//! 2. Each mutant gets its place in the copied sources (`sites`), where the source is rewritten with a switch (`rewrite`).
 //! 3. The tests are compiled; mutants that do not compile are left out until the rest does (`compile`).
 //! 4. Every test runs once without a mutant, alone, and says which mutants it reaches (`reach`).
 //! 5. Each mutant is put before the tests that reach it, the likeliest and the fastest first, until one fails (`judge`).

@@ -1,4 +1,4 @@
-//! Writes a source anew, with all of its mutants and the switches between them.
+//! Rewrites a source with all of its mutants and the switches between them.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! A copy of the tracked files, in which sources of one package are written anew.
+//! A copy of the tracked files, in which the sources of one package are rewritten.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;

@@ -1,4 +1,4 @@
-//! Live readers: what they keep in memory, what they are told, and the frames that they share.
+//! Live readers: what they keep in memory, what wakes them, and the frames that they share.
 
 use std::sync::Arc;
 use std::time::Duration;
