@@ -86,7 +86,7 @@ pub(crate) fn cargo(options: &Options, tree: &Tree) -> Result<Built> {
     let mut command = Command::new("cargo");
     command.args(["test", "--no-run", "--locked", "--lib", "--tests", "--message-format", "json"]);
     command.args(["--package", &options.package, "--target-dir"]).arg(options.out.join("target"));
-    // Warnings about mutants help nobody. What is an error by default stays one.
+    // The compiler warns of what mutants leave unused. What is an error by default stays one.
     command.env("RUSTFLAGS", "-Awarnings").env("CARGO_PROFILE_DEV_DEBUG", "false");
     command.env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("RUSTC_WORKSPACE_WRAPPER");
     let log = options.out.join("build.log");
