@@ -50,6 +50,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use frames::FrameScanner;
+use send_file::SendBuffer;
 
 use super::http1::chunks::InvalidChunk;
 use super::http1::framing::RequestBody;
@@ -91,6 +92,7 @@ pub struct ClientConnection {
     /// Small writes that wait for what follows them, such as a response's head for its body, or for
     /// a flush: one system call for both, without copying a large body.
     held: Vec<u8>,
+    send_buffer: SendBuffer,
     /// There in a tunnel whose upstream can be told of the client's end.
     half_close: OnceLock<Arc<HalfClose>>,
     /// There over HTTP/2.
@@ -133,6 +135,7 @@ impl ClientConnection {
             body: RequestBody::Unbounded,
             announced: AtomicU64::new(NOTHING),
             held: Vec::new(),
+            send_buffer: limits.send_buffer.map_or(SendBuffer::System, |_| SendBuffer::Kept),
             half_close: OnceLock::new(),
             frames: None,
             head_bytes: 0,
