@@ -72,7 +72,11 @@ impl ReadWindow<'_> {
         if offset < self.start || wanted > until {
             let left = usize::try_from(self.segment.allocated.saturating_sub(offset))
                 .unwrap_or(usize::MAX);
-            self.bytes.resize(len.max(WINDOW).min(left), 0);
+            let len = len.max(WINDOW).min(left);
+            if self.bytes.len() < len {
+                self.bytes = vec![0; len];
+            }
+            self.bytes.truncate(len);
             let read = self.segment.file.read_at(offset, &mut self.bytes);
             let read = read.map_err(io_error("read", &self.segment.path))?;
             self.bytes.truncate(read);

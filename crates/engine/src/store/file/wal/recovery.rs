@@ -77,10 +77,10 @@ impl ReplayedFrames {
     fn rewrite(&self, disk: &dyn Disk, path: &Path) -> io::Result<()> {
         const PIECE: u64 = 1 << 20;
         let file = disk.open(path, false)?;
-        let mut piece = Vec::new();
         let mut at = self.from;
+        let mut piece = vec![0; self.to.saturating_sub(at).min(PIECE) as usize];
         while at < self.to {
-            piece.resize((self.to - at).min(PIECE) as usize, 0);
+            piece.truncate((self.to - at).min(PIECE) as usize);
             let read = file.read_at(at, &mut piece)?;
             if read < piece.len() {
                 return Err(io::ErrorKind::UnexpectedEof.into());
