@@ -33,7 +33,7 @@ pub(crate) struct Setup {
     pub(crate) environment: Vec<(String, String)>,
 }
 
-/// A running server. Killed when dropped.
+/// A running server. Killed when dropped; a test that fails meanwhile prints its log.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -214,6 +214,11 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking()
+            && let Ok(log) = self.log.lock()
+        {
+            eprintln!("the server's log:\n{log}");
+        }
     }
 }
 

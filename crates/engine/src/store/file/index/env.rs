@@ -75,6 +75,62 @@ impl IndexEnvironment {
     /// # Errors
     /// [`StoreError::Corrupt`] when a page is damaged that others depend on, unless `damaged` is set.
     pub(super) fn open(dir: &Path, map_size: usize, damaged: bool) -> Result<Self, StoreError> {
+        let (env, pages) = Self::map(dir, map_size, damaged, EnvFlags::empty())?;
+        let path = pages.path.clone();
+        let failed = index_error("open", &path);
+        // The last commit may be in the page cache only, if a process was killed, or failed, while it committed.
+        env.force_sync().map_err(index_error("sync", &path))?;
+        let txn = env.write_txn().map_err(&failed)?;
+        let tables = env
+            .create_databases_and_commit(txn, |opener, txn| {
+                let mut tables = Vec::with_capacity(NAMES.len());
+                for name in NAMES {
+                    tables.push(opener.create_database::<Bytes, Bytes>(txn, Some(name))?);
+                }
+                Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(all(tables)?))
+            })
+            .map_err(&failed)?
+            .unwrap_commit();
+        let index = Self::of(env, pages, tables);
+        index.begin()?;
+        Ok(index)
+    }
+
+    /// Opens an index that this process had open, for reads only, on a disk that takes no writes any more. There is no other
+    /// process, so readers need no table. Its last commit may be one that failed: what it says is in the log as well.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub(super) fn open_for_reads(dir: &Path, map_size: usize) -> Result<Self, StoreError> {
+        let flags = EnvFlags::READ_ONLY | EnvFlags::NO_LOCK;
+        let (env, pages) = Self::map(dir, map_size, false, flags)?;
+        let path = pages.path.clone();
+        let failed = index_error("open", &path);
+        let txn = env.clone().static_read_txn().map_err(&failed)?;
+        let tables = env
+            .open_databases_and_commit(txn, |opener, txn| {
+                let mut tables = Vec::with_capacity(NAMES.len());
+                for name in NAMES {
+                    tables.extend(opener.open_database::<Bytes, Bytes>(txn, Some(name))?);
+                }
+                Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(all(tables)?))
+            })
+            .map_err(&failed)?
+            .unwrap_commit();
+        let index = Self::of(env, pages, tables);
+        let txn = index.env.read_txn().map_err(&failed)?;
+        index.note_format(&txn)?;
+        drop(txn);
+        Ok(index)
+    }
+
+    /// Maps the file of an index.
+    fn map(
+        dir: &Path,
+        map_size: usize,
+        damaged: bool,
+        flags: EnvFlags,
+    ) -> Result<(Env<WithoutTls>, PageFile), StoreError> {
         let path = dir.join("data.mdb");
         PageFile::check_sizes(&path)?;
         // With thread-local readers, LMDB runs a destructor at the end of each reading thread, which writes to its
@@ -84,9 +140,10 @@ impl IndexEnvironment {
         options.map_size(round_up(map_size)).max_dbs(NAMES.len() as u32).max_readers(512);
         #[expect(unsafe_code, reason = "heed asks for it where LMDB maps the file")]
         // SAFETY: the data directory is locked, so that no other process changes the file; within this
-        // process heed opens one environment per path. The flag only turns read-ahead off.
+        // process heed opens one environment per path. One flag only turns read-ahead off; without a table of readers
+        // there is no writer, which could overwrite what they read.
         let env = unsafe {
-            options.flags(EnvFlags::NO_READ_AHEAD);
+            options.flags(EnvFlags::NO_READ_AHEAD | flags);
             options.open(dir)
         }
         .map_err(index_error("open", &path))?;
@@ -96,27 +153,16 @@ impl IndexEnvironment {
         if !damaged {
             pages.check_structure(env.info().last_txn_id as u64)?;
         }
-        // The last commit may be in the page cache only, if a process was killed, or failed, while it committed.
-        env.force_sync().map_err(index_error("sync", &path))?;
-        let txn = env.write_txn().map_err(index_error("open", &path))?;
-        let tables = env
-            .create_databases_and_commit(txn, |opener, txn| {
-                let mut tables = Vec::with_capacity(NAMES.len());
-                for name in NAMES {
-                    tables.push(opener.create_database::<Bytes, Bytes>(txn, Some(name))?);
-                }
-                let tables: [_; NAMES.len()] =
-                    tables.try_into().map_err(|_| heed::Error::Mdb(heed::MdbError::DbsFull))?;
-                Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(tables))
-            })
-            .map_err(index_error("open", &path))?
-            .unwrap_commit();
+        Ok((env, pages))
+    }
+
+    fn of(env: Env<WithoutTls>, pages: PageFile, tables: [IndexTable; NAMES.len()]) -> Self {
         let [meta, paths, streams, chunks, appends, producers, deadlines, forks, purge, ..] =
             tables;
         let [.., dropped, extents, segment_files] = tables;
-        let index = IndexEnvironment {
+        IndexEnvironment {
             env,
-            path,
+            path: pages.path.clone(),
             meta,
             paths,
             streams,
@@ -132,9 +178,7 @@ impl IndexEnvironment {
             paths_sealed: AtomicBool::new(true),
             pages,
             counts: RecordCounts::default(),
-        };
-        index.begin()?;
-        Ok(index)
+        }
     }
 
     /// Writes the first meta record into an index without records; learns the format of any other.
@@ -150,10 +194,15 @@ impl IndexEnvironment {
             self.put_meta(&mut txn, &mut IndexMeta::fresh()).map_err(&failed)?;
             return txn.commit().map_err(&failed);
         }
+        self.note_format(&txn)
+    }
+
+    /// Learns the format, and how many records there are.
+    fn note_format(&self, txn: &RoTxn<'_>) -> Result<(), StoreError> {
         // Damage is an error for each caller that needs the record.
-        let format = self.meta(&txn).map_or(keys::FORMAT, |meta| meta.format);
+        let format = self.meta(txn).map_or(keys::FORMAT, |meta| meta.format);
         self.paths_sealed.store(format == keys::FORMAT, Ordering::Release);
-        self.note_counts(&txn)
+        self.note_counts(txn)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -192,6 +241,13 @@ impl IndexEnvironment {
     pub(super) fn damaged(&self, what: &str) -> StoreError {
         corrupt(&self.path, 0, &format!("{what} is damaged"))
     }
+}
+
+/// The databases, if none is missing.
+fn all<'e>(
+    tables: Vec<Database<'e, Bytes, Bytes>>,
+) -> heed::Result<[Database<'e, Bytes, Bytes>; NAMES.len()]> {
+    tables.try_into().map_err(|_| heed::Error::Mdb(heed::MdbError::DbsFull))
 }
 
 /// Refuses a file that is cut: accessing the missing pages through the map would end the process (SIGBUS).

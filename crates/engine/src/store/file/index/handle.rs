@@ -7,7 +7,7 @@
 //!   second acquisition, and wait for the first one for ever.
 //!
 //! LMDB refuses every transaction after a meta page could not be written or synced. [`IndexHandle`] then opens the
-//! environment again, as of the last commit.
+//! environment again, as of the last commit; where the disk takes no writes any more, for reads only, until it does.
 //!
 //! One file because every use of the environment depends on whether its thread holds the lock shared or exclusively.
 //!
@@ -64,6 +64,8 @@ pub(in crate::store::file) struct IndexHandle {
     bloated: AtomicBool,
     /// The environment must be reopened: LMDB refuses transactions, or reopening failed.
     failed: AtomicBool,
+    /// It is open for reads only, since the disk takes no writes: it must be reopened before the next one.
+    reads_only: AtomicBool,
     backoff: Mutex<ReopenBackoff>,
     reopenings: AtomicU64,
     /// Opened for `repair` or `verify`: the structure is not checked.
@@ -123,6 +125,7 @@ impl IndexHandle {
             largest: AtomicUsize::new(0),
             bloated: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            reads_only: AtomicBool::new(false),
             backoff: Mutex::default(),
             reopenings: AtomicU64::new(0),
             damaged,
@@ -142,11 +145,19 @@ impl IndexHandle {
             {
                 return Ok(open);
             }
-            self.reopen()?;
+            let reopened = self.reopen();
+            // Unless it is open for reads at least.
+            if self.failed.load(Ordering::Acquire) {
+                reopened?;
+            }
         }
     }
 
-    /// Opens the environment again after it failed; not more often than the backoff allows.
+    /// Opens the environment again after it failed, for reads only if the disk takes no writes; not more often than the
+    /// backoff allows.
+    ///
+    /// # Errors
+    /// Why it is not open for writes.
     fn reopen(&self) -> Result<(), StoreError> {
         let mut backoff = self.backoff.lock();
         if let Some(error) = backoff.refusal() {
@@ -156,22 +167,32 @@ impl IndexHandle {
             let busy = std::io::Error::other("it failed, and a long read of it goes on");
             return Err(io_error("open", &self.path)(busy));
         };
-        if open.is_some() && !self.failed.load(Ordering::Acquire) {
+        let reads_only = self.reads_only.load(Ordering::Acquire);
+        if open.is_some() && !self.failed.load(Ordering::Acquire) && !reads_only {
             return Ok(());
         }
-        match self.replace(&mut open) {
+        let error = match self.replace(&mut open) {
             Ok(()) => {
                 tracing::warn!(index = %self.path.display(), "opened the index again after a failure");
                 backoff.succeeded();
                 self.reopenings.fetch_add(1, Ordering::Relaxed);
-                Ok(())
+                return Ok(());
             }
-            Err(error) => {
-                tracing::error!(%error, "cannot open the index again");
-                backoff.failed(error.clone());
-                Err(error)
+            Err(error) => error,
+        };
+        backoff.failed(error.clone());
+        match IndexEnvironment::open_for_reads(&self.dir, self.map_size) {
+            Ok(environment) => {
+                if !reads_only {
+                    tracing::error!(%error, "cannot open the index again for writing; reads go on");
+                }
+                *open = Some(environment);
+                self.reads_only.store(true, Ordering::Release);
+                self.failed.store(false, Ordering::Release);
             }
+            Err(_) => tracing::error!(%error, "cannot open the index again"),
         }
+        Err(error)
     }
 
     /// Closes the environment and opens it again, with a map of at least the present size.
@@ -181,6 +202,7 @@ impl IndexHandle {
         // A process can have an environment open once only.
         *open = None;
         *open = Some(IndexEnvironment::open(&self.dir, self.map_size.max(size), self.damaged)?);
+        self.reads_only.store(false, Ordering::Release);
         self.failed.store(false, Ordering::Release);
         Ok(())
     }
@@ -192,12 +214,13 @@ impl IndexHandle {
         }
     }
 
-    /// Whether transactions are possible; tries to reopen a failed index.
+    /// Whether write transactions are possible; tries to reopen a failed index.
     ///
     /// # Errors
     /// Why not.
     pub(in crate::store::file) fn available(&self) -> Result<(), StoreError> {
-        if self.failed.load(Ordering::Acquire) { self.reopen() } else { Ok(()) }
+        let open = !self.failed.load(Ordering::Acquire) && !self.reads_only.load(Ordering::Acquire);
+        if open { Ok(()) } else { self.reopen() }
     }
 
     /// How often the index was opened again after a failure.
@@ -351,6 +374,7 @@ impl IndexHandle {
         before_commit: &dyn Fn() -> std::io::Result<()>,
         change: &mut impl FnMut(&IndexEnvironment, &mut RwTxn<'_>) -> Result<T, WriteError>,
     ) -> Result<T, WriteError> {
+        self.available()?;
         let open = self.environment()?;
         let mut txn = open.env.write_txn().inspect_err(|error| self.note_failure(error))?;
         open.note_counts(&txn)?;

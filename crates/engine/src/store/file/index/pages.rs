@@ -44,7 +44,7 @@ const MOST_LEVELS: u16 = 32;
 /// The index's file.
 pub(super) struct PageFile {
     file: Box<dyn DiskFile>,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// Bytes of a page.
     pub(super) page: usize,
 }
@@ -111,7 +111,7 @@ impl PageTree {
 
 impl PageFile {
     pub(super) fn open(path: &Path, page: usize) -> Result<Self, StoreError> {
-        let file = RealDisk.open(path, false).map_err(io_error("open", path))?;
+        let file = RealDisk.open_to_read(path).map_err(io_error("open", path))?;
         Ok(PageFile { file, path: path.to_owned(), page })
     }
 
@@ -120,7 +120,7 @@ impl PageFile {
     /// # Errors
     /// [`StoreError::Corrupt`].
     pub(super) fn check_sizes(path: &Path) -> Result<(), StoreError> {
-        let file = match RealDisk.open(path, false) {
+        let file = match RealDisk.open_to_read(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             opened => opened.map_err(io_error("open", path))?,
         };

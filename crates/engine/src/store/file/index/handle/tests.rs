@@ -1,6 +1,6 @@
 use std::fs;
 
-use super::{Duration, IndexHandle, Ordering};
+use super::{Duration, IndexHandle, Ordering, StoreError};
 
 #[test]
 fn it_is_reopened_after_a_large_checkpoint_and_by_the_next_reader_if_that_fails() {
@@ -42,6 +42,44 @@ fn a_long_read_is_not_waited_for() {
     drop(reading);
     index.release_idle_memory(1).unwrap();
     assert!(!index.bloated.load(Ordering::Relaxed));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn reads_go_on_while_the_index_cannot_be_opened_for_writing() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = IndexHandle::open(dir.path(), 1 << 20).unwrap();
+    let put = |value: &[u8]| {
+        index.write(&|| Ok(()), |index, txn| Ok(index.purge.put(txn, &[0; 8], value)?))
+    };
+    let get = || {
+        let txn = index.read()?;
+        Ok::<_, StoreError>(txn.index().purge.get(&txn.txn, &[0; 8]).unwrap().map(<[u8]>::to_vec))
+    };
+    put(b"1").unwrap();
+    break_meta_page(&fs::canonicalize(index.path()).unwrap());
+    // As on a file system that has turned read-only: only writers need LMDB's lock file.
+    let lock = dir.path().join("lock.mdb");
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    put(b"2").unwrap_err();
+    for _ in 0..3 {
+        assert_eq!(get().unwrap(), Some(b"1".to_vec()), "as of the last commit");
+        let reading = index.read().unwrap();
+        assert!(put(b"3").is_err());
+        drop(reading);
+        std::thread::sleep(Duration::from_millis(150));
+        assert!(index.available().is_err());
+    }
+    assert_eq!(index.reopenings(), 0);
+
+    fs::remove_dir(&lock).unwrap();
+    while put(b"4").is_err() {
+        assert_eq!(get().unwrap(), Some(b"1".to_vec()));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!((get().unwrap(), index.reopenings()), (Some(b"4".to_vec()), 1));
+    index.available().unwrap();
 }
 
 /// Makes writes of LMDB's meta page fail: it has a descriptor of its own for that, with `O_DSYNC`.
