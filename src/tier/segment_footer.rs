@@ -9,17 +9,23 @@ use tokio::time::Instant;
 use super::cached_part::SegmentObject;
 use super::object_cold_store::ObjectColdStore;
 
+/// Where the data of a segment ends, if the index knows: see [`search_footer`].
+pub(super) fn data_end(file: &SealedFile) -> Option<u64> {
+    let end = (HEADER as u64).saturating_add(file.data);
+    file.len.checked_sub(TRAILER as u64).filter(|trailer_at| *trailer_at >= end).map(|_| end)
+}
+
 /// The footer of a segment, without its extents, which the index has. Fails when it is not the one that the index knows.
 pub(super) async fn read_footer(
     store: &ObjectColdStore,
     object: &SegmentObject,
     deadline: Instant,
 ) -> Result<Result<SegmentFooter, SegmentDamage>, ColdError> {
-    let SealedFile { number, len, data, footer_crc } = object.file;
-    let footer_at = HEADER as u64 + data;
-    let Some(trailer_at) = len.checked_sub(TRAILER as u64).filter(|at| *at >= footer_at) else {
+    let SealedFile { number, len, footer_crc, .. } = object.file;
+    let Some(footer_at) = data_end(&object.file) else {
         return search_footer(store, object, deadline).await;
     };
+    let trailer_at = len - TRAILER as u64;
     let found = store.range(&object.name, footer_at..len, deadline).await?;
     let (footer, trailer) = found.split_at((trailer_at - footer_at) as usize);
     let trailer = match SegmentTrailer::parse(trailer, number, len) {

@@ -1,5 +1,7 @@
 //! Reads of segments that are objects: whole blocks, checked against the checksums of the segment's footer before
 //! anything sees them, kept in memory, and read ahead of a reader that reads on.
+//!
+//! A footer that is not in memory is requested beside the blocks that need it, so that a first read waits for one answer.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -22,7 +24,7 @@ use super::counters::TierCounters;
 use super::failure::unavailable;
 use super::object_cold_store::ObjectColdStore;
 use super::options::TierOptions;
-use super::segment_footer::read_footer;
+use super::segment_footer::{data_end, read_footer};
 
 /// How often what does not match its checksum is read again: it may have changed on the way.
 const TRIES: usize = 3;
@@ -92,19 +94,22 @@ impl SegmentReader {
         }
         let _waiting = self.begin_wait(&object, &range)?;
         let deadline = Instant::now() + self.shared.store.options().read_timeout;
-        let footer = self.footer(&object, deadline).await?;
-        if range.start < HEADER as u64 || range.end > footer.data_end() {
+        let data_end = match data_end(&object.file) {
+            Some(end) => end,
+            None => self.footer(&object, deadline).await?.data_end(),
+        };
+        if range.start < HEADER as u64 || range.end > data_end {
             return Err(ColdError::Damaged("the range is outside of the segment's data".into()));
         }
         let block_len = self.shared.store.options().cache_block as u64;
         let first = (range.start - HEADER as u64) / block_len;
         let last = (range.end - 1 - HEADER as u64) / block_len;
         if first < last {
-            self.begin_runs(&object, &footer, first..last + 1, deadline);
+            self.begin_runs(&object, data_end, first..last + 1, deadline);
         }
-        self.read_ahead(&object, &footer, &range, last + 1);
+        self.read_ahead(&object, data_end, &range, last + 1);
         let blocks = stream::iter(first..=last)
-            .map(|block| self.block(&object, &footer, block, deadline))
+            .map(|block| self.block(&object, data_end, block, deadline))
             .buffered(AT_ONCE);
         let mut blocks = std::pin::pin!(blocks);
         let part = |block: u64, bytes: &Bytes| {
@@ -150,18 +155,12 @@ impl SegmentReader {
     }
 
     /// Begins to read what a reader that reads on will need. Does nothing while the object store is busy.
-    fn read_ahead(
-        &self,
-        object: &SegmentObject,
-        footer: &Arc<SegmentFooter>,
-        range: &Range<u64>,
-        next: u64,
-    ) {
+    fn read_ahead(&self, object: &SegmentObject, data_end: u64, range: &Range<u64>, next: u64) {
         let options = self.shared.store.options();
         let room = options.cache / (4 * options.cache_block);
         let (start, end) = ((object.clone(), range.start), (object.clone(), range.end));
         let ahead = self.shared.ahead.note(&start, end, AHEAD.min(room as u64).max(1));
-        let blocks = (footer.data_end() - HEADER as u64).div_ceil(options.cache_block as u64);
+        let blocks = (data_end - HEADER as u64).div_ceil(options.cache_block as u64);
         if room == 0 || self.shared.store.is_busy() {
             return;
         }
@@ -172,7 +171,7 @@ impl SegmentReader {
         if known + least <= ahead {
             let end = (next + ahead).min(next + known + TierOptions::RUN).min(blocks);
             let deadline = Instant::now() + options.read_timeout;
-            self.begin_runs(object, footer, next + known..end, deadline);
+            self.begin_runs(object, data_end, next + known..end, deadline);
         }
     }
 
@@ -180,7 +179,7 @@ impl SegmentReader {
     fn begin_runs(
         &self,
         object: &SegmentObject,
-        footer: &Arc<SegmentFooter>,
+        data_end: u64,
         blocks: Range<u64>,
         deadline: Instant,
     ) {
@@ -194,9 +193,9 @@ impl SegmentReader {
             let end = (next + TierOptions::RUN).min(blocks.end);
             let end = (next..end).find(|block| known(*block)).unwrap_or(end);
             let keys = (next..end).map(|block| BlockKey::of(object, block)).collect();
-            let (shared, object, footer) = (self.shared.clone(), object.clone(), footer.clone());
+            let (reader, object) = (self.clone(), object.clone());
             self.shared.cache.begin_run(keys, |count| async move {
-                read_run(&shared, &object, &footer, next, count as u64, deadline).await
+                reader.read_run(&object, data_end, next, count as u64, deadline).await
             });
             next = end;
         }
@@ -216,11 +215,11 @@ impl SegmentReader {
     async fn block(
         &self,
         object: &SegmentObject,
-        footer: &Arc<SegmentFooter>,
+        data_end: u64,
         block: u64,
         deadline: Instant,
     ) -> Result<Bytes, ColdError> {
-        let look = || self.look(object, footer, block, deadline);
+        let look = || self.look(object, data_end, block, deadline);
         let counters = self.counters();
         match self.shared.cache.keeps(&BlockKey::of(object, block)) {
             true => counters.cache_hits.add(1),
@@ -245,55 +244,67 @@ impl SegmentReader {
     fn look(
         &self,
         object: &SegmentObject,
-        footer: &Arc<SegmentFooter>,
+        data_end: u64,
         block: u64,
         deadline: Instant,
     ) -> CacheLook<CachedPart> {
         let key = BlockKey::of(object, block);
-        let (shared, object, footer) = (self.shared.clone(), object.clone(), footer.clone());
+        let (reader, object) = (self.clone(), object.clone());
         self.shared.cache.look(&key, || async move {
-            let range = shared.place(&footer, block, 1);
+            let range = reader.shared.place(data_end, block, 1);
             let read = || async {
-                let bytes = shared.store.range(&object.name, range.clone(), deadline).await?;
+                let (footer, bytes) = reader.with_footer(&object, range.clone(), deadline).await?;
                 Ok(footer.check(range.start, &bytes).map(|()| bytes))
             };
-            checked(&shared, deadline, read).await.map(CachedPart::Block)
+            checked(&reader.shared, deadline, read).await.map(CachedPart::Block)
         })
+    }
+
+    /// Bytes of an object, unchecked, and the footer that has their checksums.
+    async fn with_footer(
+        &self,
+        object: &SegmentObject,
+        range: Range<u64>,
+        deadline: Instant,
+    ) -> Result<(Arc<SegmentFooter>, Bytes), ColdError> {
+        let bytes = self.shared.store.range(&object.name, range, deadline);
+        tokio::try_join!(self.footer(object, deadline), bytes)
+    }
+
+    /// Reads consecutive blocks in one request. A block that does not match its checksum is not kept; a reader that needs it
+    /// reads it again by itself.
+    async fn read_run(
+        &self,
+        object: &SegmentObject,
+        data_end: u64,
+        first: u64,
+        count: u64,
+        deadline: Instant,
+    ) -> RunResult<CachedPart> {
+        let shared = &*self.shared;
+        let whole = shared.place(data_end, first, count);
+        let (footer, bytes) = self.with_footer(object, whole.clone(), deadline).await?;
+        let part = |block| {
+            let Range { start, end } = shared.place(data_end, block, 1);
+            let part = bytes.get((start - whole.start) as usize..(end - whole.start) as usize);
+            let part = part.unwrap_or_default();
+            if footer.check(start, part).is_ok() {
+                // A copy: kept in memory, it must not keep the others.
+                return Ok(CachedPart::Block(Bytes::copy_from_slice(part)));
+            }
+            shared.store.counters().damaged_blocks.add(1);
+            Err(unavailable("a block does not match its checksum"))
+        };
+        Ok((first..first + count).map(part).collect())
     }
 }
 
-/// Reads consecutive blocks in one request. A block that does not match its checksum is not kept; a reader that needs it reads
-/// it again by itself.
-async fn read_run(
-    shared: &ReaderShared,
-    object: &SegmentObject,
-    footer: &SegmentFooter,
-    first: u64,
-    count: u64,
-    deadline: Instant,
-) -> RunResult<CachedPart> {
-    let whole = shared.place(footer, first, count);
-    let bytes = shared.store.range(&object.name, whole.clone(), deadline).await?;
-    let part = |block| {
-        let Range { start, end } = shared.place(footer, block, 1);
-        let part = bytes.get((start - whole.start) as usize..(end - whole.start) as usize);
-        let part = part.unwrap_or_default();
-        if footer.check(start, part).is_ok() {
-            // A copy: kept in memory, it must not keep the others.
-            return Ok(CachedPart::Block(Bytes::copy_from_slice(part)));
-        }
-        shared.store.counters().damaged_blocks.add(1);
-        Err(unavailable("a block does not match its checksum"))
-    };
-    Ok((first..first + count).map(part).collect())
-}
-
 impl ReaderShared {
-    /// Where blocks are in a segment.
-    fn place(&self, footer: &SegmentFooter, first: u64, count: u64) -> Range<u64> {
+    /// Where blocks are in a segment whose data ends there.
+    fn place(&self, data_end: u64, first: u64, count: u64) -> Range<u64> {
         let len = self.store.options().cache_block as u64;
         let from = HEADER as u64 + first * len;
-        from..(from + count * len).min(footer.data_end())
+        from..(from + count * len).min(data_end)
     }
 }
 

@@ -74,6 +74,32 @@ async fn many_readers_of_one_range_make_one_request_for_its_blocks() {
     assert_eq!(faulty.gets() - before, 4);
 }
 
+/// A bucket may be 50 ms away.
+#[tokio::test(start_paused = true)]
+async fn a_first_read_waits_for_one_answer_though_it_needs_two() {
+    let (faulty, reader, data) = stored(300_000, TierOptions { cache: 8 << 20, ..options() }).await;
+    let before = faulty.gets();
+    faulty.set_delay(Duration::from_secs(1));
+    for (from, len) in [(10, 100), (100_000, 150_000)] {
+        let began = Instant::now();
+        let found = read(&reader, from as u64, len as u64).await.unwrap();
+        assert!(found == data[from..from + len]);
+        assert_eq!(began.elapsed().as_millis() / 100, 10, "{:?}", began.elapsed());
+    }
+    assert_eq!(faulty.gets() - before, 3, "the footer with one block, and three blocks");
+}
+
+/// The index knows neither size nor checksum of an object whose record `repair` has written again.
+#[tokio::test]
+async fn a_segment_of_an_unknown_size_is_searched_for_its_footer_first() {
+    let (faulty, mut reader, data) = stored(300_000, options()).await;
+    reader.file = SealedFile { len: 0, data: 0, footer_crc: 0, ..reader.file };
+    let before = faulty.gets();
+    assert!(read(&reader, 1000, 70_000).await.unwrap() == data[1000..71_000]);
+    assert!(read(&reader, 299_999, 2).await.is_err(), "behind the data");
+    assert_eq!(faulty.gets() - before, 4, "its size, trailer and footer, then two blocks at once");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_replay_is_read_ahead_of_and_a_jump_is_not() {
     let options = TierOptions { cache: 8 << 20, ..options() };
