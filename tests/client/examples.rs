@@ -58,7 +58,14 @@ async fn a_worker_does_all_pending_work() {
         let url = url.clone();
         async move { pull_wake_worker::run(&url, "jobs", 6).await.unwrap() }
     });
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // A subscription begins at the tails of the streams that are there.
+    let subscription = format!("{url}/__ds/subscriptions/jobs");
+    let begun = async {
+        while !reqwest::get(&subscription).await.unwrap().status().is_success() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(crate::scene::PATIENCE, begun).await.unwrap();
     for (stream, count) in [("jobs/1", 2), ("jobs/2", 4)] {
         let stream = scene.client().stream(stream).unwrap();
         stream.create(&CreateOptions::json()).await.unwrap();

@@ -64,8 +64,9 @@ async fn segments_are_uploaded_while_a_copy_waits_for_the_object_store() {
     world.seal();
     let uploaded = async || world.objects().await > before && world.local_files() == 0;
     within(Duration::from_secs(5), "the upload of a segment", uploaded).await;
-    assert!(faulty.holds_part());
     assert_eq!(copies(&store).await.len(), 1);
+    // Where this machine is slow, the copy has waited for too long, and another one begins.
+    within(Duration::from_secs(70), "a copy that waits", async || faulty.holds_part()).await;
     // The server stops now: the copy ends with it, and the one before is whole.
     working.abort();
     assert!(working.await.unwrap_err().is_cancelled());

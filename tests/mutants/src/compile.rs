@@ -4,7 +4,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::hash::{Hash, Hasher};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -12,12 +12,22 @@ use serde_json::Value;
 use crate::mutant::Mutant;
 use crate::rewrite::{self, Rewritten};
 use crate::sites::{Place, Sites};
-use crate::tree::Tree;
+use crate::tree::{self, Tree};
 use crate::{Options, Result};
+
+/// A compiled test target.
+#[derive(Clone)]
+pub(crate) struct TestBinary {
+    pub(crate) path: PathBuf,
+    /// Where cargo would run it: the folder of its package.
+    pub(crate) folder: PathBuf,
+    /// Of further tests: the part of their names. `None` for the package's own.
+    pub(crate) further: Option<String>,
+}
 
 /// The compiled tests, with all mutants that have a switch.
 pub(crate) struct Tests {
-    pub(crate) binaries: Vec<PathBuf>,
+    pub(crate) binaries: Vec<TestBinary>,
     /// What the switch of each mutant reads from the environment.
     pub(crate) numbers: Vec<u32>,
     /// The sources as they were compiled.
@@ -49,9 +59,10 @@ pub(crate) fn all(
         }
         let with_switch = sites.sites.iter().filter(|site| site.place.has_switch()).count();
         println!("build {round}: {with_switch} mutants");
-        match cargo(options, tree)? {
-            Built::Tests(binaries) => {
+        match own(options, tree)? {
+            Built::Tests(mut binaries) => {
                 known.write(mutants, sites)?;
+                binaries.extend(further(options, tree)?);
                 return Ok(Tests { binaries, numbers, sources });
             }
             Built::Errors(errors) => leave_out(&errors, &sources, sites)?,
@@ -76,16 +87,45 @@ fn refuse_what_does_not_parse(tree: &Tree, mutants: &[Mutant], sites: &mut Sites
 }
 
 pub(crate) enum Built {
-    Tests(Vec<PathBuf>),
+    Tests(Vec<TestBinary>),
     /// The compiler's messages.
     Errors(Vec<Value>),
 }
 
 /// Compiles the package's tests as `cargo test -p` would.
-pub(crate) fn cargo(options: &Options, tree: &Tree) -> Result<Built> {
+pub(crate) fn own(options: &Options, tree: &Tree) -> Result<Built> {
+    let folder = tree.path.join(&tree.package);
+    cargo(options, tree, &["--package", &options.package, "--lib", "--tests"], &folder, None)
+}
+
+/// Compiles the further tests, of which the mutants know that they compile.
+fn further(options: &Options, tree: &Tree) -> Result<Vec<TestBinary>> {
+    let mut binaries = Vec::new();
+    for further in &options.further {
+        let chosen = ["--package", &further.package, "--test", &further.target];
+        let folder = tree.path.join(tree::folder_of(&options.root, &further.package)?);
+        match cargo(options, tree, &chosen, &folder, Some(&further.part))? {
+            Built::Tests(more) => binaries.extend(more),
+            Built::Errors(errors) => {
+                let texts: String =
+                    errors.iter().filter_map(|error| error["rendered"].as_str()).collect();
+                return Err(format!("the further tests do not compile:\n{texts}").into());
+            }
+        }
+    }
+    Ok(binaries)
+}
+
+fn cargo(
+    options: &Options,
+    tree: &Tree,
+    chosen: &[&str],
+    folder: &Path,
+    further: Option<&str>,
+) -> Result<Built> {
     let mut command = Command::new("cargo");
-    command.args(["test", "--no-run", "--locked", "--lib", "--tests", "--message-format", "json"]);
-    command.args(["--package", &options.package, "--target-dir"]).arg(options.out.join("target"));
+    command.args(["test", "--no-run", "--locked", "--message-format", "json"]).args(chosen);
+    command.arg("--target-dir").arg(options.out.join("target"));
     // The compiler warns of what mutants leave unused. What is an error by default stays one.
     command.env("RUSTFLAGS", "-Awarnings").env("CARGO_PROFILE_DEV_DEBUG", "false");
     command.env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("RUSTC_WORKSPACE_WRAPPER");
@@ -99,7 +139,9 @@ pub(crate) fn cargo(options: &Options, tree: &Tree) -> Result<Built> {
             errors.push(message["message"].clone());
         }
         if message["reason"] == "compiler-artifact" && message["profile"]["test"] == true {
-            binaries.extend(message["executable"].as_str().map(PathBuf::from));
+            let path = message["executable"].as_str().map(PathBuf::from);
+            let (folder, further) = (folder.to_owned(), further.map(str::to_owned));
+            binaries.extend(path.map(|path| TestBinary { path, folder, further }));
         }
     }
     match output.status.success() {

@@ -21,6 +21,8 @@ use crate::{Options, Result, rewrite};
 pub(crate) enum Verdict {
     /// The test that failed.
     Caught(String),
+    /// By a further test only.
+    CaughtElsewhere(String),
     /// The test that did not end.
     Loops(String),
     /// So many tests reach it, and all passed.
@@ -105,9 +107,12 @@ fn with_switch(
             // What caught another mutant of this file often catches this one.
             let known = caught.lock().map_err(|_| "a worker failed")?.get(file).cloned();
             let known: HashSet<String> = known.unwrap_or_default().into_iter().collect();
-            tests.sort_by_key(|test| !(test.took < SHORT && known.contains(&test.name)));
+            tests.sort_by_key(|test| {
+                let likely = test.took < SHORT && known.contains(&test.name);
+                (test.binary.further.is_some(), !likely)
+            });
             let verdict = judge(&tests, number, reach)?;
-            if let Verdict::Caught(test) = &verdict {
+            if let Verdict::Caught(test) | Verdict::CaughtElsewhere(test) = &verdict {
                 let mut caught = caught.lock().map_err(|_| "a worker failed")?;
                 let of_file = caught.entry(file.to_owned()).or_default();
                 of_file.retain(|known| known != test);
@@ -140,6 +145,9 @@ fn judge(tests: &[&Test], number: u32, reach: &Reach<'_>) -> Result<Verdict> {
             reach.trials.run(&test.binary, &test.name, &Switch::Mutant(number), limit)?;
         match outcome {
             Outcome::Passed => {}
+            Outcome::Failed if test.binary.further.is_some() => {
+                return Ok(Verdict::CaughtElsewhere(test.name.clone()));
+            }
             Outcome::Failed => return Ok(Verdict::Caught(test.name.clone())),
             Outcome::TimedOut => return Ok(Verdict::Loops(test.name.clone())),
         }
@@ -160,7 +168,7 @@ fn with_own_build(
         text.push_str(&rewrite::switch(reach.compiled.numbers.len()));
     }
     tree.write(&mutant.file, &text)?;
-    let built = compile::cargo(options, tree);
+    let built = compile::own(options, tree);
     let verdict = match built? {
         Built::Errors(_) => Verdict::Unviable,
         Built::Tests(binaries) => {
@@ -199,6 +207,7 @@ impl Kept {
     fn add(&self, name: &str, verdict: &Verdict) -> Result<()> {
         let (word, detail) = match verdict {
             Verdict::Caught(test) => ("caught", test.clone()),
+            Verdict::CaughtElsewhere(test) => ("caught elsewhere", test.clone()),
             Verdict::Loops(test) => ("loops", test.clone()),
             Verdict::Missed(tests) => ("missed", tests.to_string()),
             Verdict::Unviable => ("unviable", String::new()),
@@ -216,6 +225,7 @@ fn read(path: &Path) -> HashMap<String, Verdict> {
         let (word, detail, name) = (parts.next()?, parts.next()?.to_owned(), parts.next()?);
         let verdict = match word {
             "caught" => Verdict::Caught(detail),
+            "caught elsewhere" => Verdict::CaughtElsewhere(detail),
             "loops" => Verdict::Loops(detail),
             "missed" => Verdict::Missed(detail.parse().ok()?),
             "unviable" => Verdict::Unviable,

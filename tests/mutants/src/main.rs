@@ -39,6 +39,31 @@ pub(crate) struct Options {
     pub(crate) selection: Selection,
     /// Whether mutants that need a build of their own are tried.
     pub(crate) alone: bool,
+    pub(crate) further: Vec<FurtherTests>,
+}
+
+/// Tests of another package, which meet the mutants that the package's own tests miss.
+pub(crate) struct FurtherTests {
+    pub(crate) package: String,
+    /// Its test target, such as `http`.
+    pub(crate) target: String,
+    /// The names of the tests hold this; all do if it is empty.
+    pub(crate) part: String,
+}
+
+impl FurtherTests {
+    /// Several are separated by commas.
+    fn parse(text: &str) -> Result<Vec<Self>> {
+        text.split(',').map(Self::parse_one).collect()
+    }
+
+    fn parse_one(text: &str) -> Result<Self> {
+        let mut words = text.split_whitespace().map(str::to_owned);
+        let (Some(package), Some(target)) = (words.next(), words.next()) else {
+            return Err("FURTHER names a package and a test target".into());
+        };
+        Ok(FurtherTests { package, target, part: words.next().unwrap_or_default() })
+    }
 }
 
 fn options() -> Result<Options> {
@@ -51,6 +76,7 @@ fn options() -> Result<Options> {
         jobs: set("JOBS").map_or(Ok(cores), |jobs| jobs.parse())?.max(1),
         selection: Selection::new(set("FILES"), set("SAMPLE"), set("ONLY"))?,
         alone: set("ALONE").is_none_or(|value| value != "0"),
+        further: set("FURTHER").map_or(Ok(Vec::new()), |text| FurtherTests::parse(&text))?,
         root,
         package,
     })
@@ -67,7 +93,7 @@ fn run() -> Result<bool> {
     let tree = tree::Tree::copy(&options)?;
     let mut sites = sites::find(&tree.sources(), &mutants)?;
     let tests = compile::all(&options, &tree, &mutants, &mut sites)?;
-    let reach = reach::measure(&options, &tree, &tests)?;
+    let reach = reach::measure(&options, &tests)?;
     report::unreached(&options, &mutants, &reach.unreached(&sites))?;
     let verdicts = judge::all(&options, &tree, &mutants, &sites, &selected, &reach)?;
     report::verdicts(&options, &mutants, &verdicts)

@@ -4,22 +4,20 @@ use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::Hasher;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::compile::Tests;
+use crate::compile::{TestBinary, Tests};
 use crate::sites::Sites;
-use crate::tree::Tree;
 use crate::trial::{Outcome, Switch, Trials};
 use crate::{Options, Result};
 
 #[derive(Clone)]
 pub(crate) struct Test {
-    pub(crate) binary: PathBuf,
+    pub(crate) binary: TestBinary,
     pub(crate) name: String,
     pub(crate) took: Duration,
     /// The numbers of the mutants.
@@ -28,7 +26,7 @@ pub(crate) struct Test {
 
 pub(crate) struct Reach<'a> {
     pub(crate) compiled: &'a Tests,
-    /// The fastest first.
+    /// The package's own first, and of those the fastest.
     pub(crate) tests: Vec<Test>,
     pub(crate) trials: Trials,
     /// Says which binaries this is about.
@@ -48,17 +46,14 @@ impl Reach<'_> {
 /// The longest that a test may take without a mutant.
 const LONGEST: Duration = Duration::from_secs(600);
 
-pub(crate) fn measure<'a>(
-    options: &Options,
-    tree: &Tree,
-    compiled: &'a Tests,
-) -> Result<Reach<'a>> {
-    let trials = Trials::new(options, &tree.path.join(&tree.package))?;
+pub(crate) fn measure<'a>(options: &Options, compiled: &'a Tests) -> Result<Reach<'a>> {
+    let trials = Trials::new(options)?;
     let mut tests = Vec::new();
     let mut all = DefaultHasher::new();
     for binary in &compiled.binaries {
         let mut hasher = DefaultHasher::new();
-        hasher.write(&fs::read(binary)?);
+        hasher.write(&fs::read(&binary.path)?);
+        hasher.write(binary.further.as_deref().unwrap_or_default().as_bytes());
         let hash = hasher.finish();
         all.write_u64(hash);
         let kept = options.out.join(format!("reach-{hash:016x}"));
@@ -73,7 +68,7 @@ pub(crate) fn measure<'a>(
         };
         tests.extend(of_binary);
     }
-    tests.sort_by_key(|test: &Test| test.took);
+    tests.sort_by_key(|test: &Test| (test.binary.further.is_some(), test.took));
     let sum: Duration = tests.iter().map(|test| test.took).sum();
     println!("{} tests, {:.0} s one after the other", tests.len(), sum.as_secs_f64());
     Ok(Reach { compiled, tests, trials, hash: all.finish() })
@@ -84,10 +79,10 @@ fn line(test: &Test) -> String {
     format!("{}\t{}\t{}", test.name, test.took.as_micros(), reached.join(" "))
 }
 
-fn parse(binary: &Path, line: &str) -> Option<Test> {
+fn parse(binary: &TestBinary, line: &str) -> Option<Test> {
     let mut parts = line.split('\t');
     Some(Test {
-        binary: binary.to_owned(),
+        binary: binary.clone(),
         name: parts.next()?.to_owned(),
         took: Duration::from_micros(parts.next()?.parse().ok()?),
         reached: parts
@@ -99,20 +94,22 @@ fn parse(binary: &Path, line: &str) -> Option<Test> {
 }
 
 /// The tests of a binary, without those that are ignored.
-pub(crate) fn names(binary: &Path) -> Result<Vec<String>> {
+pub(crate) fn names(binary: &TestBinary) -> Result<Vec<String>> {
     let list = |more: &[&str]| -> Result<Vec<String>> {
         let output =
-            Command::new(binary).args(["--list", "--format", "terse"]).args(more).output()?;
+            Command::new(&binary.path).args(["--list", "--format", "terse"]).args(more).output()?;
         let text = String::from_utf8(output.stdout)?;
         Ok(text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
     };
     let ignored = list(&["--ignored"])?;
-    Ok(list(&[])?.into_iter().filter(|name| !ignored.contains(name)).collect())
+    let part = binary.further.as_deref().unwrap_or_default();
+    let is_chosen = |name: &String| name.contains(part) && !ignored.contains(name);
+    Ok(list(&[])?.into_iter().filter(is_chosen).collect())
 }
 
-fn measure_binary(options: &Options, trials: &Trials, binary: &Path) -> Result<Vec<Test>> {
+fn measure_binary(options: &Options, trials: &Trials, binary: &TestBinary) -> Result<Vec<Test>> {
     let names = names(binary)?;
-    println!("{}: {} tests without a mutant", binary.display(), names.len());
+    println!("{}: {} tests without a mutant", binary.path.display(), names.len());
     let next = AtomicUsize::new(0);
     let (tests, failed) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     let began = Instant::now();
@@ -132,8 +129,7 @@ fn measure_binary(options: &Options, trials: &Trials, binary: &Path) -> Result<V
                     // Processes that the test starts write theirs as well.
                     reached.sort_unstable();
                     reached.dedup();
-                    let test =
-                        Test { binary: binary.to_owned(), name: name.clone(), took, reached };
+                    let test = Test { binary: binary.clone(), name: name.clone(), took, reached };
                     tests.lock().map_err(|_| "a worker failed")?.push(test);
                     break;
                 }

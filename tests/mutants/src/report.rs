@@ -36,6 +36,10 @@ pub(crate) fn verdicts(
         Verdict::Caught(test) => Some(format!("{name} [{test}]")),
         _ => None,
     })?;
+    let elsewhere = list("caught_elsewhere.txt", &|verdict, name| match verdict {
+        Verdict::CaughtElsewhere(test) => Some(format!("{name} [{test}]")),
+        _ => None,
+    })?;
     let loops = list("loops.txt", &|verdict, name| match verdict {
         Verdict::Loops(test) => Some(format!("{name} [{test}]")),
         _ => None,
@@ -52,14 +56,22 @@ pub(crate) fn verdicts(
         Verdict::NotTried(why) => Some(format!("{name} [{why}]")),
         _ => None,
     })?;
-    let tried = caught + loops + missed;
-    let share = (caught + loops) as f64 * 100.0 / tried.max(1) as f64;
+    let tried = caught + loops + elsewhere + missed;
+    let share = |caught: usize| caught as f64 * 100.0 / tried.max(1) as f64;
+    let by_own = share(caught + loops);
     println!(
         "{}: {} mutants, {unviable} do not compile, {not_tried} not tried, {caught} caught, {loops} loop, \
-         {missed} missed: {share:.1} % caught of those that compile",
+         {missed} missed: {by_own:.1} % caught of those that compile",
         options.package,
         verdicts.len(),
     );
-    println!("lists: {}/{{missed,caught,loops,unviable,not_tried}}.txt", folder.display());
+    if !options.further.is_empty() {
+        let by_all = share(caught + loops + elsewhere);
+        println!("{elsewhere} more are caught by further tests: {by_all:.1} %");
+    }
+    println!(
+        "lists: {}/{{missed,caught,caught_elsewhere,loops,unviable,not_tried}}.txt",
+        folder.display()
+    );
     Ok(missed == 0)
 }

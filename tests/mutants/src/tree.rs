@@ -62,31 +62,47 @@ impl Tree {
 
 /// The folder of the package and the root of its library, relative to the root.
 fn package(options: &Options) -> Result<(String, String)> {
+    let package = metadata(&options.root, &options.package)?;
+    let folder = folder(&options.root, &package)?;
+    if folder.is_empty() {
+        return Err("the root's package cannot be done".into());
+    }
+    let targets = package["targets"].as_array().ok_or("a package without targets")?;
+    let library = targets
+        .iter()
+        .find(|target| target["kind"][0] == "lib")
+        .ok_or("the package has no library")?;
+    Ok((folder, relative(&options.root, &library["src_path"])?))
+}
+
+/// The folder of a package, relative to the root.
+pub(crate) fn folder_of(root: &Path, package: &str) -> Result<String> {
+    folder(root, &metadata(root, package)?)
+}
+
+fn folder(root: &Path, package: &Value) -> Result<String> {
+    let manifest = relative(root, &package["manifest_path"])?;
+    Ok(manifest.trim_end_matches("Cargo.toml").trim_end_matches('/').to_owned())
+}
+
+fn relative(root: &Path, path: &Value) -> Result<String> {
+    let path = Path::new(path.as_str().ok_or("a package without a path")?);
+    Ok(path.strip_prefix(root)?.to_string_lossy().into_owned())
+}
+
+/// What cargo says about a package.
+fn metadata(root: &Path, package: &str) -> Result<Value> {
     let output = Command::new("cargo")
         .args(["metadata", "--no-deps", "--format-version", "1", "--locked"])
-        .current_dir(&options.root)
+        .current_dir(root)
         .output()?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into());
     }
     let metadata: Value = serde_json::from_slice(&output.stdout)?;
     let packages = metadata["packages"].as_array().ok_or("cargo metadata names no packages")?;
-    let package = packages
-        .iter()
-        .find(|package| package["name"] == options.package.as_str())
-        .ok_or_else(|| format!("no package {}", options.package))?;
-    let relative = |path: &Value| -> Result<String> {
-        let path = Path::new(path.as_str().ok_or("a package without a path")?);
-        Ok(path.strip_prefix(&options.root)?.to_string_lossy().into_owned())
-    };
-    let manifest = relative(&package["manifest_path"])?;
-    let folder = manifest.strip_suffix("/Cargo.toml").ok_or("the root's package cannot be done")?;
-    let targets = package["targets"].as_array().ok_or("a package without targets")?;
-    let library = targets
-        .iter()
-        .find(|target| target["kind"][0] == "lib")
-        .ok_or("the package has no library")?;
-    Ok((folder.to_owned(), relative(&library["src_path"])?))
+    let found = packages.iter().find(|known| known["name"] == package);
+    Ok(found.ok_or_else(|| format!("no package {package}"))?.clone())
 }
 
 fn tracked(root: &Path) -> Result<Vec<String>> {

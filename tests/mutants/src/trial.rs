@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::compile::TestBinary;
 use crate::{Options, Result};
 
 /// What a process may have: 4 GiB of memory, files of 1 GiB, no core dump; the maps of files do not count. Twenty minutes of a
@@ -34,26 +35,24 @@ pub(crate) enum Switch<'a> {
 }
 
 pub(crate) struct Trials {
-    /// The folder of the package, where cargo runs tests.
-    folder: PathBuf,
     /// Holds the folder of temporary files of each process.
     temporary: PathBuf,
     count: AtomicUsize,
 }
 
 impl Trials {
-    pub(crate) fn new(options: &Options, package: &Path) -> Result<Self> {
+    pub(crate) fn new(options: &Options) -> Result<Self> {
         let temporary = options.out.join("tmp");
         if temporary.exists() {
             fs::remove_dir_all(&temporary)?;
         }
         fs::create_dir_all(&temporary)?;
-        Ok(Trials { folder: package.to_owned(), temporary, count: AtomicUsize::new(0) })
+        Ok(Trials { temporary, count: AtomicUsize::new(0) })
     }
 
     pub(crate) fn run(
         &self,
-        binary: &Path,
+        binary: &TestBinary,
         test: &str,
         switch: &Switch<'_>,
         limit: Duration,
@@ -65,13 +64,13 @@ impl Trials {
         let memory = Path::new(MEMORY).join(format!("mutants-{}-{count}", process::id()));
         let memory = fs::create_dir(&memory).is_ok().then_some(memory);
         let mut command = Command::new("sh");
-        command.args(["-c", LIMITS, "sh"]).arg(binary).args([
+        command.args(["-c", LIMITS, "sh"]).arg(&binary.path).args([
             "--exact",
             test,
             "--test-threads",
             "1",
         ]);
-        command.current_dir(&self.folder).env("TMPDIR", &temporary).env("RUST_BACKTRACE", "0");
+        command.current_dir(&binary.folder).env("TMPDIR", &temporary).env("RUST_BACKTRACE", "0");
         command.env("TEST_MEMORY_DIR", memory.as_ref().unwrap_or(&temporary));
         command.env_remove("TEST_SKIPS").env_remove("NO_SKIPS");
         // The same random cases for every mutant. What fails is not made smaller, and not written down.

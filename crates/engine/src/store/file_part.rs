@@ -51,3 +51,29 @@ pub(super) fn is_in_memory(file: &File, at: u64) -> bool {
 pub(super) fn is_in_memory(_: &File, _: u64) -> bool {
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_one_open_file_with_the_same_bytes_are_equal() {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let part = |file: &Arc<File>, range| FilePart { file: file.clone(), range };
+        assert_eq!(part(&file, 1..3), part(&file, 1..3));
+        assert_ne!(part(&file, 1..3), part(&file, 1..4));
+        let other = Arc::new(tempfile::tempfile().unwrap());
+        assert_ne!(part(&file, 1..3), part(&other, 1..3));
+        assert_eq!(part(&file, 1..3).len(), 2);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_behind_the_end_of_a_file_is_not_in_memory() {
+        use std::io::Write;
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; 5000]).unwrap();
+        assert!(is_in_memory(&file, 0) && is_in_memory(&file, 4999));
+        assert!(!is_in_memory(&file, 5000) && !is_in_memory(&file, 1 << 30));
+    }
+}

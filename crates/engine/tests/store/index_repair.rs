@@ -23,7 +23,7 @@ fn repair(dir: &Path, apply: bool) -> Result<Option<IndexDamage>, StoreError> {
 }
 
 /// Changes one byte wherever `text` is in the index, current or left over.
-fn damage(dir: &Path, text: &[u8]) {
+pub(crate) fn damage(dir: &Path, text: &[u8]) {
     let index = dir.join("store/data.mdb");
     let mut bytes = fs::read(&index).unwrap();
     let places: Vec<usize> = memchr::memmem::find_iter(&bytes, text).collect();
@@ -35,7 +35,7 @@ fn damage(dir: &Path, text: &[u8]) {
 }
 
 /// What a client reads, page by page, from `from` on.
-fn read_from(engine: &Engine, view: &StreamView, from: u64, page: usize) -> Vec<u8> {
+pub(crate) fn read_from(engine: &Engine, view: &StreamView, from: u64, page: usize) -> Vec<u8> {
     let (mut at, mut all) = (Offset::new(from), Vec::new());
     while at < view.tail.offset {
         let slice = wait(engine.read(&view.core, at, view.tail.offset, page)).unwrap();
@@ -46,7 +46,7 @@ fn read_from(engine: &Engine, view: &StreamView, from: u64, page: usize) -> Vec<
     all
 }
 
-fn lost_bytes(found: &IndexDamage) -> (u64, u64) {
+pub(crate) fn lost_bytes(found: &IndexDamage) -> (u64, u64) {
     let [LostRecords { part: LostPart::Bytes { from, to }, .. }] = found.lost[..] else {
         panic!("{found:?}")
     };
@@ -75,7 +75,7 @@ fn repaired(dir: &Path, kind: &str, pieces: &[Vec<u8>], damaged: &[u8]) -> (u64,
 }
 
 /// Everything but the lost range is read, wherever a reader begins, and appends go on.
-fn check_readers(dir: &Path, all: &[u8], (from, to): (u64, u64), unit: u64) {
+pub(crate) fn check_readers(dir: &Path, all: &[u8], (from, to): (u64, u64), unit: u64) {
     let engine = Engine::new(file(dir), Clock::System, EngineLimits::default());
     let rest = [&all[..from as usize], &all[to as usize..], b"more\x1e"].concat();
     let append = Append::default();

@@ -32,6 +32,7 @@ mod scrub;
 mod segment_catalog;
 mod segment_crashes;
 mod segment_figures;
+mod segment_repair;
 mod segment_room;
 mod segments;
 mod tiering;

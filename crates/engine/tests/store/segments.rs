@@ -94,7 +94,7 @@ fn verify(dir: &Path) {
     assert_eq!(report.count, 0, "{:?}", report.problems);
 }
 
-fn json() -> ContentType {
+pub(crate) fn json() -> ContentType {
     ContentType::parse("application/json").unwrap()
 }
 
@@ -299,7 +299,7 @@ fn what_nothing_references_is_swept_at_a_start() {
 }
 
 /// A store with a sealed stream of 20 appends of 50,000 bytes, and other streams.
-fn sealed_store(dir: &Path) -> (StreamId, Vec<u8>) {
+pub(crate) fn sealed_store(dir: &Path) -> (StreamId, Vec<u8>) {
     let store = open(with(dir, large()));
     let id = create(&store, created("s", ""));
     create(&store, created("other", "whole"));

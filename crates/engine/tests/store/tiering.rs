@@ -164,3 +164,55 @@ fn a_copy_of_the_index_keeps_the_files_that_are_no_objects_yet() {
     tidy();
     assert!(segments(dir.path()).is_empty());
 }
+
+#[test]
+fn segments_that_nobody_needs_are_named_once_and_numbers_begin_where_they_are_told_to() {
+    let dir = tempdir();
+    let store = open(with(dir.path(), large()));
+    let id = sealed(&store);
+    let numbers: Vec<u64> = all(&store).iter().map(|segment| segment.number).collect();
+    assert!(numbers.len() > 1 && files(&store).freed_segments().is_empty());
+    commit(&store, id, StreamEvent::Deleted { at: at(9) });
+    files(&store).checkpoint().unwrap();
+    files(&store).maintain();
+    let mut freed = files(&store).freed_segments();
+    freed.sort_unstable();
+    assert_eq!(freed, numbers);
+    assert!(files(&store).freed_segments().is_empty());
+
+    files(&store).number_segments_from(1000);
+    let id = create(&store, created("t", ""));
+    (0..20).for_each(|n| append(&store, id, &payload(n, 50_000)));
+    assert!(seal(&store) > 0);
+    assert_eq!(all(&store)[0].number, 1000);
+    files(&store).number_segments_from(7);
+    (0..20).for_each(|n| append(&store, id, &payload(n, 50_000)));
+    seal(&store);
+    assert!(all(&store).iter().all(|segment| segment.number >= 1000), "none is used again");
+}
+
+#[test]
+fn segments_are_written_again_when_less_than_half_lives_or_dead_bytes_are_old() {
+    let segment = SegmentInfo {
+        number: 1,
+        file_len: 1100,
+        data: 1000,
+        live: 1000,
+        footer_crc: 0,
+        place: SegmentPlace::Local,
+        sealed_at: Some(at(5_000_000_000)),
+    };
+    let is_due = |live, age: u64| {
+        let now = at(5_000_000_000 + age);
+        SegmentInfo { live, ..segment }.is_to_be_rewritten(now)
+    };
+    let month = 30 * 24 * 3_600_000;
+    assert!(!is_due(1000, 0) && !is_due(1000, 10 * month), "it is whole");
+    assert!(!is_due(500, 0) && is_due(499, 0));
+    assert!(!is_due(999, month - 1) && is_due(999, month));
+    assert!(
+        !SegmentInfo { live: 999, ..segment }.is_to_be_rewritten(at(0)),
+        "a clock that went back"
+    );
+    assert!(SegmentInfo { live: 999, sealed_at: None, ..segment }.is_to_be_rewritten(at(month)));
+}

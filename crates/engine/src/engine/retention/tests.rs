@@ -248,3 +248,31 @@ async fn rules_change_while_the_engine_runs() {
     scene.pass(1).await;
     assert_eq!(scene.read("a").await, "67890");
 }
+
+#[tokio::test(start_paused = true)]
+async fn rules_are_applied_again_and_again_until_the_engine_is_gone() {
+    let rules = vec![RetentionRule { keep_bytes: Some(10), ..rule("logs/**") }];
+    let Scene { engine, .. } = scene(false, rules);
+    let engine = std::sync::Arc::new(engine);
+    let mut walking = tokio::spawn(Engine::retention(std::sync::Arc::downgrade(&engine)));
+    let create = Create { content_type: ContentType::parse("text/plain"), ..Create::default() };
+    // More streams than a walk looks at in one go.
+    let names: Vec<StreamPath> = (0..500).map(|n| path(&format!("logs/{n:03}"))).collect();
+    for _ in 0..2 {
+        for name in &names {
+            engine.create(name, &create, Bytes::new()).await.unwrap();
+            let append =
+                Append { content_type: create.content_type.clone().map(Ok), ..Append::default() };
+            for _ in 0..3 {
+                engine.append(name, &append, Bytes::from_static(b"0123456789")).await.unwrap();
+            }
+        }
+        tokio::time::sleep(2 * PAUSES[1]).await;
+        for name in &names {
+            let tail = engine.head(name).await.unwrap().tail;
+            assert_eq!(tail.offset.position() - tail.earliest.position(), 10, "{}", name.as_str());
+        }
+    }
+    drop(engine);
+    tokio::time::timeout(2 * PAUSES[1], &mut walking).await.expect("it ends").unwrap();
+}

@@ -166,3 +166,24 @@ pub(in crate::store::file) fn prepare_spare(disk: &dyn Disk, dir: &Path, size: u
         let _ = disk.remove(&spare);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_twenty_digits_are_a_number() {
+        assert_eq!(number_of(&file_name(7)), Some(7));
+        assert_eq!(number_of(&file_name(u64::MAX)), Some(u64::MAX));
+        for other in [
+            "7.wal",
+            "0000000000000000000a.wal",
+            "+0000000000000000007.wal",
+            "000000000000000000007.wal",
+            "00000000000000000007.seg",
+            "99999999999999999999.wal",
+        ] {
+            assert_eq!(number_of(other), None, "{other}");
+        }
+    }
+}
