@@ -7,7 +7,9 @@ use durable_streams_engine::store::{
     file::offline::{self, IndexDamage, LostPart},
 };
 use durable_streams_engine::{Clock, Engine, EngineLimits};
-use durable_streams_protocol::{Created, Decision, Expiry, Offset, StreamId};
+use durable_streams_protocol::{
+    ContentType, Created, Decision, Expiry, Offset, StreamEvent, StreamId,
+};
 
 use crate::{
     harness::*,
@@ -149,6 +151,72 @@ fn deadlines_and_forks_are_written_again() {
         let all = [b"of a fork".to_vec(), b"an append".repeat(3000)].concat();
         assert!(read_all(&store, &state, 10_000) == all, "{what}");
     }
+}
+
+#[test]
+fn what_is_left_of_trimmed_and_deleted_streams_with_many_appends_is_no_damage() {
+    let dir = tempdir();
+    let (store, [expiring, source, _]) = family(dir.path());
+    let state = load(&store, "source").unwrap().state;
+    let trimmed = state.trim(Offset::new(9 + 9 * 1234), None, false, at(9)).unwrap();
+    let Decision::Commit(event, _) = trimmed else { panic!("a trim") };
+    crate::harness::commit(&store, source, event).unwrap();
+    let deleted = crate::harness::create(&store, created("deleted", ""));
+    (0..3000).for_each(|_| crate::harness::append(&store, deleted, b"an append"));
+    checkpoint(&store);
+    for id in [deleted, expiring] {
+        crate::harness::commit(&store, id, StreamEvent::Deleted { at: at(9) }).unwrap();
+    }
+    wait(store.close());
+    drop(store);
+    // Before what they leave is removed, and after.
+    for _ in 0..2 {
+        assert_eq!(repair(dir.path()), None);
+        let store = file(dir.path());
+        checkpoint(&store);
+        maintain(&store);
+        let state = load(&store, "source").unwrap().state;
+        let kept = read_all(&store, &state, 10_000);
+        assert!(kept == b"an append".repeat(3000 - 1234), "{} bytes", kept.len());
+        wait(store.close());
+    }
+}
+
+/// Storage format 1 did not have the ends of appends either.
+#[test]
+fn pages_of_text_whose_appends_are_not_known_end_between_characters() {
+    let dir = tempdir();
+    let store = file(dir.path());
+    let content_type = ContentType::parse("text/plain").unwrap();
+    let id = crate::harness::create(&store, Created { content_type, ..created("s", "") });
+    for _ in 0..1000 {
+        crate::harness::append(&store, id, "a\u{1f980}\u{e9}\u{20ac}".as_bytes());
+    }
+    wait(store.close());
+    drop(store);
+    damage(dir.path(), &[10; 200]);
+    let found = repair(dir.path()).unwrap();
+    assert!(matches!(found.lost[0].part, LostPart::AppendEnds { .. }), "{found:?}");
+    let engine = Engine::new(file(dir.path()), Clock::System, EngineLimits::default());
+    let view = wait(engine.open(&path("s"))).unwrap();
+    let all = "a\u{1f980}\u{e9}\u{20ac}".repeat(1000);
+    for most in 4..30 {
+        let (mut from, mut pages) = (Offset::ZERO, String::new());
+        while from < view.tail.offset {
+            let page = wait(engine.read(&view.core, from, view.tail.offset, most)).unwrap();
+            let text = String::from_utf8(page.chunks.concat()).expect("whole characters");
+            assert!(
+                text.len() <= most && text.len() + 4 > most.min(all.len() - pages.len()),
+                "{most}"
+            );
+            pages.push_str(&text);
+            from = page.end;
+        }
+        assert!(pages == all, "{most}");
+    }
+    // Less than a character has to go on all the same.
+    let page = wait(engine.read(&view.core, Offset::new(1), view.tail.offset, 2)).unwrap();
+    assert_eq!(page.end.position(), 3);
 }
 
 #[test]

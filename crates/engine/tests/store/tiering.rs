@@ -170,6 +170,7 @@ fn segments_that_nobody_needs_are_named_once_and_numbers_begin_where_they_are_to
     let dir = tempdir();
     let store = open(with(dir.path(), large()));
     let id = sealed(&store);
+    assert!(files(&store).free_bytes().unwrap() > 1 << 20, "of the disk");
     let numbers: Vec<u64> = all(&store).iter().map(|segment| segment.number).collect();
     assert!(numbers.len() > 1 && files(&store).freed_segments().is_empty());
     commit(&store, id, StreamEvent::Deleted { at: at(9) });
