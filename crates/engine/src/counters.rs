@@ -231,6 +231,20 @@ mod tests {
     }
 
     #[test]
+    fn histograms_of_all_threads_are_added() {
+        let counters: Arc<ShardedCounters<SizeHistogram>> = Arc::default();
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let counters = counters.clone();
+                std::thread::spawn(move || counters.mine().observe(4096))
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let seen = counters.snapshot(|sizes| sizes);
+        assert_eq!((seen.count(), seen.sum), (8, 8 * 4096));
+    }
+
+    #[test]
     fn bounds_rise() {
         assert!(DURATION_BOUNDS.is_sorted_by(|a, b| a < b));
         assert!(SIZE_BOUNDS.is_sorted_by(|a, b| a < b));

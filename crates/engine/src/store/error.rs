@@ -115,3 +115,32 @@ fn advice(source: &io::Error) -> &'static str {
         _ => "",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_do_follows_what_the_system_says() {
+        let text = |kind: io::ErrorKind| {
+            let (operation, path) = ("open", PathBuf::from("/data/wal"));
+            StoreError::Io { operation, path, source: Arc::new(kind.into()) }.to_string()
+        };
+        for (kind, advice) in [
+            (io::ErrorKind::PermissionDenied, "let the user of this process read and write there"),
+            (
+                io::ErrorKind::ReadOnlyFilesystem,
+                "mount it for writing, or choose another directory",
+            ),
+            (io::ErrorKind::OutOfMemory, "lower `storage.map_size`"),
+        ] {
+            let text = text(kind);
+            assert!(
+                text.starts_with("cannot open /data/wal: ") && text.ends_with(advice),
+                "{text}"
+            );
+        }
+        let other = text(io::ErrorKind::NotFound);
+        assert!(other.ends_with("not found"), "{other}");
+    }
+}

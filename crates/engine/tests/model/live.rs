@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use durable_streams_engine::{Engine, LiveFrame, TailWatch};
 use durable_streams_protocol::{
-    Append, ContentType, ControlEvent, Create, Expiry, Offset, Rejection, StreamPath,
+    Append, ContentType, ControlEvent, Create, Expiry, Fork, Offset, Rejection, StreamPath,
 };
 
 use crate::stores::{StoreKind, engine};
@@ -151,5 +151,27 @@ async fn a_ttl_does_not_run_out_under_a_reader_and_begins_again_when_the_last_on
         clock.advance_millis(1_001);
         assert_eq!(engine.head(&path("a")).await.unwrap_err(), Rejection::NotFound, "{kind:?}");
         engine.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_reader_hears_of_a_deletion_also_where_a_fork_keeps_the_bytes() {
+    for store in [StoreKind::Memory, StoreKind::File] {
+        for forked in [false, true] {
+            let (engine, _clock, _keep) = engine(store, 64);
+            create(&engine, "s").await;
+            if forked {
+                let fork = Some(Fork { source: path("s"), offset: None, sub_offset: 0 });
+                let create = Create { fork, ..Create::default() };
+                engine.create(&path("fork"), &create, Bytes::new()).await.unwrap();
+            }
+            let (_, mut watch) = engine.open_live(&path("s")).await.unwrap();
+            assert!(!watch.tail().gone);
+            engine.delete(&path("s")).await.unwrap();
+            assert!(watch.tail().gone || heard(&mut watch).await);
+            let tail = watch.tail();
+            assert!(tail.gone, "{store:?}, a fork: {forked}: {tail:?}");
+            engine.close().await;
+        }
     }
 }

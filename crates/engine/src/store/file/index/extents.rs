@@ -383,4 +383,14 @@ mod tests {
         let dead = SegmentRecord { live: 0, ..record };
         assert_eq!(SegmentRecord::decode(&dead.encode()), None);
     }
+
+    #[test]
+    fn places_have_names_and_numbers_of_their_own() {
+        assert_eq!(SegmentPlace::ALL.map(SegmentPlace::name), ["local", "both", "object"]);
+        for place in SegmentPlace::ALL {
+            assert_eq!(SegmentPlace::decode(place.encode()), Some(place));
+        }
+        assert_eq!((SegmentPlace::decode(0), SegmentPlace::decode(4)), (None, None));
+        assert_eq!(SegmentPlace::ALL.map(SegmentPlace::is_local), [true, true, false]);
+    }
 }
