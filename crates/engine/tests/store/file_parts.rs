@@ -235,3 +235,23 @@ fn a_plan_to_send_is_the_stream_in_parts_of_files_and_in_pieces() {
         assert_eq!(wait(engine.next_file_part(&core, &mut plan, 1)).unwrap(), None, "the end");
     }
 }
+
+#[test]
+fn of_an_extent_that_was_sent_before_no_block_is_sent_unchecked() {
+    let (dir, id, _) = damaged();
+    let store = open(with(dir.path(), large()));
+    let state = load(&store, "s").unwrap().state;
+    let all = payload(3, ALL);
+    // Of the first block only, and again, without a look at the index.
+    for _ in 0..2 {
+        let first = part(&store, id, 10, 60_000).unwrap().unwrap();
+        assert!(bytes(&first) == all[10..60_010]);
+    }
+    let damaged = part(&store, id, 66_000, 10_000);
+    assert!(matches!(damaged, Err(StoreError::Corrupt { .. })), "{damaged:?}");
+    let both = part(&store, id, 60_000, 20_000);
+    assert!(matches!(both, Err(StoreError::Corrupt { .. })), "{both:?}");
+    let behind = part(&store, id, 131_072, 60_000).unwrap().unwrap();
+    assert!(bytes(&behind) == all[131_072..191_072]);
+    assert_eq!(state.tail.position(), ALL as u64);
+}

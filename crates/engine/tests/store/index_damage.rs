@@ -147,7 +147,7 @@ fn a_flipped_bit_is_never_served() {
     let whole = fs::read(&index).unwrap();
     let records = records(&whole);
     assert!(records.len() > 3 * STREAMS, "{} records", records.len());
-    let (mut refused, seeds) = (0, seeds("STORE_FLIP_SEEDS", 240));
+    let (mut refused, seeds) = (0, seeds("STORE_FLIP_SEEDS", 120));
     for seed in seeds.clone() {
         let mut rng = Rng(seed);
         let record = &records[rng.below(records.len() as u64) as usize];

@@ -56,3 +56,31 @@ fn a_json_stream_keeps_no_ends_of_appends() {
     assert_eq!(clean(&memtable, 2), 3 * 10 * 5);
     assert!(clean(&memtable, 1) > 3 * 10 * 5);
 }
+
+#[test]
+fn what_clean_bytes_take_is_counted_through_evictions() {
+    // Room for some of the streams of each shard.
+    let memtable = Memtable::new(0, 1, 0, 0, SHARDS * 4000);
+    let check = |at_most: usize| {
+        let mut all = 0;
+        for shard in &memtable.shards {
+            let shard = shard.lock();
+            let clean: usize = shard.entries.values().map(|entry| entry.tail.clean_len()).sum();
+            assert_eq!(shard.clean, clean);
+            all += clean;
+        }
+        assert!(all <= at_most && (all > 0 || at_most == 0), "{all} of {at_most}");
+    };
+    for _ in 0..5 {
+        append(&memtable, 20 * SHARDS as u64, 500);
+        let sealed = memtable.seal();
+        assert_eq!(memtable.dirty(), 0, "since the seal");
+        memtable.evict_folded(&sealed.dirty, &[], sealed.lsn, 0);
+        check(SHARDS * 4000);
+    }
+    // Nobody reads any of them again.
+    for _ in 0..100 {
+        memtable.release_idle();
+    }
+    check(0);
+}
