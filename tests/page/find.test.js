@@ -86,6 +86,25 @@ describe("finding a stream", { skip, timeout: 300_000 }, () => {
     await page.context().close()
   })
 
+  test("by a part of its path that was typed just before", async () => {
+    const page = await open(browser, server, "#/streams")
+    const wanted = path(STREAMS - 1)
+    await page.getByRole("searchbox").fill("no path begins so")
+    const look = page.getByRole("button", { name: "Look inside all paths" })
+    await look.waitFor()
+    await look.evaluate((button, text) => {
+      const box = document.querySelector("input[type=search]")
+      box.value = text
+      box.dispatchEvent(new Event("input", { bubbles: true }))
+      button.click()
+    }, wanted.slice(-7))
+    await page.locator(".row.stream", { hasText: wanted }).waitFor({ timeout: 60_000 })
+    await page.waitForTimeout(1000)
+    assert.equal(await page.locator(".row.stream", { hasText: wanted }).count(), 1)
+    page.check()
+    await page.context().close()
+  })
+
   test("by opening folders, of which the document holds a screenful", async () => {
     const page = await open(browser, server, "#/streams")
     await page.locator(".row.folder", { hasText: "shop-007/" }).click()

@@ -76,7 +76,8 @@ export function streamsView(main) {
   function changed() {
     if (!model) return
     tree.refresh()
-    describe()
+    // While all paths are looked at, the note says how far that is.
+    if (!scan || scan.signal.aborted) describe()
   }
 
   /** What stands above the rows: how many, or why there are none. */
@@ -86,20 +87,22 @@ export function streamsView(main) {
     box.classList.toggle("hidden", Boolean(error || empty))
     if (error) show(note, el("div", { class: "empty" }, el("p", { class: "problem" }, error.message), button("Try again", reload)))
     else if (empty && filters.active() > 0) show(note, el("div", { class: "empty" }, el("p", {}, "No stream passes the filter."), button("Clear the filter", filters.clear, { class: "link" })))
-    else if (empty && text !== "") show(note, el("div", { class: "empty" }, el("p", {}, "No path begins with this."), everywhere(text)))
+    else if (empty && text !== "") show(note, el("div", { class: "empty" }, el("p", {}, "No path begins with this."), everywhere()))
     else if (empty && tenants.exists && tenants.value === "" && sort.value === "path") show(note, el("div", { class: "empty" }, el("p", {}, "There are no streams without a tenant. Choose a tenant to see its streams.")))
     else if (empty) show(note, nothingYet())
     else if (loading) show(note, el("p", { class: "hint" }, "Loading…"))
     else if (partial) show(note, el("p", { class: "hint" }, `The first ${count(shown)} of ${count(scanned)} streams looked at; there are more.`))
-    else if (text !== "") show(note, el("p", { class: "hint" }, `${count(shown)}${whole ? "" : "+"} paths begin with this. `, everywhere(text)))
+    else if (text !== "") show(note, el("p", { class: "hint" }, `${count(shown)}${whole ? "" : "+"} paths begin with this. `, everywhere()))
     else show(note)
   }
 
-  function everywhere(text) {
-    return button("Look inside all paths", () => lookEverywhere(text), { class: "link" })
+  function everywhere() {
+    return button("Look inside all paths", () => lookEverywhere(find.value.trim()), { class: "link" })
   }
 
   async function lookEverywhere(text) {
+    // What was typed just now is looked for here, and not by its beginning a moment later.
+    clearTimeout(typing)
     scan?.abort()
     scan = new AbortController()
     const { signal } = scan
