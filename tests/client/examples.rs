@@ -58,6 +58,8 @@ async fn a_worker_does_all_pending_work() {
         let url = url.clone();
         async move { pull_wake_worker::run(&url, "jobs", 6).await.unwrap() }
     });
+    // It installs what reqwest needs for TLS.
+    let client = scene.client();
     // A subscription begins at the tails of the streams that are there.
     let subscription = format!("{url}/__ds/subscriptions/jobs");
     let begun = async {
@@ -67,7 +69,7 @@ async fn a_worker_does_all_pending_work() {
     };
     tokio::time::timeout(crate::scene::PATIENCE, begun).await.unwrap();
     for (stream, count) in [("jobs/1", 2), ("jobs/2", 4)] {
-        let stream = scene.client().stream(stream).unwrap();
+        let stream = client.stream(stream).unwrap();
         stream.create(&CreateOptions::json()).await.unwrap();
         for number in 0..count {
             stream.append_json(&json!({"job": stream.url(), "number": number})).await.unwrap();

@@ -134,7 +134,7 @@ describe("choosing streams", { skip, timeout: 300_000 }, () => {
     await shot(page, "deleting-by-prefix")
     await page.locator(".toast", { hasText: "40 streams deleted" }).waitFor()
     await until("the tree has lost the folder", async () => (await folder.count()) === 0)
-    assert.ok((await listed(page)).includes("older"))
+    await until("the tree is read again", async () => (await listed(page)).includes("older"))
     assert.equal((await fetch(`${server.route}/old/7`)).status, 404)
     await page.getByRole("button", { name: "Dismiss" }).click()
     assert.equal(await job.count(), 0)
