@@ -277,7 +277,7 @@ mod tests {
         for _ in 0..CROWD {
             let (mut connection, client) = connection(&HttpLimits::DEFAULT).await;
             let file = file.try_clone().unwrap();
-            // Nobody reads: more than the socket's buffers take.
+            // The client reads nothing, and this is more than the buffers of both sockets take.
             let sending = tokio::spawn(async move {
                 for _ in 0..64 {
                     connection.send_file_in_time(&file, 0..1 << 20, pace).await?;

@@ -104,7 +104,7 @@ metrics! {
     DISK_LIMIT: Gauge "durable_streams_disk_limit_bytes" []
         "What log and index may take on disk together (storage.max_disk); 0 when there is no limit.";
     INDEX_AVAILABLE: Gauge "durable_streams_database_available" []
-        "1 while the index can be used; 0 after it failed, until it could be opened again.";
+        "1 while the index takes writes; 0 after it failed, until it could be opened again for writing.";
     INDEX_REOPENED: Counter "durable_streams_database_reopened_total" []
         "Times that the index was opened again after a failure.";
     SCRUBS: Counter "durable_streams_database_scrubs_total" []

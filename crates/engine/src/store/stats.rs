@@ -69,7 +69,7 @@ pub struct FileStoreStats {
     pub kept_streams: u64,
     /// Payload bytes of those streams.
     pub kept_bytes: u64,
-    /// The index can be used; `false` after it failed, until it could be opened again.
+    /// The index takes writes; `false` after it failed, until it could be opened again for writing. Reads may go on meanwhile.
     pub index_available: bool,
     /// How often the index was opened again after a failure.
     pub index_reopenings: u64,

@@ -78,7 +78,7 @@ fn what_clean_bytes_take_is_counted_through_evictions() {
         memtable.evict_folded(&sealed.dirty, &[], sealed.lsn, 0);
         check(SHARDS * 4000);
     }
-    // Nobody reads any of them again.
+    // No reader asks for these streams any more.
     for _ in 0..100 {
         memtable.release_idle();
     }
