@@ -12,6 +12,8 @@ from pathlib import Path
 
 BINARY = Path(os.environ.get("BINARY", "target/release/durable-streams-server")).resolve()
 TARGET = "/v1/stream/replayed"
+# Messages of 1 KiB instead of bytes.
+JSON = os.environ.get("JSON") == "1"
 # Every process that was started, so that stop() ends them all, however far the script came.
 started = []
 
@@ -60,11 +62,18 @@ def answers(host, port):
         return False
 
 
+def one_mib():
+    if not JSON:
+        return os.urandom(1 << 20)
+    # With its comma or terminator each message is 1 KiB in every server.
+    return b"[%s]" % b",".join(b'{"data":"%s"}' % os.urandom(506).hex().encode() for _ in range(1024))
+
+
 def fill(host, port, mib):
     client = HTTPConnection(host, port)
-    kind = {"content-type": "application/octet-stream"}
-    for method, body in [("PUT", b"")] + [("POST", os.urandom(1 << 20)) for _ in range(mib)]:
-        client.request(method, TARGET, body, kind)
+    kind = {"content-type": "application/json" if JSON else "application/octet-stream"}
+    for method in ["PUT"] + mib * ["POST"]:
+        client.request(method, TARGET, b"" if method == "PUT" else one_mib(), kind)
         response = client.getresponse()
         response.read()
         assert response.status < 300, response.status

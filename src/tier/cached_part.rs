@@ -33,7 +33,7 @@ impl CachedValue for CachedPart {
     fn size(&self) -> usize {
         match self {
             Self::Block(bytes) => bytes.len(),
-            Self::Footer(footer) => 4 * footer.block_crcs.len() + size_of::<SegmentFooter>(),
+            Self::Footer(footer) => footer.size() + size_of::<SegmentFooter>(),
         }
     }
 }

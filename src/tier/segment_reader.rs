@@ -254,7 +254,8 @@ impl SegmentReader {
             let range = reader.shared.place(data_end, block, 1);
             let read = || async {
                 let (footer, bytes) = reader.with_footer(&object, range.clone(), deadline).await?;
-                Ok(footer.check(range.start, &bytes).map(|()| bytes))
+                let checked = footer.check(range.start, &bytes);
+                Ok(checked.map(|()| footer.restored(range.start, bytes)))
             };
             checked(&reader.shared, deadline, read).await.map(CachedPart::Block)
         })
@@ -290,7 +291,8 @@ impl SegmentReader {
             let part = part.unwrap_or_default();
             if footer.check(start, part).is_ok() {
                 // A copy: kept in memory, it must not keep the others.
-                return Ok(CachedPart::Block(Bytes::copy_from_slice(part)));
+                let part = footer.restored(start, Bytes::copy_from_slice(part));
+                return Ok(CachedPart::Block(part));
             }
             shared.store.counters().damaged_blocks.add(1);
             Err(unavailable("a block does not match its checksum"))

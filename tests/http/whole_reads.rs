@@ -22,6 +22,7 @@ for_each_kind![
     what_is_appended_meanwhile_is_left_to_the_next_answer,
     a_reader_that_pauses_gets_every_byte_once,
     what_lies_in_a_file_is_sent_from_it_from_the_first_byte_on,
+    messages_are_sent_from_files_with_their_commas,
 ];
 
 /// Bytes that repeat nowhere within a megabyte.
@@ -281,6 +282,67 @@ async fn what_lies_in_a_file_is_sent_from_it_from_the_first_byte_on(kind: Kind) 
     }
 }
 
+/// What is read first, and the end of the array, come from memory; the kernel sends what is between.
+async fn messages_are_sent_from_files_with_their_commas(kind: Kind) {
+    const READ: usize = 64 << 10;
+    let world = World::with(kind, |setup| {
+        setup.seals = true;
+        setup.cache = Some(1);
+    });
+    let own_loop = matches!(kind.transport, Transport::Http1 | Transport::Proxied);
+    let by_kernel = kind.store == StoreKind::File && own_loop;
+    let message = |n: usize| format!("{{\"n\":[{n},{n}],\"s\":\"{}\"}}", "x,".repeat(250 + n % 99));
+    let messages: Vec<String> = (0..500).map(message).collect();
+    let position = |nth: usize| messages.iter().take(nth).map(|message| message.len() + 1).sum();
+    let array = |of: &[String]| format!("[{}]", of.join(","));
+    let (json, all): (_, usize) = ("application/json", position(500));
+    stream(&world, "/j", json, &[array(&messages).into()]).await;
+    stream(&world, "/k", json, &[array(&messages).into(), b"[1,2]".to_vec()]).await;
+    let point: usize = position(400);
+    let fields = format!(
+        "stream-forked-from: {ROUTE}/j\r\nstream-fork-offset: {}\r\n",
+        offset(point as u64)
+    );
+    assert_eq!(world.put("/f", &fields, "").await.status, 201);
+    world.append("/f", json, "\"own\"").await;
+    let and = |of: &[String], more: &[&str]| {
+        let more = more.iter().map(|message| (*message).to_owned());
+        array(&of.iter().cloned().chain(more).collect::<Vec<_>>())
+    };
+    for turn in ["first", "second"] {
+        for (path, fields, from, body, sent) in [
+            ("/j", "", 0, array(&messages), all - READ - 1),
+            ("/j", "", 77, array(&messages[77..]), all - position(77) - READ - 1),
+            ("/k", "", 0, and(&messages, &["1", "2"]), all - READ),
+            ("/f", "", 1, and(&messages[1..400], &["\"own\""]), point - position(1) - READ),
+            ("/j", "accept-encoding: gzip\r\n", 0, array(&messages), 0),
+        ] {
+            let before = world.file_parts();
+            let from: usize = position(from);
+            let target = format!("{path}?offset={}", offset(from as u64));
+            let reply = world.ask("GET", &target, fields, b"").await;
+            let case = format!("{turn} {path} from {from} {fields}");
+            assert!(reply.status == 200 && reply.complete, "{case}: {}", reply.status);
+            let found = match reply.header("content-encoding") {
+                None => reply.text(),
+                Some(_) => {
+                    let mut body = String::new();
+                    flate2::read::GzDecoder::new(&*reply.body).read_to_string(&mut body).unwrap();
+                    body
+                }
+            };
+            assert!(found == body, "{case}: {} of {} bytes", found.len(), body.len());
+            let expected = if by_kernel { sent as u64 } else { 0 };
+            assert_eq!(world.file_parts() - before, expected, "{case}");
+        }
+        // An offset within a message is refused, wherever its bytes are.
+        for inside in [position(300) + 1, position(301) - 1] {
+            let reply = world.get(&format!("/j?offset={}", offset(inside as u64))).await;
+            assert_eq!(reply.status, 400, "{turn}: {inside}");
+        }
+    }
+}
+
 /// Reads the first megabyte of a response with pauses, in which the server drops what it has read ahead.
 async fn read_with_pauses(client: &mut Client) {
     let mut pauses = 0;
@@ -300,6 +362,7 @@ async fn a_reader_that_pauses_gets_every_byte_once(kind: Kind) {
     let message = |nth: usize| format!("{{\"n\":{nth},\"s\":\"{}\"}}", "x".repeat(3_000 + nth));
     let messages: Vec<String> = (0..1_500).map(message).collect();
     world.stream("/j", "application/json", format!("[{}]", messages.join(","))).await;
+    world.seal();
     let array = format!("[{}]", messages.join(",")).into_bytes();
     for (path, all) in [("/a", appends.concat()), ("/j", array)] {
         let mut client = world.server.connect().await;
@@ -311,7 +374,7 @@ async fn a_reader_that_pauses_gets_every_byte_once(kind: Kind) {
     // Where the kernel can send files, it has.
     let own_loop = matches!(kind.transport, Transport::Http1 | Transport::Proxied);
     let by_kernel = kind.store == StoreKind::File && own_loop;
-    let most = appends[..3].concat().len() as u64;
+    let most = (appends[..3].concat().len() + messages.concat().len() + messages.len()) as u64;
     let sent = world.file_parts();
     assert!(
         if by_kernel { sent > most / 2 && sent <= most } else { sent == 0 },

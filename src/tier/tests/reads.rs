@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use durable_streams_engine::store::MessageForm;
 use durable_streams_engine::store::file::segments::cold::{
     ColdError, ColdSegments as _, SealedFile,
 };
@@ -72,6 +73,29 @@ async fn many_readers_of_one_range_make_one_request_for_its_blocks() {
     // A request for what is not there yet, on both sides of what is.
     assert!(read(&reader, 0, 300_000).await.unwrap() == data[..]);
     assert_eq!(faulty.gets() - before, 4);
+}
+
+/// The data of the object has commas between messages; blocks are kept as they were sealed, and the footer has its size.
+#[tokio::test]
+async fn messages_get_their_terminators_back() {
+    let messages: Vec<String> = (0..9_000).map(|n| format!("[{n},\"{n:020}\"]\u{1e}")).collect();
+    let data = messages.concat().into_bytes();
+    let file = SegmentWriter::file_as(1, MessageForm::Array, &[(1, 0, &[], &data)]);
+    assert!(!file[HEADER..][..data.len()].contains(&0x1e));
+    let sealed = sealed_file(1, &file);
+    let faulty = Arc::new(FaultyStore::new(0, FaultRates::default()));
+    let store = cold_store(faulty, TierOptions { cache: 8 << 20, ..options() });
+    store.create(NAME, vec![Bytes::from(file)]).await.unwrap();
+    let one = OneSegment { reader: SegmentReader::new(store, Handle::current()), file: sealed };
+    for turn in ["first", "kept"] {
+        for (from, len) in [(0, 10), (65_530, 20), (70_000, 1), (0, data.len()), (100_001, 131_072)]
+        {
+            let found = read(&one, from as u64, len as u64).await.unwrap();
+            assert!(found == data[from..from + len], "{turn}: {len} from {from}");
+        }
+    }
+    let kept = one.cached_bytes();
+    assert!(kept > data.len() + 2 * messages.len(), "{kept} bytes, with where messages end");
 }
 
 /// A bucket may be 50 ms away.

@@ -118,7 +118,7 @@ impl Engine {
     }
 
     /// The same for a caller that can send files. Where the range begins in one, nothing is read: that part of it, at most
-    /// [`FILE_PART`] bytes, is what [`next_file_part`](Self::next_file_part) returns first. JSON is read.
+    /// [`FILE_PART`] bytes, is what [`next_file_part`](Self::next_file_part) returns first. The first piece of JSON is read.
     ///
     /// # Errors
     /// Those of [`plan`](Self::plan).

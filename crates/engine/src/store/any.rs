@@ -9,8 +9,8 @@ use durable_streams_protocol::{
 
 use super::{
     AppendEnd, BytePlaces, Commit, Committed, DamagedStream, DeadlineCursor, DiskStats, FilePart,
-    FileStore, LoadFor, LoadedStream, LogEpoch, MemoryStore, Store, StoreError, StoreStats,
-    StoredPage, StoredPiece, UsedAfter,
+    FileStore, LoadFor, LoadedStream, LogEpoch, MemoryStore, MessageForm, Store, StoreError,
+    StoreStats, StoredPage, StoredPiece, UsedAfter,
 };
 
 /// Any of the stores.
@@ -107,8 +107,9 @@ impl Store for AnyStore {
         from: Offset,
         to: Offset,
         max: usize,
+        form: MessageForm,
     ) -> Result<Option<FilePart>, StoreError> {
-        each!(self, store => store.file_part(id, from, to, max).await)
+        each!(self, store => store.file_part(id, from, to, max, form).await)
     }
 
     async fn read_or_part(

@@ -10,7 +10,7 @@ use durable_streams_protocol::{
 use super::{
     commit::{Commit, Committed, EventPlace, LogEpoch},
     error::StoreError,
-    file_part::{FilePart, StoredPiece},
+    file_part::{FilePart, MessageForm, StoredPiece},
     stats::{DiskStats, StoreStats},
 };
 
@@ -107,8 +107,8 @@ pub trait Store: Send + Sync + 'static {
         max: usize,
     ) -> impl Future<Output = Result<Vec<Bytes>, StoreError>> + Send;
 
-    /// The part of a file that has own bytes of stream `id` from `from`, at most to `to` and at most `max`, for a caller that
-    /// can send it without a copy. It is in memory (the page cache), so sending it does not wait for a disk. `None` where
+    /// The part of a file that has own bytes of stream `id` in this form, from `from`, at most to `to` and at most `max`, for a
+    /// caller that can send it without a copy. It is in memory (the page cache), so sending it does not wait for a disk. `None` where
     /// those bytes are to be [`read`](Self::read).
     ///
     /// # Errors
@@ -119,12 +119,13 @@ pub trait Store: Send + Sync + 'static {
         _from: Offset,
         _to: Offset,
         _max: usize,
+        _form: MessageForm,
     ) -> impl Future<Output = Result<Option<FilePart>, StoreError>> + Send {
         std::future::ready(Ok(None))
     }
 
-    /// Own bytes of stream `id` from `from` to at most `to`: a [`file_part`](Self::file_part) of at most `part` bytes, or what
-    /// [`read`](Self::read) returns of at most `max` bytes.
+    /// Own bytes of stream `id` from `from` to at most `to`: a [`file_part`](Self::file_part) in the stored form of at most
+    /// `part` bytes, or what [`read`](Self::read) returns of at most `max` bytes.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] and [`StoreError::Io`].

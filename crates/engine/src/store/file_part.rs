@@ -13,6 +13,15 @@ pub struct FilePart {
     pub range: Range<u64>,
 }
 
+/// How bytes of a JSON stream end each message. Both forms have the same length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageForm {
+    /// With the terminator, as the stream is stored; bytes of any other stream are always so.
+    Stored,
+    /// With a comma, as in an array.
+    Array,
+}
+
 /// Bytes of a stream, where it does not matter whether they are in memory or in a file.
 #[derive(Clone, Debug)]
 pub enum StoredPiece {

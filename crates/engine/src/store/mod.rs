@@ -20,7 +20,7 @@ pub use contract::{
 };
 pub use error::StoreError;
 pub use file::{FileStore, FileStoreOptions};
-pub use file_part::{FilePart, StoredPiece};
+pub use file_part::{FilePart, MessageForm, StoredPiece};
 pub use memory::MemoryStore;
 pub(crate) use shrink::ShrinkSparse;
 pub use stats::{DiskStats, FileStoreStats, SegmentTotals, StoreStats};

@@ -3,15 +3,17 @@
 use std::{fs, os::unix::fs::FileExt, time::Duration};
 
 use durable_streams_engine::store::{
-    AnyStore, FilePart, FileStoreOptions, Store, StoreError, StoredPiece,
+    AnyStore, FilePart, FileStoreOptions, MessageForm, Store, StoreError, StoredPiece,
     file::{SegmentOptions, offline},
 };
 use durable_streams_engine::{Clock, Engine, EngineLimits};
-use durable_streams_protocol::{Decision, Offset, StreamEvent, StreamId, StreamPath};
+use durable_streams_protocol::{
+    Created, Decision, MESSAGE_END, Offset, StreamEvent, StreamId, StreamPath, StreamState,
+};
 
 use crate::{
     harness::{at, created, load, options, tempdir, wait},
-    segments::{append, commit, create, files, large, open, payload, seal, segments, with},
+    segments::{append, commit, create, files, json, large, open, payload, seal, segments, with},
 };
 
 const ALL: usize = 900_000;
@@ -44,7 +46,32 @@ fn part(
     from: u64,
     max: usize,
 ) -> Result<Option<FilePart>, StoreError> {
-    wait(store.file_part(id, Offset::new(from), Offset::new(ALL as u64), max))
+    part_as(store, id, from, max, MessageForm::Stored)
+}
+
+fn part_as(
+    store: &AnyStore,
+    id: StreamId,
+    from: u64,
+    max: usize,
+    form: MessageForm,
+) -> Result<Option<FilePart>, StoreError> {
+    wait(store.file_part(id, Offset::new(from), Offset::new(ALL as u64), max, form))
+}
+
+/// All bytes of a stream from a position on.
+fn read_from(store: &AnyStore, state: &StreamState, from: u64) -> Vec<u8> {
+    let (id, mut at, mut all) = (state.core.id, Offset::new(from), Vec::new());
+    while at < state.tail {
+        let read = wait(store.read(id, at, state.tail, 50_001)).unwrap().concat();
+        at = at.advance(read.len() as u64);
+        all.extend(read);
+    }
+    all
+}
+
+fn memchr(bytes: &[u8]) -> usize {
+    bytes.iter().position(|byte| *byte == MESSAGE_END).unwrap()
 }
 
 fn bytes(part: &FilePart) -> Vec<u8> {
@@ -80,6 +107,92 @@ fn parts_are_the_streams_bytes_from_any_position_to_where_the_index_has_them() {
     let small = part(&store, id, 100, 10_000).unwrap().unwrap();
     assert_eq!(bytes(&small), all[100..10_100]);
     assert!(part(&store, id, ALL as u64 - 10, 200_000).unwrap().is_none(), "it is in the index");
+}
+
+/// A sealed JSON stream with so many messages of so many digits, in files of its own.
+fn sealed_messages(store: &AnyStore, count: usize, digits: usize) -> (StreamId, Vec<u8>) {
+    let kind = Created { content_type: json(), ..created("j", "") };
+    let id = create(store, kind);
+    let messages: Vec<String> = (0..count).map(|n| format!("[{n:0digits$},[{n}]]\u{1e}")).collect();
+    messages.chunks(count / 50).for_each(|some| append(store, id, some.concat().as_bytes()));
+    assert!(seal(store) > 0);
+    (id, messages.concat().into_bytes())
+}
+
+#[test]
+fn messages_are_sent_with_commas_and_read_with_their_terminators() {
+    let dir = tempdir();
+    let store = open(with(dir.path(), large()));
+    let (id, stored) = sealed_messages(&store, 3_000, 200);
+    let comma = |byte: &u8| if *byte == MESSAGE_END { b',' } else { *byte };
+    let commas: Vec<u8> = stored.iter().map(comma).collect();
+    let check = |floor: usize| {
+        let mut at = floor;
+        while let Some(part) = part_as(&store, id, at as u64, 70_001, MessageForm::Array).unwrap() {
+            let found = bytes(&part);
+            assert!(found == commas[at..at + found.len()], "from {at}");
+            at += found.len();
+        }
+        assert!(at > 300_000, "{at} bytes are sealed");
+        assert!(part(&store, id, floor as u64, 1_000).unwrap().is_none(), "of another form");
+        for from in [floor, floor + 1, 65_503, 65_504, 65_505, 131_071, 250_000, at - 7] {
+            for len in [1, 500, 65_536, 200_000] {
+                let (from, to) = (from as u64, (from + len).min(stored.len()));
+                let read = wait(store.read(id, Offset::new(from), Offset::new(to as u64), len));
+                let read = read.unwrap().concat();
+                assert!(!read.is_empty() && stored[from as usize..to].starts_with(&read), "{from}");
+            }
+        }
+        let state = load(&store, "j").unwrap().state;
+        assert!(read_from(&store, &state, floor as u64) == stored[floor..]);
+    };
+    check(0);
+    // The file is written again, in the same form; a trim leaves the rest of it.
+    let number = files(&store).segments_after(None, 1).unwrap()[0].number;
+    files(&store).renew_segment(number).unwrap();
+    check(0);
+    let message = stored.len() / 3_000 * 7;
+    let floor = message + 1 + memchr(&stored[message..]);
+    let state = load(&store, "j").unwrap().state;
+    let trimmed = state.trim(Offset::new(floor as u64), None, false, at(9)).unwrap();
+    let Decision::Commit(event, _) = trimmed else { panic!("nothing to trim") };
+    commit(&store, id, event);
+    files(&store).checkpoint().unwrap();
+    files(&store).maintain();
+    check(floor);
+    drop(store);
+    let report = offline::verify(&options(dir.path()), &mut |_| {}).unwrap();
+    assert_eq!(report.count, 0, "{:?}", report.problems);
+}
+
+/// The list of their ends would take as much room as the messages.
+#[test]
+fn tiny_messages_are_sealed_as_they_are() {
+    let dir = tempdir();
+    let store = open(with(dir.path(), SegmentOptions { size: 1 << 20, ..large() }));
+    let (id, stored) = sealed_messages(&store, 100_000, 1);
+    assert!(part_as(&store, id, 0, 1_000, MessageForm::Array).unwrap().is_none());
+    let state = load(&store, "j").unwrap().state;
+    assert!(read_from(&store, &state, 0) == stored);
+    // One file of each part, and nothing of the attempts before it.
+    let numbers = files(&store).segments_after(None, 100).unwrap();
+    assert_eq!(segments(dir.path()).len(), numbers.len());
+}
+
+/// What an earlier version sealed.
+#[test]
+fn messages_of_a_file_in_the_stored_form_are_read() {
+    let dir = tempdir();
+    let store = open(with(dir.path(), SegmentOptions { idle: Duration::ZERO, ..large() }));
+    let kind = Created { content_type: json(), ..created("j", "") };
+    let id = create(&store, kind);
+    let stored = "[1,2]\u{1e}".repeat(12_000).into_bytes();
+    append(&store, id, &stored);
+    // It is idle, and shares a file.
+    assert!(seal(&store) > 0);
+    assert!(part_as(&store, id, 0, 1_000, MessageForm::Array).unwrap().is_none());
+    let state = load(&store, "j").unwrap().state;
+    assert!(read_from(&store, &state, 0) == stored);
 }
 
 #[test]

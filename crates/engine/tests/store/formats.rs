@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use durable_streams_engine::store::{
-    AnyStore, AppendEnd, FileStore, FileStoreOptions, Store,
+    AnyStore, AppendEnd, FileStore, FileStoreOptions, MessageForm, Store,
     file::{
         disk::Disk,
         offline,
@@ -97,6 +97,11 @@ fn a_sealed_segment_is_written_as_documented() {
     assert_eq!(hex(&file), expected, "the format of sealed segments changed");
     let footer = SegmentFooter::of_file(3, &file).unwrap();
     assert_eq!((footer.extents.len(), footer.data_end()), (2, 39));
+    // With commas in the place of terminators.
+    let file = SegmentWriter::file_as(3, MessageForm::Array, &[(9, 0, &[], json)]);
+    let golden = include_str!("golden/segment_array.hex");
+    let expected: String = golden.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(hex(&file), expected, "the format of segments with arrays changed");
 }
 
 fn fixture(format: &str) -> PathBuf {

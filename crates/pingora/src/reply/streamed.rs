@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use durable_streams_auth::ByteMeter;
 use durable_streams_engine::{Engine, FILE_PART, READ_PIECE, ReadPlan, store::FilePart};
-use durable_streams_protocol::{ArrayFramer, Rejection, StreamCore};
+use durable_streams_protocol::{ArrayFramer, MESSAGE_END, Rejection, StreamCore};
 
 use super::{compress::StreamEncoder, piece_size::PieceSize, rights::pace};
 use crate::answers::{AnswerBudget, AnswerPayer, AnswerRoom, StreamedResponse};
@@ -90,7 +90,8 @@ impl StreamedBody {
         self.is_encoded
     }
 
-    /// The next piece, if it lies in a file and the client receives those very bytes.
+    /// The next piece, if it lies in a file and the client receives those very bytes. The last byte of a JSON body ends the array
+    /// and lies in none.
     ///
     /// # Errors
     /// The store's errors.
@@ -99,17 +100,23 @@ impl StreamedBody {
         engine: &Engine,
     ) -> Result<Option<FilePart>, Rejection> {
         // The first piece was read with the plan.
-        let read = self.is_first || self.framer.is_some() || self.is_encoded;
-        if read || self.meter.is_some() || self.until_look > 0 {
+        let read = self.is_first || self.is_encoded;
+        if read || self.meter.is_some() || self.until_look > 0 || self.is_at_end_of_array() {
             return Ok(None);
         }
-        let most = self.counted.piece(FILE_PART).max(HELD);
+        let mut most = self.counted.piece(FILE_PART).max(HELD);
+        if self.framer.is_some() {
+            most = most.min(usize::try_from(self.plan.len().saturating_sub(1)).unwrap_or(most));
+        }
         // Boxed: rare, and replies that never come here have no room for it.
         let part = Box::pin(engine.next_file_part(&self.core, &mut self.plan, most)).await?;
         match part {
             // What a file has takes no room in memory.
             Some(_) => self.room = None,
             None => self.until_look = BETWEEN_LOOKS,
+        }
+        if let (Some(part), Some(framer)) = (&part, &mut self.framer) {
+            framer.pass(part.len());
         }
         Ok(part)
     }
@@ -130,6 +137,11 @@ impl StreamedBody {
             let bytes = usize::try_from(self.plan.len()).unwrap_or(size).min(size);
             Box::pin(pace(meter, engine, bytes)).await;
         }
+        if self.is_at_end_of_array() {
+            self.plan.skip_last();
+            let chunks = self.framed(vec![Bytes::from_static(&[MESSAGE_END])]);
+            return Ok(Some(chunks));
+        }
         let size = match std::mem::take(&mut self.is_first) {
             true => READ_PIECE,
             false => self.make_room(answers).await,
@@ -148,6 +160,11 @@ impl StreamedBody {
             Some(encoder) => encoder.finish().await.map(|last| Some(vec![last])),
             None => Ok(None),
         }
+    }
+
+    /// Whether only the terminator of the last message is left, which needs no read: files have everything before it.
+    fn is_at_end_of_array(&self) -> bool {
+        self.framer.is_some() && !self.is_first && !self.is_encoded && self.plan.len() == 1
     }
 
     /// Takes room for the next piece, and returns its size.

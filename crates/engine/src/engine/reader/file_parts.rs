@@ -3,11 +3,12 @@
 use durable_streams_protocol::{Offset, Rejection, StreamCore};
 
 use super::{Engine, FILE_PART, READ_PIECE, ReadPlan, ReadSlice, go_on, rejection};
-use crate::store::{AnyStore, FilePart, Store, StoredPiece};
+use crate::store::{AnyStore, FilePart, MessageForm, Store, StoredPiece};
 
 impl Engine {
-    /// What comes next of a planned read of the stream `core`, if it lies in a file: at most `max` bytes of it. `None` when
-    /// [`next_piece`](Engine::next_piece) has what comes next, or at the end.
+    /// What comes next of a planned read of the stream `core`, if it lies in a file as clients get it: at most `max` bytes of it;
+    /// JSON messages with a comma behind each, also the last one. `None` when [`next_piece`](Engine::next_piece) has what comes
+    /// next, or at the end.
     ///
     /// # Errors
     /// The store's errors.
@@ -24,7 +25,12 @@ impl Engine {
             Some(part) => Some(part),
             None => {
                 let (holder, until) = core.holder_of(plan.next, plan.end);
-                self.store.file_part(holder, plan.next, until, max).await.map_err(rejection)?
+                let form = match core.content_type.is_json() {
+                    true => MessageForm::Array,
+                    false => MessageForm::Stored,
+                };
+                let part = self.store.file_part(holder, plan.next, until, max, form).await;
+                part.map_err(rejection)?
             }
         };
         if let Some(part) = &part {

@@ -57,6 +57,13 @@ impl ReadPlan {
         self.part = None;
     }
 
+    /// Passes over the last byte, which the caller knows; only where nothing else is left.
+    pub fn skip_last(&mut self) {
+        self.drop_first();
+        self.part = None;
+        self.next = self.end;
+    }
+
     /// Puts back the last `bytes` bytes of the pieces that were taken: the next piece begins with them.
     pub fn put_back(&mut self, bytes: u64) {
         self.drop_first();

@@ -41,8 +41,8 @@ use super::{
 };
 use crate::store::{
     AppendEnd, BytePlaces, Commit, Committed, DamagedStream, DeadlineCursor, DiskStats, FilePart,
-    FileStoreStats, LoadFor, LoadedStream, LogEpoch, Store, StoreError, StoreStats, StoredPage,
-    StoredPiece, UsedAfter,
+    FileStoreStats, LoadFor, LoadedStream, LogEpoch, MessageForm, Store, StoreError, StoreStats,
+    StoredPage, StoredPiece, UsedAfter,
 };
 use durable_streams_protocol::{
     Offset, ProducerId, ProducerState, StreamEvent, StreamId, StreamPath, StreamState, Timestamp,
@@ -435,14 +435,15 @@ impl Store for FileStore {
         from: Offset,
         to: Offset,
         max: usize,
+        form: MessageForm,
     ) -> Result<Option<FilePart>, StoreError> {
         if !self.core.segments.any() {
             return Ok(None);
         }
-        if let Some(part) = self.core.segments.known_part(id, from, to, max) {
+        if let Some(part) = self.core.segments.known_part(id, from, to, max, form) {
             return Ok(Some(part));
         }
-        self.pooled(max, move |reads| reads.file_part(id, from, to, max)).await
+        self.pooled(max, move |reads| reads.file_part(id, from, to, max, form)).await
     }
 
     async fn read_or_part(
@@ -456,16 +457,19 @@ impl Store for FileStore {
         if !self.core.segments.any() {
             return self.read(id, from, to, max).await.map(StoredPiece::Bytes);
         }
-        if let Some(part) = self.core.segments.known_part(id, from, to, part) {
+        let form = MessageForm::Stored;
+        if let Some(part) = self.core.segments.known_part(id, from, to, part, form) {
             return Ok(StoredPiece::File(part));
         }
         if let Some(found) = self.core.memtable.read(id, from, to, max) {
             return Ok(StoredPiece::Bytes(found));
         }
         let wanted = WantedBytes { id, from, to, max };
-        let either = move |reads: SnapshotReads<'_>| match reads.file_part(id, from, to, part)? {
-            Some(part) => Ok(Err(part)),
-            None => reads.read(id, from, to, max).map(Ok),
+        let either = move |reads: SnapshotReads<'_>| {
+            Ok(match reads.file_part(id, from, to, part, form)? {
+                Some(part) => Err(part),
+                None => Ok(reads.read(id, from, to, max)?),
+            })
         };
         let found = match self.pooled(wanted.most(), either).await? {
             Ok(found) => found,

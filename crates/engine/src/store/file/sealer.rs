@@ -11,11 +11,13 @@
 //! |---|---|
 //! | here | the thread; the walk over the streams |
 //! | `plan` | what of a stream is to be sealed |
+//! | `write` | one file, and the hand-over of the bytes to it |
 //! | `rewrite`, `recall` | files that are not worth their room; bringing them back from the object store |
 
 mod plan;
 mod recall;
 mod rewrite;
+mod write;
 
 use std::{
     cell::RefCell,
@@ -26,18 +28,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use durable_streams_protocol::Offset;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use self::plan::SealPlan;
-use super::{
-    core::StoreCore,
-    index::extents::{HandedOver, NewSegment, SegmentPlace},
-    options::SegmentOptions,
-    segments::draft::SegmentDraft,
-    stats::add,
-};
+use super::{core::StoreCore, index::extents::SegmentPlace, options::SegmentOptions, stats::add};
 use crate::store::StoreError;
 
 /// Streams that one step of the walk looks at, in one read transaction.
@@ -48,8 +42,6 @@ const STEP_PAUSE: Duration = Duration::from_millis(50);
 const FAILURE_PAUSE: Duration = Duration::from_secs(60);
 /// Nothing is sealed while the disk has less room than for so many segments.
 const ROOM: u64 = 4;
-/// Bytes that are read from the index in one transaction.
-const PIECE: usize = 1 << 20;
 /// Bytes a second that are sealed at most, so that the log keeps its share of the disk.
 const RATE: u64 = 64 << 20;
 /// Streams that share a file at most, which bounds its footer and the commit that references it.
@@ -252,86 +244,6 @@ impl Sealer {
             }
         }
         Ok(sealed)
-    }
-
-    /// Writes one file with the bytes of these streams and hands them over to it. Returns how many bytes it has then.
-    fn seal(&self, plans: &[SealPlan], paced: bool) -> Result<u64, SealStop> {
-        let core = &*self.core;
-        if !self.may_take_more()? {
-            return Ok(0);
-        }
-        let mut draft = SegmentDraft::begin(&core.segments)?;
-        for plan in plans {
-            // The bytes of a stream that shares the file come first: should they be gone, or damaged, it is left out.
-            let (mut at, mut ahead) = (plan.start, Vec::new());
-            while plan.shares && at < plan.end {
-                let Some(bytes) = self.next_piece(plan, at)? else { break };
-                at += bytes.len() as u64;
-                ahead.push(bytes);
-            }
-            if plan.shares && at < plan.end {
-                continue;
-            }
-            draft.begin_extent(plan.id, plan.start, self.append_lens(plan)?, None);
-            for bytes in ahead {
-                draft.write(&bytes)?;
-                self.pace(paced, bytes.len())?;
-            }
-            while at < plan.end {
-                let Some(bytes) = self.next_piece(plan, at)? else { return Ok(0) };
-                draft.write(&bytes)?;
-                at += bytes.len() as u64;
-                self.pace(paced, bytes.len())?;
-            }
-        }
-        if draft.len() == 0 {
-            return Ok(0);
-        }
-        self.hand_over(draft.finish()?)
-    }
-
-    /// The next bytes of a stream that is being sealed; `None` when it was deleted or trimmed since it was planned, or when
-    /// they are damaged; a read of the stream reports that.
-    fn next_piece(&self, plan: &SealPlan, at: u64) -> Result<Option<Bytes>, StoreError> {
-        let (from, to) = (Offset::new(at), Offset::new(plan.end));
-        match self.core.index.read()?.bytes(plan.id, from, to, PIECE) {
-            Ok(bytes) => Ok(Some(bytes).filter(|bytes| !bytes.is_empty())),
-            Err(StoreError::Corrupt { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn append_lens(&self, plan: &SealPlan) -> Result<Vec<u8>, StoreError> {
-        match self.core.index.read()?.lens_between(plan.id, plan.start, plan.end) {
-            Err(StoreError::Corrupt { .. }) => Ok(Vec::new()),
-            lens => lens,
-        }
-    }
-
-    fn hand_over(&self, mut segment: NewSegment) -> Result<u64, SealStop> {
-        let core = &*self.core;
-        // A clock that stands still at zero is none.
-        segment.record.sealed_at = Some((core.options.clock.0)()).filter(|at| at.millis() > 0);
-        let commit = || core.index.hand_over(&|| core.disk.before_index_commit(), &segment);
-        let handed = match commit() {
-            // It makes room in the end. Handed over twice, a segment would look unused.
-            Err(StoreError::Full { .. })
-                if core.limit.is_some()
-                    && core.index.read()?.segment(segment.number)?.is_none() =>
-            {
-                core.index.with_reserve(commit)?
-            }
-            handed => handed?,
-        };
-        let HandedOver { live, mut freed } = handed;
-        if live == 0 {
-            freed.push(segment.number);
-        } else {
-            add(&self.counters.files, 1);
-            add(&self.counters.bytes, segment.record.file_len);
-        }
-        core.segments.remove(&freed);
-        Ok(live)
     }
 
     /// Removes what the index does not reference.

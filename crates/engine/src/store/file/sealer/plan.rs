@@ -3,7 +3,7 @@
 use durable_streams_protocol::{MESSAGE_END, Offset, StreamId, StreamState, Timestamp};
 
 use crate::store::{
-    StoreError,
+    MessageForm, StoreError,
     file::{index::handle::ReadTxn, options::SegmentOptions},
 };
 
@@ -21,6 +21,15 @@ pub(super) struct SealPlan {
     pub(super) end: u64,
     /// It shares a file with other streams.
     pub(super) shares: bool,
+    /// It is a JSON stream.
+    pub(super) json: bool,
+}
+
+impl SealPlan {
+    /// The form that a file of its own is to have. Nothing is sent out of a file that small streams share.
+    pub(super) fn form(&self) -> MessageForm {
+        if self.json && !self.shares { MessageForm::Array } else { MessageForm::Stored }
+    }
 }
 
 /// What a step of the walk has found.
@@ -69,6 +78,7 @@ impl ReadTxn<'_> {
         now: Timestamp,
     ) -> Result<Option<SealPlan>, StoreError> {
         let (id, tail) = (state.core.id, state.tail.position());
+        let json = state.core.content_type.is_json();
         let own = state.own_len();
         let idle = now.millis().saturating_sub(state.touched.millis());
         let idle = u128::from(idle) >= options.idle.as_millis();
@@ -82,12 +92,12 @@ impl ReadTxn<'_> {
         let shares = end.saturating_sub(run.start) < options.min && !run.gap;
         if !shares {
             let end = self.unit_end(state, run.start, end)?;
-            return Ok(end.map(|end| SealPlan { id, start: run.start, end, shares: false }));
+            return Ok(end.map(|end| SealPlan { id, start: run.start, end, shares, json }));
         }
         let worth = tail - run.start >= SEAL_AGAIN.min(options.min)
             || self.extent_at(id, run.start.saturating_sub(1))?.is_none();
         let whole = idle && run.end == tail && worth;
-        Ok(whole.then_some(SealPlan { id, start: run.start, end: tail, shares: true }))
+        Ok(whole.then_some(SealPlan { id, start: run.start, end: tail, shares, json }))
     }
 
     /// The end of the last whole append or message at or before `end`; the first one after it when there is none.

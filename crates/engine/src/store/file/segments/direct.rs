@@ -23,7 +23,7 @@ use super::{
     format::{BLOCK, HEADER, blocks_around},
 };
 use crate::store::{
-    FilePart,
+    FilePart, MessageForm,
     file::{disk::File, error::corrupt, index::extents::ExtentRecord},
     file_part::is_in_memory,
 };
@@ -109,18 +109,22 @@ fn block_at(at: u64) -> u64 {
 }
 
 impl SegmentFiles {
-    /// The bytes of a stream from `from` to at most `to` and at most `max`, as a part of a file: where they were found before, the
-    /// file is still open, and its blocks were checked and are in memory. Never waits.
+    /// The bytes of a stream in a form, from `from` to at most `to` and at most `max`, as a part of a file: where they were found
+    /// before, the file is still open, and its blocks were checked and are in memory. Never waits.
     pub(in crate::store::file) fn known_part(
         &self,
         id: StreamId,
         from: Offset,
         to: Offset,
         max: usize,
+        form: MessageForm,
     ) -> Option<FilePart> {
         let KnownExtent { extent, footer_crc, .. } = self.known.find(id, from.position())?;
         let segment = self.opened(extent.file)?;
         let file = segment.file.handle()?;
+        if segment.footer.trailer.form != form {
+            return None;
+        }
         let there = extent.end.min(to.position()).saturating_sub(from.position());
         let len = there.min(max as u64) as usize;
         if len == 0 || segment.footer.trailer.footer_crc != footer_crc {
@@ -152,20 +156,21 @@ impl SegmentFiles {
         (!self.checks_reads || segment.checked.has(block_at(at))) && is_in_memory(file, at)
     }
 
-    /// `len` bytes of an extent from position `from` of its stream on, as a part of their file; `None` where they are to be
-    /// [`read`](Self::read). The footer of the file has this checksum.
+    /// A range of a stream's bytes that an extent has, as a part of their file; `None` where they are to be
+    /// [`read`](Self::read), since they are few or the file has them in another form. The footer of the file has this checksum.
     pub(in crate::store::file) fn part(
         &self,
         look: IndexLook,
         id: StreamId,
         extent: &ExtentRecord,
         footer_crc: u32,
-        from: u64,
-        len: usize,
+        range: Range<u64>,
+        form: MessageForm,
     ) -> Result<Option<FilePart>, SegmentReadError> {
         let segment = self.open_as(extent, footer_crc)?;
-        let large = extent.len() >= LEAST;
-        let Some(file) = segment.file.handle().filter(|_| large) else { return Ok(None) };
+        let fits = extent.len() >= LEAST && segment.footer.trailer.form == form;
+        let Some(file) = segment.file.handle().filter(|_| fits) else { return Ok(None) };
+        let (from, len) = (range.start, (range.end - range.start) as usize);
         let range = self.place(&segment, extent, from, len)?;
         self.check_blocks(&segment, &file, extent.file, range.clone())?;
         self.known.note(look, KnownExtent { id, extent: *extent, footer_crc });

@@ -10,7 +10,7 @@ use super::{
     format::{HEADER, SegmentWriter, header},
 };
 use crate::store::{
-    StoreError,
+    MessageForm, StoreError,
     file::{
         disk::DiskFile,
         error::io_error,
@@ -34,11 +34,14 @@ pub(in crate::store::file) struct SegmentDraft<'f> {
 }
 
 impl<'f> SegmentDraft<'f> {
-    pub(in crate::store::file) fn begin(files: &'f SegmentFiles) -> Result<Self, StoreError> {
+    pub(in crate::store::file) fn begin(
+        files: &'f SegmentFiles,
+        form: MessageForm,
+    ) -> Result<Self, StoreError> {
         let number = files.next_number();
         let path = files.new_path(number);
         let file = files.disk().open(&path, true).map_err(io_error("create", &path))?;
-        let (writer, extents) = (SegmentWriter::new(number), Vec::new());
+        let (writer, extents) = (SegmentWriter::new(number, form), Vec::new());
         let draft = SegmentDraft {
             files,
             number,
@@ -59,6 +62,11 @@ impl<'f> SegmentDraft<'f> {
 
     fn sync(&self) -> Result<(), StoreError> {
         self.file.sync().map_err(io_error("sync", &self.path))
+    }
+
+    /// Whether the file is to be begun again in the [stored form](MessageForm::Stored).
+    pub(in crate::store::file) fn has_tiny_messages(&self) -> bool {
+        self.writer.has_tiny_messages()
     }
 
     /// Bytes of data so far.
@@ -82,8 +90,9 @@ impl<'f> SegmentDraft<'f> {
 
     /// Writes the next bytes of the last extent.
     pub(in crate::store::file) fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.put(self.writer.position(), bytes)?;
-        self.writer.push(bytes);
+        let at = self.writer.position();
+        let written = self.writer.push(bytes);
+        self.put(at, &written)?;
         if let Some(NewExtent { extent, .. }) = self.extents.last_mut() {
             extent.end += bytes.len() as u64;
             extent.crc = Some(self.writer.extent_crc());
@@ -102,7 +111,8 @@ impl<'f> SegmentDraft<'f> {
     /// The file is removed then.
     pub(in crate::store::file) fn finish(mut self) -> Result<NewSegment, StoreError> {
         let (at, data) = (self.writer.position(), self.len());
-        let writer = std::mem::replace(&mut self.writer, SegmentWriter::new(self.number));
+        let next = SegmentWriter::new(self.number, MessageForm::Stored);
+        let writer = std::mem::replace(&mut self.writer, next);
         let (end, footer) = writer.finish();
         self.put(at, &end)?;
         self.sync()?;

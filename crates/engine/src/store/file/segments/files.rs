@@ -33,8 +33,12 @@ use crate::store::{
     },
 };
 
-/// The most segment files that are open for reads at a time; each takes a descriptor and a checksum per 64 KiB of data.
+/// The most segment files that are open for reads at a time; each takes a descriptor and what it has of its footer.
 const OPEN: usize = 64;
+
+/// Bytes that open files have of their footers at most, unless one alone has more: a checksum per 64 KiB of data, and where
+/// JSON messages end.
+const OPEN_BYTES: usize = 32 << 20;
 
 /// Removed segments that are remembered for the object store; others are found there by a list of its objects.
 const MOST_FREED: usize = 65_536;
@@ -217,10 +221,9 @@ impl SegmentFiles {
         let segment = Arc::new(OpenSegment { file, footer, checked });
         let mut open = self.open.lock();
         if !open.iter().any(|(known, _)| *known == number) {
-            if open.len() >= OPEN {
-                open.remove(0);
-            }
             open.push((number, segment.clone()));
+            let sizes: Vec<_> = open.iter().map(|(_, segment)| segment.footer.size()).collect();
+            open.drain(..too_many(&sizes));
         }
         Ok(segment)
     }
@@ -320,6 +323,16 @@ impl SegmentFiles {
     }
 }
 
+/// How many of the files that were opened first are to be closed; each has so many bytes of its footer in memory.
+fn too_many(sizes: &[usize]) -> usize {
+    let last = sizes.len().saturating_sub(1);
+    let within = |from: &usize| {
+        let kept = sizes.get(*from..).unwrap_or_default();
+        kept.len() <= OPEN && kept.iter().sum::<usize>() <= OPEN_BYTES
+    };
+    (0..last).find(within).unwrap_or(last)
+}
+
 /// The end of the name of a file that is being written.
 const NEW: &str = ".new";
 
@@ -337,6 +350,29 @@ impl SegmentReadError {
     pub(in crate::store::file) fn into_error(self) -> StoreError {
         match self {
             SegmentReadError::Missing(error) | SegmentReadError::Failed(error) => error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_files_are_bounded_in_number_and_in_bytes() {
+        let half = OPEN_BYTES / 2;
+        for (sizes, closed) in [
+            (vec![0; OPEN], 0),
+            (vec![0; OPEN + 1], 1),
+            (vec![half, half], 0),
+            (vec![half, half, 1], 1),
+            (vec![1, half, half], 1),
+            (vec![half, half, OPEN_BYTES], 2),
+            (vec![1, 1, OPEN_BYTES + 1], 2),
+            (vec![OPEN_BYTES + 1], 0),
+            (vec![], 0),
+        ] {
+            assert_eq!(too_many(&sizes), closed, "{sizes:?}");
         }
     }
 }

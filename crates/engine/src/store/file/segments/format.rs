@@ -4,7 +4,9 @@
 //! - Every byte of a file is covered by a checksum, and every checksum by the number of the file: no flipped bit and no
 //!   block of another file is taken for what was written.
 //! - A footer that was parsed describes the whole data area: extents lie one behind the other in it, without gaps.
+//! - What was pushed to a writer is what a reader gets back, in whichever form the file has it.
 
+mod ends;
 mod reader;
 mod writer;
 
@@ -12,6 +14,8 @@ use std::ops::Range;
 
 pub use reader::SegmentFooter;
 pub use writer::SegmentWriter;
+
+use crate::store::MessageForm;
 
 /// Bytes before the data.
 pub const HEADER: usize = 32;
@@ -97,6 +101,8 @@ pub struct SegmentTrailer {
     pub footer_len: u64,
     /// Checksum of the footer; the index has it, too, and so tells a file from another one of the same number.
     pub footer_crc: u32,
+    /// How its data has JSON messages.
+    pub form: MessageForm,
 }
 
 impl SegmentTrailer {
@@ -106,6 +112,7 @@ impl SegmentTrailer {
         out[..8].copy_from_slice(&self.footer_offset.to_le_bytes());
         out[8..16].copy_from_slice(&self.footer_len.to_le_bytes());
         out[16..20].copy_from_slice(&self.footer_crc.to_le_bytes());
+        out[20..24].copy_from_slice(&form_code(self.form).to_le_bytes());
         out[24..32].copy_from_slice(&self.number.to_le_bytes());
         out[32..40].copy_from_slice(&END_MAGIC);
         let crc = crc32c::crc32c(&out[..44]);
@@ -124,10 +131,16 @@ impl SegmentTrailer {
             let bytes = found.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
             bytes.map(u64::from_le_bytes).ok_or_else(wrong)
         };
+        let (crc, form) = (field(16)? as u32, (field(16)? >> 32) as u32);
         let trailer = SegmentTrailer {
             footer_offset: field(0)?,
             footer_len: field(8)?,
-            footer_crc: field(16)? as u32,
+            footer_crc: crc,
+            form: if form == form_code(MessageForm::Array) {
+                MessageForm::Array
+            } else {
+                MessageForm::Stored
+            },
             number: field(24)?,
         };
         if found != trailer.encode() || trailer.number != number {
@@ -138,6 +151,14 @@ impl SegmentTrailer {
             && trailer.footer_len <= MAX_FOOTER
             && end == Some(at);
         if fits { Ok(trailer) } else { Err(damage(at, "its trailer names a place outside of it")) }
+    }
+}
+
+/// The number that a trailer has for a form. Another one fails the comparison of the whole trailer.
+fn form_code(form: MessageForm) -> u32 {
+    match form {
+        MessageForm::Stored => 0,
+        MessageForm::Array => 1,
     }
 }
 

@@ -47,6 +47,7 @@ impl SegmentFiles {
                 .check(around.start, &bytes)
                 .map_err(|found| damaged(found.offset, found.what))?,
         }
+        segment.footer.restore(around.start, &mut bytes);
         let skip = (range.start - around.start) as usize;
         // A reader that stalls keeps what it was given: not much more than it asked for.
         if len < bytes.len() - bytes.len() / 4 {
@@ -70,10 +71,11 @@ impl SegmentFiles {
         let at = self.place(&segment, extent, from, len)?.start;
         let mut bytes = vec![0; len];
         self.fill(&segment, extent.file, at, &mut bytes)?;
+        segment.footer.restore(at, &mut bytes);
         Ok(bytes.into())
     }
 
-    /// Reads exactly `bytes` of the data of an open file, unchecked.
+    /// Reads exactly `bytes` of the data of an open file, unchecked and in the file's form.
     pub(super) fn fill(
         &self,
         segment: &OpenSegment,

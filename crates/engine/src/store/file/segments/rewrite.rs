@@ -39,7 +39,7 @@ pub(in crate::store::file) fn rewrite(
     pace: &dyn Fn(usize) -> bool,
 ) -> Result<Option<NewSegment>, RewriteStop> {
     let (_, footer) = open_checked(files.disk(), &files.path(number), number)?;
-    let mut draft = SegmentDraft::begin(files)?;
+    let mut draft = SegmentDraft::begin(files, footer.trailer.form)?;
     for sealed in &footer.extents {
         let (id, end) = (StreamId(sealed.stream), sealed.start + sealed.len);
         let extents = index.read()?.extents_between(id, sealed.start, end)?;

@@ -7,7 +7,7 @@ use durable_streams_protocol::{Offset, StreamId};
 
 use super::SnapshotReads;
 use crate::store::{
-    FilePart, StoreError,
+    FilePart, MessageForm, StoreError,
     file::{
         index::{
             extents::{ExtentRecord, SegmentPlace, SegmentRecord},
@@ -104,14 +104,15 @@ impl SnapshotReads<'_> {
         from: Offset,
         to: Offset,
         max: usize,
+        form: MessageForm,
     ) -> Result<Option<FilePart>, StoreError> {
         present(|| {
             let look = self.segments.index_look();
             let piece = self.index.read()?.segment_piece(id, from, to, max)?;
             let local = piece.filter(|(_, record, _)| record.place.is_local());
             let Some((extent, record, len)) = local else { return Ok(Ok(None)) };
-            let part =
-                self.segments.part(look, id, &extent, record.footer_crc, from.position(), len);
+            let range = from.position()..from.position() + len as u64;
+            let part = self.segments.part(look, id, &extent, record.footer_crc, range, form);
             Ok(match part {
                 // A read finds its object.
                 Err(_) if record.place == SegmentPlace::Both => Ok(None),

@@ -1,9 +1,12 @@
 //! Reading a segment: its footer, and checks of its data.
 
+use bytes::{Bytes, BytesMut};
+
 use super::{
     BLOCK, HEADER, SealedExtent, SegmentDamage, SegmentTrailer, TRAILER, check_header, damage,
-    footer_crc,
+    ends::MessageEnds, footer_crc,
 };
+use crate::store::MessageForm;
 
 /// What a segment says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +17,8 @@ pub struct SegmentFooter {
     pub extents: Vec<SealedExtent>,
     /// The checksum of each block of [`BLOCK`] bytes of the data.
     pub block_crcs: Vec<u32>,
+    /// Where commas are in the place of terminators.
+    pub(super) ends: MessageEnds,
 }
 
 impl SegmentFooter {
@@ -53,12 +58,41 @@ impl SegmentFooter {
             offset = offset.checked_add(extent.len).ok_or_else(wrong)?;
             extents.push(extent);
         }
-        let blocks = len.div_ceil(BLOCK as u64);
-        if offset != at || rest.len() as u64 != blocks * 4 {
+        if offset != at {
             return Err(wrong());
         }
-        let crcs = rest.chunks_exact(4).filter_map(|crc| crc.try_into().ok());
-        Ok(SegmentFooter { trailer, extents, block_crcs: crcs.map(u32::from_le_bytes).collect() })
+        let blocks = usize::try_from(len.div_ceil(BLOCK as u64)).map_err(|_| wrong())?;
+        let (crcs, ends) = rest.split_at_checked(blocks.saturating_mul(4)).ok_or_else(wrong)?;
+        let ends = match trailer.form {
+            MessageForm::Array => MessageEnds::decode(ends, len),
+            MessageForm::Stored => ends.is_empty().then(MessageEnds::default),
+        };
+        let ends = ends.ok_or_else(wrong)?;
+        let crcs = crcs.chunks_exact(4).filter_map(|crc| crc.try_into().ok());
+        let block_crcs = crcs.map(u32::from_le_bytes).collect();
+        Ok(SegmentFooter { trailer, extents, block_crcs, ends })
+    }
+
+    /// Bytes of the data that begin at `offset` of the file as they were sealed: with the terminators of JSON messages.
+    pub fn restore(&self, offset: u64, bytes: &mut [u8]) {
+        if self.trailer.form == MessageForm::Array {
+            self.ends.restore(offset.saturating_sub(HEADER as u64), bytes);
+        }
+    }
+
+    /// The same, copied where others have them, too.
+    pub fn restored(&self, offset: u64, bytes: Bytes) -> Bytes {
+        if self.trailer.form == MessageForm::Stored {
+            return bytes;
+        }
+        let mut bytes = bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        self.restore(offset, &mut bytes);
+        bytes.freeze()
+    }
+
+    /// Bytes of it in memory that grow with the data.
+    pub fn size(&self) -> usize {
+        4 * self.block_crcs.len() + self.ends.size()
     }
 
     /// Checks bytes of the data that begin at `offset` of the file: whole blocks, of which the last one may be the short

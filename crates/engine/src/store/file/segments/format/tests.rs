@@ -1,3 +1,6 @@
+use durable_streams_protocol::MESSAGE_END;
+use proptest::prelude::*;
+
 use super::*;
 
 fn example(number: u64, large: usize) -> Vec<u8> {
@@ -30,9 +33,9 @@ fn pieces_of_any_size_make_the_same_file() {
     let bytes: Vec<u8> = (0..3 * BLOCK + 77).map(|at| (at % 13) as u8).collect();
     let whole = SegmentWriter::file(1, &[(5, 0, &[], &bytes)]);
     for piece in [1000, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK] {
-        let mut writer = SegmentWriter::new(1);
+        let mut writer = SegmentWriter::new(1, MessageForm::Stored);
         writer.begin_extent(5, 0, Vec::new());
-        bytes.chunks(piece).for_each(|piece| writer.push(piece));
+        bytes.chunks(piece).for_each(|piece| assert_eq!(writer.push(piece), piece));
         assert_eq!(writer.extent_crc(), crc32c::crc32c(&bytes));
         assert_eq!(writer.finish().0, whole[HEADER + bytes.len()..], "{piece}");
     }
@@ -41,15 +44,94 @@ fn pieces_of_any_size_make_the_same_file() {
 /// Every bit of a file, in every part of it.
 #[test]
 fn a_flipped_bit_anywhere_is_refused() {
-    let mut file = example(4, 300);
-    SegmentFooter::of_file(4, &file).unwrap();
-    for at in 0..file.len() {
-        for bit in 0..8 {
-            file[at] ^= 1 << bit;
-            assert!(SegmentFooter::of_file(4, &file).is_err(), "bit {bit} of byte {at}");
-            file[at] ^= 1 << bit;
+    let json = b"1\x1e[2,3]\x1e";
+    let array = SegmentWriter::file_as(4, MessageForm::Array, &[(7, 0, &[], json)]);
+    for mut file in [example(4, 300), array] {
+        SegmentFooter::of_file(4, &file).unwrap();
+        for at in 0..file.len() {
+            for bit in 0..8 {
+                file[at] ^= 1 << bit;
+                assert!(SegmentFooter::of_file(4, &file).is_err(), "bit {bit} of byte {at}");
+                file[at] ^= 1 << bit;
+            }
         }
     }
+}
+
+/// Messages of so many bytes, each with its terminator.
+fn messages(sizes: impl IntoIterator<Item = usize>) -> Vec<u8> {
+    let message = |size| [vec![b','; size], vec![MESSAGE_END]].concat();
+    sizes.into_iter().flat_map(message).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Whatever the sizes of messages, of the pieces that are written and of those that are read.
+    #[test]
+    fn an_array_has_commas_and_gives_the_terminators_back(
+        sizes in proptest::collection::vec(prop_oneof![0usize..40, 0usize..9_000, 60_000usize..140_000], 1..40),
+        pieces in 1usize..200_000,
+        cuts in proptest::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 8),
+    ) {
+        let stored = messages(sizes);
+        let commas: Vec<u8> = vec![b','; stored.len()];
+        let mut writer = SegmentWriter::new(1, MessageForm::Array);
+        writer.begin_extent(5, 0, Vec::new());
+        let mut data = Vec::new();
+        for piece in stored.chunks(pieces) {
+            data.extend_from_slice(&writer.push(piece));
+        }
+        prop_assert!(data == commas);
+        prop_assert_eq!(writer.extent_crc(), crc32c::crc32c(&data));
+        let (end, written) = writer.finish();
+        let file = [&header(1)[..], &data, &end].concat();
+        let footer = SegmentFooter::of_file(1, &file).unwrap();
+        prop_assert_eq!(&footer, &written);
+        prop_assert_eq!(file, SegmentWriter::file_as(1, MessageForm::Array, &[(5, 0, &[], &stored)]));
+        for (one, other) in cuts {
+            let (one, other) = (one.index(stored.len() + 1), other.index(stored.len() + 1));
+            let range = one.min(other)..one.max(other);
+            let mut part = data[range.clone()].to_vec();
+            footer.restore((HEADER + range.start) as u64, &mut part);
+            prop_assert!(part == stored[range.clone()], "{:?}", range);
+            let shared = bytes::Bytes::from(data.clone());
+            let part = footer.restored((HEADER + range.start) as u64, shared.slice(range.clone()));
+            prop_assert!(part == stored[range] && shared == data, "what others have is left as it is");
+        }
+    }
+}
+
+#[test]
+fn the_stored_form_is_left_as_it_is() {
+    let stored = messages([3, 5]);
+    let file = SegmentWriter::file(1, &[(5, 0, &[], &stored)]);
+    assert_eq!(file[HEADER..][..stored.len()], stored);
+    let footer = SegmentFooter::of_file(1, &file).unwrap();
+    assert_eq!((footer.trailer.form, footer.size()), (MessageForm::Stored, 4));
+    assert_eq!(footer.restored(HEADER as u64, bytes::Bytes::from_static(b",,")), b",,"[..]);
+}
+
+#[test]
+fn a_list_of_tiny_messages_is_not_worth_its_bytes() {
+    let tiny = |count: usize, size: usize| {
+        let mut writer = SegmentWriter::new(1, MessageForm::Array);
+        writer.push(&messages(std::iter::repeat_n(size, count)));
+        (writer.has_tiny_messages(), writer.finish().1.size())
+    };
+    // Up to 64 KiB, or a sixty-fourth of the data, for the list. The size has the checksums, too.
+    let checksum = 4;
+    let blocks = |bytes: usize| bytes.div_ceil(BLOCK);
+    assert_eq!(
+        tiny(32_766, 1),
+        (false, 2 * 32_766 + blocks(65_532) * 4 + checksum * blocks(65_532))
+    );
+    assert!(tiny(32_768, 1).0);
+    assert!(!tiny(80_000, 150).0, "12 MB of data");
+    assert!(tiny(100_000, 100).0, "10 MB of data");
+    let mut writer = SegmentWriter::new(1, MessageForm::Stored);
+    writer.push(&messages(std::iter::repeat_n(1, 100_000)));
+    assert!(!writer.has_tiny_messages(), "it has no list");
 }
 
 #[test]

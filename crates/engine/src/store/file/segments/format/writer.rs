@@ -1,16 +1,25 @@
 //! Writing a segment: the caller writes the bytes to the file, and this remembers their checksums.
 
+use std::borrow::Cow;
+
+use durable_streams_protocol::MESSAGE_END;
+
 use super::{
-    BLOCK, HEADER, SealedExtent, SegmentFooter, SegmentTrailer, block_crc, block_seed, footer_crc,
+    BLOCK, HEADER, SealedExtent, SegmentFooter, SegmentTrailer, block_crc, block_seed,
+    ends::MessageEnds, footer_crc,
 };
+use crate::store::MessageForm;
 
 /// A segment that is being written, front to back. It holds the footer only, not the data.
 pub struct SegmentWriter {
     number: u64,
+    form: MessageForm,
     /// Bytes of data so far.
     len: u64,
     extents: Vec<SealedExtent>,
     block_crcs: Vec<u32>,
+    /// Where commas are in the place of terminators.
+    ends: MessageEnds,
     /// Checksum of the block that is not full yet.
     open_crc: u32,
     /// Checksum of the last extent so far.
@@ -19,12 +28,14 @@ pub struct SegmentWriter {
 
 impl SegmentWriter {
     /// Begins file `number`. Its first bytes are [`header`](super::header).
-    pub fn new(number: u64) -> Self {
+    pub fn new(number: u64, form: MessageForm) -> Self {
         SegmentWriter {
             number,
+            form,
             len: 0,
             extents: Vec::new(),
             block_crcs: Vec::new(),
+            ends: MessageEnds::default(),
             open_crc: block_seed(number, 0),
             extent_crc: 0,
         }
@@ -42,23 +53,47 @@ impl SegmentWriter {
         self.extent_crc = 0;
     }
 
-    /// Notes the next bytes of the last extent, which the caller writes at [`position`](Self::position) before.
-    pub fn push(&mut self, mut bytes: &[u8]) {
+    /// Notes the next bytes of the last extent. Returns how the file has them, which the caller writes at what was
+    /// [`position`](Self::position) before.
+    pub fn push<'b>(&mut self, stored: &'b [u8]) -> Cow<'b, [u8]> {
+        let written = match self.form {
+            MessageForm::Stored => Cow::Borrowed(stored),
+            MessageForm::Array => Cow::Owned(with_commas(stored)),
+        };
         if let Some(extent) = self.extents.last_mut() {
-            extent.len += bytes.len() as u64;
+            extent.len += stored.len() as u64;
         }
-        self.extent_crc = crc32c::crc32c_append(self.extent_crc, bytes);
+        self.extent_crc = crc32c::crc32c_append(self.extent_crc, &written);
+        let (mut stored, mut bytes) = (stored, &written[..]);
         while !bytes.is_empty() {
-            let room = BLOCK - (self.len % BLOCK as u64) as usize;
-            let (now, later) = bytes.split_at(bytes.len().min(room));
+            let at = (self.len % BLOCK as u64) as usize;
+            let (now, later) = bytes.split_at(bytes.len().min(BLOCK - at));
             self.open_crc = crc32c::crc32c_append(self.open_crc, now);
+            if self.form == MessageForm::Array {
+                let (of_block, behind) = stored.split_at(now.len());
+                self.ends.note(at, of_block);
+                stored = behind;
+            }
             self.len += now.len() as u64;
             if self.len.is_multiple_of(BLOCK as u64) {
-                self.block_crcs.push(self.open_crc);
+                self.end_block();
                 self.open_crc = block_seed(self.number, self.block_crcs.len() as u64);
             }
             bytes = later;
         }
+        written
+    }
+
+    fn end_block(&mut self) {
+        self.block_crcs.push(self.open_crc);
+        if self.form == MessageForm::Array {
+            self.ends.end_block();
+        }
+    }
+
+    /// Whether the messages are so small that a list of their ends is not worth its bytes.
+    pub fn has_tiny_messages(&self) -> bool {
+        self.ends.are_many(self.len)
     }
 
     /// Extents so far.
@@ -75,19 +110,27 @@ impl SegmentWriter {
     pub fn finish(mut self) -> (Vec<u8>, SegmentFooter) {
         let position = self.position();
         if !self.len.is_multiple_of(BLOCK as u64) {
-            self.block_crcs.push(self.open_crc);
+            self.end_block();
         }
-        let footer = encode(self.len, &self.extents, &self.block_crcs);
+        let mut footer = encode(self.len, &self.extents, &self.block_crcs);
+        self.ends.encode(&mut footer);
         let trailer = SegmentTrailer {
             number: self.number,
             footer_offset: position,
             footer_len: footer.len() as u64,
             footer_crc: footer_crc(self.number, &footer),
+            form: self.form,
         };
         let end = [&footer[..], &trailer.encode()].concat();
-        let (extents, block_crcs) = (self.extents, self.block_crcs);
-        (end, SegmentFooter { trailer, extents, block_crcs })
+        let SegmentWriter { extents, block_crcs, ends, .. } = self;
+        (end, SegmentFooter { trailer, extents, block_crcs, ends })
     }
+}
+
+/// With a comma in the place of each terminator.
+fn with_commas(stored: &[u8]) -> Vec<u8> {
+    let comma = |byte: &u8| if *byte == MESSAGE_END { b',' } else { *byte };
+    stored.iter().map(comma).collect()
 }
 
 fn encode(len: u64, extents: &[SealedExtent], block_crcs: &[u32]) -> Vec<u8> {
@@ -109,14 +152,22 @@ fn encode(len: u64, extents: &[SealedExtent], block_crcs: &[u32]) -> Vec<u8> {
 
 /// A whole segment in memory, for small ones and tests.
 impl SegmentWriter {
-    /// The file with these extents: stream, start, append lengths, bytes.
+    /// The file in the stored form with these extents: stream, start, append lengths, bytes.
     pub fn file(number: u64, extents: &[(u64, u64, &[u8], &[u8])]) -> Vec<u8> {
-        let mut writer = SegmentWriter::new(number);
+        Self::file_as(number, MessageForm::Stored, extents)
+    }
+
+    /// The same in any form.
+    pub fn file_as(
+        number: u64,
+        form: MessageForm,
+        extents: &[(u64, u64, &[u8], &[u8])],
+    ) -> Vec<u8> {
+        let mut writer = SegmentWriter::new(number, form);
         let mut file = super::header(number).to_vec();
         for (stream, start, lens, bytes) in extents {
             writer.begin_extent(*stream, *start, lens.to_vec());
-            writer.push(bytes);
-            file.extend_from_slice(bytes);
+            file.extend_from_slice(&writer.push(bytes));
         }
         file.extend_from_slice(&writer.finish().0);
         file
