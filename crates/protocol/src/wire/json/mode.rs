@@ -100,14 +100,10 @@ impl ArrayFramer {
     /// Appends the next piece of the range.
     pub fn put(&mut self, out: &mut Vec<u8>, piece: &[u8]) {
         self.begin(out);
-        let start = out.len();
-        out.extend_from_slice(piece);
-        let copied = out.get_mut(start..).unwrap_or_default();
-        for byte in copied.iter_mut().filter(|byte| **byte == MESSAGE_END) {
-            *byte = b',';
-        }
+        // Written whether it changes or not, so that the compiler takes many bytes at a time.
+        out.extend(piece.iter().map(|byte| if *byte == MESSAGE_END { b',' } else { *byte }));
         self.left = self.left.saturating_sub(piece.len() as u64);
-        if let (0, Some(last)) = (self.left, copied.last_mut()) {
+        if let (0, [.., _], Some(last)) = (self.left, piece, out.last_mut()) {
             *last = b']';
         }
     }
