@@ -176,7 +176,7 @@ fn with_own_build(
                 reach.tests.iter().map(|test| (test.name.as_str(), test.took)).collect();
             let mut tests = Vec::new();
             for binary in &binaries {
-                for name in reach::names(binary)? {
+                for name in reach::names(options, binary)? {
                     let took = times.get(name.as_str()).copied().unwrap_or_default();
                     tests.push(Test { binary: binary.clone(), name, took, reached: Vec::new() });
                 }

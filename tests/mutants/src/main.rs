@@ -40,6 +40,14 @@ pub(crate) struct Options {
     /// Whether mutants that need a build of their own are tried.
     pub(crate) alone: bool,
     pub(crate) further: Vec<FurtherTests>,
+    /// Only tests whose names hold one of these are run; all are if there is none.
+    pub(crate) tests: Vec<String>,
+}
+
+impl Options {
+    pub(crate) fn runs(&self, test: &str) -> bool {
+        self.tests.is_empty() || self.tests.iter().any(|part| test.contains(part))
+    }
 }
 
 /// Tests of another package, which meet the mutants that the package's own tests miss.
@@ -77,6 +85,8 @@ fn options() -> Result<Options> {
         selection: Selection::new(set("FILES"), set("SAMPLE"), set("ONLY"))?,
         alone: set("ALONE").is_none_or(|value| value != "0"),
         further: set("FURTHER").map_or(Ok(Vec::new()), |text| FurtherTests::parse(&text))?,
+        tests: set("TESTS")
+            .map_or(Vec::new(), |text| text.split_whitespace().map(str::to_owned).collect()),
         root,
         package,
     })

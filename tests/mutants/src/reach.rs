@@ -54,6 +54,7 @@ pub(crate) fn measure<'a>(options: &Options, compiled: &'a Tests) -> Result<Reac
         let mut hasher = DefaultHasher::new();
         hasher.write(&fs::read(&binary.path)?);
         hasher.write(binary.further.as_deref().unwrap_or_default().as_bytes());
+        hasher.write(options.tests.join(" ").as_bytes());
         let hash = hasher.finish();
         all.write_u64(hash);
         let kept = options.out.join(format!("reach-{hash:016x}"));
@@ -94,7 +95,7 @@ fn parse(binary: &TestBinary, line: &str) -> Option<Test> {
 }
 
 /// The tests of a binary, without those that are ignored.
-pub(crate) fn names(binary: &TestBinary) -> Result<Vec<String>> {
+pub(crate) fn names(options: &Options, binary: &TestBinary) -> Result<Vec<String>> {
     let list = |more: &[&str]| -> Result<Vec<String>> {
         let output =
             Command::new(&binary.path).args(["--list", "--format", "terse"]).args(more).output()?;
@@ -103,12 +104,13 @@ pub(crate) fn names(binary: &TestBinary) -> Result<Vec<String>> {
     };
     let ignored = list(&["--ignored"])?;
     let part = binary.further.as_deref().unwrap_or_default();
-    let is_chosen = |name: &String| name.contains(part) && !ignored.contains(name);
+    let is_chosen =
+        |name: &String| name.contains(part) && options.runs(name) && !ignored.contains(name);
     Ok(list(&[])?.into_iter().filter(is_chosen).collect())
 }
 
 fn measure_binary(options: &Options, trials: &Trials, binary: &TestBinary) -> Result<Vec<Test>> {
-    let names = names(binary)?;
+    let names = names(options, binary)?;
     println!("{}: {} tests without a mutant", binary.path.display(), names.len());
     let next = AtomicUsize::new(0);
     let (tests, failed) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
