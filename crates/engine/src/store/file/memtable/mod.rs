@@ -181,7 +181,8 @@ impl Memtable {
         match &event {
             StreamEvent::Created(created) => {
                 if created.content_type.is_json() {
-                    shard.clean -= entry.tail.note_json();
+                    // Nothing of a new stream is clean.
+                    entry.tail.note_json();
                 }
                 self.streams.fetch_add(1, Ordering::Relaxed);
             }

@@ -13,7 +13,7 @@ use crate::store::{
 
 /// Memory of a cached stream beside its bytes, bytes, roughly: an entry of a table that is partly empty, a place in the
 /// ring, a list of pieces, and the rest of the request buffer that the bytes came in.
-const CACHED_COST: usize = 640;
+pub(super) const CACHED_COST: usize = 640;
 
 #[derive(Default)]
 pub(super) struct MemtableShard {
@@ -103,9 +103,7 @@ impl MemtableShard {
         if self.ring.len() > 2 * self.entries.len() + 16 {
             self.ring.retain(|id| self.entries.contains_key(id));
         }
-        let mut left = self.ring.len() * 2;
-        while self.clean + self.ring.len() * CACHED_COST > budget && left > 0 {
-            left -= 1;
+        while self.clean + self.ring.len() * CACHED_COST > budget && !self.ring.is_empty() {
             self.advance_clock(|entry| !std::mem::take(&mut entry.used));
         }
     }

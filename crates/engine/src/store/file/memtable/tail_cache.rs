@@ -126,14 +126,14 @@ impl TailCache {
     /// Every piece up to `end` is in the index now: it becomes clean, and small ones are joined. Returns how many
     /// bytes more the clean pieces take.
     pub(super) fn mark_indexed(&mut self, end: u64) -> usize {
-        let was = self.clean_len();
         let indexed = self.fresh.partition_point(|(piece, _)| *piece <= end);
         if indexed == 1 && self.fresh.len() == 1 && self.clean.is_empty() {
             // The usual case with many streams: nothing to join, nothing to allocate.
             self.indexed = self.end;
             std::mem::swap(&mut self.clean, &mut self.fresh);
-            return self.clean_len() - was;
+            return self.clean_len();
         }
+        let was = self.clean_len();
         self.note_clean_ends(indexed);
         let last_is_small = self.clean.back().is_some_and(|(_, last)| last.len() < SMALL);
         let last = if last_is_small { self.clean.pop_back() } else { None };
@@ -232,142 +232,4 @@ impl SmallRun {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Bytes that differ from their neighbours.
-    fn bytes(from: usize, len: usize) -> Bytes {
-        (from..from + len).map(|at| (at % 251) as u8).collect()
-    }
-
-    fn filled(lens: &[usize]) -> TailCache {
-        let mut cache = TailCache::default();
-        for len in lens {
-            cache.push(bytes(cache.end as usize, *len));
-        }
-        cache
-    }
-
-    fn read(cache: &TailCache) -> Vec<u8> {
-        cache.read(Offset::ZERO, Offset::new(cache.end), usize::MAX).unwrap().concat()
-    }
-
-    #[test]
-    fn small_pieces_are_joined_once_they_are_indexed_and_large_ones_are_not_copied() {
-        let lens = [256; 1000];
-        let whole = bytes(0, 256_000);
-        for step in [1, 3, 64, 1000] {
-            let mut cache = filled(&lens);
-            let mut clean = 0;
-            for indexed in (0..=lens.len()).step_by(step).chain([lens.len()]) {
-                clean += cache.mark_indexed(256 * indexed as u64);
-                assert_eq!(clean, cache.clean_len());
-                assert_eq!(cache.indexed, 256 * indexed as u64);
-                assert_eq!(read(&cache), whole);
-            }
-            let longest = cache.clean.iter().map(|(_, piece)| piece.len()).max();
-            assert!(longest <= Some(JOIN));
-            // Two neighbours make at least one that is not small.
-            assert!(
-                cache.clean.len() <= 2 * whole.len() / SMALL + 1,
-                "{} pieces",
-                cache.clean.len()
-            );
-        }
-
-        let mut cache = filled(&[10, SMALL, 20, 30, SMALL + 1]);
-        let large: Vec<_> = [1, 4].map(|at: usize| cache.fresh[at].1.as_ptr()).into();
-        cache.mark_indexed(u64::MAX);
-        let lens: Vec<_> = cache.clean.iter().map(|(_, piece)| piece.len()).collect();
-        assert_eq!(lens, [10, SMALL, 50, SMALL + 1]);
-        assert_eq!([1, 3].map(|at: usize| cache.clean[at].1.as_ptr()), *large);
-    }
-
-    /// Every answer of [`TailCache::append_end`] against a list of the ends.
-    fn check_ends(cache: &TailCache, ends: &[u64], known_from: u64) {
-        let tail = cache.end;
-        for from in (0..tail).step_by(7).chain(ends.iter().copied()).filter(|from| *from < tail) {
-            for within in [0, 1, 5, 99, 100, 101, 4000] {
-                let (at, limit) = (Offset::new(from), Offset::new(from + within));
-                if limit >= Offset::new(tail) {
-                    continue;
-                }
-                let last = ends.iter().rev().find(|end| **end > from && **end <= from + within);
-                let next = ends.iter().find(|end| **end > from + within);
-                let expected = last.or(next).map(|end| Offset::new(*end));
-                let expected = expected.filter(|_| limit >= Offset::new(known_from));
-                assert_eq!(
-                    cache.append_end(at, Offset::new(tail), limit),
-                    expected,
-                    "{from} {within}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn ends_of_appends_survive_the_joining_of_pieces() {
-        let lens: Vec<usize> = (0..300).map(|n| 1 + n * n % 150).collect();
-        let ends: Vec<u64> = lens
-            .iter()
-            .scan(0, |end, len| {
-                *end += *len as u64;
-                Some(*end)
-            })
-            .collect();
-        for step in [1, 7, 300] {
-            let mut cache = filled(&lens);
-            let mut clean = 0;
-            check_ends(&cache, &ends, 0);
-            for upto in (0..lens.len()).step_by(step).skip(1).chain([lens.len()]) {
-                clean += cache.mark_indexed(ends[upto - 1]);
-                assert_eq!(clean, cache.clean_len());
-                if upto % 50 < step {
-                    check_ends(&cache, &ends, 0);
-                }
-            }
-            check_ends(&cache, &ends, 0);
-            cache.push(bytes(0, 500));
-            let dropped_to = cache.indexed;
-            cache.drop_clean();
-            let ends = [&ends[..], &[cache.end]].concat();
-            check_ends(&cache, &ends, dropped_to);
-        }
-        let mut json = filled(&lens);
-        json.note_json();
-        json.mark_indexed(ends[150]);
-        assert!(json.clean_ends.is_none());
-        assert_eq!(json.append_end(Offset::ZERO, Offset::new(9), Offset::new(5)), None);
-    }
-
-    #[test]
-    fn bytes_of_unknown_appends_have_an_end_where_known_ones_begin() {
-        let mut cache = TailCache::default();
-        cache.push(bytes(0, 1000));
-        cache.mark_indexed(1000);
-        cache.clean_ends = Some(Box::new(AppendEnds::beginning_at(1000)));
-        (0..10).for_each(|n| cache.push(bytes(n, 100)));
-        let ends: Vec<u64> = (10..=20).map(|n| n * 100).collect();
-        check_ends(&cache, &ends, 1000);
-        cache.mark_indexed(1500);
-        check_ends(&cache, &ends, 1000);
-    }
-
-    #[test]
-    fn what_is_dropped_is_not_read_and_what_is_fresh_stays() {
-        let mut cache = filled(&[100, 100, 100]);
-        // So that only bytes are counted.
-        cache.json = true;
-        assert_eq!(cache.mark_indexed(199), 100);
-        assert_eq!(cache.mark_indexed(200), 100);
-        assert_eq!(cache.drop_clean(), 200);
-        assert_eq!(cache.drop_clean(), 0);
-        assert!(cache.read(Offset::new(199), Offset::new(300), 1000).is_none());
-        let rest = cache.read(Offset::new(200), Offset::new(300), 1000).unwrap();
-        assert_eq!(rest.concat(), bytes(200, 100));
-        assert_eq!(cache.mark_indexed(300), 100);
-        assert_eq!(cache.clear(), 100);
-        assert!(cache.is_empty() && cache.end() == 300);
-        assert_eq!(cache.mark_indexed(300), 0);
-    }
-}
+mod tests;
