@@ -167,6 +167,33 @@ mod tests {
     }
 
     #[test]
+    fn the_first_of_a_pair_says_so_and_its_event_is_the_same() {
+        let event = StreamEvent::Touched { at: Timestamp::from_millis(5) };
+        let commit = || {
+            let (epoch, sink) = (LogEpoch::default(), std::sync::Arc::new(NoSink));
+            Commit { id: StreamId(3), event: event.clone(), place: PLACE, epoch, version: 0, sink }
+        };
+        for (at, queued) in QueuedCommit::pair(commit(), commit()).iter().enumerate() {
+            let mut bytes = Vec::new();
+            let crc = encode(&mut bytes, 7, 1, 1, queued);
+            let (header, record) = decode(7, &bytes).unwrap();
+            assert_eq!((header.crc, joins_next(&header, &bytes)), (crc, at == 0));
+            assert!(!joins_next(&header, &bytes[..HEADER]), "there is no record to say so");
+            assert_eq!(super::event(record).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn a_header_with_a_longer_record_than_there_may_be_is_none() {
+        let mut bytes = touched();
+        for (len, plausible) in [(1 << 30, true), ((1 << 30) + 1, false)] {
+            bytes[4..8].copy_from_slice(&u32::to_le_bytes(len));
+            assert_eq!(peek(&bytes).map(|header| header.len), plausible.then_some(len as usize));
+            assert_eq!(peek(&bytes[..51]), None);
+        }
+    }
+
+    #[test]
     fn a_frame_of_format_1_has_no_place() {
         let mut bytes = touched();
         bytes.drain(36..52);

@@ -14,7 +14,7 @@ use crate::store::{
     file::error::{corrupt, io_error},
 };
 
-const WINDOW: usize = 1 << 20;
+pub(super) const WINDOW: usize = 1 << 20;
 
 /// How the good frames of a segment end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,16 +57,16 @@ pub(in crate::store::file) type OnFrame<'e> =
     dyn FnMut(FrameHeader, &[u8], u64) -> ControlFlow<()> + 'e;
 
 /// A sliding window over a segment's bytes.
-struct ReadWindow<'s> {
-    segment: &'s WalSegment,
-    bytes: Vec<u8>,
+pub(super) struct ReadWindow<'s> {
+    pub(super) segment: &'s WalSegment,
+    pub(super) bytes: Vec<u8>,
     /// Where in the file `bytes` starts.
-    start: u64,
+    pub(super) start: u64,
 }
 
 impl ReadWindow<'_> {
     /// Returns at least `len` bytes at `offset`; fewer only at the end of the file.
-    fn at(&mut self, offset: u64, len: usize) -> Result<&[u8], StoreError> {
+    pub(super) fn at(&mut self, offset: u64, len: usize) -> Result<&[u8], StoreError> {
         let until = self.start + self.bytes.len() as u64;
         let wanted = (offset + len as u64).min(self.segment.allocated);
         if offset < self.start || wanted > until {

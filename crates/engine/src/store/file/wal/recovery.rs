@@ -47,10 +47,10 @@ pub(in crate::store::file) struct RecoveredLog {
 /// The frames of one segment that recovery read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store::file) struct ReplayedFrames {
-    number: u64,
+    pub(super) number: u64,
     /// Where the frames begin that are not known to be durable.
-    from: u64,
-    to: u64,
+    pub(super) from: u64,
+    pub(super) to: u64,
 }
 
 impl RecoveredLog {
