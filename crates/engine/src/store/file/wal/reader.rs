@@ -103,7 +103,7 @@ pub(in crate::store::file) fn read(
         let front = window.at(end.offset, frame::HEADER + 1)?;
         let Some(header) = frame::peek(front) else { break };
         let (len, joined) = (header.size(), frame::joins_next(&header, front));
-        if header.lsn != end.next || end.offset + len as u64 > segment.allocated {
+        if header.lsn != end.next {
             break;
         }
         // A batch that was torn between the two of a pair ends before the pair.
@@ -129,10 +129,8 @@ pub(in crate::store::file) fn read(
 fn is_whole(window: &mut ReadWindow<'_>, offset: u64, lsn: Lsn) -> Result<bool, StoreError> {
     let segment = window.segment;
     let Some(header) = frame::peek(window.at(offset, frame::HEADER)?) else { return Ok(false) };
-    if header.lsn != lsn || offset + header.size() as u64 > segment.allocated {
-        return Ok(false);
-    }
-    Ok(frame::decode(segment.number, window.at(offset, header.size())?).is_some())
+    let whole = frame::decode(segment.number, window.at(offset, header.size())?);
+    Ok(whole.is_some_and(|(header, _)| header.lsn == lsn))
 }
 
 /// Searches for a good frame after the end that was written when the event at the end was durable already.

@@ -151,11 +151,12 @@ pub(in crate::store::file) fn prepare_spare(disk: &dyn Disk, dir: &Path, size: u
     let spare = dir.join(SPARE);
     let filled = disk.open(&spare, true).and_then(|file| {
         let len = file.len()?;
+        let missing = size.saturating_sub(len);
         // Without enough room, a try would take what little is left from other writers for a moment.
-        if len < size && disk.room(dir).is_some_and(|room| room < size - len) {
+        if disk.room(dir).is_some_and(|room| room < missing) {
             return Ok(false);
         }
-        if len < size {
+        if missing > 0 {
             file.allocate(size)?;
             file.sync()?;
         }

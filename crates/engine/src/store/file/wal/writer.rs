@@ -376,6 +376,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let log = log(dir.path());
             let old = log.old_segments();
+            assert_eq!(old.can_recycle(checkpoint), checkpoint >= 2);
             old.recycle(checkpoint).unwrap();
             assert!(!old.can_recycle(checkpoint));
             let kept = segment::numbers_in(&RealDisk, dir.path()).unwrap();

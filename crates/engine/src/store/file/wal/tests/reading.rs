@@ -118,6 +118,30 @@ fn reading_stops_before_the_first_event_of_the_next_segment() {
         assert_eq!(end.offset, begins[limit as usize - 1]);
     }
     assert_eq!(frames.read(Some(9)).unwrap().0.next, 5, "there are no more");
+    // What is behind it was left by a write that failed, whatever it says.
+    frames.synced = 5;
+    frames.add(&touch());
+    frames.bytes[begins[1] as usize] ^= 1;
+    assert_eq!(frames.read(Some(2)).unwrap().0.next, 2);
+    assert!(frames.read(Some(3)).is_err() && frames.read(None).is_err());
+}
+
+#[test]
+fn a_whole_frame_of_another_number_is_the_end() {
+    for paired in [false, true] {
+        let mut frames = Frames::new();
+        frames.add(&touch());
+        let end = frames.bytes.len() as u64;
+        let [first, second] = pair();
+        if paired {
+            frames.add(&first);
+        }
+        frames.next += 1;
+        frames.add(&second);
+        frames.bytes.extend([0; 100]);
+        let (found, events) = frames.read(None).unwrap();
+        assert_eq!((events, found.offset), (vec![1], end));
+    }
 }
 
 /// A frame that says that all before it was durable when it was written.

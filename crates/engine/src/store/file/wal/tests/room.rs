@@ -179,3 +179,16 @@ fn a_large_segment_is_replaced_by_a_small_one_when_there_is_no_room_for_it() {
     drop(begin(&disk, dir.path(), 8 << 20).unwrap());
     assert_eq!(segments(dir.path()), [(1, 1 << 20)]);
 }
+
+/// Its space is reserved before it is written: what does not fit leaves the segment as it was.
+#[test]
+fn a_batch_that_finds_no_room_leaves_the_segment_to_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::default();
+    let mut log = begin(&disk, dir.path(), SIZE).unwrap();
+    disk.set_capacity(SIZE + 1000);
+    let refused = write(&mut log, &[append(SIZE as usize + 1000)]);
+    assert!(matches!(refused, Err(StoreError::Full { .. })), "{refused:?}");
+    assert_eq!(write(&mut log, &[append(10)]).unwrap().0, 1);
+    assert_eq!(segments(dir.path()), [(1, SIZE)]);
+}
