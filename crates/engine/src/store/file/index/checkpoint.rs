@@ -35,7 +35,7 @@ pub(in crate::store::file) struct FoldedTotals {
 }
 
 /// Deleted streams that are retained because forks need their bytes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::store::file) struct RetainedTotals<N> {
     pub(in crate::store::file) streams: N,
     /// Their own payload, without what they inherit.

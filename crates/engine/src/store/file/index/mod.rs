@@ -18,4 +18,6 @@ pub(super) mod records;
 pub(super) mod repair;
 pub(super) mod scrub;
 pub(super) mod streams;
+#[cfg(test)]
+mod tests;
 pub(super) mod verify;

@@ -16,6 +16,8 @@
 
 mod page;
 mod structure;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use std::path::{Path, PathBuf};

@@ -167,7 +167,7 @@ impl PageFile {
 
     /// Adds the pages of a tree to `seen`. Reads the branch pages and, if `leaves` is set, the leaf pages, for which it calls
     /// `each`.
-    fn each_page(
+    pub(super) fn each_page(
         &self,
         name: &str,
         tree: &PageTree,

@@ -1,0 +1,189 @@
+//! Tests of the index by itself: what checkpoints fold in is found again, by the byte, and goes again.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use durable_streams_protocol::{
+    Appended, ContentType, Created, Expiry, ForkPoint, Offset, Producer, ProducerId, ProducerState,
+    StreamEvent, StreamId, StreamPath, StreamState, Timestamp, Trimmed,
+};
+
+use super::{
+    checkpoint::{FoldedTotals, LoggedChange, RetainedTotals},
+    extents::{ExtentRecord, HandedOver, NewExtent, NewSegment, SegmentPlace, SegmentRecord},
+    handle::IndexHandle,
+    keys,
+    records::{ChunkRun, IndexPiece, Purged},
+};
+use crate::store::{DeadlineCursor, StoreError, file::wal::Lsn};
+
+mod appends;
+mod folding;
+mod naming;
+mod purging;
+mod sealing;
+
+const ONE: StreamId = StreamId(1);
+const TWO: StreamId = StreamId(2);
+
+struct TestIndex {
+    index: IndexHandle,
+    lsn: Lsn,
+    tails: BTreeMap<StreamId, u64>,
+    _dir: tempfile::TempDir,
+}
+
+impl TestIndex {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let index = IndexHandle::open(dir.path(), 8 << 20).unwrap();
+        TestIndex { index, lsn: 0, tails: BTreeMap::new(), _dir: dir }
+    }
+
+    /// Folds in events, in one checkpoint.
+    fn fold(&mut self, events: impl IntoIterator<Item = (StreamId, StreamEvent)>) -> FoldedTotals {
+        let mut changes: BTreeMap<StreamId, Vec<LoggedChange>> = BTreeMap::new();
+        for (id, event) in events {
+            self.lsn += 1;
+            let start = match &event {
+                StreamEvent::Created(created) => {
+                    created.fork.as_ref().map_or(0, |fork| fork.position.position())
+                }
+                _ => 0,
+            };
+            let tail = self.tails.entry(id).or_insert(start);
+            let (lsn, from) = (self.lsn, *tail);
+            *tail += event.data().map_or(0, Bytes::len) as u64;
+            changes.entry(id).or_default().push(LoggedChange { lsn, from, event });
+        }
+        self.fold_changes(&changes, self.lsn)
+    }
+
+    fn fold_changes(
+        &self,
+        changes: &BTreeMap<StreamId, Vec<LoggedChange>>,
+        upto: Lsn,
+    ) -> FoldedTotals {
+        let ids: Vec<StreamId> = changes.keys().copied().collect();
+        let of = |id: StreamId| {
+            let copy =
+                |change: &LoggedChange| LoggedChange { event: change.event.clone(), ..*change };
+            changes[&id].iter().map(copy).collect()
+        };
+        self.index.checkpoint(&|| Ok(()), upto, &ids, &of).unwrap()
+    }
+
+    fn state(&self, id: StreamId) -> Option<StreamState> {
+        self.index.read().unwrap().state(id).unwrap()
+    }
+
+    fn bytes(&self, id: StreamId, from: u64, to: u64, max: usize) -> Vec<u8> {
+        let reading = self.index.read().unwrap();
+        reading.bytes(id, Offset::new(from), Offset::new(to), max).unwrap().to_vec()
+    }
+
+    /// The keys of a stream's records, with the lengths of their contents.
+    fn records(&self, table: &str, id: StreamId) -> Vec<(u64, usize)> {
+        let reading = self.index.read().unwrap();
+        let index = reading.index();
+        let table = match table {
+            "chunks" => index.chunks,
+            _ => index.appends,
+        };
+        let records = table.prefix_iter(&reading.txn, &keys::id(id)).unwrap().map(|record| {
+            let (key, value) = record.unwrap();
+            (keys::unpair(key).unwrap().1, keys::open(key, value).unwrap().len())
+        });
+        records.collect()
+    }
+
+    fn count(&self) -> u64 {
+        self.index.records().unwrap()
+    }
+}
+
+/// Bytes that differ from their neighbours.
+fn bytes(from: u64, len: usize) -> Bytes {
+    (from..from + len as u64).map(|at| (at % 251) as u8).collect()
+}
+
+fn path(path: &str) -> StreamPath {
+    StreamPath::new(path).unwrap()
+}
+
+const fn at(millis: u64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+fn creation(name: &str, data: Bytes) -> Created {
+    Created {
+        at: at(1000),
+        path: path(name),
+        content_type: ContentType::default(),
+        expiry: Expiry::Never,
+        expiry_inherited: false,
+        fork: None,
+        incarnation: 0,
+        closed: false,
+        public: false,
+        earliest: Offset::ZERO,
+        data,
+    }
+}
+
+fn created(name: &str, data: Bytes) -> StreamEvent {
+    StreamEvent::Created(Box::new(creation(name, data)))
+}
+
+fn json(name: &str) -> StreamEvent {
+    let content_type = ContentType::parse("application/json").unwrap();
+    StreamEvent::Created(Box::new(Created { content_type, ..creation(name, Bytes::new()) }))
+}
+
+fn expiring(name: &str, deadline: u64) -> StreamEvent {
+    let expiry = Expiry::At(at(deadline));
+    StreamEvent::Created(Box::new(Created { expiry, ..creation(name, Bytes::new()) }))
+}
+
+fn fork(name: &str, source: &StreamState, position: u64, data: Bytes) -> StreamEvent {
+    let position = Offset::new(position);
+    let fork = ForkPoint {
+        source: source.core.id,
+        source_path: source.core.path.clone(),
+        position,
+        requested: None,
+        sub_offset: 0,
+        ancestors: source.core.ancestors_up_to(position),
+    };
+    StreamEvent::Created(Box::new(Created { fork: Some(fork), ..creation(name, data) }))
+}
+
+fn appended(data: Bytes) -> StreamEvent {
+    StreamEvent::Appended(Appended {
+        at: at(2000),
+        data,
+        terminators: 0,
+        producer: None,
+        stream_seq: None,
+        close: false,
+    })
+}
+
+fn produced(data: Bytes, producer: &str, seq: u64) -> StreamEvent {
+    let StreamEvent::Appended(mut event) = appended(data) else { unreachable!() };
+    event.producer = Some(Producer { id: ProducerId::new(producer).unwrap(), epoch: 0, seq });
+    StreamEvent::Appended(event)
+}
+
+fn trimmed(before: u64) -> StreamEvent {
+    let before = Offset::new(before);
+    StreamEvent::Trimmed(Trimmed { at: at(3000), before, kept: before, messages: None })
+}
+
+const fn deleted() -> StreamEvent {
+    StreamEvent::Deleted { at: at(4000) }
+}
+
+const fn soft_deleted() -> StreamEvent {
+    StreamEvent::SoftDeleted { at: at(4000) }
+}
