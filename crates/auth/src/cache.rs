@@ -75,7 +75,7 @@ impl TokenCache {
     }
 
     /// The principal of a token that was verified under this revision and has not expired.
-    #[cfg_attr(not(feature = "jwt"), allow(dead_code))]
+    #[cfg_attr(not(feature = "jwt"), allow(dead_code, reason = "tokens and tests use it"))]
     pub(crate) fn get(
         &self,
         token: &TokenHash,

@@ -41,7 +41,7 @@ impl ClaimTemplate {
     }
 
     /// The pattern for a token's claims; `None` when a claim is missing or cannot be one literal segment.
-    #[cfg_attr(not(feature = "jwt"), allow(dead_code))]
+    #[cfg_attr(not(feature = "jwt"), allow(dead_code, reason = "tokens and tests use it"))]
     pub(crate) fn fill(&self, claims: &Map<String, Value>) -> Option<PathPattern> {
         let text = self.filled(|claim| {
             let value = claims.get(claim)?.as_str()?;

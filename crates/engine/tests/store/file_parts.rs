@@ -179,20 +179,51 @@ fn tiny_messages_are_sealed_as_they_are() {
     assert_eq!(segments(dir.path()).len(), numbers.len());
 }
 
-/// What an earlier version sealed.
+/// In one file: what is worth sending, what is not, and bytes that look like terminators and are none.
 #[test]
-fn messages_of_a_file_in_the_stored_form_are_read() {
+fn streams_that_share_a_file_are_each_in_a_form_of_their_own() {
     let dir = tempdir();
     let store = open(with(dir.path(), SegmentOptions { idle: Duration::ZERO, ..large() }));
-    let kind = Created { content_type: json(), ..created("j", "") };
-    let id = create(&store, kind);
-    let stored = "[1,2]\u{1e}".repeat(12_000).into_bytes();
-    append(&store, id, &stored);
-    // It is idle, and shares a file.
+    let message = |n: usize| format!("[\"{}\"]\u{1e}", "x".repeat(200 + n % 50));
+    let messages = |count: usize| (0..count).map(message).collect::<String>().into_bytes();
+    let (much, few) = (messages(400), messages(200));
+    let bytes: Vec<u8> = payload(3, 80_000).iter().map(|byte| byte % 0x20).collect();
+    assert!(much.len() > 65_536 && few.len() < 65_536 && bytes.contains(&MESSAGE_END));
+    let mut ids = Vec::new();
+    for (path, data) in [("a", &few), ("b", &much), ("c", &bytes)] {
+        let mut kind = created(path, "");
+        if path != "c" {
+            kind.content_type = json();
+        }
+        let id = create(&store, kind);
+        append(&store, id, data);
+        ids.push(id);
+    }
+    let [a, b, c] = ids[..] else { panic!() };
     assert!(seal(&store) > 0);
-    assert!(part_as(&store, id, 0, 1_000, MessageForm::Array).unwrap().is_none());
-    let state = load(&store, "j").unwrap().state;
-    assert!(read_from(&store, &state, 0) == stored);
+    assert_eq!(segments(dir.path()).len(), 1);
+    let check = || {
+        let sent = |id, form| {
+            let part = part_as(&store, id, 0, 70_000, form).unwrap();
+            part.map(|part| self::bytes(&part))
+        };
+        let commas = |data: &[u8]| -> Vec<u8> {
+            let comma = |byte: &u8| if *byte == MESSAGE_END { b',' } else { *byte };
+            data.iter().map(comma).collect()
+        };
+        assert_eq!(sent(a, MessageForm::Array), None, "it is small");
+        assert!(sent(b, MessageForm::Array).unwrap() == commas(&much[..70_000]));
+        assert_eq!(sent(b, MessageForm::Stored), None, "it has commas");
+        assert!(sent(c, MessageForm::Stored).unwrap() == bytes[..70_000]);
+        for (path, data) in [("a", &few), ("b", &much), ("c", &bytes)] {
+            let state = load(&store, path).unwrap().state;
+            assert!(read_from(&store, &state, 0) == *data, "{path}");
+        }
+    };
+    check();
+    let number = files(&store).segments_after(None, 1).unwrap()[0].number;
+    files(&store).renew_segment(number).unwrap();
+    check();
 }
 
 #[test]

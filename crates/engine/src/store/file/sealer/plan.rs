@@ -4,7 +4,7 @@ use durable_streams_protocol::{MESSAGE_END, Offset, StreamId, StreamState, Times
 
 use crate::store::{
     MessageForm, StoreError,
-    file::{index::handle::ReadTxn, options::SegmentOptions},
+    file::{index::handle::ReadTxn, options::SegmentOptions, segments::direct::LEAST_SENT},
 };
 
 /// A stream that has extents is sealed again, after it was idle, once it has this many bytes in chunks: each extent costs
@@ -26,9 +26,10 @@ pub(super) struct SealPlan {
 }
 
 impl SealPlan {
-    /// The form that a file of its own is to have. Nothing is sent out of a file that small streams share.
+    /// The form that its extent is to have: commas serve only what is sent as it is.
     pub(super) fn form(&self) -> MessageForm {
-        if self.json && !self.shares { MessageForm::Array } else { MessageForm::Stored }
+        let is_sent = self.json && self.end - self.start >= LEAST_SENT;
+        if is_sent { MessageForm::Array } else { MessageForm::Stored }
     }
 }
 

@@ -22,11 +22,10 @@ impl Sealer {
         if !self.may_take_more()? {
             return Ok(0);
         }
-        let form = plans.first().map_or(MessageForm::Stored, SealPlan::form);
-        let draft = match self.write(plans, form, paced)? {
+        let draft = match self.write(plans, SealPlan::form, paced)? {
             Some(draft) if draft.has_tiny_messages() => {
                 drop(draft);
-                self.write(plans, MessageForm::Stored, paced)?
+                self.write(plans, |_| MessageForm::Stored, paced)?
             }
             draft => draft,
         };
@@ -37,14 +36,14 @@ impl Sealer {
     }
 
     /// Writes the bytes of these streams to a new file, which is not finished; `None` when a stream that has it for itself was
-    /// deleted or trimmed meanwhile. Stops early where messages turn out to be too small for the form.
+    /// deleted or trimmed meanwhile. Stops early where messages turn out to be too small for a list of their ends.
     fn write(
         &self,
         plans: &[SealPlan],
-        form: MessageForm,
+        form: impl Fn(&SealPlan) -> MessageForm,
         paced: bool,
     ) -> Result<Option<SegmentDraft<'_>>, SealStop> {
-        let mut draft = SegmentDraft::begin(&self.core.segments, form)?;
+        let mut draft = SegmentDraft::begin(&self.core.segments)?;
         for plan in plans {
             // The bytes of a stream that shares the file come first: should they be gone, or damaged, it is left out.
             let (mut at, mut ahead) = (plan.start, Vec::new());
@@ -56,7 +55,7 @@ impl Sealer {
             if plan.shares && at < plan.end {
                 continue;
             }
-            draft.begin_extent(plan.id, plan.start, self.append_lens(plan)?, None);
+            draft.begin_extent(plan.id, plan.start, self.append_lens(plan)?, form(plan), None);
             for bytes in ahead {
                 draft.write(&bytes)?;
                 self.pace(paced, bytes.len())?;

@@ -28,8 +28,8 @@ use crate::store::{
     file_part::is_in_memory,
 };
 
-/// Extents smaller than this are read: a look at the index and a call cost more than their copy.
-const LEAST: u64 = 64 << 10;
+/// Extents smaller than this, bytes, are read: a look at the index and a call cost more than their copy.
+pub(in crate::store::file) const LEAST_SENT: u64 = 64 << 10;
 
 /// Extents that are found again without the index.
 const KNOWN: usize = 64;
@@ -108,6 +108,17 @@ fn block_at(at: u64) -> u64 {
     (at - HEADER as u64) / BLOCK as u64
 }
 
+impl OpenSegment {
+    /// Whether a range of the file, which lies in an extent of at least [`LEAST_SENT`] bytes, is in a form. JSON extents of that
+    /// size have commas, in a file that has any.
+    fn is_in(&self, form: MessageForm, range: Range<u64>) -> bool {
+        match form {
+            MessageForm::Array => self.footer.trailer.form == MessageForm::Array,
+            MessageForm::Stored => !self.footer.has_commas(range),
+        }
+    }
+}
+
 impl SegmentFiles {
     /// The bytes of a stream in a form, from `from` to at most `to` and at most `max`, as a part of a file: where they were found
     /// before, the file is still open, and its blocks were checked and are in memory. Never waits.
@@ -122,15 +133,15 @@ impl SegmentFiles {
         let KnownExtent { extent, footer_crc, .. } = self.known.find(id, from.position())?;
         let segment = self.opened(extent.file)?;
         let file = segment.file.handle()?;
-        if segment.footer.trailer.form != form {
-            return None;
-        }
         let there = extent.end.min(to.position()).saturating_sub(from.position());
         let len = there.min(max as u64) as usize;
         if len == 0 || segment.footer.trailer.footer_crc != footer_crc {
             return None;
         }
         let range = self.place(&segment, &extent, from.position(), len).ok()?;
+        if !segment.is_in(form, range.clone()) {
+            return None;
+        }
         let around = blocks_around(range.clone(), segment.footer.data_end());
         if !around.step_by(BLOCK).all(|at| self.is_ready(&segment, &file, at)) {
             return None;
@@ -168,10 +179,10 @@ impl SegmentFiles {
         form: MessageForm,
     ) -> Result<Option<FilePart>, SegmentReadError> {
         let segment = self.open_as(extent, footer_crc)?;
-        let fits = extent.len() >= LEAST && segment.footer.trailer.form == form;
-        let Some(file) = segment.file.handle().filter(|_| fits) else { return Ok(None) };
         let (from, len) = (range.start, (range.end - range.start) as usize);
         let range = self.place(&segment, extent, from, len)?;
+        let fits = extent.len() >= LEAST_SENT && segment.is_in(form, range.clone());
+        let Some(file) = segment.file.handle().filter(|_| fits) else { return Ok(None) };
         self.check_blocks(&segment, &file, extent.file, range.clone())?;
         self.known.note(look, KnownExtent { id, extent: *extent, footer_crc });
         self.parts.fetch_add(len as u64, Ordering::Relaxed);

@@ -34,14 +34,11 @@ pub(in crate::store::file) struct SegmentDraft<'f> {
 }
 
 impl<'f> SegmentDraft<'f> {
-    pub(in crate::store::file) fn begin(
-        files: &'f SegmentFiles,
-        form: MessageForm,
-    ) -> Result<Self, StoreError> {
+    pub(in crate::store::file) fn begin(files: &'f SegmentFiles) -> Result<Self, StoreError> {
         let number = files.next_number();
         let path = files.new_path(number);
         let file = files.disk().open(&path, true).map_err(io_error("create", &path))?;
-        let (writer, extents) = (SegmentWriter::new(number, form), Vec::new());
+        let (writer, extents) = (SegmentWriter::new(number), Vec::new());
         let draft = SegmentDraft {
             files,
             number,
@@ -64,7 +61,7 @@ impl<'f> SegmentDraft<'f> {
         self.file.sync().map_err(io_error("sync", &self.path))
     }
 
-    /// Whether the file is to be begun again in the [stored form](MessageForm::Stored).
+    /// Whether the file is to be begun again with all of it in the [stored form](MessageForm::Stored).
     pub(in crate::store::file) fn has_tiny_messages(&self) -> bool {
         self.writer.has_tiny_messages()
     }
@@ -80,10 +77,11 @@ impl<'f> SegmentDraft<'f> {
         id: StreamId,
         start: u64,
         append_lens: Vec<u8>,
+        form: MessageForm,
         replaces: Option<ExtentRecord>,
     ) {
         let offset = self.writer.position();
-        self.writer.begin_extent(id.0, start, append_lens);
+        self.writer.begin_extent(id.0, start, append_lens, form);
         let extent = ExtentRecord { start, end: start, file: self.number, offset, crc: None };
         self.extents.push(NewExtent { id, extent, replaces });
     }
@@ -111,8 +109,7 @@ impl<'f> SegmentDraft<'f> {
     /// The file is removed then.
     pub(in crate::store::file) fn finish(mut self) -> Result<NewSegment, StoreError> {
         let (at, data) = (self.writer.position(), self.len());
-        let next = SegmentWriter::new(self.number, MessageForm::Stored);
-        let writer = std::mem::replace(&mut self.writer, next);
+        let writer = std::mem::replace(&mut self.writer, SegmentWriter::new(self.number));
         let (end, footer) = writer.finish();
         self.put(at, &end)?;
         self.sync()?;

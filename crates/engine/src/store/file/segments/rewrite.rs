@@ -4,7 +4,7 @@ use durable_streams_protocol::StreamId;
 
 use super::{check::open_checked, draft::SegmentDraft, files::SegmentFiles};
 use crate::store::{
-    StoreError,
+    MessageForm, StoreError,
     file::{
         index::{extents::NewSegment, handle::IndexHandle},
         segments::files::SegmentReadError,
@@ -39,7 +39,7 @@ pub(in crate::store::file) fn rewrite(
     pace: &dyn Fn(usize) -> bool,
 ) -> Result<Option<NewSegment>, RewriteStop> {
     let (_, footer) = open_checked(files.disk(), &files.path(number), number)?;
-    let mut draft = SegmentDraft::begin(files, footer.trailer.form)?;
+    let mut draft = SegmentDraft::begin(files)?;
     for sealed in &footer.extents {
         let (id, end) = (StreamId(sealed.stream), sealed.start + sealed.len);
         let extents = index.read()?.extents_between(id, sealed.start, end)?;
@@ -47,7 +47,11 @@ pub(in crate::store::file) fn rewrite(
             // An extent that was cut has lost some of its appends.
             let whole = (extent.start, extent.len()) == (sealed.start, sealed.len);
             let lens = if whole { sealed.append_lens.clone() } else { Vec::new() };
-            draft.begin_extent(id, extent.start, lens, Some(extent));
+            let form = match footer.has_commas(extent.offset..extent.offset + extent.len()) {
+                true => MessageForm::Array,
+                false => MessageForm::Stored,
+            };
+            draft.begin_extent(id, extent.start, lens, form, Some(extent));
             let mut at = extent.start;
             while at < extent.end {
                 let len = (extent.end - at).min(PIECE) as usize;

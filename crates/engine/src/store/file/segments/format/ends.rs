@@ -84,6 +84,21 @@ impl MessageEnds {
         }
     }
 
+    /// Whether there are any from `at` of the data on up to `end`.
+    pub(super) fn any_between(&self, at: u64, end: u64) -> bool {
+        let mut block = at / BLOCK as u64;
+        let mut skip = at % BLOCK as u64;
+        while block * BLOCK as u64 + skip < end {
+            let places = self.of_block(block as usize);
+            let first = places.partition_point(|place| u64::from(*place) < skip);
+            if let Some(place) = places.get(first) {
+                return block * BLOCK as u64 + u64::from(*place) < end;
+            }
+            (block, skip) = (block + 1, 0);
+        }
+        false
+    }
+
     fn of_block(&self, block: usize) -> &[u16] {
         let before = block.checked_sub(1).and_then(|block| self.up_to.get(block));
         let (from, to) =

@@ -1,5 +1,7 @@
 //! Reading a segment: its footer, and checks of its data.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
 
 use super::{
@@ -88,6 +90,13 @@ impl SegmentFooter {
         let mut bytes = bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
         self.restore(offset, &mut bytes);
         bytes.freeze()
+    }
+
+    /// Whether a range of the file has commas in the place of terminators.
+    pub fn has_commas(&self, range: Range<u64>) -> bool {
+        let data = HEADER as u64;
+        let (from, to) = (range.start.saturating_sub(data), range.end.saturating_sub(data));
+        self.trailer.form == MessageForm::Array && self.ends.any_between(from, to)
     }
 
     /// Bytes of it in memory that grow with the data.

@@ -33,8 +33,8 @@ fn pieces_of_any_size_make_the_same_file() {
     let bytes: Vec<u8> = (0..3 * BLOCK + 77).map(|at| (at % 13) as u8).collect();
     let whole = SegmentWriter::file(1, &[(5, 0, &[], &bytes)]);
     for piece in [1000, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK] {
-        let mut writer = SegmentWriter::new(1, MessageForm::Stored);
-        writer.begin_extent(5, 0, Vec::new());
+        let mut writer = SegmentWriter::new(1);
+        writer.begin_extent(5, 0, Vec::new(), MessageForm::Stored);
         bytes.chunks(piece).for_each(|piece| assert_eq!(writer.push(piece), piece));
         assert_eq!(writer.extent_crc(), crc32c::crc32c(&bytes));
         assert_eq!(writer.finish().0, whole[HEADER + bytes.len()..], "{piece}");
@@ -76,8 +76,8 @@ proptest! {
     ) {
         let stored = messages(sizes);
         let commas: Vec<u8> = vec![b','; stored.len()];
-        let mut writer = SegmentWriter::new(1, MessageForm::Array);
-        writer.begin_extent(5, 0, Vec::new());
+        let mut writer = SegmentWriter::new(1);
+        writer.begin_extent(5, 0, Vec::new(), MessageForm::Array);
         let mut data = Vec::new();
         for piece in stored.chunks(pieces) {
             data.extend_from_slice(&writer.push(piece));
@@ -102,6 +102,40 @@ proptest! {
     }
 }
 
+/// A text stream may have any byte.
+#[test]
+fn only_extents_of_the_form_have_commas() {
+    let stored = messages([5, 70_000, 9]);
+    let mut writer = SegmentWriter::new(1);
+    let mut data = Vec::new();
+    for form in [MessageForm::Stored, MessageForm::Array, MessageForm::Stored] {
+        writer.begin_extent(5, 0, Vec::new(), form);
+        data.extend_from_slice(&writer.push(&stored));
+    }
+    let file = [&header(1)[..], &data, &writer.finish().0].concat();
+    let footer = SegmentFooter::of_file(1, &file).unwrap();
+    let commas = vec![b','; stored.len()];
+    assert!(data == [&stored[..], &commas, &stored].concat());
+    footer.restore(HEADER as u64, &mut data);
+    assert!(data == [&stored[..], &stored, &stored].concat());
+    let len = stored.len();
+    let first = len + 5;
+    for (range, has) in [
+        (0..len, false),
+        (0..first, false),
+        (0..first + 1, true),
+        (first..first + 1, true),
+        (first + 1..first + 70_001, false),
+        (first + 1..first + 70_002, true),
+        (2 * len - 1..2 * len, true),
+        (2 * len..3 * len, false),
+        (first..first, false),
+    ] {
+        let places = (HEADER + range.start) as u64..(HEADER + range.end) as u64;
+        assert_eq!(footer.has_commas(places), has, "{range:?}");
+    }
+}
+
 #[test]
 fn the_stored_form_is_left_as_it_is() {
     let stored = messages([3, 5]);
@@ -115,7 +149,8 @@ fn the_stored_form_is_left_as_it_is() {
 #[test]
 fn a_list_of_tiny_messages_is_not_worth_its_bytes() {
     let tiny = |count: usize, size: usize| {
-        let mut writer = SegmentWriter::new(1, MessageForm::Array);
+        let mut writer = SegmentWriter::new(1);
+        writer.begin_extent(5, 0, Vec::new(), MessageForm::Array);
         writer.push(&messages(std::iter::repeat_n(size, count)));
         (writer.has_tiny_messages(), writer.finish().1.size())
     };
@@ -129,7 +164,8 @@ fn a_list_of_tiny_messages_is_not_worth_its_bytes() {
     assert!(tiny(32_768, 1).0);
     assert!(!tiny(80_000, 150).0, "12 MB of data");
     assert!(tiny(100_000, 100).0, "10 MB of data");
-    let mut writer = SegmentWriter::new(1, MessageForm::Stored);
+    let mut writer = SegmentWriter::new(1);
+    writer.begin_extent(5, 0, Vec::new(), MessageForm::Stored);
     writer.push(&messages(std::iter::repeat_n(1, 100_000)));
     assert!(!writer.has_tiny_messages(), "it has no list");
 }

@@ -13,7 +13,10 @@ use crate::store::MessageForm;
 /// A segment that is being written, front to back. It holds the footer only, not the data.
 pub struct SegmentWriter {
     number: u64,
+    /// Of the last extent so far.
     form: MessageForm,
+    /// Whether any extent has it.
+    has_arrays: bool,
     /// Bytes of data so far.
     len: u64,
     extents: Vec<SealedExtent>,
@@ -28,10 +31,11 @@ pub struct SegmentWriter {
 
 impl SegmentWriter {
     /// Begins file `number`. Its first bytes are [`header`](super::header).
-    pub fn new(number: u64, form: MessageForm) -> Self {
+    pub fn new(number: u64) -> Self {
         SegmentWriter {
             number,
-            form,
+            form: MessageForm::Stored,
+            has_arrays: false,
             len: 0,
             extents: Vec::new(),
             block_crcs: Vec::new(),
@@ -46,8 +50,16 @@ impl SegmentWriter {
         HEADER as u64 + self.len
     }
 
-    /// Begins an extent: the bytes of a stream from `start` on.
-    pub fn begin_extent(&mut self, stream: u64, start: u64, append_lens: Vec<u8>) {
+    /// Begins an extent: the bytes of a stream from `start` on, in this form.
+    pub fn begin_extent(
+        &mut self,
+        stream: u64,
+        start: u64,
+        append_lens: Vec<u8>,
+        form: MessageForm,
+    ) {
+        self.form = form;
+        self.has_arrays |= form == MessageForm::Array;
         let offset = self.position();
         self.extents.push(SealedExtent { stream, start, len: 0, offset, append_lens });
         self.extent_crc = 0;
@@ -86,14 +98,12 @@ impl SegmentWriter {
 
     fn end_block(&mut self) {
         self.block_crcs.push(self.open_crc);
-        if self.form == MessageForm::Array {
-            self.ends.end_block();
-        }
+        self.ends.end_block();
     }
 
     /// Whether the messages are so small that a list of their ends is not worth its bytes.
     pub fn has_tiny_messages(&self) -> bool {
-        self.ends.are_many(self.len)
+        self.has_arrays && self.ends.are_many(self.len)
     }
 
     /// Extents so far.
@@ -113,16 +123,20 @@ impl SegmentWriter {
             self.end_block();
         }
         let mut footer = encode(self.len, &self.extents, &self.block_crcs);
-        self.ends.encode(&mut footer);
+        let (form, ends) = match self.has_arrays {
+            true => (MessageForm::Array, self.ends),
+            false => (MessageForm::Stored, MessageEnds::default()),
+        };
+        ends.encode(&mut footer);
         let trailer = SegmentTrailer {
             number: self.number,
             footer_offset: position,
             footer_len: footer.len() as u64,
             footer_crc: footer_crc(self.number, &footer),
-            form: self.form,
+            form,
         };
         let end = [&footer[..], &trailer.encode()].concat();
-        let SegmentWriter { extents, block_crcs, ends, .. } = self;
+        let (extents, block_crcs) = (self.extents, self.block_crcs);
         (end, SegmentFooter { trailer, extents, block_crcs, ends })
     }
 }
@@ -163,10 +177,10 @@ impl SegmentWriter {
         form: MessageForm,
         extents: &[(u64, u64, &[u8], &[u8])],
     ) -> Vec<u8> {
-        let mut writer = SegmentWriter::new(number, form);
+        let mut writer = SegmentWriter::new(number);
         let mut file = super::header(number).to_vec();
         for (stream, start, lens, bytes) in extents {
-            writer.begin_extent(*stream, *start, lens.to_vec());
+            writer.begin_extent(*stream, *start, lens.to_vec(), form);
             file.extend_from_slice(&writer.push(bytes));
         }
         file.extend_from_slice(&writer.finish().0);
