@@ -118,7 +118,8 @@ impl Engine {
     }
 
     /// The same for a caller that can send files. Where the range begins in one, nothing is read: that part of it, at most
-    /// [`FILE_PART`] bytes, is what [`next_file_part`](Self::next_file_part) returns first. The first piece of JSON is read.
+    /// [`FILE_PART`] bytes, is what [`next_file_part`](Self::next_file_part) returns first. JSON is read where it
+    /// begins behind another message, whose end is looked at, or where it is a page.
     ///
     /// # Errors
     /// Those of [`plan`](Self::plan).
@@ -262,6 +263,9 @@ async fn plan(
         }
         let slice = read_lineage(store, core, from, end, READ_PIECE).await?;
         return Ok(ReadPlan { next: slice.end, first: slice.chunks, end, part: None });
+    }
+    if sends_files && page.is_none() && !inside {
+        return Box::pin(begin_to_send(store, core, from, tail)).await;
     }
     let room = page.map_or(READ_PIECE, |page| page.min(READ_PIECE));
     let mut slice = if inside {

@@ -119,8 +119,9 @@ impl Store for AnyStore {
         to: Offset,
         max: usize,
         part: usize,
+        form: MessageForm,
     ) -> Result<StoredPiece, StoreError> {
-        each!(self, store => store.read_or_part(id, from, to, max, part).await)
+        each!(self, store => store.read_or_part(id, from, to, max, part, form).await)
     }
 
     fn dropped(&self, id: StreamId, from: Offset, to: Offset) -> Option<(Offset, Offset)> {

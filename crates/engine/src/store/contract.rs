@@ -124,7 +124,7 @@ pub trait Store: Send + Sync + 'static {
         std::future::ready(Ok(None))
     }
 
-    /// Own bytes of stream `id` from `from` to at most `to`: a [`file_part`](Self::file_part) in the stored form of at most
+    /// Own bytes of stream `id` from `from` to at most `to`: a [`file_part`](Self::file_part) in this form of at most
     /// `part` bytes, or what [`read`](Self::read) returns of at most `max` bytes.
     ///
     /// # Errors
@@ -136,6 +136,7 @@ pub trait Store: Send + Sync + 'static {
         to: Offset,
         max: usize,
         _part: usize,
+        _form: MessageForm,
     ) -> impl Future<Output = Result<StoredPiece, StoreError>> + Send
     where
         Self: Sync,

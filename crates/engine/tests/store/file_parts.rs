@@ -303,8 +303,10 @@ fn a_read_gets_a_part_of_a_file_or_the_bytes_themselves() {
     let store = open(FileStoreOptions { cache: 1, ..with(dir.path(), large()) });
     let (id, all) = sealed(&store);
     let to = Offset::new(ALL as u64);
-    let read =
-        |from: u64| wait(store.read_or_part(id, Offset::new(from), to, 1_000, 50_000)).unwrap();
+    let read = |from: u64| {
+        wait(store.read_or_part(id, Offset::new(from), to, 1_000, 50_000, MessageForm::Stored))
+            .unwrap()
+    };
     let places = wait(store.places(id)).unwrap().unwrap();
     let indexed = places.sealed_to.unwrap().position();
     for _ in 0..2 {

@@ -211,7 +211,6 @@ impl DurableStreams {
         let kind = &view.core.content_type;
         let may_encode = request.read.live == LiveMode::CatchUp && kind.is_compressible();
         request.sends_files
-            && !kind.is_json()
             && request.rights.and_then(AccessRights::meter).is_none()
             && !(may_encode
                 && self.encoders.choose(&session.req_header().headers, length).is_some())

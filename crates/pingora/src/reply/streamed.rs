@@ -90,8 +90,8 @@ impl StreamedBody {
         self.is_encoded
     }
 
-    /// The next piece, if it lies in a file and the client receives those very bytes. The last byte of a JSON body ends the array
-    /// and lies in none.
+    /// The next piece, if it lies in a file and the client receives those very bytes. The first byte of a JSON body begins the
+    /// array, and the last one ends it: they lie in none.
     ///
     /// # Errors
     /// The store's errors.
@@ -100,7 +100,8 @@ impl StreamedBody {
         engine: &Engine,
     ) -> Result<Option<FilePart>, Rejection> {
         // The first piece was read with the plan.
-        let read = self.is_first || self.is_encoded;
+        let begins = self.framer.as_ref().is_some_and(|framer| !framer.has_begun());
+        let read = self.is_first || self.is_encoded || begins;
         if read || self.meter.is_some() || self.until_look > 0 || self.is_at_end_of_array() {
             return Ok(None);
         }
@@ -136,6 +137,13 @@ impl StreamedBody {
             let size = if self.is_first { READ_PIECE } else { HELD };
             let bytes = usize::try_from(self.plan.len()).unwrap_or(size).min(size);
             Box::pin(pace(meter, engine, bytes)).await;
+        }
+        if self.plan.is_in_file()
+            && let Some(framer) = self.framer.as_mut().filter(|framer| !framer.has_begun())
+        {
+            let mut bracket = Vec::new();
+            framer.begin(&mut bracket);
+            return Ok(Some(vec![bracket.into()]));
         }
         if self.is_at_end_of_array() {
             self.plan.skip_last();

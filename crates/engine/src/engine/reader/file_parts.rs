@@ -25,12 +25,8 @@ impl Engine {
             Some(part) => Some(part),
             None => {
                 let (holder, until) = core.holder_of(plan.next, plan.end);
-                let form = match core.content_type.is_json() {
-                    true => MessageForm::Array,
-                    false => MessageForm::Stored,
-                };
-                let part = self.store.file_part(holder, plan.next, until, max, form).await;
-                part.map_err(rejection)?
+                let part = self.store.file_part(holder, plan.next, until, max, sent_form(core));
+                part.await.map_err(rejection)?
             }
         };
         if let Some(part) = &part {
@@ -38,6 +34,11 @@ impl Engine {
         }
         Ok(part)
     }
+}
+
+/// The form in which clients get the bytes of a stream.
+fn sent_form(core: &StreamCore) -> MessageForm {
+    if core.content_type.is_json() { MessageForm::Array } else { MessageForm::Stored }
 }
 
 /// Begins a plan from `from` to `end`: with a part of a file, or with a piece that is read.
@@ -48,7 +49,12 @@ pub(super) async fn begin_to_send(
     end: Offset,
 ) -> Result<ReadPlan, Rejection> {
     let (holder, until) = core.holder_of(from, end);
-    let piece = store.read_or_part(holder, from, until, READ_PIECE, FILE_PART).await;
+    let form = sent_form(core);
+    // The last terminator of a range is the end of an array.
+    let len = end.position().saturating_sub(from.position());
+    let most = len.saturating_sub(u64::from(form == MessageForm::Array));
+    let most = usize::try_from(most).unwrap_or(FILE_PART).min(FILE_PART);
+    let piece = store.read_or_part(holder, from, until, READ_PIECE, most, form).await;
     let chunks = match piece.map_err(rejection)? {
         StoredPiece::File(part) => {
             return Ok(ReadPlan { first: Vec::new(), next: from, end, part: Some(part) });

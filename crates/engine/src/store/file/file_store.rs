@@ -453,11 +453,11 @@ impl Store for FileStore {
         to: Offset,
         max: usize,
         part: usize,
+        form: MessageForm,
     ) -> Result<StoredPiece, StoreError> {
         if !self.core.segments.any() {
             return self.read(id, from, to, max).await.map(StoredPiece::Bytes);
         }
-        let form = MessageForm::Stored;
         if let Some(part) = self.core.segments.known_part(id, from, to, part, form) {
             return Ok(StoredPiece::File(part));
         }

@@ -109,7 +109,7 @@ impl ArrayFramer {
     }
 
     /// Passes over the next `bytes` bytes of the range, which the client receives from elsewhere, with commas for terminators.
-    /// They are neither the first bytes of the range nor the last.
+    /// The array has begun, and they are not the last of the range.
     pub fn pass(&mut self, bytes: u64) {
         self.left = self.left.saturating_sub(bytes);
     }
@@ -127,7 +127,13 @@ impl ArrayFramer {
         }
     }
 
-    fn begin(&mut self, out: &mut Vec<u8>) {
+    /// Whether its bracket was put.
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Puts the bracket, before anything else, if it was not put.
+    pub fn begin(&mut self, out: &mut Vec<u8>) {
         if !std::mem::replace(&mut self.begun, true) {
             out.push(b'[');
         }

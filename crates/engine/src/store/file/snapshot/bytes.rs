@@ -109,7 +109,7 @@ impl SnapshotReads<'_> {
         present(|| {
             let look = self.segments.index_look();
             let piece = self.index.read()?.segment_piece(id, from, to, max)?;
-            let local = piece.filter(|(_, record, _)| record.place.is_local());
+            let local = piece.filter(|(_, record, len)| record.place.is_local() && *len > 0);
             let Some((extent, record, len)) = local else { return Ok(Ok(None)) };
             let range = from.position()..from.position() + len as u64;
             let part = self.segments.part(look, id, &extent, record.footer_crc, range, form);
