@@ -40,13 +40,17 @@ pub(crate) struct Options {
     /// Whether mutants that need a build of their own are tried.
     pub(crate) alone: bool,
     pub(crate) further: Vec<FurtherTests>,
-    /// Only tests whose names hold one of these are run; all are if there is none.
+    /// Parts of names: a test runs whose name holds one of them, and none of those that begin with `!`.
     pub(crate) tests: Vec<String>,
 }
 
 impl Options {
     pub(crate) fn runs(&self, test: &str) -> bool {
-        self.tests.is_empty() || self.tests.iter().any(|part| test.contains(part))
+        let (unwanted, wanted): (Vec<&str>, Vec<&str>) =
+            self.tests.iter().map(String::as_str).partition(|part| part.starts_with('!'));
+        let holds =
+            |parts: &[&str]| parts.iter().any(|part| test.contains(part.trim_start_matches('!')));
+        (wanted.is_empty() || holds(&wanted)) && !holds(&unwanted)
     }
 }
 
