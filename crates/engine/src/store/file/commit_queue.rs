@@ -179,3 +179,6 @@ impl CommitQueue {
         self.wake.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,3 +69,69 @@ impl StreamChunks {
         pieces
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: u64 = 100;
+
+    /// Appends of 5, 1, 20 and 7 bytes, the first at 100 as in a fork, and all bytes.
+    fn filled() -> (StreamChunks, Vec<u8>, Vec<u64>) {
+        let (mut chunks, mut all, mut ends) = (StreamChunks::default(), Vec::new(), vec![START]);
+        for len in [5_u64, 0, 1, 20, 7] {
+            let start = START + all.len() as u64;
+            let data: Vec<u8> = (start..start + len).map(|at| at as u8).collect();
+            chunks.push(Offset::new(start), data.clone().into());
+            all.extend(data);
+            if len > 0 {
+                ends.push(start + len);
+            }
+        }
+        (chunks, all, ends)
+    }
+
+    #[test]
+    fn every_range_is_read_and_trimmed_to_the_byte() {
+        let tail = START + 33;
+        for kept in START..=tail {
+            let (mut chunks, all, ends) = filled();
+            assert_eq!(chunks.trim(Offset::new(kept)), kept - START);
+            assert_eq!(chunks.len(), tail - kept);
+            assert_eq!(chunks.trim(Offset::new(kept)), 0, "it was trimmed");
+            for from in START - 1..=tail {
+                for to in from + 1..=tail {
+                    for max in [1, 4, 5, 6, 25, 99] {
+                        let read = chunks.read(Offset::new(from), Offset::new(to), max);
+                        assert!(read.iter().all(|piece| !piece.is_empty()));
+                        let end = to.min(from + max as u64);
+                        let expected = if from < kept || kept == tail {
+                            &[][..]
+                        } else {
+                            &all[(from - START) as usize..(end - START) as usize]
+                        };
+                        assert_eq!(
+                            read.concat(),
+                            expected,
+                            "{from} to {to}, {max}, from {kept} on"
+                        );
+                    }
+                }
+            }
+            let ends: Vec<u64> = ends.into_iter().filter(|end| *end > kept).collect();
+            for from in kept..tail {
+                for limit in from..tail {
+                    let fits = ends.iter().rev().find(|end| **end > from && **end <= limit);
+                    let next = ends.iter().find(|end| **end > limit);
+                    let (from, limit) = (Offset::new(from), Offset::new(limit));
+                    let found = chunks.append_end(from, Offset::new(tail), limit);
+                    assert_eq!(found.map(Offset::position), fits.or(next).copied());
+                    let near = limit.advance(1);
+                    let expected = fits.or(next).copied().map(|end| end.min(near.position()));
+                    let found = chunks.append_end(from, near, limit);
+                    assert_eq!(found.map(Offset::position), expected);
+                }
+            }
+        }
+    }
+}
