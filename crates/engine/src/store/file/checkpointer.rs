@@ -348,3 +348,6 @@ fn full_or(error: StoreError, disk: &dyn Disk, path: &Path) -> StoreError {
         && path.parent().and_then(|dir| disk.room(dir)).is_some_and(|room| room < NEXT_TO_NONE);
     if full { StoreError::Full { path: path.to_owned() } } else { error }
 }
+
+#[cfg(test)]
+mod tests;
