@@ -153,7 +153,7 @@ impl ReadTxn<'_> {
         let failed = index_error("read", index.path());
         let Some(stream) = index.stream(&self.txn, id)? else { return Ok(Vec::new()) };
         let state = &stream.state;
-        if state.core.content_type.is_json() || start < state.delimited_from.position() {
+        if state.core.content_type.is_json() {
             return Ok(Vec::new());
         }
         let (mut at, mut found) = (None, Vec::new());

@@ -271,3 +271,16 @@ fn round_up(size: usize) -> usize {
     const UNIT: usize = 64 << 10;
     size.clamp(1 << 20, usize::MAX / 2).next_multiple_of(UNIT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_has_whole_units_and_at_least_a_mebibyte() {
+        const MIB: usize = 1 << 20;
+        let sizes = [0, MIB - 1, MIB, MIB + 1, MIB + (64 << 10), usize::MAX].map(round_up);
+        let last = (usize::MAX / 2).next_multiple_of(64 << 10);
+        assert_eq!(sizes, [MIB, MIB, MIB, MIB + (64 << 10), MIB + (64 << 10), last]);
+    }
+}

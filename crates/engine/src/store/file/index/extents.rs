@@ -380,6 +380,10 @@ mod tests {
         assert_eq!(SegmentRecord::decode(&record.encode()[..36]), None, "a part of the time");
         assert_eq!(ExtentRecord::decode(9, &whole.encode()), None, "it ends where it starts");
         assert_eq!(ExtentRecord::decode(5, &whole.encode()[..27]), None);
+        for (offset, fits) in [(u64::MAX - 4, true), (u64::MAX - 3, false)] {
+            let last = ExtentRecord { offset, ..whole };
+            assert_eq!(ExtentRecord::decode(5, &last.encode()), fits.then_some(last));
+        }
         let dead = SegmentRecord { live: 0, ..record };
         assert_eq!(SegmentRecord::decode(&dead.encode()), None);
     }

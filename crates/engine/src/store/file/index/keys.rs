@@ -215,6 +215,81 @@ mod tests {
     }
 
     #[test]
+    fn a_value_is_opened_with_its_own_key_if_no_bit_of_it_has_changed() {
+        let mut value = vec![1, 2, 3];
+        seal(b"key", b"contents", &mut value);
+        assert_eq!(value.len(), 4 + 8);
+        assert_eq!(open(b"key", &value), Some(&b"contents"[..]));
+        assert_eq!((open(b"kez", &value), open(b"key", &value[..3])), (None, None));
+        for bit in 0..value.len() * 8 {
+            let mut flipped = value.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(open(b"key", &flipped), None, "bit {bit}");
+        }
+        seal(b"", b"", &mut value);
+        assert_eq!(open(b"", &value), Some(&b""[..]));
+    }
+
+    #[test]
+    fn a_walk_goes_on_with_greater_keys_only() {
+        let admitted = |bound| {
+            let mut walk = Ascending::begin(bound);
+            [&b"b"[..], b"b", b"a", b"bb", b"c"].map(|key| walk.admits(key))
+        };
+        let from = |first| [first, false, false, true, true];
+        assert_eq!(admitted(Bound::Unbounded), from(true));
+        assert_eq!(admitted(Bound::Included(b"b")), from(true));
+        assert_eq!(admitted(Bound::Excluded(b"b")), from(false));
+        assert_eq!(admitted(Bound::Included(b"bc")), [false, false, false, false, true]);
+    }
+
+    #[test]
+    fn a_new_directory_begins_with_ids_that_clients_of_an_older_one_do_not_know() {
+        let fresh: Vec<IndexMeta> = (0..100).map(|_| IndexMeta::fresh()).collect();
+        for meta in &fresh {
+            assert_eq!(meta.next_id & 0xffff_ffff, 1);
+            assert!(meta.next_id < 1 << 53);
+            let IndexMeta { next_node, format, next_segment, lsn, .. } = *meta;
+            assert_eq!((next_node, format, next_segment, lsn), (1, 2, 1, 0));
+        }
+        assert!(fresh.iter().any(|meta| meta.next_id != fresh[0].next_id));
+    }
+
+    #[test]
+    fn a_meta_record_of_every_version_is_read_and_no_other() {
+        let mut records = [0; COUNTED];
+        records.iter_mut().zip(20..).for_each(|(count, n)| *count = n);
+        let meta = IndexMeta {
+            lsn: 1,
+            next_id: 2,
+            next_node: 3,
+            streams: 4,
+            bytes: 5,
+            format: 2,
+            records: Some(records),
+            next_segment: 6,
+        };
+        let whole = meta.encode();
+        assert_eq!(IndexMeta::decode(&whole), Some(meta));
+        // Before there were segments, and before records were counted.
+        let mut older = records;
+        older[COUNTED_WITHOUT_SEGMENTS..].fill(0);
+        let before = IndexMeta { records: Some(older), next_segment: 1, ..meta };
+        assert_eq!(IndexMeta::decode(&whole[..15 * 8]), Some(before));
+        let mut first = whole[..6 * 8].to_vec();
+        first[0] = 1;
+        let before = IndexMeta { format: 1, records: None, next_segment: 1, ..meta };
+        assert_eq!(IndexMeta::decode(&first), Some(before));
+        for len in (0..whole.len()).filter(|len| *len != 15 * 8) {
+            assert_eq!(IndexMeta::decode(&whole[..len]), None, "{len} bytes");
+        }
+        assert_eq!(IndexMeta::decode(&[&whole[..], &[0; 8]].concat()), None);
+        assert_eq!(IndexMeta::decode(&[&first[..], &[0; 8]].concat()), None);
+        first[0] = 3;
+        assert_eq!(IndexMeta::decode(&first), None, "a later format");
+    }
+
+    #[test]
     fn a_walk_ends_whatever_bit_of_a_key_flips() {
         let dir = tempfile::tempdir().unwrap();
         let number = |n: u64| 0x5AA5_0000_0000_0000 + 3 * n;

@@ -18,6 +18,7 @@ use super::{
 use crate::store::{DeadlineCursor, StoreError, file::wal::Lsn};
 
 mod appends;
+mod counting;
 mod folding;
 mod naming;
 mod purging;

@@ -66,6 +66,12 @@ fn bytes_are_kept_in_chunks_and_read_from_any_place() {
     assert_eq!(pieces(5, 20, 100), [15]);
     assert_eq!(pieces(5, 20, 10), [10]);
     assert_eq!(pieces(tail, tail + 5, 10), [0; 0]);
+    drop(reading);
+    index.fold([(ONE, trimmed(third))]);
+    index.index.purge_some(&|| Ok(()), 99).unwrap();
+    let run = |most| index.index.read().unwrap().first_chunks(ONE, most).unwrap();
+    let part = |end| Some(ChunkRun { start: third, end, gap: false });
+    assert_eq!([65_535, 65_536].map(run), [part(third + 65_536), part(tail)]);
 }
 
 /// A gap is where nothing is known; reads end there.
@@ -206,6 +212,37 @@ fn producers_are_counted_and_listed_in_order() {
     assert_eq!(list(Some("q"), 9), []);
 }
 
+/// A key that is not found may be one whose bits have changed: it is absent if its neighbours are whole.
+#[test]
+fn what_is_not_found_beside_damage_is_not_said_to_be_absent() {
+    let mut index = TestIndex::new();
+    index.fold(
+        ["/b", "/d", "/f"]
+            .map(|name| (StreamId(u64::from(name.as_bytes()[1])), created(name, Bytes::new()))),
+    );
+    index.fold([(ONE, created("/0", Bytes::new()))]);
+    index.fold(["b", "d", "f"].map(|name| (ONE, produced(bytes(0, 1), name, 0))));
+    let known = |name: &str| {
+        let reading = index.index.read().unwrap();
+        let producer = reading.producer(ONE, &ProducerId::new(name).unwrap());
+        let found = reading.path_id(&path(&format!("/{name}")));
+        (found.map(|id| id.is_some()).ok(), producer.map(|known| known.is_some()).ok())
+    };
+    let absent = (Some(false), Some(false));
+    assert_eq!(["a", "c", "e", "g"].map(known), [absent; 4]);
+    let damage = index.index.write(&|| Ok(()), |index, txn| {
+        let name = [&[0; 8][..], b"/d"].concat();
+        assert!(index.paths.get(txn, &name)?.is_some());
+        index.paths.put(txn, &name, b"another value")?;
+        let producer = keys::producer(ONE, &ProducerId::new("d").unwrap());
+        Ok(index.producers.put(txn, &producer, b"another value")?)
+    });
+    damage.unwrap();
+    assert_eq!(["a", "g"].map(known), [absent; 2]);
+    assert_eq!(["c", "d", "e"].map(known), [(None, None); 3]);
+    assert_eq!(["b", "f"].map(known), [(Some(true), Some(true)); 2]);
+}
+
 #[test]
 fn streams_are_walked_in_the_order_of_ids_and_of_deadlines() {
     let mut index = TestIndex::new();
@@ -274,9 +311,14 @@ fn a_deadline_follows_its_stream() {
 #[test]
 fn a_stream_whose_state_is_damaged_can_be_deleted() {
     let mut index = TestIndex::new();
-    index.fold([(ONE, created("/a", bytes(0, 100))), (TWO, expiring("/b", 5000))]);
+    index.fold([(ONE, created("/a", bytes(0, 70_000))), (TWO, expiring("/b", 5000))]);
     let source = index.state(ONE).unwrap();
     index.fold([(StreamId(3), fork("/c", &source, 5, bytes(0, 3)))]);
+    // Another one, behind a link to node 1, with a deadline and a fork.
+    let (other, long) = (StreamId(4), format!("/d{}", "x".repeat(600)));
+    index.fold([(other, expiring(&long, 6000)), (other, appended(bytes(0, 10)))]);
+    let kept = index.state(other).unwrap();
+    index.fold([(StreamId(5), fork("/e", &kept, 5, Bytes::new()))]);
     let damage = |id| {
         let put = index.index.write(&|| Ok(()), |index, txn| {
             Ok(index.streams.put(txn, &keys::id(id), b"no state at all")?)
@@ -286,20 +328,23 @@ fn a_stream_whose_state_is_damaged_can_be_deleted() {
     damage(ONE);
     damage(TWO);
     damage(StreamId(3));
-    let folded = index.fold([(ONE, appended(bytes(100, 2)))]);
+    let folded = index.fold([(ONE, appended(bytes(70_000, 2)))]);
     assert_eq!(folded.freed, 0, "these events are lost");
     let folded = index.fold([(ONE, deleted()), (TWO, deleted()), (StreamId(3), deleted())]);
-    assert_eq!(folded.freed, 103);
+    assert_eq!(folded.freed, 70_003);
     let reading = index.index.read().unwrap();
     let meta = reading.meta().unwrap();
-    assert_eq!((meta.streams, meta.bytes), (0, 0));
+    assert_eq!((meta.streams, meta.bytes), (2, 10));
     for name in ["/a", "/b", "/c"] {
         assert_eq!(reading.path_id(&path(name)).unwrap(), None, "{name}");
     }
     assert_eq!(reading.forks(ONE).unwrap(), []);
-    assert_eq!(reading.deadlines_from(DeadlineCursor::default(), 9).unwrap(), (vec![], None));
+    assert_eq!(reading.deadlines_from(DeadlineCursor::default(), 9).unwrap(), (vec![other], None));
+    assert_eq!(reading.path_id(&path(&long)).unwrap(), Some(other));
+    assert_eq!(reading.path_id(&path("/e")).unwrap(), Some(StreamId(5)));
+    assert_eq!(reading.forks(other).unwrap(), [StreamId(5)]);
     drop(reading);
     assert!(index.index.purge_some(&|| Ok(()), 99).unwrap().any);
-    // The meta record.
-    assert_eq!(index.count(), 1);
+    // Two states, a link and two paths, a deadline, a fork, a chunk, and the meta record.
+    assert_eq!(index.count(), 9);
 }

@@ -78,6 +78,24 @@ fn a_trim_removes_what_is_wholly_before_it() {
     }
 }
 
+#[test]
+fn several_trims_are_done_in_steps_as_well() {
+    for max in [1, 2, 3, 4, 5, 6, 7] {
+        let mut index = TestIndex::new();
+        filled(&mut index, ONE, "/a");
+        filled(&mut index, TWO, "/b");
+        index.fold([(ONE, trimmed(65_536)), (TWO, trimmed(65_536))]);
+        // Of each a chunk, the lengths in it, and the record that says so.
+        let mut left = 6;
+        while left > 0 {
+            let (removed, _) = purge(&index, max);
+            assert_eq!(removed, (max as u64).min(left), "with steps of {max}");
+            left -= removed;
+        }
+        assert_eq!(purge(&index, max), (0, false));
+    }
+}
+
 /// Another stream's id in a record of what is to be purged: only a changed bit explains it.
 #[test]
 fn the_data_of_a_stream_that_is_there_is_never_purged() {
@@ -90,6 +108,8 @@ fn the_data_of_a_stream_that_is_there_is_never_purged() {
         put.unwrap();
     };
     put(ONE);
-    assert_eq!(purge(&index, 99), (1, false));
+    filled(&mut index, TWO, "/b");
+    index.fold([(TWO, deleted())]);
+    assert_eq!(purge(&index, 99), (1 + 6, false), "those behind it are done as well");
     assert_eq!(index.bytes(ONE, 0, 70_210, usize::MAX).len(), 70_210);
 }

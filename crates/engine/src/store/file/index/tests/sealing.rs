@@ -34,6 +34,12 @@ impl TestIndex {
         self.index.read().unwrap().segment(number).unwrap().map(|record| record.live)
     }
 
+    /// The checksums that its extents have.
+    fn checksums(&self, id: StreamId) -> Vec<Option<u32>> {
+        let found = self.index.read().unwrap().extents(id).unwrap();
+        found.into_iter().map(|(_, extent)| extent.unwrap().crc).collect()
+    }
+
     fn extents(&self, id: StreamId) -> Vec<(u64, u64, u64, u64)> {
         let found = self.index.read().unwrap().extents(id).unwrap();
         let fields = |extent: ExtentRecord| (extent.start, extent.end, extent.file, extent.offset);
@@ -76,6 +82,8 @@ fn a_segment_takes_over_whole_chunks_and_the_beginning_of_one() {
         assert_eq!(piece(5, end - 1, usize::MAX), Some(end - 6));
         assert_eq!(piece(5, end - 1, 100), Some(100));
         assert_eq!(piece(end, 60_000, 100), None);
+        let none = reading.pieces(ONE, Offset::new(10), Offset::new(10), 99).unwrap();
+        assert!(none.is_empty());
         let pieces = reading.pieces(ONE, Offset::new(10), Offset::new(60_000), 59_000).unwrap();
         let lens: Vec<_> = pieces
             .iter()
@@ -203,8 +211,10 @@ fn trims_cut_extents_and_files_without_bytes_are_freed() {
     let purge = |index: &TestIndex| {
         let mut freed = Vec::new();
         loop {
+            let before = index.count();
             let done = index.index.purge_some(&|| Ok(()), 1).unwrap();
             freed.extend(done.freed);
+            assert!(before - index.count() <= 3, "a record, its file's, and the one that said so");
             if !done.more {
                 return freed;
             }
@@ -214,6 +224,7 @@ fn trims_cut_extents_and_files_without_bytes_are_freed() {
     assert_eq!(purge(&index), [0; 0]);
     assert_eq!(index.extents(ONE)[0], (5, 20_000, FILE, 37));
     assert_eq!(index.live(FILE), Some(19_995));
+    assert_eq!(index.checksums(ONE), [None, Some(9), Some(9)], "a part has none");
     index.fold([(ONE, trimmed(20_000))]);
     assert_eq!(purge(&index), [FILE]);
     assert_eq!(index.extents(ONE).len(), 2);
@@ -224,6 +235,32 @@ fn trims_cut_extents_and_files_without_bytes_are_freed() {
     index.fold([(ONE, deleted())]);
     assert_eq!(purge(&index), [9]);
     assert_eq!(index.count(), 1, "nothing but the meta record");
+}
+
+#[test]
+fn a_deleted_stream_frees_its_files_extent_by_extent() {
+    for damaged in [false, true] {
+        let mut index = TestIndex::new();
+        chunked(&mut index, ONE, "/a", 4);
+        for number in 1..=3 {
+            let part = extent((number - 1) * 20_000, number * 20_000);
+            index.hand_over(&segment(number, &[(ONE, part, None)]));
+        }
+        if damaged {
+            let put = index.index.write(&|| Ok(()), |index, txn| {
+                Ok(index.streams.put(txn, &keys::id(ONE), b"no state")?)
+            });
+            put.unwrap();
+        }
+        assert_eq!(index.fold([(ONE, deleted())]).freed, 80_000);
+        // Three extents, each with the record of its file; a chunk, and the record that says so.
+        for expected in [vec![1], vec![2], vec![3], vec![]] {
+            let done = index.index.purge_some(&|| Ok(()), 1).unwrap();
+            assert_eq!((done.freed, done.more), (expected, true));
+        }
+        let done = index.index.purge_some(&|| Ok(()), 1).unwrap();
+        assert_eq!((done.freed, done.more, index.count()), (vec![], false, 1));
+    }
 }
 
 /// What `repair` drops from the middle of a stream.
@@ -264,6 +301,10 @@ fn a_dropped_range_leaves_the_bytes_on_both_sides() {
         expected.sort_unstable();
         expected.dedup();
         assert_eq!(left, expected, "{start} to {end}");
+        let is_whole = |(start, end, ..): &(u64, u64, u64, u64)| end - start == 20_000;
+        let whole: Vec<bool> = index.extents(ONE).iter().map(is_whole).collect();
+        let sealed: Vec<bool> = index.checksums(ONE).iter().map(Option::is_some).collect();
+        assert_eq!(sealed, whole, "what is cut has no checksum, and nothing else has lost it");
         for (from, to) in left.into_iter().filter(|(from, _)| *from >= 40_000) {
             assert_eq!(index.bytes(ONE, from, to, usize::MAX), bytes(from, (to - from) as usize));
         }
@@ -279,6 +320,16 @@ fn a_dropped_range_leaves_the_bytes_on_both_sides() {
         let past = |at| ranges.past(ONE, at);
         assert_eq!((past(start), past(end - 1), past(end)), (Some(end), Some(end), None));
     }
+}
+
+/// The first chunk of a stream begins at 0.
+#[test]
+fn a_range_in_the_first_chunk_leaves_two() {
+    let mut index = TestIndex::new();
+    chunked(&mut index, ONE, "/a", 2);
+    let dropped = index.index.write(&|| Ok(()), |index, txn| index.drop_bytes(txn, ONE, 10, 20));
+    dropped.unwrap();
+    assert_eq!(index.records("chunks", ONE), [(0, 10), (20, 19_980), (20_000, 20_000)]);
 }
 
 /// A range that is dropped with others in it takes their place.
