@@ -175,3 +175,125 @@ impl Drop for TailWatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    const ID: StreamId = StreamId(3);
+
+    fn update(offset: u64) -> TailUpdate {
+        let tail = Tail { offset: Offset::new(offset), ..Tail::default() };
+        TailUpdate { id: Some(ID), tail }
+    }
+
+    /// Whether a reader that waits would go on.
+    fn changes(watch: &mut TailWatch) -> bool {
+        watch.changed().now_or_never().is_some()
+    }
+
+    #[test]
+    fn a_reader_goes_on_after_each_change_that_it_has_not_seen() {
+        let publisher = TailPublisher::new(update(5));
+        assert!(!publisher.is_watched());
+        let mut watch = publisher.watch(ID);
+        assert_eq!((publisher.reader_count(), publisher.is_watched(), watch.id()), (1, true, ID));
+        assert!(!changes(&mut watch));
+        assert_eq!(watch.tail(), update(5).tail);
+        assert!(!publisher.show(update(5)), "it is the same");
+        assert!(!changes(&mut watch));
+        assert!(publisher.show(update(6)) && publisher.show(update(7)));
+        assert!(changes(&mut watch) && changes(&mut watch), "until it has looked");
+        assert_eq!(watch.tail(), update(7).tail);
+        assert!(!changes(&mut watch));
+        let mut late = publisher.watch(ID);
+        assert!(!changes(&mut late), "what was before is no change");
+        assert_eq!(publisher.reader_count(), 2);
+        drop(watch);
+        assert_eq!(publisher.reader_count(), 1);
+    }
+
+    #[test]
+    fn a_stream_of_another_id_or_none_is_gone_for_its_readers() {
+        let publisher = TailPublisher::new(update(5));
+        let mut watch = publisher.watch(ID);
+        assert!(!watch.tail().gone);
+        let other = TailUpdate { id: Some(StreamId(4)), ..update(5) };
+        assert!(publisher.show(other), "with the same tail");
+        assert!(changes(&mut watch));
+        assert_eq!(watch.tail(), Tail { gone: true, ..update(5).tail });
+        publisher.show(TailUpdate { id: None, ..update(5) });
+        assert!(watch.tail().gone);
+    }
+
+    #[test]
+    fn waiting_readers_are_woken_and_those_that_left_make_room() {
+        let publisher = TailPublisher::new(update(0));
+        let waker = || {
+            struct Count(std::sync::atomic::AtomicUsize);
+            impl std::task::Wake for Count {
+                fn wake(self: Arc<Self>) {
+                    self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                }
+            }
+            let count = Arc::new(Count(0.into()));
+            (count.clone().into(), move || count.0.load(std::sync::atomic::Ordering::Relaxed))
+        };
+        let mut readers: Vec<_> = (0..20)
+            .map(|_| {
+                let (waker, woken): (Waker, _) = waker();
+                let watch = publisher.watch(ID);
+                assert!(watch.poll_changed(&mut Context::from_waker(&waker)).is_pending());
+                (watch, woken)
+            })
+            .collect();
+        publisher.show(update(1));
+        let woken = |readers: &[(TailWatch, _)], of: &dyn Fn(&(TailWatch, _)) -> usize| {
+            readers.iter().map(of).sum::<usize>()
+        };
+        let count = |(_, woken): &(TailWatch, _)| -> usize { (woken as &dyn Fn() -> usize)() };
+        assert_eq!(woken(&readers, &count), 0, "shown only");
+        publisher.wake();
+        assert_eq!(woken(&readers, &count), 16);
+        for (watch, _) in &mut readers[..4] {
+            watch.tail();
+        }
+        readers.drain(..4);
+        assert_eq!(woken(&readers, &count), 12, "four of eight have run");
+        for (watch, _) in &readers[..4] {
+            assert!(watch.poll_changed(&mut Context::from_waker(Waker::noop())).is_ready());
+        }
+        assert_eq!(woken(&readers, &count), 16, "all of them");
+    }
+
+    #[test]
+    fn a_frame_is_for_readers_of_the_same_bytes_and_tail() {
+        let publisher = TailPublisher::new(update(9));
+        let watch = publisher.watch(ID);
+        let (from, tail) = (Offset::new(4), update(9).tail);
+        assert!(watch.frame(from, tail).is_none());
+        let control = ControlEvent {
+            next_offset: tail.offset,
+            cursor: None,
+            up_to_date: true,
+            closed: false,
+        };
+        let bytes = Bytes::from_static(b"frame");
+        watch.leave_frame(LiveFrame {
+            id: ID,
+            from,
+            tail,
+            end: tail.offset,
+            held: false,
+            control,
+            bytes,
+        });
+        let other = publisher.watch(ID);
+        assert_eq!(other.frame(from, tail).map(|frame| frame.bytes), Some("frame".into()));
+        assert!(other.frame(Offset::new(5), tail).is_none());
+        assert!(other.frame(from, update(10).tail).is_none());
+        assert!(publisher.watch(StreamId(4)).frame(from, tail).is_none());
+    }
+}

@@ -217,6 +217,90 @@ mod tests {
         }
     }
 
+    /// A reader that waits: its key, and a flag that says whether it was woken.
+    fn waiting(ring: &mut WakeRing) -> (SlotKey, Arc<Flag>) {
+        let (key, flag) = (ring.join(), Arc::<Flag>::default());
+        ring.wait(key, &flag.clone().into());
+        (key, flag)
+    }
+
+    /// The places of the readers that were woken since the last call.
+    fn woken(readers: &[(SlotKey, Arc<Flag>)], wakers: Vec<Waker>) -> Vec<usize> {
+        wakers.into_iter().for_each(Waker::wake);
+        let woken = readers.iter().enumerate();
+        woken
+            .filter(|(_, (_, flag))| flag.0.swap(false, Ordering::Relaxed))
+            .map(|(at, _)| at)
+            .collect()
+    }
+
+    #[test]
+    fn a_round_wakes_sixteen_and_eight_more_when_eight_of_them_have_run() {
+        let mut ring = WakeRing::default();
+        assert!(ring.is_empty() && ring.start_round().is_empty());
+        let readers: Vec<_> = (0..50).map(|_| waiting(&mut ring)).collect();
+        assert_eq!((ring.len(), ring.is_empty()), (50, false));
+        let first = ring.start_round();
+        assert_eq!(woken(&readers, first), Vec::from_iter(0..16));
+        let mut next = 16;
+        for (at, (key, _)) in readers.iter().enumerate() {
+            let more = ring.ack(*key);
+            let more = woken(&readers, more);
+            let expected =
+                if at % 8 == 7 { Vec::from_iter(next..50.min(next + 8)) } else { vec![] };
+            next += expected.len();
+            assert_eq!(more, expected, "after {} have run", at + 1);
+            assert!(ring.ack(*key).is_empty(), "it has said so");
+        }
+        assert_eq!((next, ring.in_flight), (50, 0));
+        assert!(ring.start_round().is_empty(), "nobody waits");
+    }
+
+    /// A reader that leaves makes room as one that has run does.
+    #[test]
+    fn readers_that_leave_let_the_round_go_on() {
+        let mut ring = WakeRing::default();
+        let readers: Vec<_> = (0..30).map(|_| waiting(&mut ring)).collect();
+        let first = ring.start_round();
+        assert_eq!(woken(&readers, first).len(), 16);
+        for (key, _) in &readers[..7] {
+            assert!(ring.leave(*key).is_empty());
+        }
+        let more = ring.leave(readers[7].0);
+        assert_eq!(woken(&readers, more), Vec::from_iter(16..24));
+        assert_eq!(ring.len(), 22);
+        for (key, _) in &readers[8..] {
+            let more = ring.leave(*key);
+            woken(&readers, more);
+        }
+        assert!(ring.is_empty() && ring.slots.capacity() == 0, "an empty ring takes no memory");
+    }
+
+    /// A round that is not through when the next one begins goes on where it was: nobody is last each time.
+    #[test]
+    fn the_next_round_goes_on_where_the_last_one_was() {
+        let mut ring = WakeRing::default();
+        let readers: Vec<_> = (0..32).map(|_| waiting(&mut ring)).collect();
+        let first = ring.start_round();
+        assert_eq!(woken(&readers, first), Vec::from_iter(0..16));
+        for (key, flag) in &readers[..7] {
+            assert!(ring.ack(*key).is_empty());
+            ring.wait(*key, &flag.clone().into());
+        }
+        let more = ring.start_round();
+        assert_eq!(woken(&readers, more), Vec::from_iter(16..23));
+        // A reader whose other waker is the newer one.
+        let other = Arc::<Flag>::default();
+        ring.wait(readers[23].0, &other.clone().into());
+        let more = ring.ack(readers[16].0);
+        assert!(more.is_empty());
+        for (key, _) in &readers[8..15] {
+            let more = ring.ack(*key);
+            woken(&readers, more);
+        }
+        assert!(other.0.load(Ordering::Relaxed));
+    }
+
     proptest! {
         /// In any order of steps: once the runtime has polled every woken reader, all have seen the newest version.
         #[test]
