@@ -94,6 +94,7 @@ impl World {
             min: 1,
             keep: 0,
             size: 1 << 20,
+            arrays_from: 1,
             interval: Duration::from_secs(86_400),
             ..SegmentOptions::DEFAULT
         });

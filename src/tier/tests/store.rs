@@ -46,6 +46,7 @@ pub(super) fn store_options(dir: &Path) -> FileStoreOptions {
         size: 200_000,
         idle: Duration::ZERO,
         share: 1,
+        arrays_from: 1,
         // Only when a test says so.
         interval: Duration::from_secs(1 << 20),
         ..SegmentOptions::DEFAULT

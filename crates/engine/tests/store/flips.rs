@@ -46,6 +46,7 @@ fn sealing(dir: &Path) -> FileStoreOptions {
         size: 60_000,
         idle: Duration::ZERO,
         share: 1,
+        arrays_from: 1,
         ..SegmentOptions::DEFAULT
     };
     FileStoreOptions { segments: Some(segments), ..options(dir) }

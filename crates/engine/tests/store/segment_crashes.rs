@@ -80,6 +80,7 @@ impl SealingRun {
             size: 900,
             idle: Duration::ZERO,
             share: 1,
+            arrays_from: 1,
             ..SegmentOptions::DEFAULT
         };
         FileStoreOptions {

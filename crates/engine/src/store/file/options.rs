@@ -31,6 +31,9 @@ pub struct SegmentOptions {
     pub idle: Duration,
     /// A shared segment is written once it has this many bytes.
     pub share: u64,
+    /// JSON messages are sealed with commas, so that the kernel can send them, where at least so many bytes lie together; at most
+    /// the default, from which on they are sent.
+    pub arrays_from: u64,
     /// The pause between two walks over the streams. It grows to thirty times that while nothing is due.
     pub interval: Duration,
     /// Bytes of local segments beyond which nothing is sealed in a store with
@@ -49,10 +52,14 @@ impl SegmentOptions {
         size: 64 << 20,
         idle: Duration::from_secs(3600),
         share: 1 << 20,
+        arrays_from: Self::LEAST_SENT,
         interval: Duration::from_secs(10),
         max_local: None,
         most_free: 1 << 30,
     };
+    /// What a segment has of a stream is sent out of its file from so many bytes on: a look at the index and a call cost more than
+    /// the copy of less.
+    pub(super) const LEAST_SENT: u64 = 64 << 10;
     /// The longest pause between two walks, in intervals.
     pub(super) const LONGEST_PAUSE: u32 = 30;
 }

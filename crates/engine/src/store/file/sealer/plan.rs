@@ -1,10 +1,12 @@
 //! What of a stream is to be sealed: which of its chunks are many, or old, and where a whole append or message ends.
 
+use std::ops::Range;
+
 use durable_streams_protocol::{MESSAGE_END, Offset, StreamId, StreamState, Timestamp};
 
 use crate::store::{
     MessageForm, StoreError,
-    file::{index::handle::ReadTxn, options::SegmentOptions, segments::direct::LEAST_SENT},
+    file::{index::handle::ReadTxn, options::SegmentOptions},
 };
 
 /// A stream that has extents is sealed again, after it was idle, once it has this many bytes in chunks: each extent costs
@@ -21,16 +23,8 @@ pub(super) struct SealPlan {
     pub(super) end: u64,
     /// It shares a file with other streams.
     pub(super) shares: bool,
-    /// It is a JSON stream.
-    pub(super) json: bool,
-}
-
-impl SealPlan {
-    /// The form that its extent is to have: commas serve only what is sent as it is.
-    pub(super) fn form(&self) -> MessageForm {
-        let is_sent = self.json && self.end - self.start >= LEAST_SENT;
-        if is_sent { MessageForm::Array } else { MessageForm::Stored }
-    }
+    /// How its messages are to be written.
+    pub(super) form: MessageForm,
 }
 
 /// What a step of the walk has found.
@@ -38,6 +32,16 @@ pub(super) struct SealStep {
     pub(super) plans: Vec<SealPlan>,
     /// The first stream of the next step; `None` at the end.
     pub(super) next: Option<u64>,
+}
+
+/// How messages of a range are to be written: commas serve only what is sent as it is.
+fn form(state: &StreamState, options: &SegmentOptions, range: Range<u64>) -> MessageForm {
+    let is_sent = range.end - range.start >= options.arrays_from;
+    if is_sent && state.core.content_type.is_json() {
+        MessageForm::Array
+    } else {
+        MessageForm::Stored
+    }
 }
 
 impl ReadTxn<'_> {
@@ -79,7 +83,6 @@ impl ReadTxn<'_> {
         now: Timestamp,
     ) -> Result<Option<SealPlan>, StoreError> {
         let (id, tail) = (state.core.id, state.tail.position());
-        let json = state.core.content_type.is_json();
         let own = state.own_len();
         let idle = now.millis().saturating_sub(state.touched.millis());
         let idle = u128::from(idle) >= options.idle.as_millis();
@@ -93,12 +96,20 @@ impl ReadTxn<'_> {
         let shares = end.saturating_sub(run.start) < options.min && !run.gap;
         if !shares {
             let end = self.unit_end(state, run.start, end)?;
-            return Ok(end.map(|end| SealPlan { id, start: run.start, end, shares, json }));
+            let form = |end| form(state, options, run.start..end);
+            return Ok(end.map(|end| SealPlan {
+                id,
+                start: run.start,
+                end,
+                shares,
+                form: form(end),
+            }));
         }
         let worth = tail - run.start >= SEAL_AGAIN.min(options.min)
             || self.extent_at(id, run.start.saturating_sub(1))?.is_none();
         let whole = idle && run.end == tail && worth;
-        Ok(whole.then_some(SealPlan { id, start: run.start, end: tail, shares, json }))
+        let form = form(state, options, run.start..tail);
+        Ok(whole.then_some(SealPlan { id, start: run.start, end: tail, shares, form }))
     }
 
     /// The end of the last whole append or message at or before `end`; the first one after it when there is none.

@@ -22,7 +22,7 @@ impl Sealer {
         if !self.may_take_more()? {
             return Ok(0);
         }
-        let draft = match self.write(plans, SealPlan::form, paced)? {
+        let draft = match self.write(plans, |plan| plan.form, paced)? {
             Some(draft) if draft.has_tiny_messages() => {
                 drop(draft);
                 self.write(plans, |_| MessageForm::Stored, paced)?

@@ -24,12 +24,9 @@ use super::{
 };
 use crate::store::{
     FilePart, MessageForm,
-    file::{disk::File, error::corrupt, index::extents::ExtentRecord},
+    file::{disk::File, error::corrupt, index::extents::ExtentRecord, options::SegmentOptions},
     file_part::is_in_memory,
 };
-
-/// Extents smaller than this, bytes, are read: a look at the index and a call cost more than their copy.
-pub(in crate::store::file) const LEAST_SENT: u64 = 64 << 10;
 
 /// Extents that are found again without the index.
 const KNOWN: usize = 64;
@@ -109,7 +106,7 @@ fn block_at(at: u64) -> u64 {
 }
 
 impl OpenSegment {
-    /// Whether a range of the file, which lies in an extent of at least [`LEAST_SENT`] bytes, is in a form. JSON extents of that
+    /// Whether a range of the file, which lies in an extent of at least [`LEAST_SENT`](SegmentOptions::LEAST_SENT) bytes, is in a form. JSON extents of that
     /// size have commas, in a file that has any.
     fn is_in(&self, form: MessageForm, range: Range<u64>) -> bool {
         match form {
@@ -181,7 +178,7 @@ impl SegmentFiles {
         let segment = self.open_as(extent, footer_crc)?;
         let (from, len) = (range.start, (range.end - range.start) as usize);
         let range = self.place(&segment, extent, from, len)?;
-        let fits = extent.len() >= LEAST_SENT && segment.is_in(form, range.clone());
+        let fits = extent.len() >= SegmentOptions::LEAST_SENT && segment.is_in(form, range.clone());
         let Some(file) = segment.file.handle().filter(|_| fits) else { return Ok(None) };
         self.check_blocks(&segment, &file, extent.file, range.clone())?;
         self.known.note(look, KnownExtent { id, extent: *extent, footer_crc });
