@@ -2,13 +2,15 @@
 
 use std::{fs, os::unix::fs::FileExt, time::Duration};
 
+use bytes::Bytes;
 use durable_streams_engine::store::{
     AnyStore, FilePart, FileStoreOptions, MessageForm, Store, StoreError, StoredPiece,
     file::{SegmentOptions, offline},
 };
 use durable_streams_engine::{Clock, Engine, EngineLimits};
 use durable_streams_protocol::{
-    Created, Decision, MESSAGE_END, Offset, StreamEvent, StreamId, StreamPath, StreamState,
+    ArrayFramer, Created, Decision, MESSAGE_END, Offset, StreamEvent, StreamId, StreamPath,
+    StreamState, frame_array,
 };
 
 use crate::{
@@ -380,6 +382,61 @@ fn a_plan_to_send_is_the_stream_in_parts_of_files_and_in_pieces() {
         assert_eq!(in_files > 0, from.position() < 800_000);
         assert_eq!(wait(engine.next_file_part(&core, &mut plan, 1)).unwrap(), None, "the end");
     }
+}
+
+/// As a server sends it: a bracket, parts of files with commas and pieces with terminators, and a bracket.
+#[test]
+fn a_plan_to_send_messages_leaves_the_last_terminator_to_its_caller() {
+    let dir = tempdir();
+    let store = open(with(dir.path(), large()));
+    let (id, stored) = sealed_messages(&store, 3_000, 200);
+    let places = wait(store.places(id)).unwrap().unwrap();
+    let sealed = places.sealed_to.unwrap().position() as usize;
+    let engine = Engine::new(store, Clock::System, EngineLimits::default());
+    let view = wait(engine.head(&StreamPath::new("j").unwrap())).unwrap();
+    let core = view.core;
+    let ends: Vec<usize> = memchr::memchr_iter(MESSAGE_END, &stored).map(|at| at + 1).collect();
+    let last_sealed = ends.iter().rposition(|end| *end == sealed).unwrap();
+    for (from, to, in_file) in [
+        (0, ends[last_sealed], true),
+        (0, ends[400], true),
+        (0, stored.len(), true),
+        // A message before it is looked at.
+        (ends[10], ends[last_sealed], false),
+        (ends[last_sealed], stored.len(), false),
+    ] {
+        let case = format!("from {from} to {to}");
+        let (start, tail) = (Offset::new(from as u64), Offset::new(to as u64));
+        let mut plan = wait(engine.plan_to_send(&core, start, tail, None)).unwrap();
+        assert_eq!((plan.is_in_file(), plan.len()), (in_file, (to - from) as u64), "{case}");
+        let mut framer = ArrayFramer::new(plan.len());
+        let (mut array, mut in_files) = (Vec::new(), 0);
+        framer.begin(&mut array);
+        plan.take_first().chunks.iter().for_each(|chunk| framer.put(&mut array, chunk));
+        while plan.len() > 1 {
+            let most = (plan.len() as usize - 1).min(100_000);
+            if let Some(part) = wait(engine.next_file_part(&core, &mut plan, most)).unwrap() {
+                framer.pass(part.len());
+                array.extend(bytes(&part));
+                in_files += part.len() as usize;
+            } else {
+                let piece = wait(engine.next_piece(&core, &mut plan, 100_000)).unwrap();
+                piece.unwrap().iter().for_each(|chunk| framer.put(&mut array, chunk));
+            }
+        }
+        if !plan.is_empty() {
+            plan.skip_last();
+            framer.put(&mut array, &[MESSAGE_END]);
+        }
+        assert!(plan.is_empty() && wait(engine.next_piece(&core, &mut plan, 1)).unwrap().is_none());
+        assert!(array == frame_array(&[Bytes::copy_from_slice(&stored[from..to])]), "{case}");
+        let read_first = if in_file { 0 } else { 64 << 10 };
+        let sent = (to.min(sealed) - from.min(sealed)).saturating_sub(read_first);
+        assert_eq!(in_files, sent - usize::from(sent > 0 && to <= sealed), "{case}");
+    }
+    // A page is read, and what is behind it of a page that goes on is not.
+    let page = wait(engine.plan_to_send(&core, Offset::ZERO, view.tail.offset, Some(100_000)));
+    assert!(!page.unwrap().is_in_file());
 }
 
 #[test]
