@@ -35,6 +35,10 @@ impl IndexHealth {
     pub(in crate::store::file) fn names_may_miss(&self) -> bool {
         self.names.load(Ordering::Relaxed)
     }
+
+    fn note_missing_names(&self) {
+        self.names.store(true, Ordering::Relaxed);
+    }
 }
 
 /// One round over the index.
@@ -69,6 +73,7 @@ const ORDER: [usize; NAMES.len()] = [0, 1, 7, 2, 6, 8, 9, 5, 4, 11, 10, 3];
 struct ScrubSlice<'s, 'r> {
     reading: &'s ReadTxn<'r>,
     round: &'s mut ScrubRound,
+    health: &'s IndexHealth,
     report: &'s mut dyn FnMut(StoreError),
     left: u64,
 }
@@ -98,13 +103,9 @@ impl IndexHandle {
             Err(error) => return Err(error),
         };
         round.enter(&trees, &reading)?;
-        let before = round.damaged;
-        let mut slice = ScrubSlice { reading: &reading, round, report, left: most };
-        let more = slice.run(&trees)?;
-        let paths = slice.round.damaged > before && slice.round.was_at_names();
-        if paths {
-            self.health().names.store(true, Ordering::Relaxed);
-        }
+        let health = self.health();
+        let more =
+            ScrubSlice { reading: &reading, round, health, report, left: most }.run(&trees)?;
         if !more {
             self.finish(&reading, round, &trees.0, report)?;
         }
@@ -126,7 +127,7 @@ impl IndexHandle {
         };
         for (name, sealed, counted) in index.differences(&reading.txn)? {
             if name == "paths" {
-                self.health().names.store(true, Ordering::Relaxed);
+                self.health().note_missing_names();
             }
             wrong(&format!("the number of records in `{name}` ({counted} instead of {sealed})"));
         }
@@ -136,7 +137,7 @@ impl IndexHandle {
             for ((name, found), sealed) in NAMES.iter().zip(round.found).skip(1).zip(sealed) {
                 if found != sealed {
                     if *name == "paths" {
-                        self.health().names.store(true, Ordering::Relaxed);
+                        self.health().note_missing_names();
                     }
                     wrong(&format!(
                         "`{name}`, which has {found} records and should have {sealed},"
@@ -186,7 +187,7 @@ impl IndexHandle {
         for (name, sealed, counted) in reading.index().differences(&reading.txn).unwrap_or_default()
         {
             if name == "paths" {
-                self.health().names.store(true, Ordering::Relaxed);
+                self.health().note_missing_names();
             }
             let what = format!("the number of records in `{name}` ({counted} instead of {sealed})");
             report(self.damaged(&what));
@@ -212,12 +213,6 @@ impl ScrubRound {
         // Damage of its records is found in their turn.
         self.dropped = reading.dropped().unwrap_or_default();
         Ok(())
-    }
-
-    fn was_at_names(&self) -> bool {
-        let at =
-            |database: usize| ORDER.get(database).is_some_and(|which| NAMES[*which] == "paths");
-        at(self.database) || at(self.database.wrapping_sub(1))
     }
 
     /// A round that checks pages only.
@@ -352,8 +347,12 @@ impl ScrubSlice<'_, '_> {
         self.wrong(problem);
     }
 
+    /// Reports damage of the database that the round is at.
     fn wrong(&mut self, problem: StoreError) {
         self.round.damaged += 1;
+        if ORDER.get(self.round.database).is_some_and(|which| NAMES[*which] == "paths") {
+            self.health.note_missing_names();
+        }
         (self.report)(problem);
     }
 }

@@ -22,7 +22,10 @@ mod counting;
 mod folding;
 mod naming;
 mod purging;
+mod repairing;
+mod scrubbing;
 mod sealing;
+mod verifying;
 
 const ONE: StreamId = StreamId(1);
 const TWO: StreamId = StreamId(2);

@@ -113,6 +113,7 @@ impl ScrubSlice<'_, '_> {
         let state = &stream.state;
         let name = format!("stream {} ({})", id.0, state.core.path.as_str());
         if index.path_id(&self.reading.txn, &state.core.path).ok().flatten() != Some(id) {
+            self.health.note_missing_names();
             return Ok(Some(format!("the path of {name} does not lead to it")));
         }
         if let Some(at) = state.due_at()

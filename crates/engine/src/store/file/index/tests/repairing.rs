@@ -1,0 +1,193 @@
+//! What a repair makes of an index that has whole records only.
+
+use std::sync::Arc;
+
+use heed::RwTxn;
+
+use super::{
+    verifying::{FOUR, THREE, filled, name_of, problems, sealed, tamper},
+    *,
+};
+use crate::store::file::{
+    disk::RealDisk,
+    index::{
+        env::IndexEnvironment,
+        handle::WriteError,
+        repair::{IndexDamage, LostPart, LostRecords},
+    },
+    segments::files::SegmentFiles,
+};
+
+/// What a repair plans for an index that has whole records only, and what is wrong afterwards.
+fn repaired(index: &TestIndex) -> IndexDamage {
+    let dir = tempfile::tempdir().unwrap();
+    let segments = SegmentFiles::new(Arc::new(RealDisk), dir.path(), 1);
+    let plan = index.index.read().unwrap().plan_repair(&segments).unwrap();
+    index.index.repair(&plan).unwrap();
+    while index.index.purge_some(&|| Ok(()), 99).unwrap().more {}
+    assert_eq!(problems(index), [""; 0], "after {:?}", plan.damage);
+    let again = index.index.read().unwrap().plan_repair(&segments).unwrap();
+    assert_eq!(again.damage, IndexDamage::default());
+    plan.damage
+}
+
+fn lost(id: StreamId, path: Option<&str>, part: LostPart) -> LostRecords {
+    LostRecords { id: id.0, path: path.map(str::to_owned), part }
+}
+
+#[test]
+fn a_repair_of_a_whole_index_changes_nothing() {
+    let index = filled();
+    let before: Vec<_> = [ONE, TWO, THREE, FOUR].map(|id| index.state(id)).into();
+    assert_eq!(repaired(&index), IndexDamage::default());
+    assert_eq!([ONE, TWO, THREE, FOUR].map(|id| index.state(id)), *before);
+    assert_eq!(index.bytes(ONE, 0, 20_300, usize::MAX), bytes(0, 20_300));
+}
+
+#[test]
+fn what_follows_from_states_is_written_again_at_no_loss() {
+    type Change = fn(&IndexEnvironment, &mut RwTxn<'_>) -> Result<(), WriteError>;
+    let cases: [(Change, &[&str]); 7] = [
+        (
+            |index, txn| {
+                index.paths.delete(txn, &name_of("/b"))?;
+                Ok(())
+            },
+            &["paths"],
+        ),
+        (
+            |index, txn| {
+                let name = name_of("/x");
+                Ok(index.paths.put(txn, &name, &sealed(&name, &3_u64.to_be_bytes()))?)
+            },
+            &["paths"],
+        ),
+        (
+            |index, txn| {
+                index.deadlines.delete(txn, &keys::deadline(at(5000), ONE))?;
+                Ok(())
+            },
+            &["deadlines and forks"],
+        ),
+        (
+            |index, txn| {
+                index.deadlines.delete(txn, &keys::deadline(at(5000), ONE))?;
+                Ok(index.deadlines.put(txn, &keys::deadline(at(6000), ONE), &[])?)
+            },
+            &["deadlines and forks"],
+        ),
+        (
+            |index, txn| {
+                index.forks.delete(txn, &keys::fork(ONE, TWO))?;
+                Ok(index.forks.put(txn, &keys::fork(ONE, THREE), &[])?)
+            },
+            &["deadlines and forks"],
+        ),
+        (
+            |index, txn| Ok(index.forks.put(txn, &keys::fork(ONE, THREE), &[])?),
+            &["deadlines and forks"],
+        ),
+        (
+            |index, txn| {
+                let mut meta = index.meta(txn)?;
+                meta.bytes += 1;
+                Ok(index.put_meta(txn, &mut meta)?)
+            },
+            &["totals"],
+        ),
+    ];
+    for (at, (change, rewritten)) in cases.into_iter().enumerate() {
+        let index = filled();
+        let before: Vec<_> = [ONE, TWO, THREE, FOUR].map(|id| index.state(id)).into();
+        tamper(&index, true, change);
+        let damage = repaired(&index);
+        assert_eq!((&*damage.lost, &*damage.rewritten), (&[][..], rewritten), "case {at}");
+        assert_eq!([ONE, TWO, THREE, FOUR].map(|id| index.state(id)), *before);
+        let reading = index.index.read().unwrap();
+        assert_eq!(reading.path_id(&path("/b")).unwrap(), Some(TWO));
+        assert_eq!(reading.path_id(&path("/x")).unwrap(), None);
+        assert_eq!(reading.forks(ONE).unwrap(), [TWO]);
+        let due = reading.deadlines_from(DeadlineCursor::default(), 9).unwrap();
+        assert_eq!(due, (vec![ONE], None));
+    }
+}
+
+#[test]
+fn what_cannot_be_written_again_is_lost_by_whole_appends_and_messages() {
+    let bytes_lost = |id, path: &str, from, to| lost(id, Some(path), LostPart::Bytes { from, to });
+    let chunk = |index: &IndexEnvironment, txn: &mut RwTxn<'_>, id, at| {
+        assert!(index.chunks.delete(txn, &keys::chunk(id, Offset::new(at)))?);
+        Ok(())
+    };
+    type Change = dyn Fn(&IndexEnvironment, &mut RwTxn<'_>) -> Result<(), WriteError>;
+    let cases: [(&Change, Vec<LostRecords>); 8] = [
+        (&|index, txn| chunk(index, txn, ONE, 20_210), vec![bytes_lost(ONE, "/a", 20_210, 20_300)]),
+        (&|index, txn| chunk(index, txn, ONE, 0), vec![bytes_lost(ONE, "/a", 0, 20_210)]),
+        (&|index, txn| chunk(index, txn, TWO, 50), vec![bytes_lost(TWO, "/b", 50, 57)]),
+        (&|index, txn| chunk(index, txn, THREE, 0), vec![bytes_lost(THREE, "/c", 0, 9)]),
+        (
+            &|index, txn| chunk(index, txn, FOUR, 40_000),
+            vec![bytes_lost(FOUR, "/d", 40_000, 40_005)],
+        ),
+        (
+            // The middle of a stream: 2 is the middle message's first byte.
+            &|index, txn| {
+                chunk(index, txn, THREE, 0)?;
+                for (at, part) in [(0, &b"1\x1e2"[..]), (4, b"\x1e333\x1e")] {
+                    let key = keys::chunk(THREE, Offset::new(at));
+                    index.chunks.put(txn, &key, &sealed(&key, part))?;
+                }
+                Ok(())
+            },
+            vec![bytes_lost(THREE, "/c", 2, 5)],
+        ),
+        (
+            &|index, txn| {
+                index
+                    .producers
+                    .delete(txn, &keys::producer(ONE, &ProducerId::new("p").unwrap()))?;
+                Ok(())
+            },
+            vec![lost(ONE, Some("/a"), LostPart::Producers { count: 1 })],
+        ),
+        (
+            &|index, txn| {
+                index.appends.delete(txn, &keys::chunk(ONE, Offset::ZERO))?;
+                Ok(())
+            },
+            vec![lost(ONE, Some("/a"), LostPart::AppendEnds { before: 20_300 })],
+        ),
+    ];
+    for (at, (change, expected)) in cases.into_iter().enumerate() {
+        let index = filled();
+        tamper(&index, true, change);
+        let damage = repaired(&index);
+        assert_eq!((damage.lost, damage.rewritten), (expected, vec![]), "case {at}");
+        assert_eq!(index.index.read().unwrap().meta().unwrap().streams, 4);
+    }
+}
+
+#[test]
+fn a_stream_without_its_state_is_dropped_with_all_that_it_has() {
+    let index = filled();
+    tamper(&index, true, |index, txn| {
+        index.streams.delete(txn, &keys::id(ONE))?;
+        // Records of streams that nobody has ever heard of.
+        let key = keys::chunk(StreamId(7), Offset::new(3));
+        index.chunks.put(txn, &key, &sealed(&key, b"four"))?;
+        let key = keys::chunk(StreamId(8), Offset::new(3));
+        Ok(index.dropped.put(txn, &key, &sealed(&key, &5_u64.to_be_bytes()))?)
+    });
+    let damage = repaired(&index);
+    let stream = |bytes| LostPart::Stream { bytes };
+    let expected = [
+        lost(ONE, Some("/a"), stream(20_300)),
+        lost(StreamId(7), None, stream(4)),
+        lost(StreamId(8), None, stream(0)),
+    ];
+    assert_eq!(damage.lost, expected);
+    assert_eq!(damage.rewritten, ["paths", "deadlines and forks", "totals"]);
+    let meta = index.index.read().unwrap().meta().unwrap();
+    assert_eq!((meta.streams, meta.bytes), (3, 21));
+    assert_eq!(index.bytes(ONE, 0, 20_300, 9), b"");
+}
