@@ -112,13 +112,19 @@ fn what_follows_from_states_is_written_again_at_no_loss() {
     }
 }
 
+fn chunk(
+    index: &IndexEnvironment,
+    txn: &mut RwTxn<'_>,
+    id: StreamId,
+    at: u64,
+) -> Result<(), WriteError> {
+    assert!(index.chunks.delete(txn, &keys::chunk(id, Offset::new(at)))?);
+    Ok(())
+}
+
 #[test]
 fn what_cannot_be_written_again_is_lost_by_whole_appends_and_messages() {
     let bytes_lost = |id, path: &str, from, to| lost(id, Some(path), LostPart::Bytes { from, to });
-    let chunk = |index: &IndexEnvironment, txn: &mut RwTxn<'_>, id, at| {
-        assert!(index.chunks.delete(txn, &keys::chunk(id, Offset::new(at)))?);
-        Ok(())
-    };
     type Change = dyn Fn(&IndexEnvironment, &mut RwTxn<'_>) -> Result<(), WriteError>;
     let cases: [(&Change, Vec<LostRecords>); 8] = [
         (&|index, txn| chunk(index, txn, ONE, 20_210), vec![bytes_lost(ONE, "/a", 20_210, 20_300)]),
