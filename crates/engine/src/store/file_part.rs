@@ -62,8 +62,20 @@ pub(super) fn is_in_memory(_: &File, _: u64) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A folder on the disk of the test's program: the temporary one may be in memory as a whole, where the kernel does not tell
+    /// what of a file is.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn folder_on_disk() -> tempfile::TempDir {
+        let program = std::env::current_exe().unwrap();
+        let folder = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
+        let mut probe = tempfile::tempfile_in(folder.path()).unwrap();
+        std::io::Write::write_all(&mut probe, &[7]).unwrap();
+        assert!(is_in_memory(&probe, 0), "the kernel does not tell in {}", folder.path().display());
+        folder
+    }
 
     #[test]
     fn parts_of_one_open_file_with_the_same_bytes_are_equal() {
@@ -80,7 +92,7 @@ mod tests {
     #[test]
     fn what_is_behind_the_end_of_a_file_is_not_in_memory() {
         use std::io::Write;
-        let mut file = tempfile::tempfile().unwrap();
+        let mut file = tempfile::tempfile_in(folder_on_disk().path()).unwrap();
         file.write_all(&[7; 5000]).unwrap();
         assert!(is_in_memory(&file, 0) && is_in_memory(&file, 4999));
         assert!(!is_in_memory(&file, 5000) && !is_in_memory(&file, 1 << 30));

@@ -255,10 +255,10 @@ fn a_part_of_a_deleted_stream_can_be_sent_to_its_end() {
     assert_eq!(bytes(&part), all[..200_000]);
 }
 
-/// The second look does not ask the index, where the file system tells what is in memory: /dev/shm does not.
+/// The second look does not ask the index, where the file system tells what is in memory: one in memory does not.
 #[test]
 fn a_part_that_was_found_before_is_found_as_long_as_it_is_there() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let store = open(with(dir.path(), large()));
     let (id, all) = sealed(&store);
     let whole = |from: u64| {

@@ -214,3 +214,6 @@ impl SegmentFiles {
         Ok(())
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
