@@ -174,3 +174,31 @@ impl SegmentPage {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_shares_of_a_segment_are_those_of_whole_streams() {
+        let mut count = ShareCount::default();
+        // Extents come in the order of their streams.
+        for (stream, bytes) in [(1, 5), (1, 6), (2, 7), (3, 1), (3, 1), (3, 9), (4, 7), (5, 12)] {
+            count.add(StreamId(stream), bytes, 2);
+        }
+        count.end_stream(2);
+        count.end_stream(2);
+        assert_eq!(count.streams, 5);
+        count.largest.sort_unstable();
+        assert_eq!(count.largest, [(11, StreamId(3)), (12, StreamId(5))]);
+        // Of two with as many bytes the first one stays.
+        let mut equal = ShareCount::default();
+        [1, 2].into_iter().for_each(|stream| equal.add(StreamId(stream), 4, 1));
+        equal.end_stream(1);
+        assert_eq!((equal.streams, equal.largest), (2, vec![(4, StreamId(1))]));
+        let mut none = ShareCount::default();
+        none.add(StreamId(1), 4, 0);
+        none.end_stream(0);
+        assert_eq!((none.streams, none.largest), (1, vec![]));
+    }
+}

@@ -355,24 +355,4 @@ impl SegmentReadError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn open_files_are_bounded_in_number_and_in_bytes() {
-        let half = OPEN_BYTES / 2;
-        for (sizes, closed) in [
-            (vec![0; OPEN], 0),
-            (vec![0; OPEN + 1], 1),
-            (vec![half, half], 0),
-            (vec![half, half, 1], 1),
-            (vec![1, half, half], 1),
-            (vec![half, half, OPEN_BYTES], 2),
-            (vec![1, 1, OPEN_BYTES + 1], 2),
-            (vec![OPEN_BYTES + 1], 0),
-            (vec![], 0),
-        ] {
-            assert_eq!(too_many(&sizes), closed, "{sizes:?}");
-        }
-    }
-}
+mod tests;

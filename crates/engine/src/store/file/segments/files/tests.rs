@@ -1,0 +1,113 @@
+use std::fs;
+
+use super::*;
+use crate::store::{
+    MessageForm,
+    file::{
+        disk::RealDisk,
+        segments::{check::check_file, draft::SegmentDraft, format::HEADER},
+    },
+};
+
+#[test]
+fn open_files_are_bounded_in_number_and_in_bytes() {
+    let half = OPEN_BYTES / 2;
+    for (sizes, closed) in [
+        (vec![0; OPEN], 0),
+        (vec![0; OPEN + 1], 1),
+        (vec![half, half], 0),
+        (vec![half, half, 1], 1),
+        (vec![1, half, half], 1),
+        (vec![half, half, OPEN_BYTES], 2),
+        (vec![1, 1, OPEN_BYTES + 1], 2),
+        (vec![OPEN_BYTES + 1], 0),
+        (vec![], 0),
+    ] {
+        assert_eq!(too_many(&sizes), closed, "{sizes:?}");
+    }
+}
+
+fn files(dir: &tempfile::TempDir, next: u64) -> SegmentFiles {
+    let files = SegmentFiles::new(Arc::new(RealDisk), &dir.path().join("segments"), next);
+    fs::create_dir_all(files.dir()).unwrap();
+    files
+}
+
+/// A file with so many bytes of a stream.
+fn sealed(
+    files: &SegmentFiles,
+    len: usize,
+) -> (u64, crate::store::file::index::extents::SegmentRecord) {
+    let mut draft = SegmentDraft::begin(files).unwrap();
+    draft.begin_extent(
+        durable_streams_protocol::StreamId(7),
+        0,
+        Vec::new(),
+        MessageForm::Stored,
+        None,
+    );
+    (0..len).step_by(1 << 20).for_each(|at| {
+        draft.write(&vec![at as u8; (len - at).min(1 << 20)]).unwrap();
+    });
+    let segment = draft.finish().unwrap();
+    (segment.number, segment.record)
+}
+
+#[test]
+fn a_directory_knows_whether_it_has_had_segments_and_whether_they_may_be_objects() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = files(&dir, IndexMeta::FIRST_SEGMENT);
+    assert!(!files.any() && !files.may_be_objects());
+    assert_eq!(files.next_number(), IndexMeta::FIRST_SEGMENT);
+    assert!(files.any());
+    files.note_number(5);
+    files.note_number(3);
+    assert_eq!(files.next_number(), 6);
+    fs::create_dir_all(keys_dir(dir.path())).unwrap();
+    fs::write(keys_dir(dir.path()).join(TIER_IDENTITY), "{}").unwrap();
+    assert!(files.may_be_objects());
+}
+
+#[test]
+fn a_file_is_opened_once_and_a_missing_one_is_told_from_one_that_cannot_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = files(&dir, 1);
+    let (number, _) = sealed(&files, 100);
+    assert!(files.opened(number).is_none(), "nobody has read it");
+    let first = files.open(number).ok().unwrap();
+    let known = files.opened(number).unwrap();
+    assert!(Arc::ptr_eq(&first, &known) && Arc::ptr_eq(&first, &files.open(number).ok().unwrap()));
+    assert!(matches!(files.open(9), Err(SegmentReadError::Missing(_))));
+    fs::create_dir(files.path(9)).unwrap();
+    let unreadable = files.open(9).err().unwrap();
+    assert!(matches!(unreadable, SegmentReadError::Failed(StoreError::Io { .. })));
+    // Those that are open go in the order of their last use.
+    let (second, third) = (sealed(&files, 5).0, sealed(&files, 5).0);
+    for number in [second, third, number] {
+        files.open(number).ok().unwrap();
+    }
+    let order: Vec<u64> = files.open.lock().iter().map(|(number, _)| *number).collect();
+    assert_eq!(order, [second, third, number]);
+    files.remove(&[third]);
+    assert!(files.opened(third).is_none() && !files.path(third).exists());
+    assert_eq!((files.take_freed(), files.take_freed()), (vec![third], vec![]));
+}
+
+#[test]
+fn all_of_a_file_is_checked_slice_by_slice() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = files(&dir, 1);
+    let (number, record) = sealed(&files, (2 << 20) + 100);
+    let path = files.path(number);
+    let check = || check_file(&RealDisk, &path, number, &record);
+    assert_eq!(check().unwrap().data_end(), (HEADER + (2 << 20) + 100) as u64);
+    let whole = fs::read(&path).unwrap();
+    for at in [HEADER, HEADER + (1 << 20) - 1, HEADER + (1 << 20), HEADER + (2 << 20) + 99] {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        fs::write(&path, damaged).unwrap();
+        let found = check().unwrap_err().to_string();
+        let block = (at - HEADER) / format::BLOCK * format::BLOCK + HEADER;
+        assert!(found.contains(&block.to_string()), "{at}: {found}");
+    }
+}
