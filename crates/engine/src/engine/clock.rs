@@ -109,6 +109,8 @@ mod tests {
     fn the_system_s_clocks_begin_together_and_go_on() {
         let (wall, steady) = (Clock::System.now(), Clock::System.steady_now());
         assert!(wall.millis().abs_diff(steady.millis()) < 1_000);
+        let of_2020 = 1_577_836_800_000;
+        assert!(wall.millis() > of_2020, "{wall:?}");
         std::thread::sleep(std::time::Duration::from_millis(5));
         assert!(Clock::System.steady_now().millis() >= steady.millis() + 5);
     }

@@ -108,3 +108,50 @@ impl CellRegistry {
         self.shards.iter().map(|shard| shard.read().len()).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(number: usize) -> StreamPath {
+        StreamPath::new(format!("/{number}").as_str()).unwrap()
+    }
+
+    const fn second(second: u64) -> Timestamp {
+        Timestamp::from_millis(second * 1000)
+    }
+
+    #[test]
+    fn idle_cells_leave_memory_unless_a_request_holds_them() {
+        let registry = CellRegistry::new(Arc::default());
+        let held: Vec<_> = (0..10).map(|number| registry.cell(&path(number))).collect();
+        (10..500).for_each(|number| drop(registry.cell(&path(number))));
+        assert_eq!(registry.len(), 500);
+        held[0].mark_used(second(20));
+        registry.cell(&path(20)).mark_used(second(20));
+        let evict = |at| (0..SHARDS).map(|turn| registry.evict_idle(turn, second(at), 10)).sum();
+        let evicted: usize = evict(9);
+        assert_eq!((evicted, registry.len()), (0, 500), "after nine of ten seconds");
+        let evicted: usize = evict(10);
+        assert_eq!((evicted, registry.len()), (489, 11));
+        for (number, cell) in held.iter().enumerate() {
+            assert!(Arc::ptr_eq(cell, &registry.cell(&path(number))), "the same for all requests");
+        }
+        assert!(registry.find(&path(20)).is_some() && registry.find(&path(21)).is_none());
+        drop(held);
+        let evicted: usize = evict(29);
+        assert_eq!(evicted, 9);
+        let evicted: usize = evict(30);
+        assert_eq!((evicted, registry.len()), (2, 0));
+    }
+
+    #[test]
+    fn a_cell_without_a_stream_is_forgotten_by_its_last_request() {
+        let registry = CellRegistry::new(Arc::default());
+        let (first, second) = (registry.cell(&path(1)), registry.cell(&path(1)));
+        registry.forget_absent(first);
+        assert!(registry.find(&path(1)).is_some(), "another request uses it");
+        registry.forget_absent(second);
+        assert!(registry.find(&path(1)).is_none());
+    }
+}

@@ -276,6 +276,36 @@ mod tests {
         assert!(ring.is_empty() && ring.slots.capacity() == 0, "an empty ring takes no memory");
     }
 
+    /// The place where the round has begun moves away from where it ends.
+    #[test]
+    fn a_ring_that_grows_during_a_round_forgets_nobody() {
+        let mut ring = WakeRing::default();
+        let mut readers: Vec<_> = (0..32).map(|_| waiting(&mut ring)).collect();
+        let first = ring.start_round();
+        assert_eq!(woken(&readers, first), Vec::from_iter(0..16));
+        for (key, flag) in &readers[..7] {
+            assert!(ring.ack(*key).is_empty());
+            ring.wait(*key, &flag.clone().into());
+        }
+        let mut all = ring.start_round();
+        readers.extend((0..100).map(|_| waiting(&mut ring)));
+        let mut seen = Vec::new();
+        while !all.is_empty() {
+            let now = woken(&readers, std::mem::take(&mut all));
+            for at in &now {
+                all.extend(ring.ack(readers[*at].0));
+            }
+            seen.extend(now);
+            for (key, _) in &readers[7..16] {
+                all.extend(ring.ack(*key));
+            }
+        }
+        seen.sort_unstable();
+        let waited: Vec<usize> = (0..7).chain(16..32).collect();
+        seen.retain(|at| *at < 32);
+        assert_eq!(seen, waited, "those who waited when it began, once each");
+    }
+
     /// A round that is not through when the next one begins goes on where it was: nobody is last each time.
     #[test]
     fn the_next_round_goes_on_where_the_last_one_was() {

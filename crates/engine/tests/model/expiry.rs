@@ -35,6 +35,22 @@ async fn sweep(engine: &Engine) -> usize {
     panic!("the sweeper leaves what is due");
 }
 
+/// However many there are: one look at the store finds 256.
+#[tokio::test]
+async fn everything_that_is_due_is_removed_at_once() {
+    let (engine, clock, _keep) = engine(StoreKind::ALL[0], 64);
+    for n in 0..600 {
+        create(&engine, &format!("{n}"), Expiry::Ttl(60)).await;
+    }
+    create(&engine, "later", Expiry::Ttl(120)).await;
+    clock.advance_millis(59_999);
+    assert_eq!(engine.sweep_due().await, 0);
+    clock.advance_millis(1);
+    assert_eq!(engine.sweep_due().await, 600);
+    assert_eq!((engine.sweep_due().await, engine.stats().store.streams), (0, 1));
+    engine.close().await;
+}
+
 #[tokio::test]
 async fn a_step_forward_expires_no_ttl() {
     for kind in StoreKind::ALL {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use durable_streams_engine::{Engine, ReadPlan, ReadSlice};
-use durable_streams_protocol::{Append, ContentType, Create, Offset, Rejection, StreamPath};
+use durable_streams_protocol::{Append, ContentType, Create, Fork, Offset, Rejection, StreamPath};
 
 use crate::stores::{StoreKind, engine};
 
@@ -117,6 +117,72 @@ async fn a_message_that_is_longer_than_a_page_comes_whole() {
         engine.append(&path(), &append, long.into()).await.unwrap();
         let view = engine.head(&path()).await.unwrap();
         for (from, page, end) in [(0, 1, 2), (0, 1_000, 2), (2, 1_000, 200_005), (2, 1, 200_005)] {
+            let (core, tail) = (&view.core, view.tail.offset);
+            let plan = engine.plan(core, Offset::new(from), tail, Some(page)).await.unwrap();
+            assert_eq!(plan.end().position(), end, "{kind:?}, {page} from {from}");
+        }
+        engine.close().await;
+    }
+}
+
+/// Also where it is longer than what is read at a time.
+#[tokio::test]
+async fn a_page_ends_with_a_whole_message() {
+    for kind in StoreKind::ALL {
+        let (engine, _clock, _keep) = engine(*kind, 64);
+        let json = ContentType::parse("application/json").unwrap();
+        let create = Create { content_type: Some(json.clone()), ..Create::default() };
+        engine.create(&path(), &create, Bytes::new()).await.unwrap();
+        let append = Append { content_type: Some(Ok(json)), ..Append::default() };
+        // Each takes a thousand bytes, with the byte that ends it.
+        let messages = vec![format!("\"{}\"", "x".repeat(997)); 300].join(",");
+        engine.append(&path(), &append, format!("[{messages}]").into()).await.unwrap();
+        let view = engine.head(&path()).await.unwrap();
+        for (from, page, end) in [
+            (0, 1_000, 1_000),
+            (0, 1_999, 1_000),
+            (0, 100_000, 100_000),
+            (0, 100_999, 100_000),
+            (0, 250_500, 250_000),
+            (7_000, 70_000, 77_000),
+            (7_000, 70_999, 77_000),
+            (299_000, 1, 300_000),
+            (7_000, 293_000, 300_000),
+        ] {
+            let (core, tail) = (&view.core, view.tail.offset);
+            let plan = engine.plan(core, Offset::new(from), tail, Some(page)).await.unwrap();
+            assert_eq!(plan.end().position(), end, "{kind:?}, {page} from {from}");
+        }
+        engine.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_a_fork_goes_on_with_its_own_appends() {
+    for kind in StoreKind::ALL {
+        let (engine, _clock, _keep) = engine(*kind, 64);
+        stream(&engine).await;
+        let offset = engine.head(&path()).await.unwrap().core.offset_at(30_000);
+        let source = Fork { source: path(), offset: Some(offset), sub_offset: 0 };
+        let fork = StreamPath::new("fork").unwrap();
+        let create = Create { fork: Some(source), ..Create::default() };
+        engine.create(&fork, &create, Bytes::new()).await.unwrap();
+        let content_type = ContentType::parse("application/octet-stream").unwrap();
+        let append = Append { content_type: Some(Ok(content_type)), ..Append::default() };
+        for _ in 0..3 {
+            engine.append(&fork, &append, vec![7; 10_000].into()).await.unwrap();
+        }
+        let view = engine.head(&fork).await.unwrap();
+        for (from, page, end) in [
+            (0, 29_999, 20_000),
+            (0, 30_000, 30_000),
+            (0, 39_999, 30_000),
+            (0, 40_000, 40_000),
+            (20_000, 10_000, 30_000),
+            (20_000, 20_000, 40_000),
+            (30_000, 9_999, 40_000),
+            (0, 99_000, 60_000),
+        ] {
             let (core, tail) = (&view.core, view.tail.offset);
             let plan = engine.plan(core, Offset::new(from), tail, Some(page)).await.unwrap();
             assert_eq!(plan.end().position(), end, "{kind:?}, {page} from {from}");

@@ -157,6 +157,31 @@ fn readers_see_what_is_durable_and_answers_wait_for_it() {
     assert!(cell.state.lock().ticket().is_none());
 }
 
+/// What the store has is loaded again when it is needed.
+#[test]
+fn a_cell_may_leave_memory_when_the_store_has_all_of_it_and_nobody_watches() {
+    let mut log = Log::default();
+    let cell = created_stream(&mut log, "a", 1);
+    assert!(cell.is_clean());
+    log.commit(&cell, 1, appended("a")).unwrap();
+    assert!(!cell.is_clean(), "an event is not durable");
+    log.sync();
+    assert!(cell.is_clean());
+    let watch = cell.state.lock().watch(StreamId(1));
+    assert!(!cell.is_clean(), "a reader waits");
+    drop(watch);
+    assert!(cell.is_clean());
+    cell.state.lock().assigned.as_mut().unwrap().touched = Timestamp::from_millis(9);
+    assert!(!cell.is_clean(), "the store does not know of a read");
+    let locked = cell.state.lock();
+    assert!(!cell.is_clean(), "it is in use");
+    drop(locked);
+    cell.mark_used(Timestamp::from_millis(5_999));
+    let idle = [14_999, 15_000].map(|millis| cell.is_idle(Timestamp::from_millis(millis), 10));
+    assert_eq!(idle, [false, true]);
+    assert!(!cell.is_idle(Timestamp::default(), 1), "a clock that went back");
+}
+
 #[test]
 fn what_is_lost_is_forgotten_and_the_durable_state_goes_on() {
     let mut log = Log::default();

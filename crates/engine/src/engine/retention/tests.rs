@@ -162,6 +162,42 @@ async fn the_last_messages_stay_whatever_their_size() {
     .await;
 }
 
+/// A sixteenth of 32 is 2.
+#[tokio::test]
+async fn messages_go_when_there_are_a_sixteenth_too_many() {
+    let rules = vec![RetentionRule { keep_messages: Some(32), ..rule("*") }];
+    on_both(rules, async |scene| {
+        for (text, content_type, message) in
+            [("t", "text/plain", "1"), ("j", "application/json", "1")]
+        {
+            scene.create(text, content_type).await;
+            for n in 1..=80_usize {
+                scene.append(text, message).await;
+                scene.pass(1).await;
+                let left = if n <= 34 { n } else { 32 + (n - 35) % 3 };
+                let found = scene.read(text).await.matches('1').count();
+                assert_eq!(found, left, "{text}, after {n}");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn bytes_go_when_there_are_a_sixteenth_too_many() {
+    let rules = vec![RetentionRule { keep_bytes: Some(32), ..rule("*") }];
+    on_both(rules, async |scene| {
+        scene.create("t", "text/plain").await;
+        for n in 1..=80_usize {
+            scene.append("t", "1").await;
+            scene.pass(1).await;
+            let left = if n <= 34 { n } else { 32 + (n - 35) % 3 };
+            assert_eq!(scene.read("t").await.len(), left, "after {n}");
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_first_rule_that_matches_counts_for_tenants_too() {
     let rules = vec![
