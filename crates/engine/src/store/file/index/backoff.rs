@@ -30,3 +30,25 @@ impl ReopenBackoff {
         *self = ReopenBackoff::default();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_begin_anew_after_a_success() {
+        let error = || StoreError::Closed;
+        let mut backoff = ReopenBackoff::default();
+        assert!(backoff.refusal().is_none());
+        for millis in [100, 200, 400, 800, 1600, 3200, 5000, 5000] {
+            backoff.failed(error());
+            assert_eq!(backoff.pause, Duration::from_millis(millis));
+            assert!(matches!(backoff.refusal(), Some(StoreError::Closed)));
+            let Some((_, at)) = &mut backoff.failure else { panic!("it has failed") };
+            *at -= backoff.pause;
+            assert!(backoff.refusal().is_none(), "the pause has passed");
+        }
+        backoff.succeeded();
+        assert_eq!((backoff.pause, backoff.refusal().is_none()), (Duration::ZERO, true));
+    }
+}

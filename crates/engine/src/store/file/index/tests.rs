@@ -18,6 +18,7 @@ use super::{
 use crate::store::{DeadlineCursor, StoreError, file::wal::Lsn};
 
 mod appends;
+mod copying;
 mod counting;
 mod folding;
 mod naming;
