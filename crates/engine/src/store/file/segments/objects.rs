@@ -172,3 +172,31 @@ async fn fetch_object(
     });
     read.map_err(|error| FetchError { file, name: Some(name), error })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_object_is_told_from_one_that_may_be_there() {
+        let failed = |error| FetchError { file: 1, name: Some("segments/a".into()), error };
+        let later = Duration::from_secs(7);
+        let unavailable = ColdError::Unavailable { retry_after: later, reason: "busy".into() };
+        for (error, missing, cold) in [
+            (ColdError::NotFound, true, None),
+            (ColdError::Damaged("short".into()), false, None),
+            (unavailable, false, Some(later)),
+            (ColdError::Refused("no rights".into()), false, Some(REFUSED)),
+        ] {
+            assert_eq!(failed(error.clone()).is_missing(), missing, "{error}");
+            let (said, error) = (error.to_string(), failed(error).into_error());
+            match (&error, cold) {
+                (StoreError::Cold { retry_after, .. }, Some(time)) => {
+                    assert_eq!(*retry_after, time)
+                }
+                (StoreError::Corrupt { .. }, None) => assert!(error.to_string().contains(&said)),
+                _ => panic!("{error}"),
+            }
+        }
+    }
+}

@@ -90,6 +90,7 @@ fn a_file_is_opened_once_and_a_missing_one_is_told_from_one_that_cannot_be_read(
     assert_eq!(order, [second, third, number]);
     files.remove(&[third]);
     assert!(files.opened(third).is_none() && !files.path(third).exists());
+    assert!(files.opened(second).is_some() && files.opened(number).is_some());
     assert_eq!((files.take_freed(), files.take_freed()), (vec![third], vec![]));
 }
 
@@ -110,4 +111,30 @@ fn all_of_a_file_is_checked_slice_by_slice() {
         let block = (at - HEADER) / format::BLOCK * format::BLOCK + HEADER;
         assert!(found.contains(&block.to_string()), "{at}: {found}");
     }
+}
+
+#[test]
+fn a_directory_may_be_missing_and_not_be_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = files(&dir, 1);
+    let (number, _) = sealed(&files, 5);
+    assert_eq!(files.names().unwrap(), [format::file_name(number)]);
+    fs::remove_dir_all(files.dir()).unwrap();
+    assert_eq!(files.names().unwrap(), [""; 0]);
+    fs::write(files.dir(), "a file").unwrap();
+    assert!(matches!(files.names(), Err(StoreError::Io { .. })));
+}
+
+#[test]
+fn a_held_file_that_is_needed_again_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::new(files(&dir, 1));
+    let [one, other] = [5, 6].map(|len| sealed(&files, len).0);
+    let hold = files.hold();
+    assert!(files.is_held());
+    files.remove(&[one, other]);
+    assert!(files.path(one).exists() && files.path(other).exists(), "a backup may copy them");
+    files.need_again(other);
+    drop(hold);
+    assert!(!files.is_held() && !files.path(one).exists() && files.path(other).exists());
 }

@@ -218,6 +218,35 @@ fn blocks_are_checked_one_by_one() {
 }
 
 #[test]
+fn a_trailer_names_a_footer_between_the_data_and_itself() {
+    let parse = |footer_offset: u64, footer_len: u64, file_len: u64| {
+        let trailer = SegmentTrailer {
+            number: 4,
+            footer_offset,
+            footer_len,
+            footer_crc: 0,
+            form: MessageForm::Stored,
+        };
+        SegmentTrailer::parse(&trailer.encode(), 4, file_len).map(|found| found == trailer)
+    };
+    let len = |footer_end: u64| footer_end + TRAILER as u64;
+    assert_eq!(parse(32, 16, len(48)), Ok(true));
+    assert_eq!(parse(40, 0, len(40)), Ok(true));
+    assert_eq!(parse(32, MAX_FOOTER, len(32 + MAX_FOOTER)), Ok(true));
+    for (offset, footer, file) in [
+        (31, 17, len(48)),
+        (32, 17, len(48)),
+        (33, 16, len(48)),
+        (32, 15, len(48)),
+        (32, MAX_FOOTER + 1, len(33 + MAX_FOOTER)),
+        (u64::MAX, 49, len(48)),
+    ] {
+        let found = parse(offset, footer, file).unwrap_err();
+        assert_eq!(found.what, "its trailer names a place outside of it", "{offset} {footer}");
+    }
+}
+
+#[test]
 fn names_have_twenty_digits() {
     assert_eq!(file_name(7), "00000000000000000007.seg");
     assert_eq!(number_of(&file_name(u64::MAX)), Some(u64::MAX));
