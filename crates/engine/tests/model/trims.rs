@@ -204,3 +204,56 @@ async fn bytes_that_only_forks_need_count_until_the_forks_are_gone() {
         engine.close().await;
     }
 }
+
+/// A trim never cuts an append, also not one that a fork inherits.
+#[tokio::test]
+async fn a_trim_is_moved_back_to_where_an_append_begins() {
+    for kind in StoreKind::ALL {
+        let content_type = ContentType::parse("application/octet-stream").unwrap();
+        let append = Append { content_type: Some(Ok(content_type.clone())), ..Append::default() };
+        for (forked, asked, earliest) in [
+            (false, 0, 0),
+            (false, 9, 0),
+            (false, 10, 10),
+            (false, 19, 10),
+            (false, 20, 20),
+            (false, 29, 20),
+            (false, 30, 30),
+            (true, 9, 0),
+            (true, 10, 10),
+            (true, 19, 10),
+            (true, 20, 20),
+            (true, 29, 20),
+            (true, 30, 30),
+            (true, 39, 30),
+            (true, 40, 40),
+        ] {
+            let (engine, _clock, _keep) = engine(*kind, 64);
+            let create = Create { content_type: Some(content_type.clone()), ..Create::default() };
+            engine.create(&path("a"), &create, Bytes::new()).await.unwrap();
+            for _ in 0..3 {
+                engine.append(&path("a"), &append, vec![7; 10].into()).await.unwrap();
+            }
+            let stream = path(if forked { "b" } else { "a" });
+            if forked {
+                let offset = engine.head(&path("a")).await.unwrap().core.offset_at(20);
+                let fork = Fork { source: path("a"), offset: Some(offset), sub_offset: 0 };
+                let create = Create { fork: Some(fork), ..create };
+                engine.create(&stream, &create, Bytes::new()).await.unwrap();
+                for _ in 0..2 {
+                    engine.append(&stream, &append, vec![8; 10].into()).await.unwrap();
+                }
+            }
+            let core = engine.head(&stream).await.unwrap().core;
+            let trimmed = engine.trim(&stream, core.offset_at(asked)).await.unwrap();
+            assert_eq!(trimmed.position(), earliest, "{kind:?}, {asked}, fork: {forked}");
+            let found = engine.head(&stream).await.unwrap().tail.earliest;
+            assert_eq!(found.position(), earliest);
+            let again = engine.trim(&stream, core.offset_at(asked)).await.unwrap();
+            assert_eq!(again.position(), earliest, "it was done");
+            let beyond = engine.trim(&stream, core.offset_at(41)).await;
+            assert!(matches!(beyond, Err(Rejection::OffsetBeyondTail { .. })), "{beyond:?}");
+            engine.close().await;
+        }
+    }
+}

@@ -25,7 +25,7 @@ pub(super) struct CommitEffect {
 }
 
 impl StreamCell {
-    /// Reports a change of the durable state to the observer, if a reader could see it.
+    /// Reports a change of the durable state to the observer, if it moves the tail or what exists.
     pub(super) fn observe(&self, before: &DurableView, after: &DurableView) {
         let Some(observer) = self.context.observer.get() else { return };
         let moved = before.tail != after.tail || before.core.is_some() != after.core.is_some();

@@ -9,6 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::engine::{EngineLimits, forks::lock_both, usage::UsageDelta};
 
+mod observing;
+
 /// A store's queue. What is durable is kept as states, to load from.
 #[derive(Default)]
 struct Log {
