@@ -138,3 +138,22 @@ fn a_held_file_that_is_needed_again_stays() {
     drop(hold);
     assert!(!files.is_held() && !files.path(one).exists() && files.path(other).exists());
 }
+
+/// A reader that stalls keeps what it was given.
+#[test]
+fn a_small_read_keeps_no_more_than_its_bytes_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = files(&dir, 1);
+    let (number, record) = sealed(&files, 200_000);
+    let extent = ExtentRecord { start: 0, end: 200_000, file: number, offset: 32, crc: None };
+    let read = |from, len| {
+        let read = files.read(&extent, record.footer_crc, from, len).ok().unwrap();
+        assert_eq!(read.len(), len);
+        read.try_into_mut().unwrap().capacity()
+    };
+    assert_eq!((read(5, 10), read(65_530, 20), read(0, 40_000)), (10, 20, 40_000));
+    assert!(
+        read(0, 65_536) >= 65_536 && read(0, 60_000) > 60_000,
+        "nearly all of a block is not copied"
+    );
+}
