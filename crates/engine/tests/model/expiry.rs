@@ -43,9 +43,12 @@ async fn everything_that_is_due_is_removed_at_once() {
         create(&engine, &format!("{n}"), Expiry::Ttl(60)).await;
     }
     create(&engine, "later", Expiry::Ttl(120)).await;
+    let began = (engine.now().millis(), engine.steady_now().millis());
     clock.advance_millis(59_999);
     assert_eq!(engine.sweep_due().await, 0);
     clock.advance_millis(1);
+    let now = (engine.now().millis(), engine.steady_now().millis());
+    assert_eq!((now.0 - began.0, now.1 - began.1), (60_000, 60_000));
     assert_eq!(engine.sweep_due().await, 600);
     assert_eq!((engine.sweep_due().await, engine.stats().store.streams), (0, 1));
     engine.close().await;

@@ -205,6 +205,16 @@ fn every_record_that_is_missing_or_damaged_is_said() {
             &["the ends of the appends of stream 1 (/a) do not reach to its tail"],
         ),
         (
+            Box::new(|index, txn| {
+                // Behind a gap: those before it end at 210.
+                let key = keys::chunk(ONE, Offset::new(300));
+                Ok(index.appends.put(txn, &key, &sealed(&key, &[1]))?)
+            }),
+            &[
+                "the ends of the appends of stream 1 (/a) from position 210 on are missing or damaged",
+            ],
+        ),
+        (
             Box::new(|index, txn| Ok(index.purge.put(txn, &keys::id(TWO), &[])?)),
             &["stream 2 is there, and deleted as well", "`chunks` has 7 records and should have 8"],
         ),
