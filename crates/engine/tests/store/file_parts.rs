@@ -192,16 +192,16 @@ fn streams_that_share_a_file_are_each_in_a_form_of_their_own() {
     let bytes: Vec<u8> = payload(3, 80_000).iter().map(|byte| byte % 0x20).collect();
     assert!(much.len() > 65_536 && few.len() < 65_536 && bytes.contains(&MESSAGE_END));
     let mut ids = Vec::new();
-    for (path, data) in [("a", &few), ("b", &much), ("c", &bytes)] {
+    for (path, data) in [("c", &bytes), ("a", &few), ("b", &much), ("d", &bytes)] {
         let mut kind = created(path, "");
-        if path != "c" {
+        if path < "c" {
             kind.content_type = json();
         }
         let id = create(&store, kind);
         append(&store, id, data);
         ids.push(id);
     }
-    let [a, b, c] = ids[..] else { panic!() };
+    let [c, a, b, d] = ids[..] else { panic!() };
     assert!(seal(&store) > 0);
     assert_eq!(segments(dir.path()).len(), 1);
     let check = || {
@@ -216,8 +216,10 @@ fn streams_that_share_a_file_are_each_in_a_form_of_their_own() {
         assert_eq!(sent(a, MessageForm::Array), None, "it is small");
         assert!(sent(b, MessageForm::Array).unwrap() == commas(&much[..70_000]));
         assert_eq!(sent(b, MessageForm::Stored), None, "it has commas");
-        assert!(sent(c, MessageForm::Stored).unwrap() == bytes[..70_000]);
-        for (path, data) in [("a", &few), ("b", &much), ("c", &bytes)] {
+        for id in [c, d] {
+            assert!(sent(id, MessageForm::Stored).unwrap() == bytes[..70_000]);
+        }
+        for (path, data) in [("a", &few), ("b", &much), ("c", &bytes), ("d", &bytes)] {
             let state = load(&store, path).unwrap().state;
             assert!(read_from(&store, &state, 0) == *data, "{path}");
         }

@@ -139,6 +139,19 @@ fn a_held_file_that_is_needed_again_stays() {
     assert!(!files.is_held() && !files.path(one).exists() && files.path(other).exists());
 }
 
+#[test]
+fn a_file_that_was_cut_since_it_was_opened_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = files(&dir, 1);
+    let (number, record) = sealed(&files, 200_000);
+    let extent = ExtentRecord { start: 0, end: 200_000, file: number, offset: 32, crc: None };
+    assert!(files.read(&extent, record.footer_crc, 150_000, 10).is_ok());
+    fs::File::options().write(true).open(files.path(number)).unwrap().set_len(140_000).unwrap();
+    assert!(files.read(&extent, record.footer_crc, 100_000, 10).is_ok());
+    let cut = files.read(&extent, record.footer_crc, 150_000, 10).err().unwrap().into_error();
+    assert!(cut.to_string().contains("the file ends before its data"), "{cut}");
+}
+
 /// A reader that stalls keeps what it was given.
 #[test]
 fn a_small_read_keeps_no_more_than_its_bytes_in_memory() {

@@ -162,6 +162,13 @@ fn a_list_of_tiny_messages_is_not_worth_its_bytes() {
         (false, 2 * 32_766 + blocks(65_532) * 4 + checksum * blocks(65_532))
     );
     assert!(tiny(32_768, 1).0);
+    let mut writer = SegmentWriter::new(1);
+    writer.begin_extent(5, 0, Vec::new(), MessageForm::Array);
+    // 32,766 places, and a block that has ended: 64 KiB.
+    writer.push(&messages(std::iter::repeat_n(1, 32_765).chain([10])));
+    assert!(!writer.has_tiny_messages());
+    writer.push(&messages([1]));
+    assert!(writer.has_tiny_messages());
     assert!(!tiny(80_000, 150).0, "12 MB of data");
     assert!(tiny(100_000, 100).0, "10 MB of data");
     let mut writer = SegmentWriter::new(1);
@@ -212,9 +219,13 @@ fn blocks_are_checked_one_by_one() {
         assert_eq!(footer.check(found.start, bytes).is_ok(), whole, "{range:?}");
     }
     // A part of a block, or bytes behind the data.
-    assert!(footer.check(first, &file[HEADER..HEADER + 10]).is_err());
-    assert!(footer.check(first + 1, &file[HEADER + 1..HEADER + BLOCK + 1]).is_err());
-    assert!(footer.check(first + 3 * block, &file[HEADER + 3 * BLOCK..]).is_err());
+    for part in
+        [HEADER..HEADER + 10, HEADER + 1..HEADER + BLOCK + 1, HEADER + 3 * BLOCK..file.len()]
+    {
+        let found = footer.check(part.start as u64, &file[part.clone()]).unwrap_err();
+        assert_eq!(found.what, "a part of a block cannot be checked", "{part:?}");
+    }
+    assert_eq!(footer.size(), 16, "four checksums");
 }
 
 #[test]
@@ -243,6 +254,48 @@ fn a_trailer_names_a_footer_between_the_data_and_itself() {
     ] {
         let found = parse(offset, footer, file).unwrap_err();
         assert_eq!(found.what, "its trailer names a place outside of it", "{offset} {footer}");
+    }
+}
+
+/// Behind a right checksum: a defect of a writer must not make a reader take one place for another.
+#[test]
+fn a_footer_that_does_not_describe_its_data_is_refused() {
+    // 100,000 bytes of data, two blocks.
+    let parse = |form, len: u64, count: u64, extents: &[[u64; 5]], rest: usize| {
+        let mut footer: Vec<u8> =
+            [len, count].iter().flat_map(|field| field.to_le_bytes()).collect();
+        footer.extend(extents.iter().flatten().flat_map(|field| field.to_le_bytes()));
+        footer.resize(footer.len() + rest, 0);
+        let trailer = SegmentTrailer {
+            number: 4,
+            footer_offset: 100_032,
+            footer_len: footer.len() as u64,
+            footer_crc: footer_crc(4, &footer),
+            form,
+        };
+        SegmentFooter::parse(trailer, &footer).map_err(|found| found.what)
+    };
+    let (stored, array) = (MessageForm::Stored, MessageForm::Array);
+    let (one, two) = ([7, 5, 60_000, 32, 0], [8, 0, 40_000, 60_032, 0]);
+    let whole = parse(stored, 100_000, 2, &[one, two], 8).unwrap();
+    assert_eq!((whole.extents.len(), whole.block_crcs.len()), (2, 2));
+    assert!(parse(array, 100_000, 2, &[one, two], 16).is_ok());
+    for (form, len, count, extents, rest, why) in [
+        (stored, 99_999, 2, &[one, two][..], 8, "another length"),
+        (stored, 100_000, 1 << 60, &[one, two], 8, "more extents than bytes"),
+        (stored, 100_000, 1, &[one], 8, "an extent too few"),
+        (stored, 100_000, 2, &[one, [8, 0, 40_000, 60_031, 0]], 8, "one that overlaps"),
+        (stored, 100_000, 2, &[one, [8, 0, 40_001, 60_032, 0]], 8, "one that is too long"),
+        (stored, 100_000, 3, &[one, [9, 0, 0, 60_032, 0], two], 8, "an empty one"),
+        (stored, 100_000, 2, &[one, [8, u64::MAX, 40_000, 60_032, 0]], 8, "one without an end"),
+        (stored, 100_000, 2, &[one, two], 4, "a checksum too few"),
+        (stored, 100_000, 2, &[one, two], 12, "one too many"),
+        (array, 100_000, 2, &[one, two], 8, "no list"),
+        (array, 100_000, 2, &[one, two], 18, "a terminator that is not counted"),
+        (stored, 100_000, 2, &[one], 0, "an end within an extent"),
+    ] {
+        let found = parse(form, len, count, extents, rest).unwrap_err();
+        assert_eq!(found, "its footer does not describe its data", "{why}");
     }
 }
 
