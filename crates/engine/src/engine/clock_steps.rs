@@ -215,6 +215,10 @@ mod tests {
         assert_eq!(steps.check(&clock), 5_000);
         assert_eq!((corrected(900_000), corrected(1_060_000)), (915_000, 1_065_000));
         assert_eq!(corrected(1_060_001), 1_060_001, "after both");
+        for step in [1_000, -1_000] {
+            manual.step_wall_millis(step);
+            assert_eq!(steps.check(&clock), step, "just enough");
+        }
         manual.step_wall_millis(-7_000);
         assert_eq!(steps.check(&clock), -7_000);
         assert_eq!(corrected(900_000), 908_000);

@@ -47,8 +47,10 @@ fn size(index: &TestIndex) -> u64 {
 fn a_round_reads_every_record_once_in_slices_of_any_size() {
     let mut index = filled();
     index.fold((100..400).map(|id| (StreamId(id), expiring(&format!("/{id}"), id))));
+    // A chunk that is as long as one may be.
+    index.fold([(StreamId(100), appended(bytes(0, 70_000)))]);
     let (records, size) = (index.count(), size(&index));
-    for (most, least) in [(1, records), (1000, size / 2000), (u64::MAX, 1)] {
+    for (most, least) in [(1, records), (1000, 40), (u64::MAX, 1)] {
         let (round, found, slices) = scrub(&index, ScrubRound::default(), most);
         assert_eq!((found.len(), round.damaged(), round.pages()), (0, 0, 0));
         assert_eq!(round.bytes(), size, "in slices of {most}");
@@ -72,7 +74,7 @@ fn a_round_reads_every_record_once_in_slices_of_any_size() {
 #[test]
 fn every_record_that_is_damaged_or_calls_for_another_is_reported() {
     type Change = fn(&IndexEnvironment, &mut RwTxn<'_>) -> Result<(), WriteError>;
-    let cases: [(Change, &[&str]); 21] = [
+    let cases: [(Change, &[&str]); 22] = [
         (
             |index, txn| {
                 index.deadlines.delete(txn, &keys::deadline(at(5000), ONE))?;
@@ -191,6 +193,13 @@ fn every_record_that_is_damaged_or_calls_for_another_is_reported() {
         (
             |index, txn| Ok(index.purge.put(txn, &keys::id(StreamId(5)), b"x")?),
             &["stream 5 is there, and deleted as well"],
+        ),
+        (
+            |index, txn| {
+                let meta = index.meta(txn)?.encode();
+                Ok(index.meta.put(txn, b"other", &sealed(b"other", &meta))?)
+            },
+            &["the meta record does not match its checksum"],
         ),
         (
             |index, txn| Ok(index.segment_files.put(txn, &[0; 8], b"damage")?),

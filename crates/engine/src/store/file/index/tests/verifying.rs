@@ -83,6 +83,10 @@ fn a_whole_index_is_counted_and_nothing_is_said() {
     let reading = many.index.read().unwrap();
     reading.verify(&mut |done| progress.push(done), &mut |error| panic!("{error}")).unwrap();
     assert_eq!(progress, [256, 512], "300 states and 300 names");
+    drop(reading);
+    many.fold([(ONE, appended(bytes(0, 70_000)))]);
+    assert_eq!(many.records("chunks", ONE), [(0, 65_536), (65_536, 4464)], "as long as one may be");
+    assert_eq!(problems(&many), [""; 0]);
 }
 
 #[test]
