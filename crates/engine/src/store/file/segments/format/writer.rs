@@ -106,11 +106,6 @@ impl SegmentWriter {
         self.has_arrays && self.ends.are_many(self.len)
     }
 
-    /// Extents so far.
-    pub fn extents(&self) -> &[SealedExtent] {
-        &self.extents
-    }
-
     /// The checksum of the bytes of the last extent.
     pub fn extent_crc(&self) -> u32 {
         self.extent_crc
