@@ -89,7 +89,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::store::file::segments::format::file_name;
+    use crate::store::file::segments::{files::SegmentFiles, format::file_name};
 
     /// Objects with their numbers as bytes, which count how often they are opened.
     #[derive(Default)]
@@ -158,6 +158,21 @@ mod tests {
             assert!(read(&path(7)).is_err());
             assert_eq!(objects.0.load(Ordering::Relaxed), 2);
         }
+    }
+
+    #[test]
+    fn the_segments_of_a_directory_read_objects_where_they_are_told_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = SegmentFiles::with_objects(Arc::new(Numbers::default()), dir.path(), 5);
+        assert!(files.reads_objects());
+        std::fs::write(files.path(1), "local").unwrap();
+        let len = || files.disk().open_to_read(&files.path(1)).unwrap().len().unwrap();
+        assert_eq!(len(), 5);
+        files.prefer_object(1);
+        assert_eq!(len(), 1);
+        let local = SegmentFiles::new(Arc::new(RealDisk), dir.path(), 5);
+        local.prefer_object(1);
+        assert_eq!(local.disk().open_to_read(&local.path(1)).unwrap().len().unwrap(), 5);
     }
 
     #[test]
