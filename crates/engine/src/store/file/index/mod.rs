@@ -19,5 +19,5 @@ pub(super) mod repair;
 pub(super) mod scrub;
 pub(super) mod streams;
 #[cfg(test)]
-mod tests;
+pub(in crate::store::file) mod tests;
 pub(super) mod verify;

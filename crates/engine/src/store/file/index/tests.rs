@@ -28,25 +28,28 @@ mod scrubbing;
 mod sealing;
 mod verifying;
 
-const ONE: StreamId = StreamId(1);
-const TWO: StreamId = StreamId(2);
+pub(in crate::store::file) const ONE: StreamId = StreamId(1);
+pub(in crate::store::file) const TWO: StreamId = StreamId(2);
 
-struct TestIndex {
-    index: IndexHandle,
+pub(in crate::store::file) struct TestIndex {
+    pub(in crate::store::file) index: IndexHandle,
     lsn: Lsn,
     tails: BTreeMap<StreamId, u64>,
     _dir: tempfile::TempDir,
 }
 
 impl TestIndex {
-    fn new() -> Self {
+    pub(in crate::store::file) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let index = IndexHandle::open(dir.path(), 8 << 20).unwrap();
         TestIndex { index, lsn: 0, tails: BTreeMap::new(), _dir: dir }
     }
 
     /// Folds in events, in one checkpoint.
-    fn fold(&mut self, events: impl IntoIterator<Item = (StreamId, StreamEvent)>) -> FoldedTotals {
+    pub(in crate::store::file) fn fold(
+        &mut self,
+        events: impl IntoIterator<Item = (StreamId, StreamEvent)>,
+    ) -> FoldedTotals {
         let mut changes: BTreeMap<StreamId, Vec<LoggedChange>> = BTreeMap::new();
         for (id, event) in events {
             self.lsn += 1;
@@ -108,7 +111,7 @@ impl TestIndex {
 }
 
 /// Bytes that differ from their neighbours.
-fn bytes(from: u64, len: usize) -> Bytes {
+pub(in crate::store::file) fn bytes(from: u64, len: usize) -> Bytes {
     (from..from + len as u64).map(|at| (at % 251) as u8).collect()
 }
 
@@ -116,7 +119,7 @@ fn path(path: &str) -> StreamPath {
     StreamPath::new(path).unwrap()
 }
 
-const fn at(millis: u64) -> Timestamp {
+pub(in crate::store::file) const fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
@@ -136,11 +139,11 @@ fn creation(name: &str, data: Bytes) -> Created {
     }
 }
 
-fn created(name: &str, data: Bytes) -> StreamEvent {
+pub(in crate::store::file) fn created(name: &str, data: Bytes) -> StreamEvent {
     StreamEvent::Created(Box::new(creation(name, data)))
 }
 
-fn json(name: &str) -> StreamEvent {
+pub(in crate::store::file) fn json(name: &str) -> StreamEvent {
     let content_type = ContentType::parse("application/json").unwrap();
     StreamEvent::Created(Box::new(Created { content_type, ..creation(name, Bytes::new()) }))
 }
@@ -163,7 +166,7 @@ fn fork(name: &str, source: &StreamState, position: u64, data: Bytes) -> StreamE
     StreamEvent::Created(Box::new(Created { fork: Some(fork), ..creation(name, data) }))
 }
 
-fn appended(data: Bytes) -> StreamEvent {
+pub(in crate::store::file) fn appended(data: Bytes) -> StreamEvent {
     StreamEvent::Appended(Appended {
         at: at(2000),
         data,

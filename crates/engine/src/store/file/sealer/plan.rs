@@ -154,3 +154,6 @@ impl ReadTxn<'_> {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests;
