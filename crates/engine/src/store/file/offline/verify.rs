@@ -176,3 +176,38 @@ pub(super) fn check(
     }
     Ok(report)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::file::error::corrupt;
+
+    #[test]
+    fn a_report_keeps_a_hundred_problems_and_counts_all() {
+        let mut report = VerifyReport::default();
+        for n in 0..=KEPT {
+            report.add(corrupt(Path::new("x"), n as u64, "it is damaged"));
+        }
+        assert_eq!((report.problems.len(), report.count), (100, 101));
+        let first = report.problems[0].to_string();
+        assert_ne!(first, report.problems[1].to_string());
+        assert_eq!(report.whole().unwrap_err().to_string(), first);
+        assert_eq!(VerifyReport::default().whole().unwrap(), VerifiedTotals::default());
+    }
+
+    #[test]
+    fn ranges_that_follow_each_other_are_one() {
+        let range = |segment, id, from, to| SegmentRange { segment, id, path: None, from, to };
+        let mut report = VerifyReport::default();
+        for (segment, id, from, to) in
+            [(1, 7, 0, 10), (1, 7, 10, 15), (1, 7, 16, 20), (1, 8, 20, 30), (2, 8, 30, 40)]
+        {
+            report.add_range(range(segment, id, from, to));
+        }
+        let expected =
+            [range(1, 7, 0, 15), range(1, 7, 16, 20), range(1, 8, 20, 30), range(2, 8, 30, 40)];
+        assert_eq!((&report.damaged[..], report.damaged_count), (&expected[..], 4));
+        (1..=KEPT as u64).for_each(|n| report.add_range(range(3, 9, n * 10, n * 10 + 5)));
+        assert_eq!((report.damaged.len(), report.damaged_count), (100, 104));
+    }
+}
