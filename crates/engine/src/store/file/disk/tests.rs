@@ -40,3 +40,28 @@ fn a_file_grows_when_space_is_reserved_and_is_read_to_its_end() {
     assert_eq!(file.read_at(2, &mut bytes).unwrap(), 8);
     assert_eq!(bytes[..8], *b"\0abc\0\0\0\0");
 }
+
+#[cfg(unix)]
+#[test]
+fn a_directory_that_others_may_look_into_is_told_from_one_of_its_group() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    for (mode, open) in
+        [(0o700, false), (0o770, false), (0o701, true), (0o744, true), (0o1702, true)]
+    {
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(mode_open_to_others(dir.path()), open.then_some(mode), "{mode:o}");
+    }
+    assert_eq!(mode_open_to_others(&dir.path().join("none")), None);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_place_of_mapped_bytes_is_that_in_their_file() {
+    // The program itself is mapped, and so is this constant.
+    static HERE: [u8; 4] = *b"here";
+    let place = mapped_at(&HERE).unwrap();
+    let program = fs::read(std::env::current_exe().unwrap()).unwrap();
+    assert_eq!(&program[place as usize..][..4], b"here");
+    assert_eq!(mapped_at(&HERE[1..]), Some(place + 1));
+}
