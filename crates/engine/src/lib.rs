@@ -3,5 +3,7 @@
 pub mod counters;
 mod engine;
 pub mod store;
+#[cfg(test)]
+mod test_events;
 
 pub use engine::*;

@@ -75,7 +75,7 @@ use durable_streams_protocol::{
 /// The store's threads call it while appends wait, sometimes under a stream's lock: it must return quickly, must not
 /// block, and must not call the engine.
 pub trait StreamObserver: Send + Sync {
-    /// The stream's tail or existence changed; a closure alone is not told. `core` is `None` once it is deleted.
+    /// The stream's tail or existence changed; a closure alone is not reported. `core` is `None` once it is deleted.
     fn on_durable(&self, path: &StreamPath, core: Option<&Arc<StreamCore>>, tail: Tail);
 }
 

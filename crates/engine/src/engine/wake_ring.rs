@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(seen, waited, "those who waited when it began, once each");
     }
 
-    /// A round that is not through when the next one begins goes on where it was: nobody is last each time.
+    /// A round that has not ended when the next one begins goes on where it was, so that no reader is the last one each time.
     #[test]
     fn the_next_round_goes_on_where_the_last_one_was() {
         let mut ring = WakeRing::default();

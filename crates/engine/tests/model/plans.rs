@@ -1,7 +1,7 @@
 //! Planned reads: whatever is taken, put back, dropped or cut off, the bytes are those of the stream.
 
 use bytes::Bytes;
-use durable_streams_engine::{Engine, ReadPlan, ReadSlice};
+use durable_streams_engine::{Engine, ReadPlan, ReadSlice, StreamView};
 use durable_streams_protocol::{Append, ContentType, Create, Fork, Offset, Rejection, StreamPath};
 
 use crate::stores::{StoreKind, engine};
@@ -75,6 +75,12 @@ async fn what_is_taken_put_back_dropped_and_cut_off_is_the_streams() {
     }
 }
 
+/// Where a page of about `page` bytes ends that begins at `from`.
+async fn page_end(engine: &Engine, view: &StreamView, from: u64, page: usize) -> u64 {
+    let plan = engine.plan(&view.core, Offset::new(from), view.tail.offset, Some(page)).await;
+    plan.unwrap().end().position()
+}
+
 /// A page that has room for just an append is that append.
 #[tokio::test]
 async fn a_page_ends_with_a_whole_append() {
@@ -94,9 +100,8 @@ async fn a_page_ends_with_a_whole_append() {
             (290_000, 20_000, 300_000),
             (0, 400_000, 300_000),
         ] {
-            let (core, tail) = (&view.core, view.tail.offset);
-            let plan = engine.plan(core, Offset::new(from), tail, Some(page)).await.unwrap();
-            assert_eq!(plan.end().position(), end, "{kind:?}, {page} from {from}");
+            let found = page_end(&engine, &view, from, page).await;
+            assert_eq!(found, end, "{kind:?}, {page} from {from}");
         }
         let beyond = engine.plan(&view.core, Offset::new(300_001), view.tail.offset, None).await;
         assert_eq!(beyond, Err(Rejection::OffsetBeyondTail { tail: view.tail.offset }));
@@ -117,9 +122,8 @@ async fn a_message_that_is_longer_than_a_page_comes_whole() {
         engine.append(&path(), &append, long.into()).await.unwrap();
         let view = engine.head(&path()).await.unwrap();
         for (from, page, end) in [(0, 1, 2), (0, 1_000, 2), (2, 1_000, 200_005), (2, 1, 200_005)] {
-            let (core, tail) = (&view.core, view.tail.offset);
-            let plan = engine.plan(core, Offset::new(from), tail, Some(page)).await.unwrap();
-            assert_eq!(plan.end().position(), end, "{kind:?}, {page} from {from}");
+            let found = page_end(&engine, &view, from, page).await;
+            assert_eq!(found, end, "{kind:?}, {page} from {from}");
         }
         engine.close().await;
     }
@@ -149,9 +153,8 @@ async fn a_page_ends_with_a_whole_message() {
             (299_000, 1, 300_000),
             (7_000, 293_000, 300_000),
         ] {
-            let (core, tail) = (&view.core, view.tail.offset);
-            let plan = engine.plan(core, Offset::new(from), tail, Some(page)).await.unwrap();
-            assert_eq!(plan.end().position(), end, "{kind:?}, {page} from {from}");
+            let found = page_end(&engine, &view, from, page).await;
+            assert_eq!(found, end, "{kind:?}, {page} from {from}");
         }
         engine.close().await;
     }
@@ -183,9 +186,8 @@ async fn a_page_of_a_fork_goes_on_with_its_own_appends() {
             (30_000, 9_999, 40_000),
             (0, 99_000, 60_000),
         ] {
-            let (core, tail) = (&view.core, view.tail.offset);
-            let plan = engine.plan(core, Offset::new(from), tail, Some(page)).await.unwrap();
-            assert_eq!(plan.end().position(), end, "{kind:?}, {page} from {from}");
+            let found = page_end(&engine, &view, from, page).await;
+            assert_eq!(found, end, "{kind:?}, {page} from {from}");
         }
         engine.close().await;
     }

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use durable_streams_protocol::{Appended, ContentType, Created, Expiry, ForkPoint};
+use durable_streams_protocol::{Appended, Created, ForkPoint};
 use proptest::prelude::*;
 
 use super::*;
 use crate::engine::{EngineLimits, forks::lock_both, usage::UsageDelta};
+use crate::test_events;
 
 mod observing;
 
@@ -100,17 +101,8 @@ fn cell(path: &str) -> Arc<StreamCell> {
 
 fn created(cell: &StreamCell, fork: Option<ForkPoint>) -> StreamEvent {
     StreamEvent::Created(Box::new(Created {
-        at: NOW,
-        path: cell.path.clone(),
-        content_type: ContentType::default(),
-        expiry: Expiry::Never,
-        expiry_inherited: false,
         fork,
-        incarnation: 0,
-        closed: false,
-        public: false,
-        earliest: Offset::ZERO,
-        data: Bytes::new(),
+        ..test_events::creation(NOW, cell.path.clone(), Bytes::new())
     }))
 }
 

@@ -57,7 +57,7 @@ impl ReadPlan {
         self.part = None;
     }
 
-    /// Passes over the last byte, which the caller knows; only where nothing else is left.
+    /// Passes over the last byte, which the caller sends by itself; only where nothing else is left.
     pub fn skip_last(&mut self) {
         self.drop_first();
         self.part = None;

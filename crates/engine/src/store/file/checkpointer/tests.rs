@@ -6,8 +6,8 @@ use std::{
 
 use bytes::Bytes;
 use durable_streams_protocol::{
-    Appended, ContentType, Created, Expiry, ForkPoint, Offset, Producer, ProducerId, StreamEvent,
-    StreamId, StreamPath, Timestamp,
+    Appended, Created, ForkPoint, Offset, Producer, ProducerId, StreamEvent, StreamId, StreamPath,
+    Timestamp,
 };
 use futures_util::FutureExt as _;
 

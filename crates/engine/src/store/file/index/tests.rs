@@ -16,6 +16,7 @@ use super::{
     records::{ChunkRun, IndexPiece, Purged},
 };
 use crate::store::{DeadlineCursor, StoreError, file::wal::Lsn};
+use crate::test_events;
 
 mod appends;
 mod copying;
@@ -124,19 +125,7 @@ pub(in crate::store::file) const fn at(millis: u64) -> Timestamp {
 }
 
 fn creation(name: &str, data: Bytes) -> Created {
-    Created {
-        at: at(1000),
-        path: path(name),
-        content_type: ContentType::default(),
-        expiry: Expiry::Never,
-        expiry_inherited: false,
-        fork: None,
-        incarnation: 0,
-        closed: false,
-        public: false,
-        earliest: Offset::ZERO,
-        data,
-    }
+    test_events::creation(at(1000), path(name), data)
 }
 
 pub(in crate::store::file) fn created(name: &str, data: Bytes) -> StreamEvent {

@@ -4,6 +4,7 @@ use durable_streams_protocol::{
 };
 
 use super::*;
+use crate::test_events;
 
 mod clock;
 mod reads;
@@ -29,19 +30,8 @@ fn produced(data: &[u8], producer: &str, seq: u64) -> StreamEvent {
 }
 
 fn creation(path: &str, data: &[u8]) -> Created {
-    Created {
-        at: Timestamp::from_millis(1000),
-        path: StreamPath::new(path).unwrap(),
-        content_type: ContentType::default(),
-        expiry: Expiry::Never,
-        expiry_inherited: false,
-        fork: None,
-        incarnation: 0,
-        closed: false,
-        public: false,
-        earliest: Offset::ZERO,
-        data: Bytes::copy_from_slice(data),
-    }
+    let path = StreamPath::new(path).unwrap();
+    test_events::creation(Timestamp::from_millis(1000), path, Bytes::copy_from_slice(data))
 }
 
 fn created(path: &str, data: &[u8]) -> StreamEvent {

@@ -1,25 +1,15 @@
 //! A read between the index's commit and the eviction of what it has.
 
 use ::bytes::Bytes;
-use durable_streams_protocol::{Appended, ContentType, Created, Expiry, StreamEvent};
+use durable_streams_protocol::{Appended, StreamEvent};
 
 use super::{bytes::FoundPiece, *};
 use crate::store::{EventPlace, file::index::checkpoint::LoggedChange};
+use crate::test_events;
 
 fn events(path: &StreamPath) -> Vec<(StreamId, EventPlace, StreamEvent)> {
-    let created = Created {
-        at: Timestamp::default(),
-        path: path.clone(),
-        content_type: ContentType::default(),
-        expiry: Expiry::Never,
-        expiry_inherited: false,
-        fork: None,
-        incarnation: 0,
-        closed: false,
-        public: false,
-        earliest: Offset::ZERO,
-        data: Bytes::from_static(b"one"),
-    };
+    let created =
+        test_events::creation(Timestamp::default(), path.clone(), Bytes::from_static(b"one"));
     let appended = Appended {
         at: Timestamp::default(),
         data: Bytes::from_static(b"two"),

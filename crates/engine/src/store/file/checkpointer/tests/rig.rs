@@ -1,6 +1,7 @@
 //! A checkpointer without a store around it.
 
 use super::*;
+use crate::test_events;
 
 struct NoSink;
 
@@ -151,17 +152,8 @@ pub(super) fn damaged() -> StoreError {
 
 pub(super) fn created(name: &str, data: Bytes, fork: Option<ForkPoint>) -> StreamEvent {
     StreamEvent::Created(Box::new(Created {
-        at: Timestamp::from_millis(1),
-        path: StreamPath::new(name).unwrap(),
-        content_type: ContentType::default(),
-        expiry: Expiry::Never,
-        expiry_inherited: false,
         fork,
-        incarnation: 0,
-        closed: false,
-        public: false,
-        earliest: Offset::ZERO,
-        data,
+        ..test_events::creation(Timestamp::from_millis(1), StreamPath::new(name).unwrap(), data)
     }))
 }
 

@@ -35,7 +35,8 @@ fn every_commit_seals_how_many_records_there_are() {
     assert!(reading.index().tree_of(&reading.txn, "other").unwrap().is_none());
 }
 
-/// Records that are hidden, or that nobody has put there: what differs goes on to differ, until `repair` ends it.
+/// The count in the meta record and the records differ, since one was hidden or added by damage: commits keep the difference,
+/// and `repair` ends it.
 #[test]
 fn a_difference_stays_through_later_commits() {
     let mut index = TestIndex::new();

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A last chunk that is shorter than 16 KiB, with its checksum, is written anew; none is longer than 64 KiB.
+/// A checkpoint writes the last chunk again while it has less than 16 KiB with its checksum, and writes no chunk of more than 64 KiB.
 #[test]
 fn bytes_are_kept_in_chunks_and_read_from_any_place() {
     const KIB: usize = 1024;

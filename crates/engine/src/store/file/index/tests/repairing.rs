@@ -178,7 +178,7 @@ fn a_stream_without_its_state_is_dropped_with_all_that_it_has() {
     let index = filled();
     tamper(&index, true, |index, txn| {
         index.streams.delete(txn, &keys::id(ONE))?;
-        // Records of streams that nobody has ever heard of.
+        // Records of streams that no state or path names.
         let key = keys::chunk(StreamId(7), Offset::new(3));
         index.chunks.put(txn, &key, &sealed(&key, b"four"))?;
         let key = keys::chunk(StreamId(8), Offset::new(3));

@@ -1,4 +1,4 @@
-//! Which streams keep their bytes in memory when there is no room for all, or nobody reads them.
+//! Which streams keep their bytes in memory when there is no room for all, or no reader asks for them.
 
 use super::*;
 use crate::store::file::memtable::shard::CACHED_COST;
