@@ -23,7 +23,7 @@ pub use wire::{
     headers::{self, InvalidHeader},
     json::mode::{
         ArrayFramer, JsonError, MESSAGE_END, count_messages, frame_array, is_message_boundary,
-        split_messages, store_messages,
+        split_messages, store_messages, with_commas,
     },
     offset::{Offset, ReadFrom},
     path::{MAX_PATH_BYTES, PathError, StreamPath},

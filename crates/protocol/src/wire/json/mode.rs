@@ -100,8 +100,7 @@ impl ArrayFramer {
     /// Appends the next piece of the range.
     pub fn put(&mut self, out: &mut Vec<u8>, piece: &[u8]) {
         self.begin(out);
-        // Written whether it changes or not, so that the compiler takes many bytes at a time.
-        out.extend(piece.iter().map(|byte| if *byte == MESSAGE_END { b',' } else { *byte }));
+        out.extend(with_commas(piece));
         self.left = self.left.saturating_sub(piece.len() as u64);
         if let (0, [.., _], Some(last)) = (self.left, piece, out.last_mut()) {
             *last = b']';
@@ -138,6 +137,12 @@ impl ArrayFramer {
             out.push(b'[');
         }
     }
+}
+
+/// Stored bytes with a comma in the place of each terminator, as an array has them.
+pub fn with_commas(stored: &[u8]) -> impl Iterator<Item = u8> {
+    // Every byte is written, whether it changes or not, so that the compiler takes many at a time.
+    stored.iter().map(|byte| if *byte == MESSAGE_END { b',' } else { *byte })
 }
 
 /// Whether the position after `before` starts a message; `before` is the byte just before it, if any.

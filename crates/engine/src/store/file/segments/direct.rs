@@ -106,8 +106,8 @@ fn block_at(at: u64) -> u64 {
 }
 
 impl OpenSegment {
-    /// Whether a range of the file, which lies in an extent of at least [`LEAST_SENT`](SegmentOptions::LEAST_SENT) bytes, is in a form. JSON extents of that
-    /// size have commas, in a file that has any.
+    /// Whether a range of the file is in a form. The range lies in an extent of at least
+    /// [`LEAST_SENT`](SegmentOptions::LEAST_SENT) bytes; of that size, all JSON extents of a file have commas, or none has.
     fn is_in(&self, form: MessageForm, range: Range<u64>) -> bool {
         match form {
             MessageForm::Array => self.footer.trailer.form == MessageForm::Array,

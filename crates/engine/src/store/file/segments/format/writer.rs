@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use durable_streams_protocol::MESSAGE_END;
+use durable_streams_protocol::with_commas;
 
 use super::{
     BLOCK, HEADER, SealedExtent, SegmentFooter, SegmentTrailer, block_crc, block_seed,
@@ -15,7 +15,7 @@ pub struct SegmentWriter {
     number: u64,
     /// Of the last extent so far.
     form: MessageForm,
-    /// Whether any extent has it.
+    /// Whether any extent has the [array form](MessageForm::Array).
     has_arrays: bool,
     /// Bytes of data so far.
     len: u64,
@@ -70,7 +70,7 @@ impl SegmentWriter {
     pub fn push<'b>(&mut self, stored: &'b [u8]) -> Cow<'b, [u8]> {
         let written = match self.form {
             MessageForm::Stored => Cow::Borrowed(stored),
-            MessageForm::Array => Cow::Owned(with_commas(stored)),
+            MessageForm::Array => Cow::Owned(with_commas(stored).collect()),
         };
         if let Some(extent) = self.extents.last_mut() {
             extent.len += stored.len() as u64;
@@ -134,12 +134,6 @@ impl SegmentWriter {
         let (extents, block_crcs) = (self.extents, self.block_crcs);
         (end, SegmentFooter { trailer, extents, block_crcs, ends })
     }
-}
-
-/// With a comma in the place of each terminator.
-fn with_commas(stored: &[u8]) -> Vec<u8> {
-    let comma = |byte: &u8| if *byte == MESSAGE_END { b',' } else { *byte };
-    stored.iter().map(comma).collect()
 }
 
 fn encode(len: u64, extents: &[SealedExtent], block_crcs: &[u32]) -> Vec<u8> {
