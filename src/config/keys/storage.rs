@@ -39,7 +39,7 @@ settings! {
             => ByteSize::mib(1), ByteSize::gib(4);
         /// Most disk that log and index may take together; unlimited when not set.
         max_disk: Option<ByteSize> = None;
-        /// Pause between two checks of the whole index in the background; the first one begins at the start.
+        /// Pause between two checks of the whole index in the background; the first one begins ten seconds after the start.
         scrub_interval: HumanDuration = FileStoreOptions::SCRUB_INTERVAL.into()
             => HumanDuration::secs(60), HumanDuration::secs(366 * 24 * 3600);
         /// Most bytes a second that such a check reads.
