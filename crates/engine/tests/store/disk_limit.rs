@@ -3,16 +3,21 @@
 use std::{
     fs,
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use durable_streams_engine::store::{
-    AnyStore, FileStore, FileStoreOptions, Store, StoreError,
+    AnyStore, Commit, FileStore, FileStoreOptions, Store, StoreError,
     file::{SegmentOptions, segments::objects::SegmentPlace},
 };
 use durable_streams_protocol::{StreamEvent, StreamId};
 
-use crate::{harness::*, workload::Rng};
+use crate::{
+    fault_disk::{FaultDisk, Faults},
+    harness::*,
+    workload::Rng,
+};
 
 const LIMIT: u64 = 64 << 20;
 
@@ -182,4 +187,24 @@ fn the_least_limit_has_room_for_a_log_of_four_segments_beside_as_much_of_an_inde
         assert_eq!(FileStoreOptions::least_max_disk(segment), least);
     }
     assert_eq!(FileStoreOptions::least_max_disk(u64::MAX), u64::MAX);
+}
+
+#[test]
+fn failures_of_the_disk_are_noticed_under_a_limit() {
+    let (dir, disk) = (tempdir(), FaultDisk::default());
+    let store = FileStore::open_on(Arc::new(disk.clone()), limited(dir.path())).unwrap();
+    let store = AnyStore::File(store);
+    let id = crate::segments::create(&store, created("s", "one"));
+    let AnyStore::File(file) = &store else { panic!("a file store") };
+    disk.set_faults(Faults { no_index_commits: true, ..Faults::default() });
+    assert!(file.checkpoint().is_err());
+    // Once more the end of the log is not known to be durable.
+    disk.set_faults(Faults { sync: 1, ..Faults::default() });
+    let (sink, epoch) = (Arc::new(Sink::default()), store.epoch());
+    let event = StreamEvent::Appended(appended(b"two"));
+    let place = place(&store, id, &event);
+    let commit = Commit { id, event, place, epoch, version: 1, sink: sink.clone() };
+    store.commit(commit).unwrap();
+    file.step();
+    assert!(sink.wait_for(1).is_err(), "it may not be on the disk");
 }

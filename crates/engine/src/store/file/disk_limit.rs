@@ -41,7 +41,7 @@ impl DiskLimit {
         let segments = options.wal_segment.saturating_mul(FileStoreOptions::LEAST_LOG_SEGMENTS);
         let log = (total / 4).min(most.saturating_add(segments)).max(segments);
         let index = total.saturating_sub(log).saturating_sub(sealed).max(LEAST_RESERVE * 2);
-        let index_reserve = (index / 16).max(LEAST_RESERVE).min(index / 2);
+        let index_reserve = (index / 16).max(LEAST_RESERVE);
         Some(DiskLimit { total, log, index, index_reserve })
     }
 
@@ -197,6 +197,64 @@ mod tests {
                 assert!(limit.pending(&options) as u64 >= wal_segment, "{limit:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_log_has_a_quarter_at_most_and_what_is_sealed_counts_for_the_index() {
+        let of = |total: u64, checkpoint_size: usize, wal_segment: u64, sealed: u64| {
+            let options = FileStoreOptions {
+                max_disk: Some(total << 20),
+                checkpoint_size: checkpoint_size << 20,
+                wal_segment: wal_segment << 20,
+                ..FileStoreOptions::new("")
+            };
+            let limit = DiskLimit::of(&options, sealed << 20).unwrap();
+            let shares = [limit.log, limit.index, limit.index_reserve].map(|bytes| bytes >> 20);
+            (shares, limit.pending(&options) >> 20)
+        };
+        // A quarter; four checkpoints and four segments; four segments.
+        assert_eq!(of(64, 64, 1, 0), ([16, 48, 8], 13));
+        assert_eq!(of(1024, 3, 2, 0), ([20, 1004, 62], 14));
+        assert_eq!(of(64, 64, 8, 0), ([32, 32, 8], 8));
+        // The index has some room, also where none is left.
+        assert_eq!(of(1024, 3, 2, 504), ([20, 500, 31], 14));
+        assert_eq!(of(64, 64, 1, 60), ([16, 16, 8], 13));
+    }
+
+    #[test]
+    fn all_but_the_growth_of_files_is_up_to_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = dir.path().join("new/wal");
+        let disk = LimitedDisk::new(Arc::new(RealDisk), &wal, 10_000);
+        assert!(disk.sync_dir(&wal).is_err(), "it is not there");
+        disk.create_dir_all(&wal).unwrap();
+        disk.sync_dir(&wal).unwrap();
+        assert!(disk.lock(&wal.join("lock")).unwrap().is_some());
+        let file = disk.open(&wal.join("1.wal"), true).unwrap();
+        file.write_at(0, b"bytes").unwrap();
+        assert_eq!(
+            (file.len().unwrap(), disk.read(&wal.join("1.wal")).unwrap()),
+            (5, b"bytes".to_vec())
+        );
+        assert!(disk.read(&wal.join("2.wal")).is_err());
+    }
+
+    #[test]
+    fn the_mark_of_the_end_has_no_limit_and_what_cannot_be_looked_at_has_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = LimitedDisk::new(Arc::new(RealDisk), dir.path(), 10_000);
+        let open = |name: &str| disk.open(&dir.path().join(name), true).unwrap();
+        open("1.wal").allocate(10_000).unwrap();
+        assert!(open("2.wal").allocate(1).is_err());
+        open(end_mark::NAME).allocate(8192).unwrap();
+        open("1.wal").allocate(10_000).unwrap();
+        // It was removed since it was listed.
+        #[cfg(unix)]
+        std::os::unix::fs::symlink("gone", dir.path().join("3.wal")).unwrap();
+        assert_eq!(disk.room(dir.path()), Some(0));
+        disk.create_dir_all(&dir.path().join("4.wal")).unwrap();
+        assert_eq!(disk.room(dir.path()), None);
+        assert!(open("2.wal").allocate(1).is_err());
     }
 
     #[test]
