@@ -45,6 +45,18 @@ impl JobQueue {
         self.waking |= wakes;
         wakes
     }
+
+    /// Takes the jobs of one run.
+    fn take(&mut self, mine: &mut Vec<ReadJob>) {
+        let mut bytes = 0;
+        while mine.len() < JOBS_PER_RUN
+            && bytes <= BYTES_PER_RUN
+            && let Some((more, job)) = self.waiting.pop_front()
+        {
+            bytes += more;
+            mine.push(job);
+        }
+    }
 }
 
 pub(super) struct ReadPool {
@@ -138,14 +150,7 @@ fn work(shared: &PoolShared) {
             guard.sleeping -= 1;
             guard.waking = false;
         }
-        let mut bytes = 0;
-        while mine.len() < JOBS_PER_RUN
-            && bytes <= BYTES_PER_RUN
-            && let Some((more, job)) = guard.waiting.pop_front()
-        {
-            bytes += more;
-            mine.push(job);
-        }
+        guard.take(&mut mine);
         let wakes = guard.wakes();
         drop(guard);
         if wakes {
@@ -160,6 +165,38 @@ fn work(shared: &PoolShared) {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A queue with jobs that read so many bytes each.
+    fn queue(jobs: &[usize]) -> JobQueue {
+        let job = |bytes: &usize| -> (usize, ReadJob) { (*bytes, Box::new(|| Box::new(|| ()))) };
+        JobQueue { waiting: jobs.iter().map(job).collect(), ..JobQueue::default() }
+    }
+
+    #[test]
+    fn a_thread_takes_eight_jobs_or_so_many_bytes() {
+        let left = |jobs: &[usize]| {
+            let mut queue = queue(jobs);
+            queue.take(&mut Vec::new());
+            queue.waiting.len()
+        };
+        assert_eq!(left(&[0; 3]), 0);
+        assert_eq!(left(&[0; 20]), 12);
+        assert_eq!(left(&[40 << 10, 24 << 10, 1, 1, 1]), 2, "what is begun at 64 KiB is the last");
+        assert_eq!(left(&[1 << 20, 1, 1]), 2);
+    }
+
+    #[test]
+    fn one_sleeping_thread_is_woken_at_a_time() {
+        let mut jobs = queue(&[1]);
+        assert!(!jobs.wakes(), "none sleeps");
+        jobs.sleeping = 2;
+        assert!(jobs.wakes());
+        assert!(!jobs.wakes(), "one is on its way");
+        jobs.waking = false;
+        assert!(jobs.wakes());
+        (jobs.waking, jobs.waiting) = (false, VecDeque::new());
+        assert!(!jobs.wakes(), "there is nothing to do");
+    }
 
     #[tokio::test]
     async fn a_job_is_done_though_other_callers_stall_or_leave() {
