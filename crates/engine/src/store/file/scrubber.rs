@@ -51,6 +51,16 @@ pub(super) struct ScrubStats {
     pub(super) damaged: u64,
 }
 
+/// Bytes of a slice at a rate.
+fn slice_of(rate: u64) -> u64 {
+    (rate / SLICES).max(1)
+}
+
+/// The least time that reading so many bytes takes.
+fn time_for(read: u64, rate: Option<u64>) -> Duration {
+    rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(read as f64 / rate as f64))
+}
+
 impl Scrubber {
     pub(super) fn new(core: Arc<StoreCore>) -> Self {
         let counters = ScrubCounters {
@@ -75,7 +85,7 @@ impl Scrubber {
     /// it was stopped.
     pub(super) fn round(&self, rate: Option<u64>) -> Option<u64> {
         let (mut round, mut logged) = (ScrubRound::default(), 0);
-        let most = rate.map_or(u64::MAX, |rate| (rate / SLICES).max(1));
+        let most = rate.map_or(u64::MAX, slice_of);
         let mut report = |error: StoreError| {
             logged += 1;
             if logged <= LOGGED {
@@ -95,9 +105,7 @@ impl Scrubber {
                 }
             }
             let read = round.bytes() - before;
-            let due = rate
-                .map_or(Duration::ZERO, |rate| Duration::from_secs_f64(read as f64 / rate as f64));
-            if self.wait(due.saturating_sub(began.elapsed())) {
+            if self.wait(time_for(read, rate).saturating_sub(began.elapsed())) {
                 return None;
             }
         }
@@ -160,10 +168,8 @@ impl Scrubber {
                     }
                 };
                 self.counters.bytes.fetch_add(read as u64, Ordering::Relaxed);
-                let due = rate.map_or(Duration::ZERO, |rate| {
-                    Duration::from_secs_f64(read as f64 / rate as f64)
-                });
-                if self.wait(due.saturating_sub(began.elapsed())) {
+                let time = time_for(read as u64, rate);
+                if self.wait(time.saturating_sub(began.elapsed())) {
                     return None;
                 }
             }
@@ -192,5 +198,68 @@ impl Scrubber {
             bytes: self.counters.bytes.load(Ordering::Relaxed),
             damaged: self.counters.damaged.load(Ordering::Relaxed),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::store::{
+        FileStoreOptions,
+        file::{FileStore, disk::RealDisk},
+    };
+
+    fn scrubber(scrub_interval: Option<Duration>) -> (tempfile::TempDir, Arc<Scrubber>) {
+        let dir = tempfile::tempdir().unwrap();
+        let options = FileStoreOptions {
+            map_size: 8 << 20,
+            scrub_interval,
+            ..FileStoreOptions::new(dir.path())
+        };
+        let store = FileStore::open_on(Arc::new(RealDisk), options).unwrap();
+        (dir, Arc::new(Scrubber::new(store.core.clone())))
+    }
+
+    #[test]
+    fn a_rate_is_kept_in_twenty_slices_a_second() {
+        assert_eq!((slice_of(8_000_001), slice_of(7)), (400_000, 1));
+        assert_eq!(time_for(400_000, Some(8_000_000)), Duration::from_millis(50));
+        assert_eq!(time_for(400_000, None), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_pause_lasts_until_its_end_or_the_stop() {
+        let (_dir, scrubber) = scrubber(None);
+        assert!(!scrubber.wait(Duration::ZERO));
+        let waiting = thread::spawn({
+            let scrubber = scrubber.clone();
+            move || scrubber.wait(Duration::from_secs(3600))
+        });
+        thread::sleep(Duration::from_millis(10));
+        assert!(!waiting.is_finished());
+        scrubber.stop();
+        assert!(waiting.join().unwrap());
+        assert!(scrubber.wait(Duration::ZERO), "for good");
+        assert_eq!(scrubber.round(Some(1)), None);
+    }
+
+    #[test]
+    fn rounds_follow_each_other_until_the_stop_if_there_is_an_interval() {
+        let (_dir, never) = scrubber(None);
+        never.run();
+        assert_eq!(never.stats().rounds, 0);
+        let (_dir, scrubber) = scrubber(Some(Duration::from_millis(1)));
+        let running = thread::spawn({
+            let scrubber = scrubber.clone();
+            move || scrubber.run()
+        });
+        while scrubber.stats().rounds < 2 {
+            assert!(!running.is_finished());
+            thread::yield_now();
+        }
+        scrubber.stop();
+        running.join().unwrap();
     }
 }
