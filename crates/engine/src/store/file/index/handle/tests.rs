@@ -12,6 +12,7 @@ fn it_is_reopened_after_a_large_checkpoint_and_by_the_next_reader_if_that_fails(
     index.note_checkpoint_size(many);
     fs::rename(&here, &away).unwrap();
     index.release_idle_memory(many).unwrap();
+    assert!(!index.bloated.load(Ordering::Relaxed), "not so many are large");
     index.note_checkpoint_size(many + 1);
     index.release_idle_memory(many).expect("it does nothing right after a large one");
     index.release_idle_memory(many).expect_err("reopening fails, since it was moved");

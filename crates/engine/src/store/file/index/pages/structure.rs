@@ -194,3 +194,6 @@ impl PageFile {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,14 +5,14 @@ use std::{collections::BTreeSet, fs, path::Path};
 use super::*;
 use crate::store::file::index::handle::IndexHandle;
 
-const META_SIZE: usize = PAGE_HEADER + 152;
+pub(super) const META_SIZE: usize = PAGE_HEADER + 152;
 
-fn put(bytes: &mut [u8], at: usize, value: u64) {
+pub(super) fn put(bytes: &mut [u8], at: usize, value: u64) {
     bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
 }
 
 /// `MDB_db`.
-fn tree(root: u64, depth: u16, entries: u64) -> Vec<u8> {
+pub(super) fn tree(root: u64, depth: u16, entries: u64) -> Vec<u8> {
     let mut bytes = vec![0; 48];
     bytes[6..8].copy_from_slice(&depth.to_le_bytes());
     put(&mut bytes, 32, entries);
@@ -21,7 +21,7 @@ fn tree(root: u64, depth: u16, entries: u64) -> Vec<u8> {
 }
 
 /// A meta page of a file with pages of 4,096 bytes.
-fn meta(page: u64, map: u64, last: u64, txn: u64) -> Vec<u8> {
+pub(super) fn meta(page: u64, map: u64, last: u64, txn: u64) -> Vec<u8> {
     let mut bytes = vec![0; META_SIZE];
     put(&mut bytes, 0, page);
     bytes[10] = 8;
@@ -36,7 +36,7 @@ fn meta(page: u64, map: u64, last: u64, txn: u64) -> Vec<u8> {
     bytes
 }
 
-fn file(dir: &Path, bytes: &[u8]) -> PageFile {
+pub(super) fn file(dir: &Path, bytes: &[u8]) -> PageFile {
     let path = dir.join("data.mdb");
     fs::write(&path, bytes).unwrap();
     PageFile::open(&path, 4096).unwrap()
@@ -139,6 +139,9 @@ fn sizes_that_no_process_can_map_are_refused_before_lmdb_sees_them() {
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     assert!(PageFile::check_sizes(&path).is_err(), "it cannot be read");
+    fs::write(dir.path().join("other"), "").unwrap();
+    let below = dir.path().join("other").join("data.mdb");
+    assert!(PageFile::check_sizes(&below).is_err(), "it cannot be opened");
 }
 
 #[test]
