@@ -40,6 +40,7 @@ impl ReadTxn<'_> {
             || index.forks.len(&self.txn).map_err(&failed)? != found.forks;
         let counted = index.records(&self.txn).map_err(&failed)?;
         repair.totals = (meta.streams, meta.bytes) != (found.streams, found.bytes)
+            || meta.next_id < found.next_id
             || meta.records.is_some_and(|records| records != counted);
         for (name, needed) in [
             ("paths", repair.paths),
@@ -62,6 +63,8 @@ struct Totals {
     bytes: u64,
     deadlines: u64,
     forks: u64,
+    /// The least id that no stream has had, as far as the states tell.
+    next_id: u64,
 }
 
 struct RepairPlanner<'p, 'r> {
@@ -122,6 +125,7 @@ impl RepairPlanner<'_, '_> {
         let (state, core) = (&stream.state, &stream.state.core);
         self.found.streams += 1;
         self.found.bytes += state.own_len();
+        self.found.next_id = self.found.next_id.max(core.id.0 + 1);
         if index.path_id(&self.reading.txn, &core.path).ok().flatten() != Some(core.id) {
             self.repair.paths = true;
         }

@@ -47,7 +47,7 @@ fn a_repair_of_a_whole_index_changes_nothing() {
 #[test]
 fn what_follows_from_states_is_written_again_at_no_loss() {
     type Change = fn(&IndexEnvironment, &mut RwTxn<'_>) -> Result<(), WriteError>;
-    let cases: [(Change, &[&str]); 7] = [
+    let cases: [(Change, &[&str]); 8] = [
         (
             |index, txn| {
                 index.paths.delete(txn, &name_of("/b"))?;
@@ -95,6 +95,14 @@ fn what_follows_from_states_is_written_again_at_no_loss() {
             },
             &["totals"],
         ),
+        (
+            |index, txn| {
+                let mut meta = index.meta(txn)?;
+                meta.next_id = FOUR.0;
+                Ok(index.put_meta(txn, &mut meta)?)
+            },
+            &["totals"],
+        ),
     ];
     for (at, (change, rewritten)) in cases.into_iter().enumerate() {
         let index = filled();
@@ -122,11 +130,25 @@ fn chunk(
     Ok(())
 }
 
+/// Puts chunks in the place of the one with the messages.
+fn parts(
+    index: &IndexEnvironment,
+    txn: &mut RwTxn<'_>,
+    parts: &[(u64, &[u8])],
+) -> Result<(), WriteError> {
+    chunk(index, txn, THREE, 0)?;
+    for (at, part) in parts {
+        let key = keys::chunk(THREE, Offset::new(*at));
+        index.chunks.put(txn, &key, &sealed(&key, part))?;
+    }
+    Ok(())
+}
+
 #[test]
 fn what_cannot_be_written_again_is_lost_by_whole_appends_and_messages() {
     let bytes_lost = |id, path: &str, from, to| lost(id, Some(path), LostPart::Bytes { from, to });
     type Change = dyn Fn(&IndexEnvironment, &mut RwTxn<'_>) -> Result<(), WriteError>;
-    let cases: [(&Change, Vec<LostRecords>); 8] = [
+    let cases: [(&Change, Vec<LostRecords>); 10] = [
         (&|index, txn| chunk(index, txn, ONE, 20_210), vec![bytes_lost(ONE, "/a", 20_210, 20_300)]),
         (&|index, txn| chunk(index, txn, ONE, 0), vec![bytes_lost(ONE, "/a", 0, 20_210)]),
         (&|index, txn| chunk(index, txn, TWO, 50), vec![bytes_lost(TWO, "/b", 50, 57)]),
@@ -137,15 +159,18 @@ fn what_cannot_be_written_again_is_lost_by_whole_appends_and_messages() {
         ),
         (
             // The middle of a stream: 2 is the middle message's first byte.
-            &|index, txn| {
-                chunk(index, txn, THREE, 0)?;
-                for (at, part) in [(0, &b"1\x1e2"[..]), (4, b"\x1e333\x1e")] {
-                    let key = keys::chunk(THREE, Offset::new(at));
-                    index.chunks.put(txn, &key, &sealed(&key, part))?;
-                }
-                Ok(())
-            },
+            &|index, txn| parts(index, txn, &[(0, b"1\x1e2"), (4, b"\x1e333\x1e")]),
             vec![bytes_lost(THREE, "/c", 2, 5)],
+        ),
+        (
+            // The rest of the message is in two chunks.
+            &|index, txn| parts(index, txn, &[(0, b"1\x1e"), (3, b"2"), (4, b"\x1e333\x1e")]),
+            vec![bytes_lost(THREE, "/c", 2, 5)],
+        ),
+        (
+            // Its beginning is in two chunks; where it ended is not known.
+            &|index, txn| parts(index, txn, &[(0, b"1\x1e2"), (3, b"2"), (5, b"333\x1e")]),
+            vec![bytes_lost(THREE, "/c", 2, 9)],
         ),
         (
             &|index, txn| {
