@@ -22,7 +22,16 @@ const BUSY: Timestamp = at(61_999);
 const IDLE: Timestamp = at(62_000);
 
 fn plan(index: &TestIndex, id: StreamId, now: Timestamp) -> Option<(u64, u64, bool)> {
-    let plan = index.index.read().unwrap().seal_plan(id, &OPTIONS, now).unwrap();
+    plan_with(index, &OPTIONS, id, now)
+}
+
+fn plan_with(
+    index: &TestIndex,
+    options: &SegmentOptions,
+    id: StreamId,
+    now: Timestamp,
+) -> Option<(u64, u64, bool)> {
+    let plan = index.index.read().unwrap().seal_plan(id, options, now).unwrap();
     plan.map(|plan| (plan.start, plan.end, plan.shares))
 }
 
@@ -120,6 +129,33 @@ fn what_is_left_of_a_sealed_stream_is_sealed_when_it_is_worth_it() {
 }
 
 #[test]
+fn all_of_a_stream_is_sealed_where_nothing_is_kept() {
+    let options = SegmentOptions { keep: 0, ..OPTIONS };
+    for (sizes, expected) in [
+        (&[999][..], None),
+        (&[1000], Some((0, 1000, false))),
+        (&[100; 12], Some((0, 1200, false))),
+        (&[500; 5], Some((0, 2000, false))),
+    ] {
+        for index in [appends(sizes), messages(sizes)] {
+            assert_eq!(plan_with(&index, &options, ONE, BUSY), expected, "{sizes:?}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_has_what_is_kept_and_no_more_is_left_alone() {
+    let options = SegmentOptions { min: 0, ..OPTIONS };
+    for (sizes, expected) in
+        [(&[0][..], None), (&[50], None), (&[50, 50], None), (&[50, 60], Some((0, 50, false)))]
+    {
+        for index in [appends(sizes), messages(sizes.strip_prefix(&[0]).unwrap_or(sizes))] {
+            assert_eq!(plan_with(&index, &options, ONE, BUSY), expected, "{sizes:?}");
+        }
+    }
+}
+
+#[test]
 fn messages_have_commas_where_they_are_many() {
     let form = |index: &TestIndex, now| {
         let plan = index.index.read().unwrap().seal_plan(ONE, &OPTIONS, now).unwrap();
@@ -130,6 +166,12 @@ fn messages_have_commas_where_they_are_many() {
     assert_eq!(form(&messages(&[999]), IDLE), Some(MessageForm::Stored));
     assert_eq!(form(&messages(&[1000]), IDLE), Some(MessageForm::Array));
     assert_eq!(form(&appends(&[100; 11]), BUSY), Some(MessageForm::Stored));
+    // Behind what was sealed before, 500 bytes are due.
+    let index = messages(&[100; 26]);
+    seal(&index, 0, 2000);
+    let options = SegmentOptions { min: 500, ..OPTIONS };
+    let plan = index.index.read().unwrap().seal_plan(ONE, &options, IDLE).unwrap().unwrap();
+    assert_eq!((plan.start, plan.end, plan.form), (2000, 2500, MessageForm::Stored));
 }
 
 #[test]
