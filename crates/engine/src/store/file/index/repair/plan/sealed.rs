@@ -149,7 +149,7 @@ impl RepairPlanner<'_, '_> {
         Ok(())
     }
 
-    /// The ranges of an extent that cannot be read.
+    /// The ranges of an extent that cannot be read, block by block.
     pub(super) fn unreadable(&self, extent: &ExtentRecord) -> Result<Vec<(u64, u64)>, StoreError> {
         let Some(file) = self.repair.files.get(&extent.file) else {
             return Ok(vec![(extent.start, extent.end)]);
@@ -164,10 +164,7 @@ impl RepairPlanner<'_, '_> {
             let len = (BLOCK as u64 - offset % BLOCK as u64).min(extent.end - at);
             if let Err(error) = self.segments.read(extent, file.footer_crc, at, len as usize) {
                 unanswered(file, error)?;
-                match lost.last_mut() {
-                    Some(last) if last.1 == at => last.1 = at + len,
-                    _ => lost.push((at, at + len)),
-                }
+                lost.push((at, at + len));
             }
             at += len;
         }
@@ -219,3 +216,6 @@ impl RepairPlanner<'_, '_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
