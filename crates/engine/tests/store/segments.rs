@@ -21,6 +21,8 @@ use durable_streams_protocol::{ContentType, Created, Offset, StreamEvent, Stream
 
 use crate::harness::*;
 
+mod sharing;
+
 /// Without threads, so that nothing is sealed but by [`seal`].
 pub(crate) fn open(options: FileStoreOptions) -> AnyStore {
     AnyStore::File(FileStore::open_on(Arc::new(RealDisk), options).unwrap())
