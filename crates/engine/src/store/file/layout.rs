@@ -247,3 +247,57 @@ pub(super) fn write_version(disk: &dyn Disk, dir: &Path) -> Result<(), StoreErro
     };
     write().map_err(io_error("write", &path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_that_this_version_reads_are_known_and_others_refused() {
+        let check = |text: &str| check_version(Path::new("dir"), text.as_bytes());
+        let version = |format: u64| format!("{VERSION_PREFIX}{format}\n");
+        for format in [OLDEST, FORMAT] {
+            assert_eq!(check(&version(format)).unwrap(), format);
+        }
+        for (text, what) in [
+            (version(OLDEST - 1), "data of format 0"),
+            (version(FORMAT + 1), "data of format 3"),
+            ("another program's".to_owned(), "did not write"),
+        ] {
+            let refused = check(&text).unwrap_err().to_string();
+            assert!(refused.contains(what), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_new_directory_has_the_newest_format_and_an_old_one_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Layout::open(&RealDisk, dir.path()).unwrap();
+        assert_eq!(open().format, FORMAT);
+        let version = dir.path().join(VERSION);
+        std::fs::write(&version, format!("{VERSION_PREFIX}{OLDEST}\n")).unwrap();
+        let old = open();
+        assert_eq!(old.format, OLDEST);
+        old.upgrade(&RealDisk).unwrap();
+        drop(old);
+        assert_eq!(open().format, FORMAT);
+    }
+
+    #[test]
+    fn nothing_is_begun_in_a_directory_of_something_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = |name: &str| dir.path().join(name);
+        std::fs::write(entry("thesis.txt"), "").unwrap();
+        let refused = Layout::open(&RealDisk, dir.path()).err().unwrap().to_string();
+        assert!(refused.contains("there is \"thesis.txt\""), "{refused}");
+        assert!(!entry(LOCK).exists() && !entry(VERSION).exists());
+        std::fs::remove_file(entry("thesis.txt")).unwrap();
+        // What a file system, an interrupted opening and a command before the first start may leave.
+        for name in ["lost+found", KEYS] {
+            std::fs::create_dir(entry(name)).unwrap();
+        }
+        std::fs::write(entry(VERSION_NEW), "half of it").unwrap();
+        Layout::open(&RealDisk, dir.path()).unwrap();
+        assert!(entry(VERSION).exists() && !entry(VERSION_NEW).exists());
+    }
+}

@@ -231,6 +231,15 @@ mod tests {
         pool.close();
     }
 
+    #[tokio::test]
+    async fn a_closed_pool_ends_its_threads_and_takes_no_job() {
+        let pool = ReadPool::start();
+        pool.close();
+        assert!(pool.threads.lock().is_empty());
+        assert_eq!(Arc::strong_count(&pool.shared), 1, "no thread has the queue");
+        assert!(matches!(pool.run(0, || Ok(1)).await, Err(StoreError::Closed)));
+    }
+
     #[test]
     fn it_needs_no_runtime() {
         let pool = ReadPool::start();

@@ -226,3 +226,41 @@ fn clear(path: &Path, from: u64) -> std::io::Result<()> {
     }
     file.sync()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_is_set_aside_gets_a_name_that_is_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1.wal");
+        for name in ["1.dropped", "1.2.dropped", "1.3.dropped"] {
+            fs::write(&path, name).unwrap();
+            set_aside(&path).unwrap();
+            assert_eq!(fs::read_to_string(dir.path().join(name)).unwrap(), name);
+            assert!(!path.exists());
+        }
+        // What cannot be looked at is not taken for free.
+        fs::create_dir(dir.path().join("1.4.dropped")).unwrap();
+        fs::write(&path, "").unwrap();
+        let refused = set_aside(&path).unwrap_err().to_string();
+        assert!(refused.contains("cannot open"), "{refused}");
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_file_is_cleared_to_its_end_and_not_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1.wal");
+        let (kept, len) = ((1 << 20) + 7, (3 << 20) + 5);
+        fs::write(&path, vec![7; len]).unwrap();
+        clear(&path, kept as u64).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        assert_eq!(bytes.len(), len);
+        let (before, after) = bytes.split_at(kept);
+        assert!(before.iter().all(|byte| *byte == 7) && after.iter().all(|byte| *byte == 0));
+    }
+}

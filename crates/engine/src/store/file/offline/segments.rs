@@ -324,3 +324,6 @@ pub(super) fn set_aside_unreferenced(index: &IndexHandle, dir: &Path) -> Result<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
