@@ -179,7 +179,7 @@ fn a_set_of_pages_knows_which_were_added_and_refuses_others() {
 }
 
 /// An index with many streams, some of them deleted.
-fn filled(dir: &Path) -> IndexHandle {
+pub(super) fn filled(dir: &Path) -> IndexHandle {
     let index = IndexHandle::open(dir, 16 << 20).unwrap();
     for round in 0..3_u64 {
         index
@@ -300,59 +300,37 @@ fn the_structure_is_whole_and_each_page_is_used_once_or_free() {
     assert_eq!(seen.missing(), None);
 }
 
-/// What a walk says of a leaf page that has the place of another one, and where it goes on.
 #[test]
-fn a_page_in_the_place_of_another_is_damage_and_the_walk_goes_on_behind_it() {
+fn a_large_value_begins_on_a_page_that_says_so() {
     let dir = tempfile::tempdir().unwrap();
-    let (first, second, high, meta, tree) = {
+    let (meta, tree) = {
         let index = filled(dir.path());
         let reading = index.read().unwrap();
         let (meta, trees) = reading.index().page_trees(&reading.txn).unwrap().unwrap();
-        let tree = trees.iter().find(|(known, _)| known == "purge").unwrap().1;
-        let pages = &reading.index().pages;
-        let mut walk = PageWalk::new(pages, &meta, tree);
-        let mut step = |key: &[u8]| match walk.leaf(key).unwrap() {
-            Some(WalkStep::Leaf(page, high)) => (page.number(), high.unwrap()),
-            _ => panic!("damage"),
-        };
-        let (_, next) = step(&[]);
-        let (first, next) = step(&next);
-        let (second, after) = step(&next);
-        (first, second, (next, after), meta, tree)
+        (meta, trees.iter().find(|(known, _)| known == "dropped").unwrap().1)
     };
-    let path = dir.path().join("data.mdb");
-    let whole = fs::read(&path).unwrap();
-    let bytes = |number: u64| number as usize * 4096..(number as usize + 1) * 4096;
-    for (to, from) in [(first, second), (second, first)] {
-        let mut mixed = whole.clone();
-        mixed.copy_within(bytes(from), bytes(to).start);
-        mixed[bytes(to).start..][..8].copy_from_slice(&to.to_le_bytes());
-        let pages = file(dir.path(), &mixed);
-        let mut walk = PageWalk::new(&pages, &meta, tree);
-        let key = if to == first { 0_u64.to_be_bytes().to_vec() } else { high.0.clone() };
-        let key = if to == first {
-            // One that the first of them has.
-            let before = u64::from_be_bytes(high.0.clone().try_into().unwrap()) - 3;
-            before.to_be_bytes().to_vec()
-        } else {
-            key
-        };
-        let Some(WalkStep::Damaged(damage)) = walk.leaf(&key).unwrap() else { panic!("whole") };
-        assert_eq!((damage.page, &*damage.found), (to, "has keys that belong to another page"));
-        let expected = if to == first { &high.0 } else { &high.1 };
-        assert_eq!(damage.high.as_ref(), Some(expected));
-        assert!(matches!(
-            walk.leaf(expected).unwrap(),
-            Some(WalkStep::Leaf(..) | WalkStep::Damaged(_))
-        ));
+    let whole = fs::read(dir.path().join("data.mdb")).unwrap();
+    let check = |bytes: &[u8]| {
+        let pages = file(dir.path(), bytes);
+        let step = PageWalk::new(&pages, &meta, tree).leaf(b"").unwrap();
+        let Some(WalkStep::Leaf(page, None)) = step else { panic!("one page") };
+        let node = page.nodes().last().unwrap();
+        let value = pages.value(&page, node, meta.last).unwrap().map(|value| value == [2; 20_000]);
+        let checked = pages.check_value(&page, node, meta.last).unwrap();
+        assert_eq!(checked.is_ok(), value.is_ok());
+        (node.page().unwrap(), value.map_err(|damage| (damage.page, damage.found)))
+    };
+    let (first, value) = check(&whole);
+    assert_eq!(value, Ok(true));
+    // Its number, its flags and how many pages there are.
+    for at in (0..8).chain(10..16) {
+        let mut flipped = whole.clone();
+        flipped[first as usize * 4096 + at] ^= 0x10;
+        let expected = Err((first, "is not the first of a large value".to_owned()));
+        assert_eq!(check(&flipped).1, expected, "byte {at}");
     }
-    let pages = file(dir.path(), &whole);
-    for (root, last) in [(1, meta.last), (meta.last + 1, meta.last), (u64::MAX, meta.last)] {
-        let (meta, tree) = (MetaPage { last, ..meta }, PageTree { root: Some(root), ..tree });
-        let Some(WalkStep::Damaged(damage)) = PageWalk::new(&pages, &meta, tree).leaf(b"").unwrap()
-        else {
-            panic!("there is no such page")
-        };
-        assert_eq!((damage.page, &*damage.found), (root, "is not in use"));
-    }
+    // The value itself has checksums of its own.
+    let mut flipped = whole;
+    flipped[first as usize * 4096 + 16] ^= 1;
+    assert_eq!(check(&flipped).1, Ok(false));
 }

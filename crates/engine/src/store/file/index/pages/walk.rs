@@ -104,3 +104,6 @@ impl<'f> PageWalk<'f> {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,3 +112,32 @@ fn a_long_list_of_free_pages_may_be_left_out() {
     let tree = (2..=meta.last).filter(|page| own.has(*page)).count() as u64;
     assert_eq!((free(long * 4096), free(long * 4096 - 1)), (all, tree + long));
 }
+
+#[test]
+fn a_list_of_free_pages_that_has_fewer_than_it_says_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (txn, list) = {
+        let index = IndexHandle::open(dir.path(), 1 << 20).unwrap();
+        for n in 0..3_u64 {
+            index
+                .write(&|| Ok(()), |index, txn| Ok(index.purge.put(txn, &n.to_be_bytes(), &[])?))
+                .unwrap();
+        }
+        let reading = index.read().unwrap();
+        let pages = &reading.index().pages;
+        let txn = reading.txn.id() as u64;
+        pages.check_structure(txn).unwrap();
+        (txn, pages.meta(txn).unwrap().unwrap().unwrap().free.root.unwrap())
+    };
+    let mut bytes = std::fs::read(dir.path().join("data.mdb")).unwrap();
+    let page = &mut bytes[list as usize * 4096..][..4096];
+    // Behind the header of the first node and its key is the number of pages in its list.
+    let node = usize::from(u16::from_le_bytes([page[16], page[17]]));
+    let len = usize::from(u16::from_le_bytes([page[node], page[node + 1]]));
+    let count = &mut page[node + 16..][..8];
+    assert!(number(count, 0).unwrap() < len as u64 / 8);
+    count.copy_from_slice(&(len as u64 / 8).to_le_bytes());
+    let (page, found) = refused(file(dir.path(), &bytes).check_structure(txn));
+    assert_eq!(page, list);
+    assert!(found.contains("has a list of another length"), "{found}");
+}
