@@ -8,6 +8,8 @@ use super::{
 };
 use crate::store::file::index::{env::IndexEnvironment, handle::WriteError, scrub::ScrubRound};
 
+mod damaged_pages;
+
 /// A round in slices of so many bytes: what it has found, and the number of slices.
 fn scrub(index: &TestIndex, mut round: ScrubRound, most: u64) -> (ScrubRound, Vec<String>, u64) {
     let (mut found, mut slices) = (Vec::new(), 1);
