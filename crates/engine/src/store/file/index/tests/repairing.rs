@@ -1,6 +1,6 @@
 //! What a repair makes of an index that has whole records only.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use heed::RwTxn;
 
@@ -47,7 +47,7 @@ fn a_repair_of_a_whole_index_changes_nothing() {
 #[test]
 fn what_follows_from_states_is_written_again_at_no_loss() {
     type Change = fn(&IndexEnvironment, &mut RwTxn<'_>) -> Result<(), WriteError>;
-    let cases: [(Change, &[&str]); 8] = [
+    let cases: [(Change, &[&str]); 9] = [
         (
             |index, txn| {
                 index.paths.delete(txn, &name_of("/b"))?;
@@ -58,6 +58,13 @@ fn what_follows_from_states_is_written_again_at_no_loss() {
         (
             |index, txn| {
                 let name = name_of("/x");
+                Ok(index.paths.put(txn, &name, &sealed(&name, &3_u64.to_be_bytes()))?)
+            },
+            &["paths"],
+        ),
+        (
+            |index, txn| {
+                let name = name_of("/b");
                 Ok(index.paths.put(txn, &name, &sealed(&name, &3_u64.to_be_bytes()))?)
             },
             &["paths"],
@@ -144,11 +151,25 @@ fn parts(
     Ok(())
 }
 
+/// Puts lists of one append each in the place of the one with all of them.
+fn lists(
+    index: &IndexEnvironment,
+    txn: &mut RwTxn<'_>,
+    lists: &[(u64, u8)],
+) -> Result<(), WriteError> {
+    assert!(index.appends.delete(txn, &keys::chunk(ONE, Offset::ZERO))?);
+    for (at, len) in lists {
+        let key = keys::chunk(ONE, Offset::new(*at));
+        index.appends.put(txn, &key, &sealed(&key, &[*len]))?;
+    }
+    Ok(())
+}
+
 #[test]
 fn what_cannot_be_written_again_is_lost_by_whole_appends_and_messages() {
     let bytes_lost = |id, path: &str, from, to| lost(id, Some(path), LostPart::Bytes { from, to });
     type Change = dyn Fn(&IndexEnvironment, &mut RwTxn<'_>) -> Result<(), WriteError>;
-    let cases: [(&Change, Vec<LostRecords>); 10] = [
+    let cases: [(&Change, Vec<LostRecords>); 13] = [
         (&|index, txn| chunk(index, txn, ONE, 20_210), vec![bytes_lost(ONE, "/a", 20_210, 20_300)]),
         (&|index, txn| chunk(index, txn, ONE, 0), vec![bytes_lost(ONE, "/a", 0, 20_210)]),
         (&|index, txn| chunk(index, txn, TWO, 50), vec![bytes_lost(TWO, "/b", 50, 57)]),
@@ -166,6 +187,11 @@ fn what_cannot_be_written_again_is_lost_by_whole_appends_and_messages() {
             // The rest of the message is in two chunks.
             &|index, txn| parts(index, txn, &[(0, b"1\x1e"), (3, b"2"), (4, b"\x1e333\x1e")]),
             vec![bytes_lost(THREE, "/c", 2, 5)],
+        ),
+        (
+            // A byte of a message between two that are lost.
+            &|index, txn| parts(index, txn, &[(0, b"1\x1e"), (3, b"2"), (5, b"333\x1e")]),
+            vec![bytes_lost(THREE, "/c", 2, 9)],
         ),
         (
             // Its beginning is in two chunks; where it ended is not known.
@@ -186,6 +212,15 @@ fn what_cannot_be_written_again_is_lost_by_whole_appends_and_messages() {
                 index.appends.delete(txn, &keys::chunk(ONE, Offset::ZERO))?;
                 Ok(())
             },
+            vec![lost(ONE, Some("/a"), LostPart::AppendEnds { before: 20_300 })],
+        ),
+        // Those in the state begin at 210. A list is missing before the one that reaches there, or ends too early for it.
+        (
+            &|index, txn| lists(index, txn, &[(100, 110)]),
+            vec![lost(ONE, Some("/a"), LostPart::AppendEnds { before: 20_300 })],
+        ),
+        (
+            &|index, txn| lists(index, txn, &[(0, 100), (150, 110)]),
             vec![lost(ONE, Some("/a"), LostPart::AppendEnds { before: 20_300 })],
         ),
     ];
@@ -221,4 +256,36 @@ fn a_stream_without_its_state_is_dropped_with_all_that_it_has() {
     let meta = index.index.read().unwrap().meta().unwrap();
     assert_eq!((meta.streams, meta.bytes), (3, 21));
     assert_eq!(index.bytes(ONE, 0, 20_300, 9), b"");
+}
+
+/// Names of format 1 have no checksums.
+#[test]
+fn names_without_checksums_are_whole_in_an_index_of_format_1_only() {
+    for (has_checksums, found) in [(true, None), (false, Some(TWO))] {
+        let index = filled();
+        tamper(&index, true, |index, txn| {
+            index.paths_sealed.store(has_checksums, Ordering::Release);
+            Ok(index.paths.put(txn, &name_of("/b"), &TWO.0.to_be_bytes())?)
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let copy = IndexHandle::open(dir.path(), 8 << 20).unwrap();
+        index.index.salvage(&copy, &mut |_| {}).unwrap();
+        let reading = copy.read().unwrap();
+        assert_eq!(reading.path_id(&path("/b")).unwrap(), found);
+        assert_eq!(reading.path_id(&path("/a")).unwrap(), Some(ONE));
+    }
+}
+
+#[test]
+fn lists_of_appends_that_were_trimmed_are_no_loss() {
+    let mut index = TestIndex::new();
+    index.fold([(ONE, created("/a", bytes(0, 1)))]);
+    index.fold((1..3000).map(|n| (ONE, appended(bytes(n, 1)))));
+    let lists = |index: &TestIndex| index.records("appends", ONE).len();
+    assert_eq!(lists(&index), 3);
+    index.fold([(ONE, trimmed(1500))]);
+    assert_eq!(repaired(&index), IndexDamage::default());
+    assert_eq!(lists(&index), 2, "the first one is purged");
+    assert_eq!(repaired(&index), IndexDamage::default());
+    assert_eq!(problems(&index), [""; 0]);
 }

@@ -210,6 +210,25 @@ fn every_record_that_is_missing_or_damaged_is_said() {
         ),
         (
             Box::new(|index, txn| {
+                index.appends.delete(txn, &keys::chunk(ONE, Offset::ZERO))?;
+                let key = keys::chunk(ONE, Offset::new(300));
+                Ok(index.appends.put(txn, &key, &sealed(&key, &[1]))?)
+            }),
+            &[
+                "the ends of the appends of stream 1 (/a) from position 0 on are missing or damaged",
+                "the ends of the appends of stream 1 (/a) do not reach to its tail",
+            ],
+        ),
+        (
+            Box::new(|index, txn| {
+                // Before the bytes of the fork begin, which nobody has trimmed.
+                let key = keys::chunk(TWO, Offset::new(40));
+                Ok(index.chunks.put(txn, &key, &sealed(&key, &[7; 10]))?)
+            }),
+            &["the bytes of stream 2 (/b) from position 50 on are missing"],
+        ),
+        (
+            Box::new(|index, txn| {
                 // Behind a gap: those before it end at 210.
                 let key = keys::chunk(ONE, Offset::new(300));
                 Ok(index.appends.put(txn, &key, &sealed(&key, &[1]))?)
@@ -286,4 +305,24 @@ fn totals_and_counts_are_compared_with_what_is_there() {
         Ok(index.put_meta(txn, &mut meta)?)
     });
     assert_eq!(problems(&index), ["stream 4 (/d) has an id that was not given out yet"]);
+}
+
+/// LMDB refuses to go on with a transaction that met damage.
+#[test]
+fn what_is_left_behind_damage_is_said_to_be_unchecked() {
+    let TestIndex { index, _dir: dir, .. } = filled();
+    let file = index.path().to_owned();
+    drop(index);
+    let mut bytes = std::fs::read(&file).unwrap();
+    // The first chunk is on a page that is not there. Before its number are flags, the length of the key, and the key.
+    let node = [&[1, 0, 16, 0][..], &keys::chunk(ONE, Offset::ZERO)].concat();
+    let places: Vec<usize> = memchr::memmem::find_iter(&bytes, &node).collect();
+    places.iter().for_each(|at| bytes[at + node.len() + 4] ^= 1);
+    std::fs::write(&file, bytes).unwrap();
+    let index = IndexHandle::open_damaged(dir.path(), 8 << 20).unwrap();
+    let (reading, mut found) = (index.read().unwrap(), Vec::new());
+    reading.verify(&mut |_| {}, &mut |error| found.push(error.to_string())).unwrap();
+    assert!(found[0].contains("`chunks` cannot be read to its end"), "{found:?}");
+    let last = found.last().unwrap();
+    assert!(last.contains("what is left cannot be checked"), "{found:?}");
 }
