@@ -4,7 +4,10 @@ use std::{fs, path::Path};
 
 use durable_streams_engine::store::{
     AnyStore, Store,
-    file::offline::{self, IndexDamage, LostPart},
+    file::{
+        SegmentOptions,
+        offline::{self, IndexDamage, LostPart},
+    },
 };
 use durable_streams_engine::{Clock, Engine, EngineLimits};
 use durable_streams_protocol::{
@@ -31,21 +34,37 @@ fn repair(dir: &Path) -> Option<IndexDamage> {
     found
 }
 
-/// Changes a byte of the data in the first segment.
-fn flip(dir: &Path, at: u64) {
-    let first = &segments(dir)[0];
-    let mut bytes = fs::read(first).unwrap();
+/// Changes a byte of the data in a segment.
+fn flip(dir: &Path, segment: usize, at: u64) {
+    let path = &segments(dir)[segment];
+    let mut bytes = fs::read(path).unwrap();
     bytes[(HEADER + at) as usize] ^= 1;
-    fs::write(first, bytes).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+fn messages() -> Vec<Vec<u8>> {
+    (0..1000).map(|n| format!("{{\"message\":{n:0500}}}\x1e").into_bytes()).collect()
+}
+
+/// Damage at a place of a stream of messages costs the messages that touch a block, and no others. Returns what is lost.
+fn check_messages(dir: &Path, len: u64, at: u64, (start, end): (u64, u64)) -> (u64, u64) {
+    let found = repair(dir).unwrap();
+    let (from, to) = lost_bytes(&found);
+    assert_eq!(found.lost[0].path.as_deref(), Some("s"));
+    assert!(from % len == 0 && to % len == 0, "whole messages: {from} {to}");
+    assert!((from..to).contains(&at), "{at}: {from} {to}");
+    assert!(from + len > start && to < end + len, "no more than on the borders: {from} {to}");
+    (from, to)
 }
 
 #[test]
 fn messages_on_the_borders_of_a_damaged_block_are_dropped_whole() {
-    let message = |n: u64| format!("{{\"message\":{n:0500}}}\x1e").into_bytes();
-    let pieces: Vec<Vec<u8>> = (0..1000).map(message).collect();
-    let (all, len) = (pieces.concat(), pieces[0].len() as u64);
-    // In the first block, in one between others, and in the last one of the segment.
-    for at in [1000, 2 * BLOCK + 100, 280_000] {
+    let pieces = messages();
+    let len = pieces[0].len() as u64;
+    // In the first block, in one between others, in the last one of the segment, and in the second segment.
+    for (segment, at) in
+        [(0, 1000), (0, 2 * BLOCK + 100), (0, 280_000), (1, 1000), (1, BLOCK + 100)]
+    {
         let dir = tempdir();
         let store = open(with(dir.path(), large()));
         let id = create(&store, Created { content_type: json(), ..created("s", "") });
@@ -55,24 +74,54 @@ fn messages_on_the_borders_of_a_damaged_block_are_dropped_whole() {
         assert!(seal(&store) > 400_000);
         wait(store.close());
         drop(store);
-        flip(dir.path(), at);
-        let found = repair(dir.path()).unwrap();
-        let (from, to) = lost_bytes(&found);
-        assert_eq!(found.lost[0].path.as_deref(), Some("s"));
-        assert!(from % len == 0 && to % len == 0, "whole messages: {from} {to}");
-        assert!((from..to).contains(&at), "{at}: {from} {to}");
-        let (start, end) = (at / BLOCK * BLOCK, (at / BLOCK + 1) * BLOCK);
-        assert!(from + len > start && to < end + len, "no more than on the borders: {from} {to}");
-        check_readers(dir.path(), &all, (from, to), len);
+        flip(dir.path(), segment, at);
+        // The first one ends with a whole message.
+        let first = segment as u64 * (300_000 / len * len);
+        let block = at / BLOCK * BLOCK;
+        let around = (first + block, first + block + BLOCK);
+        let lost = check_messages(dir.path(), len, first + at, around);
+        if segment == 0 {
+            check_readers(dir.path(), &pieces.concat(), lost, len);
+        }
+    }
+}
+
+#[test]
+fn blocks_are_those_of_the_file_where_streams_share_it() {
+    let options =
+        SegmentOptions { keep: 1 << 30, size: 1 << 30, idle: std::time::Duration::ZERO, ..large() };
+    let pieces = messages();
+    let before = 100_000;
+    for at in [40_000, 2 * BLOCK, 450_000] {
+        let dir = tempdir();
+        let store = open(with(dir.path(), options));
+        let other = create(&store, created("other", ""));
+        crate::segments::append(&store, other, &vec![7; before as usize]);
+        let id = create(&store, Created { content_type: json(), ..created("s", "") });
+        for pieces in pieces.chunks(50) {
+            crate::segments::append(&store, id, &pieces.concat());
+        }
+        assert!(seal(&store) > 600_000);
+        assert_eq!(segments(dir.path()).len(), 1);
+        wait(store.close());
+        drop(store);
+        flip(dir.path(), 0, before + at);
+        let block = (before + at) / BLOCK * BLOCK;
+        let around = (block - before, block + BLOCK - before);
+        check_messages(dir.path(), pieces[0].len() as u64, at, around);
     }
 }
 
 #[test]
 fn damage_of_what_was_trimmed_costs_nothing_that_is_kept() {
-    let begins = 120_000;
-    for (damaged, lost) in
-        [(60_000, None), (begins - 1, Some((begins, 150_000))), (200_000, Some((150_000, 300_000)))]
-    {
+    for (begins, damaged, lost) in [
+        (120_000, 60_000, None),
+        (120_000, 119_999, Some((120_000, 150_000))),
+        (120_000, 200_000, Some((150_000, 300_000))),
+        // What is kept begins with a block.
+        (2 * BLOCK, 2 * BLOCK - 1, None),
+        (2 * BLOCK, 2 * BLOCK, Some((2 * BLOCK, 200_000))),
+    ] {
         let dir = tempdir();
         let (id, all) = sealed_store(dir.path());
         let store = open(with(dir.path(), large()));
@@ -82,7 +131,7 @@ fn damage_of_what_was_trimmed_costs_nothing_that_is_kept() {
         commit(&store, id, event);
         wait(store.close());
         drop(store);
-        flip(dir.path(), damaged);
+        flip(dir.path(), 0, damaged);
         let found = repair(dir.path()).unwrap_or_default();
         let expected = |found: &IndexDamage| match lost {
             None => assert_eq!(found.lost, [], "{damaged}"),

@@ -1,17 +1,19 @@
 //! What moves segments between the disk and an object store needs of the file store, without an object store.
 
-use std::{fs, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use durable_streams_engine::store::{
-    AnyStore, FileStoreOptions, StoreError,
+    AnyStore, FileStore, FileStoreOptions, StoreError,
     file::{
         SegmentOptions,
+        disk::Disk as _,
         segments::objects::{SegmentInfo, SegmentPlace},
     },
 };
 use durable_streams_protocol::{Created, StreamEvent, StreamId};
 
+use crate::fault_disk::FaultDisk;
 use crate::harness::*;
 use crate::segments::{append, commit, create, files, large, open, payload, seal, segments, with};
 
@@ -69,6 +71,30 @@ fn a_segment_becomes_an_object_in_two_steps_and_comes_back() {
     let parts = [Bytes::copy_from_slice(first), Bytes::copy_from_slice(last)];
     assert!(store.bring_back(number, &parts).unwrap());
     assert!(fs::read(&path).unwrap() == bytes && file().unwrap() == Some(bytes));
+}
+
+#[test]
+fn a_segment_comes_back_where_there_is_room_for_four_of_it() {
+    let (dir, disk) = (tempdir(), FaultDisk::default());
+    let options = with(dir.path(), large());
+    let store = AnyStore::File(FileStore::open_on(Arc::new(disk.clone()), options).unwrap());
+    sealed(&store);
+    let SegmentInfo { number, file_len, .. } = all(&store)[0];
+    let bytes = Bytes::from(disk.read(&files(&store).segment_path(number)).unwrap());
+    assert_eq!(bytes.len() as u64, file_len);
+    to_object(&store, number);
+    const ALL: usize = 1 << 30;
+    disk.set_capacity(ALL);
+    let used = ALL - disk.room(dir.path()).unwrap() as usize;
+    let bring_back = |room: u64| {
+        disk.set_capacity(used + room as usize);
+        files(&store).bring_back(number, std::slice::from_ref(&bytes))
+    };
+    for room in [0, file_len, file_len * 4 - 1] {
+        let refused = bring_back(room);
+        assert!(matches!(refused, Err(StoreError::Full { .. })), "{room}: {refused:?}");
+    }
+    assert!(bring_back(file_len * 4).unwrap());
 }
 
 #[test]

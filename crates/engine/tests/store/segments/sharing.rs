@@ -59,6 +59,26 @@ fn a_shared_segment_waits_for_as_many_bytes_as_it_is_worth() {
     assert_eq!(segments(dir.path()).len(), 2);
 }
 
+#[test]
+fn a_damaged_stream_is_left_out_of_a_shared_segment() {
+    let dir = tempdir();
+    let options = with(dir.path(), SegmentOptions { idle: Duration::ZERO, ..large() });
+    let store = open(options.clone());
+    fill(&store, 3);
+    files(&store).checkpoint().unwrap();
+    drop(store);
+    let index = dir.path().join("store/data.mdb");
+    let mut bytes = fs::read(&index).unwrap();
+    let places: Vec<usize> = memchr::memmem::find_iter(&bytes, &payload(1, BYTES)).collect();
+    assert!(!places.is_empty());
+    places.iter().for_each(|at| bytes[at + 100] ^= 1);
+    fs::write(&index, bytes).unwrap();
+    let store = open(options);
+    assert_eq!(seal(&store), 2 * BYTES as u64);
+    let [shared] = &segments(dir.path())[..] else { panic!("one file") };
+    assert_eq!(footer(shared).extents.len(), 2);
+}
+
 /// The thread looks at 256 streams, and goes on after a pause.
 #[test]
 fn the_thread_that_seals_comes_to_all_streams() {
