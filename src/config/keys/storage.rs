@@ -60,7 +60,7 @@ settings! {
         enabled: bool = true;
         /// Whether local segments are compared with their checksums when clients read them.
         check_reads: bool = true;
-        /// A stream with this many bytes in the index, besides `keep`, gets segments of its own.
+        /// A stream with this many bytes in the index, besides `keep`, gets segments of its own; so do that many new bytes at once.
         min: ByteSize = ByteSize::bytes(SegmentOptions::DEFAULT.min)
             => ByteSize::bytes(1), ByteSize::gib(1);
         /// Newest bytes of such a stream that stay in the index.
@@ -90,6 +90,7 @@ impl SegmentsConfig {
             size: self.size.get(),
             idle: self.idle.get(),
             share: self.share.get(),
+            ahead: self.min.get(),
             interval: self.interval.get(),
             ..SegmentOptions::DEFAULT
         })

@@ -117,9 +117,10 @@ fn what_was_acknowledged_survives_any_crash() {
 
 /// What a store does in its first moments: batches, checkpoints, maintenance, and at last a clean stop.
 fn first_moments(run: &mut Lives, batches: u64, faults: Faults) -> Result<(), String> {
-    run.disk.set_faults(faults);
+    let disk = run.disk.clone();
+    disk.set_faults(faults);
     if let Ok(store) = run.open() {
-        run.settle(&store)?;
+        disk.watch(|| run.settle(&store))?;
         run.maybe.clear();
         for round in 0..batches {
             run.batch(&store);
@@ -129,7 +130,7 @@ fn first_moments(run: &mut Lives, batches: u64, faults: Faults) -> Result<(), St
                 file.maintain();
                 let _ = file.seal();
             }
-            run.acked.check(&store)?;
+            disk.watch(|| run.acked.check(&store))?;
         }
         goes_on(run, &store)?;
         wait(store.close());

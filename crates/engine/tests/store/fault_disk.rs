@@ -57,6 +57,8 @@ struct State {
     /// The operation that failed, if `Faults::operation` has made one fail.
     failed: Option<&'static str>,
     stopped: bool,
+    /// What is looked at is neither counted nor does it fail.
+    watched: bool,
     /// Bytes that all files together may have; `None` for any number.
     capacity: Option<usize>,
 }
@@ -129,9 +131,20 @@ impl FaultDisk {
         self.0.lock().failed
     }
 
+    /// A look of the test at what is there, which no operation of any kind fails.
+    pub fn watch<T>(&self, look: impl FnOnce() -> T) -> T {
+        self.0.lock().watched = true;
+        let seen = look();
+        self.0.lock().watched = false;
+        seen
+    }
+
     /// Counts an operation of any kind; fails when it is its turn.
     fn count(&self, what: &'static str) -> io::Result<()> {
         let mut state = self.0.lock();
+        if state.watched {
+            return Ok(());
+        }
         state.operations += 1;
         if state.operations != state.faults.operation {
             return Ok(());

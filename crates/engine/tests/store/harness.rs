@@ -59,6 +59,7 @@ pub fn sealing(dir: &Path) -> FileStoreOptions {
         size: 1000,
         idle: Duration::ZERO,
         share: 1,
+        ahead: 400,
         arrays_from: 1,
         ..SegmentOptions::DEFAULT
     };

@@ -29,6 +29,7 @@ mod offline;
 mod pairs;
 mod producers;
 mod scrub;
+mod segment_ahead;
 mod segment_catalog;
 mod segment_crashes;
 mod segment_figures;

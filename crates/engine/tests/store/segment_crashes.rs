@@ -20,6 +20,8 @@ struct SealingRun {
     disk: FaultDisk,
     model: Model,
     ids: Vec<StreamId>,
+    /// The large stream is sealed by a checkpoint, ahead of its commit.
+    ahead: bool,
 }
 
 fn commit(store: &AnyStore, model: &mut Model, id: StreamId, event: StreamEvent) {
@@ -35,12 +37,13 @@ fn commit(store: &AnyStore, model: &mut Model, id: StreamId, event: StreamEvent)
 impl SealingRun {
     /// A large stream and small ones, of which some are sealed and most of those are deleted: the next round seals own and
     /// shared files, and rewrites one.
-    fn begin() -> Self {
+    fn begin(ahead: bool) -> Self {
         let mut run = SealingRun {
             dir: tempdir(),
             disk: FaultDisk::default(),
             model: Model::default(),
             ids: Vec::new(),
+            ahead,
         };
         let store = run.open().unwrap();
         let AnyStore::File(file) = &store else { panic!("a file store") };
@@ -66,8 +69,10 @@ impl SealingRun {
             let event = created(&format!("s/{n}"), "small");
             commit(&store, &mut run.model, id, StreamEvent::Created(Box::new(event)));
         }
-        file.checkpoint().unwrap();
-        wait(store.close());
+        if !ahead {
+            file.checkpoint().unwrap();
+            wait(store.close());
+        }
         drop(store);
         run.disk = run.disk.copy();
         run
@@ -80,6 +85,7 @@ impl SealingRun {
             size: 900,
             idle: Duration::ZERO,
             share: 1,
+            ahead: if self.ahead { 600 } else { u64::MAX },
             arrays_from: 1,
             ..SegmentOptions::DEFAULT
         };
@@ -104,6 +110,7 @@ impl SealingRun {
         let there = self.disk.paths(&self.dir.path().join("segments")).len() as u64;
         assert_eq!(there, file.file_stats().segment_files, "{what}: orphans");
         // And what is left to be sealed is sealed now.
+        file.checkpoint().unwrap_or_else(|error| panic!("{what}: {error}"));
         file.maintain();
         file.seal().unwrap_or_else(|error| panic!("{what}: {error}"));
         self.model.check(&store).unwrap_or_else(|wrong| panic!("{what}, sealed: {wrong}"));
@@ -115,13 +122,18 @@ impl SealingRun {
     }
 }
 
-/// Purges, seals and rewrites on a disk with faults; returns whether all went well.
+/// Makes a checkpoint, if the events are in the log only; purges, seals and rewrites. All on a disk with faults; returns whether
+/// all went well.
 fn round(run: &SealingRun, faults: Faults) -> bool {
     let store = run.open().unwrap();
     let AnyStore::File(file) = &store else { panic!("a file store") };
     run.disk.set_faults(faults);
+    let folded = !run.ahead || file.checkpoint().is_ok();
+    if run.ahead && folded && faults.operation == 0 && !run.disk.is_stopped() {
+        assert_eq!(file.file_stats().sealed_files, 2, "ahead of the commit");
+    }
     file.maintain();
-    let sealed = file.seal().is_ok();
+    let sealed = file.seal().is_ok() && folded;
     if !run.disk.is_stopped() {
         run.disk.set_faults(Faults::default());
         run.model.check(&store).unwrap_or_else(|wrong| panic!("{faults:?}: {wrong}"));
@@ -131,10 +143,19 @@ fn round(run: &SealingRun, faults: Faults) -> bool {
 
 #[test]
 fn a_crash_at_any_operation_loses_nothing_and_leaves_nothing() {
+    crash_at_each_operation(false);
+}
+
+#[test]
+fn nor_does_one_while_a_checkpoint_seals() {
+    crash_at_each_operation(true);
+}
+
+fn crash_at_each_operation(ahead: bool) {
     for stop in 1.. {
         let mut whole = true;
         for cut in 0..4 {
-            let mut run = SealingRun::begin();
+            let mut run = SealingRun::begin(ahead);
             whole &= round(&run, Faults { stop_at: stop, ..Faults::default() });
             let mut rng = Rng(stop * 7 + cut);
             run.disk = match cut {
@@ -154,7 +175,7 @@ fn a_crash_at_any_operation_loses_nothing_and_leaves_nothing() {
 
 #[test]
 fn a_disk_that_is_nearly_full_is_left_alone() {
-    let run = SealingRun::begin();
+    let run = SealingRun::begin(false);
     let store = run.open().unwrap();
     let AnyStore::File(file) = &store else { panic!("a file store") };
     let before = file.file_stats().segment_bytes;
@@ -166,12 +187,51 @@ fn a_disk_that_is_nearly_full_is_left_alone() {
 }
 
 #[test]
+fn a_commit_that_fails_leaves_no_segment_that_was_sealed_for_it() {
+    let run = SealingRun::begin(true);
+    let store = run.open().unwrap();
+    let AnyStore::File(file) = &store else { panic!("a file store") };
+    let there = || run.disk.paths(&run.dir.path().join("segments")).len() as u64;
+    let before = there();
+    run.disk.set_faults(Faults { no_index_commits: true, ..Faults::default() });
+    file.checkpoint().unwrap_err();
+    assert_eq!(there(), before);
+    run.model.check(&store).unwrap();
+    run.disk.set_faults(Faults::default());
+    file.checkpoint().unwrap();
+    assert_eq!((there(), file.file_stats().segment_files), (before + 2, before + 2));
+    run.model.check(&store).unwrap();
+}
+
+#[test]
+fn a_checkpoint_on_a_disk_that_is_nearly_full_seals_nothing() {
+    let run = SealingRun::begin(true);
+    let store = run.open().unwrap();
+    let AnyStore::File(file) = &store else { panic!("a file store") };
+    let before = file.file_stats().segment_bytes;
+    // Four segments of 900 bytes do not fit.
+    run.disk.set_capacity(3_599);
+    file.checkpoint().unwrap();
+    assert_eq!(file.file_stats().segment_bytes, before);
+    run.model.check(&store).unwrap();
+}
+
+#[test]
 fn a_failure_of_any_operation_loses_nothing_and_is_made_good() {
+    fail_each_operation(false);
+}
+
+#[test]
+fn nor_does_one_while_a_checkpoint_seals_lose_anything() {
+    fail_each_operation(true);
+}
+
+fn fail_each_operation(ahead: bool) {
     let mut kinds = std::collections::BTreeMap::new();
     for fails in 1.. {
         let mut failed = None;
         for (full, end) in [(false, "kill"), (true, "power cut"), (false, "worst power cut")] {
-            let mut run = SealingRun::begin();
+            let mut run = SealingRun::begin(ahead);
             round(&run, Faults { operation: fails, full, ..Faults::default() });
             failed = run.disk.failed();
             let mut rng = Rng(fails);

@@ -25,6 +25,7 @@ use super::{
     error::io_error,
     index::checkpoint::RetainedTotals,
     queued_commit::QueuedCommit,
+    sealer::{Sealer, ahead::SealedAhead},
     stats::add,
     wal::{Lsn, frame},
 };
@@ -49,6 +50,7 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);
 
 pub(super) struct Checkpointer {
     core: Arc<StoreCore>,
+    sealer: Arc<Sealer>,
     one_at_a_time: Mutex<()>,
     /// The last event that the index has.
     checkpointed: AtomicU64,
@@ -74,10 +76,11 @@ struct CheckpointSignal {
 }
 
 impl Checkpointer {
-    pub(super) fn new(core: Arc<StoreCore>, checkpointed: Lsn) -> Self {
+    pub(super) fn new(core: Arc<StoreCore>, sealer: Arc<Sealer>, checkpointed: Lsn) -> Self {
         let replayed = core.memtable.lsn() > checkpointed;
         Checkpointer {
             core,
+            sealer,
             one_at_a_time: Mutex::default(),
             checkpointed: AtomicU64::new(checkpointed),
             committed: AtomicBool::new(false),
@@ -250,14 +253,21 @@ impl Checkpointer {
             !self.committed.load(Ordering::Relaxed) && old_segments.can_recycle(sealed.lsn);
         if confirm || sealed.lsn > self.checkpointed.load(Ordering::Relaxed) {
             let events_of = |id| memtable.events(id, sealed.lsn);
-            match index.checkpoint(&before_commit, sealed.lsn, &sealed.dirty, &events_of) {
+            let ahead = self.sealer.seal_ahead(&sealed.dirty, &events_of);
+            let segments = ahead.as_ref().map_or(&[][..], |ahead| &ahead.segments);
+            let events = (&sealed.dirty[..], &events_of as &dyn Fn(_) -> _);
+            match index.checkpoint(&before_commit, sealed.lsn, events, segments) {
                 Ok(folded) => {
+                    if let Some(ahead) = ahead {
+                        ahead.committed(&folded.referenced);
+                    }
                     memtable.evict_folded(&sealed.dirty, &folded.json, sealed.lsn, folded.freed);
                     if let Some(retained) = &mut *self.retained.lock() {
                         retained.add(folded.retained);
                     }
                 }
                 Err(error) => {
+                    ahead.into_iter().for_each(SealedAhead::failed);
                     memtable.reopen(sealed.dirty);
                     return Err(full_or(error, &**disk, index.path()));
                 }

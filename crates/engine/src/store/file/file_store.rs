@@ -194,9 +194,9 @@ impl FileStore {
             old_segments: log.old_segments(),
             counters: StoreCounters { sync_times: log.sync_times(), ..StoreCounters::default() },
         });
-        let checkpointer = Arc::new(Checkpointer::new(core.clone(), meta.lsn));
-        checkpointer.note_room();
         let sealer = Arc::new(Sealer::new(core.clone()));
+        let checkpointer = Arc::new(Checkpointer::new(core.clone(), sealer.clone(), meta.lsn));
+        checkpointer.note_room();
         sealer.sweep()?;
         core.report_missing_segments()?;
         Ok(FileStore {

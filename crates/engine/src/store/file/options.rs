@@ -31,6 +31,9 @@ pub struct SegmentOptions {
     pub idle: Duration,
     /// A shared segment is written once it has this many bytes.
     pub share: u64,
+    /// A stream of which a checkpoint has this many new bytes is sealed by it, without its bytes entering the index, if few streams
+    /// have changed.
+    pub ahead: u64,
     /// JSON messages are sealed with commas, so that the kernel can send them, where at least so many bytes lie together; at most
     /// the default, from which on they are sent.
     pub arrays_from: u64,
@@ -52,6 +55,7 @@ impl SegmentOptions {
         size: 64 << 20,
         idle: Duration::from_secs(3600),
         share: 1 << 20,
+        ahead: 4 << 20,
         arrays_from: Self::LEAST_SENT,
         interval: Duration::from_secs(10),
         max_local: None,

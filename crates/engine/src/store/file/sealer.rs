@@ -12,8 +12,10 @@
 //! | here | the thread; the walk over the streams |
 //! | `plan` | what of a stream is to be sealed |
 //! | `write` | one file, and the hand-over of the bytes to it |
+//! | `ahead` | what a checkpoint seals, so that it never enters the index |
 //! | `rewrite`, `recall` | files that are not worth their room; bringing them back from the object store |
 
+pub(super) mod ahead;
 mod plan;
 mod recall;
 mod rewrite;
@@ -28,6 +30,7 @@ use std::{
     time::Duration,
 };
 
+use durable_streams_protocol::Timestamp;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use self::plan::SealPlan;
@@ -198,9 +201,18 @@ impl Sealer {
     fn has_use(&self, options: &SegmentOptions) -> Result<bool, StoreError> {
         let (used, grown) = self.core.index.extent()?;
         let free = grown.saturating_sub(used);
+        Ok(self.has_room(options) && free <= options.most_free.max(grown / 4))
+    }
+
+    /// Whether the disk has room for some segments.
+    fn has_room(&self, options: &SegmentOptions) -> bool {
         let room = self.core.disk.room(self.core.segments.dir());
-        let fits = room.is_none_or(|room| room >= options.size.saturating_mul(ROOM));
-        Ok(fits && free <= options.most_free.max(grown / 4))
+        room.is_none_or(|room| room >= options.size.saturating_mul(ROOM))
+    }
+
+    /// The time to note in the record of a segment; `None` by a clock that stands still at zero, which is none.
+    fn now(&self) -> Option<Timestamp> {
+        Some((self.core.options.clock.0)()).filter(|at| at.millis() > 0)
     }
 
     /// Whether the local segments of a limited store are within their own limit; one more may exceed it.

@@ -21,6 +21,7 @@ use crate::store::{
         disk_limit::DiskLimit,
         index::{dropped::DroppedRanges, handle::IndexHandle},
         memtable::Memtable,
+        options::SegmentOptions,
         segments::files::SegmentFiles,
         stats::StoreCounters,
         wal::{recovery, writer::WalWriter},
@@ -160,6 +161,41 @@ fn a_checkpoint_that_fails_is_repeated_and_one_without_events_writes_nothing() {
 }
 
 /// Pages that were freed are of use two commits later.
+#[test]
+fn while_the_sealer_is_at_work_a_checkpoint_seals_nothing_itself() {
+    let rig = Rig::sealing(None, SegmentOptions { ahead: 10_000, ..SegmentOptions::DEFAULT });
+    let extents = || {
+        let extents = rig.core().index.read().unwrap().extents(ONE).unwrap();
+        extents.into_iter().map(|(_, extent)| extent.unwrap()).collect::<Vec<_>>()
+    };
+    rig.pend(CREATION + 10_000);
+    let at_work = rig.checkpointer.sealer.pause();
+    rig.checkpointer.checkpoint().unwrap();
+    assert_eq!(extents(), []);
+    drop(at_work);
+    // The chunks of before come with what is sealed next, and one byte less than so much is not sealed.
+    let data = Bytes::from(vec![b'y'; 9_999]);
+    rig.publish([(ONE, 10_000, appended(data.clone(), None))]);
+    rig.checkpointer.checkpoint().unwrap();
+    assert_eq!(extents(), []);
+    rig.publish([
+        (ONE, 19_999, appended(data, None)),
+        (ONE, 29_998, appended(Bytes::from_static(b"z"), None)),
+    ]);
+    rig.checkpointer.checkpoint().unwrap();
+    let [extent] = extents()[..] else { panic!("{:?}", extents()) };
+    assert_eq!((extent.start, extent.end), (0, 29_999));
+    let reading = rig.core().index.read().unwrap();
+    assert_eq!(reading.first_chunks(ONE, 1 << 20).unwrap(), None);
+    let segment = reading.segment(extent.file).unwrap().unwrap();
+    assert_eq!((segment.live, segment.data), (29_999, 29_999));
+    let stats = rig.checkpointer.sealer.stats();
+    assert_eq!((stats.files, stats.bytes, stats.failures), (1, segment.file_len, 0));
+    assert!(rig.core().segments.path(extent.file).exists());
+    // Numbers are not given away twice.
+    assert!(reading.meta().unwrap().next_segment > extent.file);
+}
+
 #[test]
 fn a_checkpoint_without_room_is_tried_again_once() {
     let rig = Rig::new(None);

@@ -12,6 +12,7 @@ use heed::RwTxn;
 use super::{
     appends,
     env::IndexEnvironment,
+    extents::NewSegment,
     handle::{IndexHandle, WriteError},
     keys::{self, IndexMeta},
     records::Purged,
@@ -30,6 +31,8 @@ pub(in crate::store::file) struct FoldedTotals {
     pub(in crate::store::file) json: Vec<StreamId>,
     /// Payload bytes of the streams that it deleted, and those that it trimmed.
     pub(in crate::store::file) freed: u64,
+    /// The numbers of the segments that it references, of those that were offered.
+    pub(in crate::store::file) referenced: Vec<u64>,
     /// The change of what is retained for forks only.
     pub(in crate::store::file) retained: RetainedTotals<i64>,
 }
@@ -76,22 +79,23 @@ pub(in crate::store::file) struct LoggedChange {
 pub(in crate::store::file) type StreamEvents = Vec<LoggedChange>;
 
 impl IndexHandle {
-    /// Folds in the events of `ids` up to `upto`; `events_of` returns those of one stream.
+    /// Folds in the events of `ids` up to `upto`; `events_of` returns those of one stream. Bytes that are in one of the segments,
+    /// durable files with an extent each, are referenced there.
     ///
     /// # Errors
-    /// The index is unchanged then.
+    /// The index is unchanged then, unless the error was the commit's.
     pub(in crate::store::file) fn checkpoint(
         &self,
         before_commit: &dyn Fn() -> io::Result<()>,
         upto: Lsn,
-        ids: &[StreamId],
-        events_of: &dyn Fn(StreamId) -> StreamEvents,
+        (ids, events_of): (&[StreamId], &dyn Fn(StreamId) -> StreamEvents),
+        segments: &[NewSegment],
     ) -> Result<FoldedTotals, StoreError> {
         self.note_checkpoint_size(ids.len());
         self.write(before_commit, |index, txn| {
             let before = index.meta(txn)?;
-            let mut fold =
-                CheckpointFold { meta: before, folded: FoldedTotals::default(), value: Vec::new() };
+            let (folded, value) = (FoldedTotals::default(), Vec::new());
+            let mut fold = CheckpointFold { meta: before, segments, folded, value };
             for id in ids {
                 let mut events = events_of(*id);
                 events.retain(|change| change.lsn > before.lsn && change.lsn <= upto);
@@ -166,14 +170,16 @@ impl IndexHandle {
     }
 }
 
-struct CheckpointFold {
+struct CheckpointFold<'s> {
     meta: IndexMeta,
+    /// With bytes of the events, in the order of their positions.
+    segments: &'s [NewSegment],
     folded: FoldedTotals,
     /// A reused buffer for sealed values.
     value: Vec<u8>,
 }
 
-impl CheckpointFold {
+impl CheckpointFold<'_> {
     fn stream(
         &mut self,
         index: &IndexEnvironment,
@@ -311,7 +317,12 @@ impl CheckpointFold {
         }
         let had = before.map_or(0, StreamState::own_len);
         self.meta.bytes = (self.meta.bytes + state.own_len()).saturating_sub(had);
-        index.append(txn, core.id, tail, data)?;
+        let ahead = index.reference_ahead(txn, (core.id, tail), data, self.segments)?;
+        for number in ahead.segments {
+            self.meta.next_segment = self.meta.next_segment.max(number + 1);
+            self.folded.referenced.push(number);
+        }
+        index.append(txn, core.id, ahead.end, ahead.rest)?;
         let kept = state.first_kept();
         if kept > before.map_or(core.own_start(), StreamState::first_kept) {
             // The bytes go later, some in each transaction.

@@ -1,7 +1,7 @@
 //! The `extents` and `segment_files` databases: which bytes of streams are in which sealed segments.
 //!
 //! Invariants
-//! - Extents and chunks together cover a stream's own bytes without gap or overlap.
+//! - Extents and chunks together cover a stream's own bytes without gap or overlap, the extents first.
 //! - The live bytes of a segment file are the lengths of the extents that name it. A file without live bytes has no record.
 //! - A file is referenced only once it is durable under its name, and removed only once a commit without it is.
 

@@ -198,6 +198,9 @@ impl IndexEnvironment {
         tail: Offset,
         pieces: &[&Bytes],
     ) -> Result<(), WriteError> {
+        if pieces.iter().all(|piece| piece.is_empty()) {
+            return Ok(());
+        }
         let last = self.chunks.get_lower_than(txn, &keys::chunk(id, tail))?;
         let (mut start, mut chunk) = (tail.position(), Vec::with_capacity(CHUNK));
         if let Some((key, value)) = last

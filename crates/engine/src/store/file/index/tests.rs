@@ -51,6 +51,15 @@ impl TestIndex {
         &mut self,
         events: impl IntoIterator<Item = (StreamId, StreamEvent)>,
     ) -> FoldedTotals {
+        self.fold_ahead(events, &[])
+    }
+
+    /// The same, with segments that may have bytes of the events.
+    fn fold_ahead(
+        &mut self,
+        events: impl IntoIterator<Item = (StreamId, StreamEvent)>,
+        segments: &[NewSegment],
+    ) -> FoldedTotals {
         let mut changes: BTreeMap<StreamId, Vec<LoggedChange>> = BTreeMap::new();
         for (id, event) in events {
             self.lsn += 1;
@@ -65,7 +74,7 @@ impl TestIndex {
             *tail += event.data().map_or(0, Bytes::len) as u64;
             changes.entry(id).or_default().push(LoggedChange { lsn, from, event });
         }
-        self.fold_changes(&changes, self.lsn)
+        self.fold_changes_ahead(&changes, self.lsn, segments)
     }
 
     fn fold_changes(
@@ -73,13 +82,22 @@ impl TestIndex {
         changes: &BTreeMap<StreamId, Vec<LoggedChange>>,
         upto: Lsn,
     ) -> FoldedTotals {
+        self.fold_changes_ahead(changes, upto, &[])
+    }
+
+    fn fold_changes_ahead(
+        &self,
+        changes: &BTreeMap<StreamId, Vec<LoggedChange>>,
+        upto: Lsn,
+        segments: &[NewSegment],
+    ) -> FoldedTotals {
         let ids: Vec<StreamId> = changes.keys().copied().collect();
         let of = |id: StreamId| {
             let copy =
                 |change: &LoggedChange| LoggedChange { event: change.event.clone(), ..*change };
             changes[&id].iter().map(copy).collect()
         };
-        self.index.checkpoint(&|| Ok(()), upto, &ids, &of).unwrap()
+        self.index.checkpoint(&|| Ok(()), upto, (&ids, &of), segments).unwrap()
     }
 
     fn state(&self, id: StreamId) -> Option<StreamState> {

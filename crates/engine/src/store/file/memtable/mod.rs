@@ -235,6 +235,12 @@ impl Memtable {
         }
     }
 
+    /// Bytes of a stream that the index does not have.
+    pub(super) fn unindexed(&self, id: StreamId) -> u64 {
+        let shard = self.shard(id).lock();
+        shard.entries.get(&id).map_or(0, |entry| entry.tail.unindexed())
+    }
+
     /// A stream's events up to `upto`.
     pub(super) fn events(&self, id: StreamId, upto: Lsn) -> StreamEvents {
         let shard = self.shard(id).lock();

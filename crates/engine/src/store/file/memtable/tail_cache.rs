@@ -78,6 +78,11 @@ impl TailCache {
         self.end
     }
 
+    /// Bytes of the fresh pieces.
+    pub(super) fn unindexed(&self) -> u64 {
+        self.end - self.indexed
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.clean.is_empty() && self.fresh.is_empty()
     }

@@ -140,7 +140,7 @@ pub(super) fn fold_log_into(
     drop(reading);
     let sealed = memtable.seal();
     let events_of = |id| memtable.events(id, sealed.lsn);
-    index.checkpoint(&|| Ok(()), sealed.lsn, &sealed.dirty, &events_of)?;
+    index.checkpoint(&|| Ok(()), sealed.lsn, (&sealed.dirty, &events_of), &[])?;
     Ok(())
 }
 

@@ -35,13 +35,9 @@ pub(super) struct SealStep {
 }
 
 /// How messages of a range are to be written: commas serve only what is sent as it is.
-fn form(state: &StreamState, options: &SegmentOptions, range: Range<u64>) -> MessageForm {
+pub(super) fn form(is_json: bool, options: &SegmentOptions, range: Range<u64>) -> MessageForm {
     let is_sent = range.end - range.start >= options.arrays_from;
-    if is_sent && state.core.content_type.is_json() {
-        MessageForm::Array
-    } else {
-        MessageForm::Stored
-    }
+    if is_sent && is_json { MessageForm::Array } else { MessageForm::Stored }
 }
 
 impl ReadTxn<'_> {
@@ -86,6 +82,7 @@ impl ReadTxn<'_> {
         let own = state.own_len();
         let idle = now.millis().saturating_sub(state.touched.millis());
         let idle = u128::from(idle) >= options.idle.as_millis();
+        let is_json = state.core.content_type.is_json();
         if own == 0 || (own < options.min && !idle) {
             return Ok(None);
         }
@@ -96,7 +93,7 @@ impl ReadTxn<'_> {
         let shares = end.saturating_sub(run.start) < options.min && !run.gap;
         if !shares {
             let end = self.unit_end(state, run.start, end)?;
-            let form = |end| form(state, options, run.start..end);
+            let form = |end| form(is_json, options, run.start..end);
             return Ok(end.map(|end| SealPlan {
                 id,
                 start: run.start,
@@ -108,7 +105,7 @@ impl ReadTxn<'_> {
         let worth = tail - run.start >= SEAL_AGAIN.min(options.min)
             || self.extent_at(id, run.start.saturating_sub(1))?.is_none();
         let whole = idle && run.end == tail && worth;
-        let form = form(state, options, run.start..tail);
+        let form = form(is_json, options, run.start..tail);
         Ok(whole.then_some(SealPlan { id, start: run.start, end: tail, shares, form }))
     }
 

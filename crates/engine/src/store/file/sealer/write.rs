@@ -72,7 +72,7 @@ impl Sealer {
 
     /// The next bytes of a stream that is being sealed; `None` when it was deleted or trimmed since it was planned, or when
     /// they are damaged; a read of the stream reports that.
-    fn next_piece(&self, plan: &SealPlan, at: u64) -> Result<Option<Bytes>, StoreError> {
+    pub(super) fn next_piece(&self, plan: &SealPlan, at: u64) -> Result<Option<Bytes>, StoreError> {
         let (from, to) = (Offset::new(at), Offset::new(plan.end));
         match self.core.index.read()?.bytes(plan.id, from, to, PIECE) {
             Ok(bytes) => Ok(Some(bytes).filter(|bytes| !bytes.is_empty())),
@@ -81,7 +81,7 @@ impl Sealer {
         }
     }
 
-    fn append_lens(&self, plan: &SealPlan) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn append_lens(&self, plan: &SealPlan) -> Result<Vec<u8>, StoreError> {
         match self.core.index.read()?.lens_between(plan.id, plan.start, plan.end) {
             Err(StoreError::Corrupt { .. }) => Ok(Vec::new()),
             lens => lens,
@@ -90,8 +90,7 @@ impl Sealer {
 
     pub(super) fn hand_over(&self, mut segment: NewSegment) -> Result<u64, SealStop> {
         let core = &*self.core;
-        // A clock that stands still at zero is none.
-        segment.record.sealed_at = Some((core.options.clock.0)()).filter(|at| at.millis() > 0);
+        segment.record.sealed_at = self.now();
         let commit = || core.index.hand_over(&|| core.disk.before_index_commit(), &segment);
         let handed = match commit() {
             // It makes room in the end. Handed over twice, a segment would look unused.

@@ -45,7 +45,7 @@ fn events_that_the_index_has_are_not_folded_again() {
             indexed.map(change).collect()
         };
         let lsn = upto as Lsn;
-        index.checkpoint(&|| Ok(()), lsn, &[StreamId(7)], &events_of).unwrap();
+        index.checkpoint(&|| Ok(()), lsn, (&[StreamId(7)], &events_of), &[]).unwrap();
         if upto == 0 {
             memtable.publish(1, events.clone().into_iter());
         }

@@ -75,6 +75,10 @@ pub(super) const LIMIT: DiskLimit =
 
 impl Rig {
     pub(super) fn new(limit: Option<DiskLimit>) -> Self {
+        Self::sealing(limit, SegmentOptions::DEFAULT)
+    }
+
+    pub(super) fn sealing(limit: Option<DiskLimit>, segments_of: SegmentOptions) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let disk = Arc::new(TestDisk::default());
         let [index, wal, segments] = ["index", "wal", "segments"].map(|name| dir.path().join(name));
@@ -83,6 +87,7 @@ impl Rig {
             map_size: 8 << 20,
             wal_segment: 10_000,
             checkpoint_size: 50_000,
+            segments: Some(segments_of),
             checkpoint_interval: Duration::from_secs(3600),
             ..FileStoreOptions::new(dir.path())
         };
@@ -104,7 +109,9 @@ impl Rig {
             old_segments: log.old_segments(),
             counters: StoreCounters::default(),
         };
-        let checkpointer = Arc::new(Checkpointer::new(Arc::new(core), 0));
+        let core = Arc::new(core);
+        let sealer = Arc::new(Sealer::new(core.clone()));
+        let checkpointer = Arc::new(Checkpointer::new(core, sealer, 0));
         Rig { disk, checkpointer, _log: log, dir }
     }
 

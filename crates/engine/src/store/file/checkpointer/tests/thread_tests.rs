@@ -40,7 +40,8 @@ fn it_begins_with_replayed_events_and_goes_on_when_it_is_asked_to() {
         rig.publish([(ONE, 0, created("/a", Bytes::new(), None))]);
         let checkpointer = if replayed {
             // As after a start that found an event in the log.
-            Arc::new(Checkpointer::new(rig.checkpointer.core.clone(), 0))
+            let (core, sealer) = (rig.checkpointer.core.clone(), rig.checkpointer.sealer.clone());
+            Arc::new(Checkpointer::new(core, sealer, 0))
         } else {
             rig.checkpointer.clone()
         };

@@ -1,7 +1,11 @@
 //! The hand-over of bytes from chunks to a segment file, in one commit.
 
-use std::{io, ops::Bound};
+use std::{
+    io,
+    ops::{Bound, Range},
+};
 
+use bytes::Bytes;
 use durable_streams_protocol::{Offset, StreamId};
 use heed::RwTxn;
 
@@ -71,7 +75,61 @@ impl IndexHandle {
     }
 }
 
+/// New bytes of a stream that segments have.
+pub(in crate::store::file::index) struct ReferencedAhead<'d> {
+    /// The numbers of those segments.
+    pub(in crate::store::file::index) segments: Vec<u64>,
+    /// Where they end, and the new bytes behind them.
+    pub(in crate::store::file::index) end: Offset,
+    pub(in crate::store::file::index) rest: &'d [&'d Bytes],
+}
+
 impl IndexEnvironment {
+    /// References the segments, durable files with an extent each, that have the first of a stream's new bytes, which begin at
+    /// `end`. The first of them may have all of its chunks as well, which are removed then. What is not as it was when the file was
+    /// written is not referenced: after a commit that failed and was made all the same, these bytes are in the index already.
+    pub(in crate::store::file::index) fn reference_ahead<'d>(
+        &self,
+        txn: &mut RwTxn<'_>,
+        (id, mut end): (StreamId, Offset),
+        mut rest: &'d [&'d Bytes],
+        segments: &[NewSegment],
+    ) -> Result<ReferencedAhead<'d>, WriteError> {
+        let mut referenced = Vec::new();
+        for NewSegment { number, record, extents } in segments {
+            let [NewExtent { id: of, extent, .. }] = extents[..] else { continue };
+            if of != id {
+                continue;
+            }
+            let mut to = end.position();
+            let held = rest.iter().take_while(|bytes| {
+                let next = to + bytes.len() as u64;
+                let fits = next <= extent.end;
+                to = if fits { next } else { to };
+                fits
+            });
+            let (_, later) = rest.split_at(held.count());
+            if extent.start > end.position() || extent.end != to || to == end.position() {
+                break;
+            }
+            if extent.start < end.position() {
+                match self.chunks_of(txn, id, extent.start..end.position())? {
+                    Some((chunks, behind)) if behind.is_empty() => {
+                        for key in chunks {
+                            self.chunks.delete(txn, &key)?;
+                        }
+                    }
+                    _ => break,
+                }
+            }
+            self.put_extent(txn, id, &extent)?;
+            self.put_segment(txn, *number, record)?;
+            referenced.push(*number);
+            (end, rest) = (Offset::new(to), later);
+        }
+        Ok(ReferencedAhead { segments: referenced, end, rest })
+    }
+
     /// Returns whether the extent took over its bytes.
     fn take_over(
         &self,
@@ -92,7 +150,8 @@ impl IndexEnvironment {
             self.release(txn, before.file, before.len(), freed)?;
             return Ok(true);
         }
-        let Some((chunks, rest)) = self.chunks_of(txn, new)? else { return Ok(false) };
+        let range = new.extent.start..new.extent.end;
+        let Some((chunks, rest)) = self.chunks_of(txn, new.id, range)? else { return Ok(false) };
         for key in chunks {
             self.chunks.delete(txn, &key)?;
         }
@@ -106,17 +165,17 @@ impl IndexEnvironment {
         Ok(true)
     }
 
-    /// The keys of the chunks that hold exactly the bytes of an extent, and what the last one has behind it; `None` when
-    /// there are no such chunks.
+    /// The keys of the chunks that hold exactly a range of a stream's bytes, and what the last one has behind it; `None`
+    /// when there are no such chunks.
     #[expect(clippy::type_complexity, reason = "keys of chunks, and bytes")]
     fn chunks_of(
         &self,
         txn: &RwTxn<'_>,
-        new: &NewExtent,
+        id: StreamId,
+        range: Range<u64>,
     ) -> Result<Option<(Vec<Vec<u8>>, Vec<u8>)>, WriteError> {
-        let (mut next, end) = (new.extent.start, new.extent.end);
-        let (first, last) =
-            (keys::chunk(new.id, Offset::new(next)), keys::chunk(new.id, Offset::new(end)));
+        let (mut next, end) = (range.start, range.end);
+        let (first, last) = (keys::chunk(id, Offset::new(next)), keys::chunk(id, Offset::new(end)));
         let range = (Bound::Included(first.as_slice()), Bound::Excluded(last.as_slice()));
         let (mut keys, mut rest) = (Vec::new(), Vec::new());
         for record in self.chunks.range(txn, &range)? {

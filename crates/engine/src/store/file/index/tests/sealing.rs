@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod ahead;
+
 const FILE: u64 = 7;
 
 fn extent(start: u64, end: u64) -> ExtentRecord {
