@@ -129,6 +129,20 @@ impl TestIndex {
     }
 }
 
+/// Gives `look` a value of a new index where LMDB has it: on pages of its own.
+#[cfg(target_os = "linux")]
+pub(in crate::store::file) fn with_mapped_value(
+    dir: &std::path::Path,
+    value: &[u8],
+    look: impl FnOnce(&[u8]),
+) {
+    let index = IndexHandle::open(dir, 1 << 20).unwrap();
+    let put = index.write(&|| Ok(()), |index, txn| Ok(index.purge.put(txn, &[0; 8], value)?));
+    put.unwrap();
+    let reading = index.read().unwrap();
+    look(reading.index().purge.get(&reading.txn, &[0; 8]).unwrap().unwrap());
+}
+
 /// Bytes that differ from their neighbours.
 pub(in crate::store::file) fn bytes(from: u64, len: usize) -> Bytes {
     (from..from + len as u64).map(|at| (at % 251) as u8).collect()
