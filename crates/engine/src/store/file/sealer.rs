@@ -97,6 +97,15 @@ impl From<StoreError> for SealStop {
     }
 }
 
+/// The pause after a walk that has sealed so many bytes: twice the one before while nothing is due, up to thirty intervals. In
+/// a limited index appends may wait for the room that sealing makes, so there each pause is one interval.
+fn pause_after(sealed: u64, before: Duration, interval: Duration, limited: bool) -> Duration {
+    if sealed > 0 || limited {
+        return interval;
+    }
+    (before * 2).clamp(interval, interval.saturating_mul(SegmentOptions::LONGEST_PAUSE))
+}
+
 impl Sealer {
     pub(super) fn new(core: Arc<StoreCore>) -> Self {
         Sealer {
@@ -120,14 +129,8 @@ impl Sealer {
         while let Some(options) = self.options() {
             let pause = match self.walk(&options, true) {
                 Ok(sealed) => {
-                    // Appends may wait for the room that sealing makes in a limited index.
-                    let longest = match self.core.limit {
-                        Some(_) => options.interval,
-                        None => options.interval.saturating_mul(SegmentOptions::LONGEST_PAUSE),
-                    };
-                    let longer = (calm * 2).min(longest);
-                    calm = if sealed > 0 { Duration::ZERO } else { longer.max(options.interval) };
-                    calm.max(options.interval)
+                    calm = pause_after(sealed, calm, options.interval, self.core.limit.is_some());
+                    calm
                 }
                 Err(SealStop::Stopped) => return,
                 Err(SealStop::Failed(error)) => {
@@ -314,3 +317,6 @@ impl Sealer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
