@@ -18,6 +18,8 @@ use crate::store::file::{
     segments::files::SegmentFiles,
 };
 
+mod sealed;
+
 /// What a repair plans for an index that has whole records only, and what is wrong afterwards.
 fn repaired(index: &TestIndex) -> IndexDamage {
     let dir = tempfile::tempdir().unwrap();

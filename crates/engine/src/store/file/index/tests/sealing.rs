@@ -1,16 +1,20 @@
 //! Extents of segments: they take over the bytes of chunks, are cut, and go.
 
 use super::*;
+use crate::store::file::segments::format::SealedExtent;
 
 mod ahead;
 
-const FILE: u64 = 7;
+pub(super) const FILE: u64 = 7;
 
-fn extent(start: u64, end: u64) -> ExtentRecord {
+pub(super) fn extent(start: u64, end: u64) -> ExtentRecord {
     ExtentRecord { start, end, file: FILE, offset: 32 + start, crc: Some(9) }
 }
 
-fn segment(number: u64, extents: &[(StreamId, ExtentRecord, Option<ExtentRecord>)]) -> NewSegment {
+pub(super) fn segment(
+    number: u64,
+    extents: &[(StreamId, ExtentRecord, Option<ExtentRecord>)],
+) -> NewSegment {
     let extents = extents.iter().map(|(id, extent, replaces)| NewExtent {
         id: *id,
         extent: ExtentRecord { file: number, ..*extent },
@@ -28,7 +32,7 @@ fn segment(number: u64, extents: &[(StreamId, ExtentRecord, Option<ExtentRecord>
 }
 
 impl TestIndex {
-    fn hand_over(&self, segment: &NewSegment) -> HandedOver {
+    pub(super) fn hand_over(&self, segment: &NewSegment) -> HandedOver {
         self.index.hand_over(&|| Ok(()), segment).unwrap()
     }
 
@@ -42,7 +46,7 @@ impl TestIndex {
         found.into_iter().map(|(_, extent)| extent.unwrap().crc).collect()
     }
 
-    fn extents(&self, id: StreamId) -> Vec<(u64, u64, u64, u64)> {
+    pub(super) fn extents(&self, id: StreamId) -> Vec<(u64, u64, u64, u64)> {
         let found = self.index.read().unwrap().extents(id).unwrap();
         let fields = |extent: ExtentRecord| (extent.start, extent.end, extent.file, extent.offset);
         found.into_iter().map(|(_, extent)| fields(extent.unwrap())).collect()
@@ -50,7 +54,7 @@ impl TestIndex {
 }
 
 /// Chunks of 20,000 bytes each.
-fn chunked(index: &mut TestIndex, id: StreamId, name: &str, chunks: u64) {
+pub(super) fn chunked(index: &mut TestIndex, id: StreamId, name: &str, chunks: u64) {
     index.fold([(id, created(name, bytes(0, 20_000)))]);
     (1..chunks).for_each(|n| drop(index.fold([(id, appended(bytes(n * 20_000, 20_000)))])));
 }
@@ -131,6 +135,14 @@ fn a_segment_does_not_take_over_what_is_not_there() {
     assert!(removed.unwrap());
     let done = index.hand_over(&segment(FILE, &[(ONE, extent(0, 60_000), None)]));
     assert_eq!(done, HandedOver::default());
+    // As many bytes as are missing, at another place.
+    let (key, mut value) = (keys::chunk(ONE, Offset::new(30_000)), Vec::new());
+    keys::seal(&key, &bytes(30_000, 20_000), &mut value);
+    let put =
+        index.index.write(&|| Ok(()), |index, txn| Ok(index.chunks.put(txn, &key, &value)?));
+    put.unwrap();
+    let done = index.hand_over(&segment(FILE, &[(ONE, extent(0, 40_000), None)]));
+    assert_eq!(done, HandedOver::default());
     assert_eq!(index.live(FILE), None);
     let done = index.hand_over(&segment(
         FILE,
@@ -175,6 +187,13 @@ fn a_rewritten_segment_frees_the_one_that_it_replaces() {
     assert_eq!((some, last.is_some()), (vec![1], true));
     assert_eq!(step(last.as_deref(), 1), (vec![2], None));
     assert_eq!(step(None, 2), (vec![1, 2], None));
+    let in_use = |file, stream: StreamId, start, len| {
+        let sealed = SealedExtent { stream: stream.0, start, len, offset: 32, append_lens: vec![] };
+        reading.is_in_use(file, &[sealed])
+    };
+    assert!(in_use(8, ONE, 0, 40_000) && in_use(9, TWO, 0, 1));
+    assert!(!in_use(9, ONE, 0, 40_000) && !in_use(8, TWO, 0, 40_000), "another file");
+    assert!(!in_use(8, ONE, 1, 40_000) && !in_use(8, StreamId(3), 0, 40_000));
     let between = |start, end| reading.extents_between(ONE, start, end).unwrap().len();
     assert_eq!((between(0, 1), between(0, 0), between(1, 50_000)), (1, 0, 0));
     let [local, both, object] = index.index.segment_totals().unwrap();
@@ -270,6 +289,7 @@ fn a_deleted_stream_frees_its_files_extent_by_extent() {
 fn a_dropped_range_leaves_the_bytes_on_both_sides() {
     for (start, end) in [
         (0, 1),
+        (10_000, 20_000),
         (10_000, 30_000),
         (20_000, 40_000),
         (39_999, 60_001),

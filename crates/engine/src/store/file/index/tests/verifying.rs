@@ -5,6 +5,8 @@ use heed::RwTxn;
 use super::*;
 use crate::store::file::index::{env::IndexEnvironment, handle::WriteError};
 
+mod sealed;
+
 pub(super) const THREE: StreamId = StreamId(3);
 pub(super) const FOUR: StreamId = StreamId(4);
 
