@@ -169,3 +169,6 @@ pub(super) fn is_mark_due(state: &StreamState, rule: &RetentionRule, now: Timest
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;
