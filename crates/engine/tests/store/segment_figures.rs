@@ -86,7 +86,7 @@ fn fold_and_seal(store: &AnyStore) -> u64 {
 fn bytes_written_per_byte_appended() {
     for (name, streams, append, rounds, per_fold) in [
         ("one busy stream, appends of 4 KiB, 16 MiB between checkpoints", 1, 4096, 32 * 1024, 4096),
-        ("one large stream, appends of 4 KiB, 4 MiB between checkpoints", 1, 4096, 32 * 1024, 1024),
+        ("one large stream, appends of 4 KiB, 2 MiB between checkpoints", 1, 4096, 32 * 1024, 512),
         ("20,000 streams of 256 bytes, one append", 20_000, 256, 1, 1),
         ("20,000 streams of 1 KiB, 4 appends", 20_000, 256, 4, 1),
     ] {
