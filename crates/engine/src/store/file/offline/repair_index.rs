@@ -61,17 +61,17 @@ pub fn repair_index_with(
 ) -> Result<Option<IndexDamage>, StoreError> {
     let layout = Layout::open_existing(&RealDisk, &options.dir)?;
     let mut index = open_index_as(&layout, options, true)?;
-    let (mut problems, total) = (0, index.records()?);
+    let (mut whole, total) = (true, index.records()?);
     // LMDB may end a process that meets a damaged page, so the index is not searched then.
     let pages = verify::has_damaged_pages(&index)?;
     if !pages {
         let mut each =
             |done| progress(OperationStep { what: OperationPhase::Checking, done, total });
-        index.read()?.verify(&mut each, &mut |_| problems += 1)?;
+        index.read()?.verify(&mut each, &mut |_| whole = false)?;
         let segments = SegmentSource { dir: &layout.segments, objects };
         let mut found = VerifiedTotals::default();
-        check_segments(&index, &segments, &mut found, &mut |_| problems += 1)?;
-        if problems == 0 {
+        check_segments(&index, &segments, &mut found, &mut |_| whole = false)?;
+        if whole {
             return Ok(None);
         }
     }
