@@ -610,3 +610,6 @@ impl Drop for FileStore {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

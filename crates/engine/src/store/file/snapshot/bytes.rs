@@ -41,7 +41,9 @@ type SegmentRead<T> = Result<T, (u64, SegmentReadError)>;
 
 /// Looks a file up once more when it is missing: it was removed with its stream, or its bytes have moved, since the index
 /// was read.
-fn present<T>(read: impl Fn() -> Result<SegmentRead<T>, StoreError>) -> Result<T, StoreError> {
+pub(super) fn present<T>(
+    read: impl Fn() -> Result<SegmentRead<T>, StoreError>,
+) -> Result<T, StoreError> {
     let mut missing = None;
     loop {
         match read()? {
