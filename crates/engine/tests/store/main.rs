@@ -4,8 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod bounds;
+mod cold_reads;
+mod compaction;
 mod concurrent;
 mod contract;
+mod copies;
 mod crash_fault;
 mod disk_limit;
 mod durability;
@@ -21,6 +24,7 @@ mod index_damage;
 mod index_repair;
 mod lifecycle_crashes;
 mod lives;
+mod log_repair;
 mod model;
 #[cfg(unix)]
 mod modes;
@@ -36,6 +40,7 @@ mod segment_figures;
 mod segment_repair;
 mod segment_room;
 mod segments;
+mod stats;
 mod tiering;
 mod trims;
 mod wait;

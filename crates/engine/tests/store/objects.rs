@@ -48,15 +48,15 @@ impl SegmentObjects for ObjectsIn {
 }
 
 /// A directory with a stream of 1,000,000 bytes of which all that is sealed has moved to objects.
-struct Moved {
-    dir: tempfile::TempDir,
-    objects: tempfile::TempDir,
-    id: StreamId,
-    all: Vec<u8>,
+pub(crate) struct Moved {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) objects: tempfile::TempDir,
+    pub(crate) id: StreamId,
+    pub(crate) all: Vec<u8>,
 }
 
 /// With local files, too, if `both` is set.
-fn moved(both: bool) -> Moved {
+pub(crate) fn moved(both: bool) -> Moved {
     let (dir, objects) = (tempdir(), tempdir());
     let store = open(with(dir.path(), large()));
     let id = create(&store, created("s", ""));
@@ -80,18 +80,18 @@ fn moved(both: bool) -> Moved {
 }
 
 impl Moved {
-    fn objects(&self) -> Arc<dyn SegmentObjects> {
+    pub(crate) fn objects(&self) -> Arc<dyn SegmentObjects> {
         Arc::new(ObjectsIn(self.objects.path().to_owned()))
     }
 
-    fn objects_paths(&self) -> Vec<PathBuf> {
+    pub(crate) fn objects_paths(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.objects.path()).unwrap();
         let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
         paths.sort();
         paths
     }
 
-    fn verify(&self) -> Result<offline::VerifyReport, StoreError> {
+    pub(crate) fn verify(&self) -> Result<offline::VerifyReport, StoreError> {
         let options = options(self.dir.path());
         offline::verify_with(&options, Some(&self.objects()), &mut |_| {})
     }
@@ -103,7 +103,7 @@ fn read(dir: &Path, id: StreamId, from: usize, to: usize) -> Result<Vec<u8>, Sto
     wait(store.read(id, from, to, usize::MAX)).map(|pieces| pieces.concat())
 }
 
-fn flip(path: &Path, at: usize) {
+pub(crate) fn flip(path: &Path, at: usize) {
     let mut bytes = fs::read(path).unwrap();
     bytes[at] ^= 1;
     fs::write(path, bytes).unwrap();

@@ -72,7 +72,9 @@ fn a_name_that_a_page_hides_is_refused_and_not_created_anew() {
     let dir = tempdir();
     fill(dir.path());
     hide_names(dir.path());
-    assert!(problems(dir.path()) > 0);
+    let report = offline::verify(&options(dir.path()), &mut |_| {}).unwrap();
+    let first = report.problems[0].to_string();
+    assert!(first.contains("does not list the nodes that it holds"), "pages come first: {first}");
     // Without threads: nothing was scrubbed yet.
     let disk = std::sync::Arc::new(durable_streams_engine::store::file::disk::RealDisk);
     let store = AnyStore::File(FileStore::open_on(disk, options(dir.path())).unwrap());
@@ -181,6 +183,8 @@ fn a_damaged_branch_page_is_refused_at_the_start_and_repaired() {
     assert!(changed > 0);
     let refused = FileStore::open(options(dir.path())).err().unwrap();
     assert!(matches!(refused, StoreError::Corrupt { .. }), "{refused}");
+    let refused = offline::StoppedSegments::open(&options(dir.path())).err();
+    assert!(matches!(refused, Some(StoreError::Corrupt { .. })), "{refused:?}");
     assert!(problems(dir.path()) > 0);
     let done = repair(dir.path()).unwrap();
     let lost: Vec<u64> = done.lost.iter().map(|lost| lost.id).collect();

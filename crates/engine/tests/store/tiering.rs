@@ -18,18 +18,18 @@ use crate::harness::*;
 use crate::segments::{append, commit, create, files, large, open, payload, seal, segments, with};
 
 /// A stream of a million bytes, of which the most is in segments of some 300,000.
-fn sealed(store: &AnyStore) -> StreamId {
+pub(crate) fn sealed(store: &AnyStore) -> StreamId {
     let id = create(store, created("s", ""));
     (0..20).for_each(|n| append(store, id, &payload(n, 50_000)));
     assert!(seal(store) > 0);
     id
 }
 
-fn all(store: &AnyStore) -> Vec<SegmentInfo> {
+pub(crate) fn all(store: &AnyStore) -> Vec<SegmentInfo> {
     files(store).segments_after(None, 100).unwrap()
 }
 
-fn to_object(store: &AnyStore, number: u64) {
+pub(crate) fn to_object(store: &AnyStore, number: u64) {
     assert!(files(store).note_object(number).unwrap());
     assert!(files(store).drop_local(number).unwrap());
 }
