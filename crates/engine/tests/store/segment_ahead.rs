@@ -4,13 +4,15 @@ use std::{fs, path::Path, sync::Arc};
 
 use durable_streams_engine::store::{
     AnyStore, FileStore, FileStoreOptions, Store,
-    file::{SegmentOptions, disk::RealDisk, offline},
+    file::{SegmentOptions, WallClock, disk::RealDisk, offline},
 };
 use durable_streams_protocol::{ContentType, Created, Offset, StreamEvent, StreamId, Trimmed};
 
 use crate::{
     harness::*,
-    segments::{append, commit, create, files, json, large, open, payload, seal, segments, with},
+    segments::{
+        append, commit, create, files, footer, json, large, open, payload, seal, segments, with,
+    },
 };
 
 fn ahead() -> SegmentOptions {
@@ -105,6 +107,35 @@ fn many_new_bytes_of_a_stream_go_into_segments_at_once() {
         assert_eq!(seal(&store), 12 * 9_000);
         grown.check(&store);
         check_directory(store, dir.path(), &grown);
+    }
+}
+
+/// The first segment begins with what the index had.
+#[test]
+fn a_segment_has_the_lengths_of_its_appends_and_when_it_was_sealed() {
+    for content_type in [json(), ContentType::parse("text/plain").unwrap()] {
+        let dir = tempdir();
+        let clock = WallClock(|| at(77));
+        let options = FileStoreOptions { clock, ..with(dir.path(), ahead()) };
+        let store = open(options);
+        let mut grown = Grown::begin(&store, content_type);
+        for appends in [3, 77] {
+            grown.grow(&store, appends);
+            files(&store).checkpoint().unwrap();
+        }
+        let paths = segments(dir.path());
+        assert_eq!(paths.len(), 2);
+        for path in paths {
+            let [extent] = &footer(&path).extents[..] else { panic!("one extent") };
+            assert_eq!(extent.len, 34 * 9_000);
+            // Two bytes for each length; messages end by themselves.
+            let appends = if grown.is_json { 0 } else { 34 };
+            let first = extent.append_lens.get(..2).unwrap_or_default();
+            assert_eq!(extent.append_lens, first.repeat(appends));
+            assert_eq!(extent.append_lens.len(), 2 * appends);
+        }
+        let infos = files(&store).segments_after(None, 9).unwrap();
+        assert!(infos.iter().all(|info| info.sealed_at == Some(at(77))), "{infos:?}");
     }
 }
 

@@ -82,7 +82,7 @@ pub(crate) fn segments(dir: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn footer(path: &Path) -> SegmentFooter {
+pub(crate) fn footer(path: &Path) -> SegmentFooter {
     let number = number_of(path.file_name().unwrap().to_str().unwrap()).unwrap();
     SegmentFooter::of_file(number, &fs::read(path).unwrap()).unwrap()
 }
