@@ -10,7 +10,10 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::oneshot,
+};
 
 use crate::store::StoreError;
 
@@ -66,9 +69,14 @@ pub(super) struct ReadPool {
 
 /// Wakes a thread for the queued jobs, after other ready tasks of the runtime have run: they may queue jobs too, and one
 /// wake-up serves all. It is a task of its own, since the caller's future may be dropped or never polled again.
+///
+/// A runtime without threads of its own runs tasks only while a caller blocks on it, so there a thread is woken at once:
+/// until that was done no other caller would wake one.
 fn wake_soon(shared: &Arc<PoolShared>) {
     let wake = WakeOnDrop(shared.clone());
-    if let Ok(runtime) = Handle::try_current() {
+    if let Ok(runtime) = Handle::try_current()
+        && runtime.runtime_flavor() != RuntimeFlavor::CurrentThread
+    {
         runtime.spawn(async move {
             tokio::task::yield_now().await;
             drop(wake);
@@ -164,6 +172,7 @@ fn work(shared: &PoolShared) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// A queue with jobs that read so many bytes each.
@@ -238,6 +247,30 @@ mod tests {
         assert!(pool.threads.lock().is_empty());
         assert_eq!(Arc::strong_count(&pool.shared), 1, "no thread has the queue");
         assert!(matches!(pool.run(0, || Ok(1)).await, Err(StoreError::Closed)));
+    }
+
+    /// A server starts on such a runtime, and goes on with others.
+    #[test]
+    fn a_runtime_that_is_not_driven_any_more_keeps_no_thread_from_being_woken() {
+        let pool = ReadPool::start();
+        while pool.shared.0.lock().sleeping < THREADS {
+            thread::yield_now();
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let _ = futures_util::poll!(std::pin::pin!(pool.run(0, || Ok(1))));
+        });
+        let mut later = std::pin::pin!(pool.run(0, || Ok(2)));
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        loop {
+            if let Some(done) = (&mut later).now_or_never() {
+                assert_eq!(done.unwrap(), 2);
+                break;
+            }
+            assert!(std::time::Instant::now() < deadline, "no thread is woken");
+            thread::yield_now();
+        }
+        pool.close();
     }
 
     #[test]
