@@ -192,7 +192,7 @@ fn while_the_sealer_is_at_work_a_checkpoint_seals_nothing_itself() {
     let stats = rig.checkpointer.sealer.stats();
     assert_eq!((stats.files, stats.bytes, stats.failures), (1, segment.file_len, 0));
     assert!(rig.core().segments.path(extent.file).exists());
-    // Numbers are not given away twice.
+    // No number is used twice.
     assert!(reading.meta().unwrap().next_segment > extent.file);
 }
 

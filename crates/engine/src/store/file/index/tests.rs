@@ -129,7 +129,7 @@ impl TestIndex {
     }
 }
 
-/// Gives `look` a value of a new index where LMDB has it: on pages of its own.
+/// Calls `look` with a value of a new index where LMDB has it: on pages of its own.
 #[cfg(target_os = "linux")]
 pub(in crate::store::file) fn with_mapped_value(
     dir: &std::path::Path,

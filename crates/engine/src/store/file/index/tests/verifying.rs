@@ -223,7 +223,7 @@ fn every_record_that_is_missing_or_damaged_is_said() {
         ),
         (
             Box::new(|index, txn| {
-                // Before the bytes of the fork begin, which nobody has trimmed.
+                // Before the bytes of the fork begin, which was not trimmed.
                 let key = keys::chunk(TWO, Offset::new(40));
                 Ok(index.chunks.put(txn, &key, &sealed(&key, &[7; 10]))?)
             }),

@@ -58,7 +58,7 @@ fn extents_follow_each_other_from_the_first_byte_that_is_kept() {
         found.retain(|problem| !problem.starts_with("extents have 40000 bytes"));
         assert_eq!(found, expected, "trimmed before {trim}, without {removed:?}");
     }
-    // Before the bytes of a fork begin, which nobody has trimmed.
+    // Before the bytes of a fork begin, which was not trimmed.
     let index = filled();
     index.hand_over(&segment(FILE, &[(ONE, extent(0, 20_210), None)]));
     tamper(&index, true, |index, txn| {
