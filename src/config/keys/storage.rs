@@ -63,7 +63,7 @@ settings! {
         /// A stream with this many bytes in the index, besides `keep`, gets segments of its own; so do that many new bytes at once.
         min: ByteSize = ByteSize::bytes(SegmentOptions::DEFAULT.min)
             => ByteSize::bytes(1), ByteSize::gib(1);
-        /// Newest bytes of such a stream that stay in the index.
+        /// Newest bytes of such a stream that stay in the index when older ones leave it.
         keep: ByteSize = ByteSize::bytes(SegmentOptions::DEFAULT.keep)
             => ByteSize::bytes(0), ByteSize::gib(1);
         /// Size of a segment, roughly.

@@ -23,7 +23,7 @@ pub enum Durability {
 pub struct SegmentOptions {
     /// A stream with this many bytes in the index, besides [`keep`](Self::keep), gets segments of its own.
     pub min: u64,
-    /// Bytes of such a stream that stay in the index: its newest ones.
+    /// Bytes of such a stream that stay in the index when older ones leave it: its newest ones.
     pub keep: u64,
     /// Bytes of one segment, roughly.
     pub size: u64,

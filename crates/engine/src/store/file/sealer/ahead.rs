@@ -10,6 +10,7 @@ use parking_lot::MutexGuard;
 use super::{
     Sealer,
     plan::{SealPlan, form},
+    write::{PIECE, draft_in_form},
 };
 use crate::store::{
     MessageForm, StoreError,
@@ -27,8 +28,6 @@ use crate::store::{
 
 /// With more changed streams than this, a checkpoint has much of none of them, and looks at none.
 const STREAMS: usize = 256;
-/// Small appends are joined to pieces of this size, bytes, before they are written.
-const PIECE: usize = 1 << 20;
 
 /// Segment files that the commit of a checkpoint may reference. Nothing else is sealed, and the directory is not swept, until
 /// this is dropped: a sweep would remove files that the index does not have yet.
@@ -41,17 +40,15 @@ pub(in crate::store::file) struct SealedAhead<'s> {
 impl SealedAhead<'_> {
     /// The commit was made, and references the segments with these numbers; the others are removed.
     pub(in crate::store::file) fn committed(self, referenced: &[u64]) {
-        let (core, counters) = (&*self.sealer.core, &self.sealer.counters);
         let mut unused = Vec::new();
         for segment in &self.segments {
             if referenced.contains(&segment.number) {
-                add(&counters.files, 1);
-                add(&counters.bytes, segment.record.file_len);
+                self.sealer.count_sealed(segment);
             } else {
                 unused.push(segment.number);
             }
         }
-        core.segments.remove(&unused);
+        self.sealer.core.segments.remove(&unused);
     }
 
     /// The commit failed, and may have been made all the same.
@@ -119,13 +116,9 @@ impl Sealer {
             (extent.appends, rest) = rest.split_at(count);
             extent.end += len_of(extent.appends);
             let form = form(is_json, options, extent.chunks.start..extent.end);
-            let draft = match self.draft_ahead(&extent, form)? {
-                Some(draft) if draft.has_tiny_messages() => {
-                    drop(draft);
-                    self.draft_ahead(&extent, MessageForm::Stored)?
-                }
-                draft => draft,
-            };
+            let draft = draft_in_form(|stored| {
+                self.draft_ahead(&extent, if stored { MessageForm::Stored } else { form })
+            })?;
             let Some(draft) = draft else { return Ok(()) };
             let mut segment = draft.finish()?;
             segment.record.sealed_at = self.now();
@@ -159,7 +152,8 @@ impl Sealer {
         Ok(Some((plan(start), state.core.content_type.is_json())))
     }
 
-    /// A file with one extent, which is not finished; `None` when the chunks are damaged.
+    /// A file with one extent, which is not finished; `None` when the chunks are damaged. Stops early where messages turn out to be
+    /// too small for a list of their ends.
     fn draft_ahead(
         &self,
         extent: &AheadExtent<'_>,
@@ -169,13 +163,16 @@ impl Sealer {
         let mut draft = SegmentDraft::begin(&self.core.segments)?;
         draft.begin_extent(chunks.id, chunks.start, self.lens_ahead(extent)?, form, None);
         let mut at = chunks.start;
-        while at < chunks.end {
+        while at < chunks.end && !draft.has_tiny_messages() {
             let Some(bytes) = self.next_piece(chunks, at)? else { return Ok(None) };
             draft.write(&bytes)?;
             at += bytes.len() as u64;
         }
         let mut joined = Vec::new();
         for append in extent.appends {
+            if draft.has_tiny_messages() {
+                return Ok(Some(draft));
+            }
             if !joined.is_empty() && joined.len() + append.len() > PIECE {
                 draft.write(&joined)?;
                 joined.clear();

@@ -13,8 +13,22 @@ use crate::store::{
     },
 };
 
-/// Bytes that are read from the index in one transaction.
-const PIECE: usize = 1 << 20;
+/// Bytes that are read from the index in one transaction, and written to a file at a time, roughly.
+pub(super) const PIECE: usize = 1 << 20;
+
+/// A draft as `write` makes it, which is told whether all of it is to be in the [stored form](MessageForm::Stored): it is once
+/// more when the messages are too small for a list of their ends.
+pub(super) fn draft_in_form<'d, E>(
+    write: impl Fn(bool) -> Result<Option<SegmentDraft<'d>>, E>,
+) -> Result<Option<SegmentDraft<'d>>, E> {
+    match write(false)? {
+        Some(draft) if draft.has_tiny_messages() => {
+            drop(draft);
+            write(true)
+        }
+        draft => Ok(draft),
+    }
+}
 
 impl Sealer {
     /// Writes one file with the bytes of these streams and hands them over to it. Returns how many bytes it has then.
@@ -22,13 +36,10 @@ impl Sealer {
         if !self.may_take_more()? {
             return Ok(0);
         }
-        let draft = match self.write(plans, |plan| plan.form, paced)? {
-            Some(draft) if draft.has_tiny_messages() => {
-                drop(draft);
-                self.write(plans, |_| MessageForm::Stored, paced)?
-            }
-            draft => draft,
-        };
+        let draft = draft_in_form(|stored| {
+            let form = |plan: &SealPlan| if stored { MessageForm::Stored } else { plan.form };
+            self.write(plans, form, paced)
+        })?;
         match draft {
             Some(draft) if draft.len() > 0 => self.hand_over(draft.finish()?),
             _ => Ok(0),
@@ -106,10 +117,15 @@ impl Sealer {
         if live == 0 {
             freed.push(segment.number);
         } else {
-            add(&self.counters.files, 1);
-            add(&self.counters.bytes, segment.record.file_len);
+            self.count_sealed(&segment);
         }
         core.segments.remove(&freed);
         Ok(live)
+    }
+
+    /// Counts a file that the index references now.
+    pub(super) fn count_sealed(&self, segment: &NewSegment) {
+        add(&self.counters.files, 1);
+        add(&self.counters.bytes, segment.record.file_len);
     }
 }
